@@ -1,0 +1,56 @@
+# Every target sets itself up: Debian packages (as root, or it says which command to run), a venv, the lab's guest.
+PY := .venv/bin/python
+export LAB_CACHE ?= $(CURDIR)/.lab
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.venv/.ready: pyproject.toml scripts/setup
+	scripts/setup
+	touch $@
+
+.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-real hook-matrix report-pictures clean
+
+test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
+	LAB_REQUIRED=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+
+lint: .venv/.ready  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+demo: .venv/.ready  ## a safe snapshot of a real guest, with the disk's own word on it
+	$(PY) -m tests.lab.demo
+
+lab: .venv/.ready  ## a PVE node in a box to play with, until Ctrl-C
+	$(PY) -m tests.lab
+
+bench: .venv/.ready  ## freeze windows and costs, as ratios in one run
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(PY) -m tests.bench $(ARGS)
+
+campaign: .venv/.ready  ## 50,000 freeze windows in virtual time, faults at every step
+	$(PY) -m tests.campaign --windows 50000 $(ARGS)
+
+campaign-real: .venv/.ready  ## 200 windows on real guests, processes killed at random instants
+	$(PY) -m tests.campaign_real --windows 200 $(ARGS)
+
+hook-matrix: .venv/.ready  ## every owner, mode, storage kind and age of PVE, ten backups each, judged by the disk
+	$(PY) -m tests.hook.matrix --repeat 10 $(ARGS)
+
+test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, the package on Debian 12 and 13 (root, debootstrap)
+	$(PY) -m pytest -m slow $(ARGS)
+
+deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/
+	contrib/debian/build
+
+test-debian12:  ## the tests with Debian 12's and 13's library versions, on every Python here
+	scripts/test-debian12 $(ARGS)
+
+report-pictures: .venv/.ready  ## the report page in a real Chromium: three widths, both themes, three fleets
+	command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+	$(PY) -m pytest -m slow tests/metrics/test_report_browser.py $(ARGS)
+
+clean:  ## remove the venv and the lab's cache
+	rm -rf .venv .lab .pytest_cache .mypy_cache .ruff_cache

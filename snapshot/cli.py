@@ -1,0 +1,368 @@
+"""The command ``safe-snapshot``: click, and nothing that click is not needed for."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import traceback
+from contextlib import closing
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from snapshot import cli_history, streams
+from snapshot.cli_base import (
+    Seconds,
+    State,
+    VmidFirstGroup,
+    adopt,
+    common,
+    description_option,
+    name_option,
+    pass_state,
+    vmid_argument,
+)
+from snapshot.errors import (
+    ApiError,
+    ForeignFreezeError,
+    GuestUnfitError,
+    InterruptedBySignalError,
+    JournalError,
+    NotConsistentError,
+    SafeSnapshotError,
+    StillFrozenError,
+    UsageError,
+)
+from snapshot.health import Preflight, Wish
+from snapshot.journal import Journal, WindowRecord
+from snapshot.metrics.publish import publish
+from snapshot.model import CheckResult, Guest, GuestKind, Health, Node, Policy, ThawReport, Vmid
+from snapshot.operation import Request, Tools, safe_snapshot
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.routes import Access, fastest_channel
+from snapshot.recording import JournalBook
+from snapshot.recovery import close_recovered, frozen_guests, is_in_progress, recover, thaw_now
+from snapshot.report import text
+from snapshot.window.launcher import ProcessLauncher
+from snapshot.window.signals import SIGNALS, SignalGate
+
+INTERNAL_ERROR = 1
+
+EXIT_CODES = """\b
+Exit codes:
+  0   done                          8   A GUEST MAY STILL BE FROZEN
+  1   failed, see the message       9   the journal cannot be used
+  2   wrong command line            10  done, but not all of it recorded
+  3   wrong configuration           11  the freeze's answer was lost
+  4   guest not fit for it          12  the guard cannot be started
+  5   PVE API                       13  the guest is frozen by somebody else
+  6   not consistent (require)      128+n  ended by signal n
+  7   PVE could not take it         docs/exit-codes.md has more
+"""
+
+
+@click.group(
+    cls=VmidFirstGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+    epilog=EXIT_CODES,
+)
+@common(envvar="VZDUMP_HOOKS_CONFIG")
+@click.version_option(package_name="vzdump-hooks")
+@click.pass_context
+def main_group(ctx: click.Context) -> None:
+    """Consistent live snapshots on Proxmox VE, with a guaranteed thaw.
+
+    \b
+    safe-snapshot 100                     take a snapshot of guest 100
+    safe-snapshot 100 --policy require    only if it is proven consistent
+    safe-snapshot check 100               can guest 100 be frozen? what is missing?
+    safe-snapshot status                  open windows and frozen guests
+    safe-snapshot thaw 100                the rescue: thaw guest 100 now
+    """
+    ctx.ensure_object(State)
+
+
+@main_group.command(epilog=EXIT_CODES, short_help="Take a snapshot of guest VMID.")
+@vmid_argument
+@click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
+@click.option(
+    "--description", default="", callback=description_option, help="Its description; the verdict is added to it."
+)
+@click.option(
+    "--policy",
+    type=click.Choice([p.value for p in Policy]),
+    help="require: no consistency, no snapshot. prefer: take it and say so. never: do not freeze. "
+    "[default: the configuration's, else prefer]",
+)
+@click.option("--freeze-timeout", type=Seconds(), help="How long the agent may take to freeze [default: 25].")
+@click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
+@click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
+@click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
+@common()
+@pass_state
+def take(
+    state: State,
+    *,
+    vmid: Vmid,
+    name: str | None,
+    description: str,
+    policy: str | None,
+    freeze_timeout: float | None,
+    max_window: float | None,
+    vmstate: bool,
+    dry_run: bool,
+) -> None:
+    """Take a snapshot of guest VMID; the word `take` may be left out.
+
+    \b
+    safe-snapshot 100
+    safe-snapshot 100 --policy require --name before-upgrade
+    safe-snapshot 100 --dry-run
+    safe-snapshot --json 100
+    """
+    config, access = state.config(), state.access()
+    gate = SignalGate()
+    tools = Tools(
+        config=config,
+        access=access,
+        clock=state.clock,
+        open_journal=lambda: Journal(config.journal.path),
+        launcher=ProcessLauncher(config, state.config_path, state.clock),
+        gate=gate,
+        publish=lambda journal: publish(config, journal, state.clock),
+        say=state.say,
+    )
+    result = safe_snapshot(
+        Request(
+            vmid=vmid,
+            name=name,
+            description=description,
+            policy=Policy(policy) if policy else None,
+            freeze_timeout_seconds=freeze_timeout,
+            max_window_seconds=max_window,
+            memory=vmstate,
+            dry_run=dry_run,
+        ),
+        tools,
+    )
+    state.explain(text.result_details(result))
+    state.finish(text.result_lines(result), text.result_json(result), result.exit_code)
+
+
+@main_group.command(short_help="Can guest VMID be frozen, and what is missing?")
+@vmid_argument
+@common()
+@pass_state
+def check(state: State, vmid: Vmid) -> None:
+    """Look at guest VMID: can it be frozen, and what is missing? Changes nothing.
+
+    Exit code 0: ready, or a container, or shut down. 6: it cannot be frozen. 4: it cannot be snapshotted at all. 13: it
+    is frozen right now.
+    """
+    access = state.access()
+    preflight = Preflight(
+        GuestApi(access.main), lambda guest: fastest_channel(access, guest), access.config.local.product_uuid_file
+    )
+
+    def wish(guest: Guest) -> Wish:
+        rule = access.config.rule_for(guest.vmid, guest.tags, guest.pool)
+        return Wish(ignore_freeze_option=rule.ignore_freeze_option)
+
+    health = preflight.run(vmid, details=True, wish=wish)
+    exit_code = _exit_code_of(health)
+    state.finish(text.health_lines(health), text.health_json(health, exit_code), exit_code)
+
+
+def _exit_code_of(health: Health) -> int:
+    if health.worst(CheckResult.FAILED):
+        return GuestUnfitError.exit_code
+    if health.frozen:
+        return ForeignFreezeError.exit_code
+    is_container = health.guest is not None and health.guest.kind is GuestKind.LXC
+    return NotConsistentError.exit_code if health.obstacle and not is_container else 0
+
+
+@main_group.command(short_help="The rescue: thaw guest VMID now.")
+@vmid_argument
+@common()
+@pass_state
+def thaw(state: State, vmid: Vmid) -> None:
+    """Thaw guest VMID now, over every route, until its agent confirms it. Safe to run on a thawed guest.
+
+    On the guest's own node it works with the whole API down.
+    """
+    access = state.access()
+    guest = _to_rescue(access, vmid)
+    if guest.kind is GuestKind.LXC:
+        raise GuestUnfitError(f"{vmid} is a container: it has no guest agent and is never frozen by us")
+    report = thaw_now(guest, access)
+    _close_windows(state, access, vmid, report)
+    count = "its agent gave no count" if report.filesystems is None else f"{report.filesystems} filesystems thawed"
+    how = "it is off" if report.guest_gone else f"{count}, confirmed over {report.route}"
+    state.finish(
+        [f"guest {vmid} is thawed: {how} ({report.attempts} attempt{'s' if report.attempts != 1 else ''})"],
+        text.object_json(vmid=vmid, thaw=report, exit_code=0),
+        0,
+    )
+
+
+def _to_rescue(access: Access, vmid: Vmid) -> Guest:
+    """The guest; with the API down, a guest of this node whose agent's socket is there."""
+    try:
+        return GuestApi(access.main).find(vmid)
+    except ApiError:
+        here = Guest(vmid, Node(access.local_node), GuestKind.QEMU, running=True)
+        if access.socket(here) is None:
+            raise
+        return here
+
+
+def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport) -> None:
+    if not access.config.journal.path.exists():
+        return
+    book = JournalBook(lambda: Journal(access.config.journal.path))
+    try:
+        for window in book.journal.open_windows(vmid):
+            if not is_in_progress(window, access.config, state.clock.time()):
+                close_recovered(book, window, report, state.clock)
+    except JournalError as error:
+        state.say(f"warning: {error}")
+
+
+@main_group.command(name="recover", short_help="Close windows that were left open.")
+@common()
+@pass_state
+def recover_command(state: State) -> None:
+    """Close every window that was left open: thaw what is ours, report what is not. For boot, a timer, or by hand."""
+    access = state.access()
+    launcher = ProcessLauncher(access.config, state.config_path, state.clock)
+    found = recover(access, lambda: Journal(access.config.journal.path), state.say, launcher.adopt)
+    bad = [r for r in found if not r.ok]
+    exit_code = StillFrozenError.exit_code if bad else 0
+    lines = [f"guest {r.vmid} on {r.node}: {r.outcome} ({r.detail})" for r in found]
+    lines.append(f"{len(found)} windows looked at, {len(bad)} need you" if found else "no window was left open")
+    try:
+        with closing(Journal(access.config.journal.path)) as journal:
+            publish(access.config, journal, state.clock)
+    except SafeSnapshotError as error:
+        lines.append(f"warning: {error}")
+    state.finish(lines, text.recovered_json(found, exit_code), exit_code)
+
+
+@main_group.command(short_help="List open windows and frozen guests.")
+@common()
+@pass_state
+def status(state: State) -> None:
+    """List open windows and guests that are frozen right now, ours or foreign. Exit code 8: a guest needs help."""
+    access = state.access()
+    now = state.clock.time()
+    problem: SafeSnapshotError | None = None
+    windows: list[WindowRecord] = []
+    frozen: list[Guest] = []
+    try:
+        windows = _open_windows(access)
+    except JournalError as error:
+        problem = error
+    try:
+        frozen = list(frozen_guests(access))
+    except ApiError as error:
+        problem = problem or error
+    ours = {w.vmid for w in windows}
+    living = {w.vmid for w in windows if is_in_progress(w, access.config, now)}
+    needs_help = [w.vmid for w in windows if w.vmid not in living] + [g.vmid for g in frozen if g.vmid not in living]
+    exit_code = StillFrozenError.exit_code if needs_help else problem.exit_code if problem else 0
+    lines = [
+        f"guest {w.vmid} on {w.node}: window {w.id[:8]} {w.state} since {now - w.intent_at:.0f} s, "
+        f"{'in progress' if w.vmid in living else 'LEFT OPEN: run `safe-snapshot recover`'}"
+        for w in windows
+    ]
+    lines += [
+        f"guest {g.vmid} ({g.name}) on {g.node} is FROZEN, "
+        + ("by us" if g.vmid in ours else f"not by us: `safe-snapshot thaw {g.vmid}` thaws it")
+        for g in frozen
+    ]
+    if problem is not None:
+        lines.append(f"ERROR: {problem}")
+    state.finish(
+        lines or ["no open window, no frozen guest"],
+        text.object_json(windows=windows, frozen=frozen, error=text.error_object(problem), exit_code=exit_code),
+        exit_code,
+    )
+
+
+def _open_windows(access: Access) -> list[WindowRecord]:
+    """Without leaving a trace: a journal that is not there yet has no windows."""
+    path = access.config.journal.path
+    if not path.exists():
+        return []
+    with closing(Journal(path, read_only=True)) as journal:
+        return journal.open_windows()
+
+
+for _command in cli_history.COMMANDS:
+    main_group.add_command(adopt(_command))
+
+
+def main() -> NoReturn:
+    """The entry point: no traceback reaches a user, whatever happens."""
+    streams.prepare()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
+    try:
+        code = main_group.main(prog_name="safe-snapshot", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except SafeSnapshotError as failure:
+        _fail(failure)
+    except click.ClickException as error:
+        _wrong_usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(InterruptedBySignalError(signal.SIGINT))
+    except OSError as error:
+        streams.give_up()
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(SafeSnapshotError(f"input or output failed{where}: {error.strerror or error}"))
+    except Exception as bug:  # noqa: BLE001 - the last line of defence; the operator gets one line
+        _internal_error(bug)
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    raise InterruptedBySignalError(number)
+
+
+def _asked_for(*names: str) -> bool:
+    """Whether one of these options stands on the command line, which could not be understood as a whole."""
+    return any(name in sys.argv[1:] for name in names)
+
+
+def _fail(error: SafeSnapshotError) -> NoReturn:
+    if not _asked_for("--json") or streams.out(text.error_json(error)):
+        streams.err(f"ERROR: {error}")
+    sys.exit(error.exit_code)
+
+
+def _wrong_usage(error: click.ClickException) -> NoReturn:
+    if _asked_for("--json"):
+        _fail(UsageError(error.format_message()))
+    with contextlib.suppress(OSError, ValueError):
+        error.show()
+    sys.exit(error.exit_code)
+
+
+def _internal_error(bug: Exception) -> NoReturn:
+    if _asked_for("-v", "--verbose"):
+        streams.err("".join(traceback.format_exception(bug)).rstrip())
+    _fail(
+        SafeSnapshotError(
+            f"internal error ({type(bug).__name__}: {bug})",
+            remedy="a guest that was frozen has been thawed or has its guard: see `safe-snapshot status`. Run again "
+            "with --verbose for a report",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

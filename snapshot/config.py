@@ -1,0 +1,369 @@
+"""The configuration: TOML into frozen dataclasses, every key checked, unknown keys refused with a suggestion.
+
+The dataclasses are the documentation's source: a field's name is the key, its default the default. Durations are in
+seconds. The API token's secret stands in a file of its own, readable by root alone, and never in the configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import stat
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from snapshot.errors import ConfigError
+from snapshot.model import VMID_MAX, VMID_MIN, Policy, check_snapshot_name
+
+_TOKEN_ID = re.compile(r"[^\s!@:/=]+@[A-Za-z][A-Za-z0-9.\-_]*![A-Za-z][A-Za-z0-9.\-_]*\Z")
+"""PVE's own rule (PVE::AccessControl, $token_subid_regex), a little wider for the user's name."""
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.\-_]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z"
+)
+"""A name, an IPv4 or IPv6 address, the latter perhaps in brackets; perhaps with a port."""
+
+DEFAULT_PATH = Path("/etc/vzdump-hooks/config.toml")
+PVE_CA_FILE = Path("/etc/pve/pve-root-ca.pem")
+
+
+class FreezeOwner(Enum):
+    """Who freezes during a backup: our hook, or vzdump itself (then we watch)."""
+
+    HOOK = "hook"
+    VZDUMP = "vzdump"
+
+
+class ForeignFreeze(Enum):
+    """What to do with a guest that is found frozen by somebody else."""
+
+    REPORT = "report"
+    THAW = "thaw"
+
+
+class Launcher(Enum):
+    """How the guard is started."""
+
+    AUTO = "auto"
+    """systemd-run where systemd is running, detached otherwise."""
+    SYSTEMD = "systemd"
+    DETACHED = "detached"
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """``[api]``: where the PVE API is and how to prove who we are."""
+
+    host: str = "localhost"
+    port: int = 8006
+    token_id: str = ""
+    """``user@realm!tokenname``, e.g. ``root@pam!vzdump-hooks``."""
+    token_file: Path = Path("/etc/vzdump-hooks/token")
+    """A file that holds the token's secret and nothing else, mode 0600."""
+    peers: tuple[str, ...] = ()
+    """Other nodes' addresses to thaw through when the host does not answer; by default what /cluster/status lists."""
+    ca_file: Path | None = None
+    """The CA that signed the node's certificate; by default PVE's own where it exists, else the system's."""
+
+
+@dataclass(frozen=True)
+class FreezeConfig:
+    """``[freeze]``: when to freeze and for how long at most."""
+
+    policy: Policy = Policy.PREFER
+    freeze_timeout_seconds: float = 25.0
+    """How long to wait for the agent's answer to a freeze. pveproxy cuts a request after 30 s."""
+    max_window_seconds: float = 30.0
+    """The deadline: how long the guest may stay frozen, counted from the freeze request."""
+    late_freeze_seconds: float = 3600.0
+    """How long to watch for a late freeze after a lost reply. PVE keeps an API freeze alive for up to an hour."""
+    foreign: ForeignFreeze = ForeignFreeze.REPORT
+
+
+@dataclass(frozen=True)
+class ThawConfig:
+    """``[thaw]``: how the thaw is retried."""
+
+    attempt_timeout_seconds: float = 10.0
+    first_retry_seconds: float = 0.2
+    slowest_retry_seconds: float = 1.0
+    """The pace at which retries go on for as long as it takes: a guest is thawed within 2 s of its first answer."""
+    owner_limit_seconds: float = 120.0
+    """How long the command itself goes on trying before it leaves the guest to its guard and says so."""
+    sysrq: bool = False
+    """Opt in to the last resort: SysRq j through sendkey, Linux guests only."""
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """``[local]``: what is on this machine when it is a PVE node."""
+
+    node: str = "auto"
+    """This machine's node name; ``auto``: the host name, when PVE's socket folder exists; empty: not a node."""
+    socket_folder: Path = Path("/var/run/qemu-server")
+    pvesh: str = "/usr/bin/pvesh"
+    task_folder: Path = Path("/var/log/pve/tasks")
+    vzdump_pid_file: Path = Path("/var/run/vzdump.pid")
+    product_uuid_file: Path = Path("/sys/class/dmi/id/product_uuid")
+
+
+@dataclass(frozen=True)
+class JournalConfig:
+    """``[journal]``: the SQLite file that records every window."""
+
+    path: Path = Path("/var/lib/vzdump-hooks/journal.sqlite")
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """``[metrics]``: where node_exporter's textfile collector looks, and the optional ways out."""
+
+    textfile: Path | None = Path("/var/lib/prometheus/node-exporter/vzdump_hooks.prom")
+    """Empty string: no textfile."""
+    pushgateway: str = ""
+    """``http://host:9091``; empty: none."""
+    forget_guest_after_days: float = 30.0
+    """A guest without a window for so long disappears from the metrics."""
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """``[guard]``: the process that outlives the one that asked."""
+
+    launcher: Launcher = Launcher.AUTO
+    arm_timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class SnapshotConfig:
+    """``[snapshot]``: safe-snapshot's own settings."""
+
+    name_prefix: str = "safe"
+    task_timeout_seconds: float = 1800.0
+    """How long to wait for the snapshot task's end once the guest is thawed."""
+    lost_reply_seconds: float = 30.0
+    """How long to look for a snapshot whose request PVE never answered."""
+
+
+@dataclass(frozen=True)
+class HookConfig:
+    """``[hook]``: what vzdump-hook does in a backup."""
+
+    owner: FreezeOwner = FreezeOwner.HOOK
+    write_notes: bool = False
+    """Write the verdict into the backup's notes through the storage API."""
+
+
+@dataclass(frozen=True)
+class GuestRule:
+    """``[[guest]]``: other settings for the guests that match. Exactly one of vmid, tag and pool selects them."""
+
+    vmid: int | None = None
+    tag: str | None = None
+    pool: str | None = None
+    policy: Policy | None = None
+    owner: FreezeOwner | None = None
+    freeze_timeout_seconds: float | None = None
+    max_window_seconds: float | None = None
+    foreign: ForeignFreeze | None = None
+    ignore_freeze_option: bool = False
+    """Freeze even though the guest's own PVE option (freeze-fs=0) turns freezing off."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything an operator may set."""
+
+    api: ApiConfig = ApiConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    thaw: ThawConfig = ThawConfig()
+    local: LocalConfig = LocalConfig()
+    journal: JournalConfig = JournalConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    guard: GuardConfig = GuardConfig()
+    snapshot: SnapshotConfig = SnapshotConfig()
+    hook: HookConfig = HookConfig()
+    guest: tuple[GuestRule, ...] = field(default=())
+
+    def rule_for(self, vmid: int, tags: tuple[str, ...] = (), pool: str = "") -> GuestRule:
+        """The settings of the most particular matching rule: by vmid, else by tag, else by pool, else none."""
+        for match in (
+            lambda r: r.vmid == vmid,
+            lambda r: r.tag is not None and r.tag in tags,
+            lambda r: r.pool is not None and r.pool == pool,
+        ):
+            found = next((rule for rule in self.guest if match(rule)), None)
+            if found is not None:
+                return found
+        return GuestRule()
+
+
+def load(path: Path, *, required: bool = True) -> Config:
+    """The configuration in ``path``. ConfigError names the file, the key and the mend.
+
+    A missing file is an error only when ``required``; otherwise the defaults are the configuration.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"the configuration {path} does not exist", remedy="see contrib/config.toml") from None
+        return Config()
+    except OSError as error:
+        raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})") from error
+    try:
+        tree = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not TOML ({error})") from error
+    return parse(tree, str(path))
+
+
+def parse(tree: dict[str, Any], where: str) -> Config:
+    """The configuration in a decoded TOML ``tree``; ``where`` names it in errors."""
+    config: Config = _build(Config, tree, where, "")
+    _check(config, where)
+    return config
+
+
+@dataclass(frozen=True)
+class Token:
+    """An API token; the secret never prints."""
+
+    id: str
+    secret: str = field(repr=False)
+
+
+def token(config: Config) -> Token:
+    """The API token: its id from ``[api] token_id``, its secret from the token file. ConfigError without the secret.
+
+    The file may also hold PVE's own form ``user@realm!tokenname=secret``; then the id need not be configured.
+    """
+    path = config.api.token_file
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no API token: the token file {path} does not exist",
+            remedy="create a token (`pveum user token add root@pam vzdump-hooks --privsep 0`), set [api] token_id, and "
+            "put its secret into that file, mode 600",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError(f"the token file {path} cannot be read ({reason})", remedy="see [api] token_file") from None
+    if mode & 0o077:
+        raise ConfigError(f"the token file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
+    in_file, equals, secret = text.rpartition("=")
+    token_id = config.api.token_id or in_file
+    if not secret or any(c.isspace() for c in secret) or (equals and in_file != token_id):
+        raise ConfigError(
+            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+        )
+    if not token_id:
+        raise ConfigError("[api] token_id is not set", remedy="set it to user@realm!tokenname")
+    if not _TOKEN_ID.match(token_id):
+        raise ConfigError(
+            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+        )
+    return Token(token_id, secret)
+
+
+def ca_file(config: Config) -> Path | None:
+    """The CA file to verify the API with; None means the system's."""
+    if config.api.ca_file is not None:
+        return config.api.ca_file
+    return PVE_CA_FILE if PVE_CA_FILE.exists() else None
+
+
+def local_node(config: Config) -> str:
+    """This machine's node name, or "" when it is not a PVE node."""
+    if config.local.node == "auto":
+        return os.uname().nodename.partition(".")[0] if config.local.socket_folder.is_dir() else ""
+    return config.local.node
+
+
+def _check(config: Config, where: str) -> None:
+    for number, rule in enumerate(config.guest, 1):
+        selectors = [name for name in ("vmid", "tag", "pool") if getattr(rule, name) is not None]
+        if len(selectors) != 1:
+            raise ConfigError(f"{where}: [[guest]] number {number} needs exactly one of vmid, tag and pool")
+        if rule.vmid is not None and not VMID_MIN <= rule.vmid <= VMID_MAX:
+            raise ConfigError(f"{where}: [[guest]] number {number}: {rule.vmid} is not a vmid")
+    if not 1 <= config.api.port <= 65535:
+        raise ConfigError(f"{where}: [api] port: {config.api.port} is not a port number")
+    if config.api.token_id and not _TOKEN_ID.match(config.api.token_id):
+        raise ConfigError(f"{where}: [api] token_id is not of the form user@realm!tokenname")
+    for name, hosts in (("host", (config.api.host,)), ("peers", config.api.peers)):
+        for host in hosts:
+            if not _HOST.match(host):
+                raise ConfigError(
+                    f"{where}: [api] {name}: {host!r} is not a host", remedy="a name or an address, without https://"
+                )
+    try:
+        check_snapshot_name(f"{config.snapshot.name_prefix}-20260131-030005")
+    except ValueError as error:
+        raise ConfigError(f"{where}: [snapshot] name_prefix, with a date behind it: {error}") from None
+
+
+def _build(cls: type[Any], tree: object, where: str, prefix: str) -> Any:
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: [{prefix}] must be a table")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, object] = {}
+    for key, value in tree.items():
+        name = f"{prefix}.{key}" if prefix else key
+        if key not in fields:
+            import difflib  # noqa: PLC0415 - only for a message, and the hook's phases count their imports
+
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key {name!r}", remedy=hint)
+        values[key] = _convert(hints[key], value, where, name)
+    return cls(**values)
+
+
+def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa: PLR0912 - one line a type
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = [h for h in typing.get_args(hint) if h is not type(None)]
+        if value == "" and inner == [Path]:
+            return None
+        return _convert(inner[0], value, where, name)
+    if typing.get_origin(hint) is tuple:
+        item_hint = typing.get_args(hint)[0]
+        if not isinstance(value, list):
+            shape = f"a list of tables: write [[{name}]]" if dataclasses.is_dataclass(item_hint) else "a list"
+            raise ConfigError(f"{where}: {name!r} must be {shape}")
+        return tuple(_convert(item_hint, item, where, name) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value, where, name)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            known = ", ".join(str(member.value) for member in hint)
+            raise ConfigError(f"{where}: {name!r} is {value!r}; it must be one of: {known}") from None
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not 0 < value < 10**9:
+                raise ConfigError(f"{where}: {name!r} is {value}; it must be a positive number")
+            return float(value)
+    elif hint is Path:
+        if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+            return Path(value)
+        raise ConfigError(f"{where}: {name!r} must be an absolute path")
+    elif hint is str and isinstance(value, str):
+        return value
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[hint]
+    raise ConfigError(f"{where}: {name!r} must be {expected}, not {value!r}")

@@ -1,0 +1,184 @@
+"""Everything that can go wrong, with the exit code of each. Standard library only.
+
+The docstring of a class says what happened in the operator's words; the table in docs/exit-codes.md is generated from
+them. An exit code that is not in the table means failure too.
+
+::
+
+    SafeSnapshotError                    1
+    ├── UsageError                       2
+    ├── ConfigError                      3
+    ├── GuestUnfitError                  4
+    │   └── GuestRemovedError            4
+    ├── ApiError                         5
+    │   ├── ApiUnreachableError          5
+    │   ├── ApiDeniedError               5
+    │   ├── ApiFailureError              5
+    │   └── ReplyLostError               5
+    ├── NotConsistentError               6
+    ├── SnapshotFailedError              7
+    ├── StillFrozenError                 8
+    ├── JournalError                     9
+    ├── NotRecordedError                10
+    ├── FreezeUnclearError              11
+    ├── GuardError                      12
+    │   └── WindowTakenError            12
+    ├── ForeignFreezeError              13
+    └── InterruptedBySignalError   128 + n
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+
+class SafeSnapshotError(Exception):
+    """Something failed that has no code of its own; the message says what."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(SafeSnapshotError):
+    """The command line was wrong. Nothing was done."""
+
+    exit_code = 2
+
+
+class ConfigError(SafeSnapshotError):
+    """The configuration (or the token file it names) is missing, unreadable or wrong. Nothing was done."""
+
+    exit_code = 3
+
+
+class GuestUnfitError(SafeSnapshotError):
+    """The guest cannot be snapshotted at all: not found, a template, locked, name taken, storage without snapshots, not
+    allowed to this token. Nothing was done.
+    """
+
+    exit_code = 4
+
+
+class GuestRemovedError(GuestUnfitError):
+    """The guest does not exist in this cluster (any more)."""
+
+
+class ApiError(SafeSnapshotError):
+    """The PVE API could not be used: unreachable, certificate, credentials, privilege, or an error of its own."""
+
+    exit_code = 5
+
+
+class ApiUnreachableError(ApiError):
+    """No connection to the PVE API (refused, no route, name, certificate): the request was never sent."""
+
+
+class ApiDeniedError(ApiError):
+    """The PVE API refused the token or a privilege is missing: the request was not carried out."""
+
+    def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class ApiFailureError(ApiError):
+    """The PVE API answered with an error."""
+
+    def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class ReplyLostError(ApiError):
+    """A request was sent to the PVE API and no usable answer came: it may or may not have been carried out."""
+
+
+class NotConsistentError(SafeSnapshotError):
+    """Policy `require`: a consistent snapshot could not be made or proven. None is left behind unless the message says
+    so.
+    """
+
+    exit_code = 6
+
+
+class SnapshotFailedError(SafeSnapshotError):
+    """PVE could not take the snapshot. The guest was thawed."""
+
+    exit_code = 7
+
+
+class StillFrozenError(SafeSnapshotError):
+    """The guest may still be frozen: no thaw could be confirmed in time. The guard goes on trying. Act now:
+    docs/runbooks/guest-still-frozen.md.
+    """
+
+    exit_code = 8
+
+
+class JournalError(SafeSnapshotError):
+    """The journal cannot be written or read. No guest is frozen without it."""
+
+    exit_code = 9
+
+
+class NotRecordedError(SafeSnapshotError):
+    """The snapshot was taken and the guest is thawed, but the journal, the description or the metrics could not be
+    written.
+    """
+
+    exit_code = 10
+
+
+class FreezeUnclearError(SafeSnapshotError):
+    """The answer to the freeze was lost. The guest was thawed; the guard watches for a late freeze."""
+
+    exit_code = 11
+
+
+class GuardError(SafeSnapshotError):
+    """The guard could not be started, so the guest was not frozen (policy `require`: and no snapshot was taken)."""
+
+    exit_code = 12
+
+
+class WindowTakenError(GuardError):
+    """Another run has the guest in its freeze window, or watches it for a late freeze: two windows of one guest could
+    thaw each other unnoticed. It was not frozen.
+    """
+
+
+class ForeignFreezeError(SafeSnapshotError):
+    """The guest is frozen and the journal does not know by whom. It was left alone; `safe-snapshot thaw <vmid>` thaws
+    it.
+    """
+
+    exit_code = 13
+
+
+class InterruptedBySignalError(SafeSnapshotError):
+    """A signal ended the run; a guest that was frozen was thawed first."""
+
+    exit_code = 128
+
+    def __init__(self, signal_number: int, message: str = "", *, remedy: str = "") -> None:
+        super().__init__(message or f"ended by signal {signal_number}", remedy=remedy)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
+def exit_codes() -> Iterator[tuple[int, str, str]]:
+    """(code, class name, what happened) for every code, in order: the source of the documentation's table."""
+    seen: set[int] = set()
+    classes = [c for c in globals().values() if inspect.isclass(c) and issubclass(c, SafeSnapshotError)]
+    for cls in sorted(classes, key=lambda c: c.exit_code):
+        if cls.exit_code not in seen:
+            seen.add(cls.exit_code)
+            yield cls.exit_code, cls.__name__, " ".join((inspect.getdoc(cls) or "").split())

@@ -1,0 +1,1 @@
+"""Metrics: families and their projection from the journal (standard library), and the three ways out."""

@@ -1,0 +1,220 @@
+"""The journal's series as Prometheus' text format. The only import of prometheus_client.
+
+Every way out (textfile, exporter, push) sends the bytes of ``render``; nothing is decided anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+
+from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from snapshot.config import Config
+from snapshot.journal import Journal
+from snapshot.metrics import families
+from snapshot.metrics.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
+from snapshot.metrics.projection import BUCKET, COUNT, SUM, edge_label, local_name, may_be_frozen
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+JOB = "vzdump_hooks"
+"""The job under which metrics are pushed."""
+
+DAY_SECONDS = 86400.0
+
+Key = tuple[str, str, str, str]
+"""The values of families.GUEST_LABELS."""
+
+_PER_GUEST_COUNTERS = (families.ATTEMPTS, families.THAW_RETRIES, families.LATE_FREEZES)
+_PLAIN_GAUGES = (
+    families.LAST_WINDOW,
+    families.LAST_FREEZE,
+    families.LAST_THAW,
+    families.MAX_WINDOW,
+    families.WINDOW_LIMIT,
+    families.LAST_RUN,
+    families.LAST_SUCCESS,
+    families.LAST_CONSISTENT,
+    families.FILESYSTEMS,
+)
+
+
+def render(journal: Journal, config: Config, now: float) -> bytes:
+    """The whole exposition at the instant ``now``. JournalError when the journal cannot be read."""
+    return generate_latest(_registry(journal, config, now))
+
+
+def push(journal: Journal, config: Config, now: float, timeout_seconds: float) -> None:
+    """Replace what the Pushgateway has of this machine. OSError when it does not take it, JournalError as above."""
+    push_to_gateway(
+        config.metrics.pushgateway,
+        job=JOB,
+        registry=_registry(journal, config, now),
+        grouping_key={"instance": local_name()},
+        timeout=timeout_seconds,
+    )
+
+
+class _Fixed(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _registry(journal: Journal, config: Config, now: float) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Fixed(list(_families(journal, config, now))))
+    return registry
+
+
+class _Rows:
+    """The series as they stand in the journal: family -> guest -> labels (JSON) -> value."""
+
+    def __init__(self, rows: Iterable[sqlite3.Row], forget_before: float, open_guests: set[Key]) -> None:
+        self._values: dict[str, dict[Key, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        self.hook_errors: dict[tuple[str, str], float] = {}
+        seen: dict[Key, float] = {}
+        for row in rows:
+            if row["name"] == families.HOOK_ERRORS.name:
+                self.hook_errors[row["node"], json.loads(row["labels"])["phase"]] = row["value"]
+                continue
+            key = (row["id"], str(row["vmid"]), row["node"], row["source"])
+            self._values[row["name"]][key][row["labels"]] = row["value"]
+            seen[key] = max(seen.get(key, 0.0), row["seen_at"])
+        self._kept = {key for key, at in seen.items() if at >= forget_before} | open_guests
+        # agent_up knows no source: its rows have none.
+        self.guests = sorted((key for key in self._kept if key[3]), key=lambda key: (int(key[1]), *key))
+
+    def value(self, name: str, key: Key) -> float | None:
+        return self._values[name].get(key, {}).get("")
+
+    def labelled(self, name: str, key: Key) -> dict[str, float]:
+        return self._values[name].get(key, {})
+
+    def agents(self) -> Iterator[tuple[Key, float]]:
+        for key, values in sorted(self._values[families.AGENT_UP.name].items(), key=lambda item: int(item[0][1])):
+            if key in self._kept:
+                yield key, values[""]
+
+
+def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
+    frozen: dict[Key, float] = {}
+    open_guests: set[Key] = set()
+    for window in journal.open_windows():
+        key = (window.guest.id, str(window.vmid), window.node, window.source)
+        open_guests.add(key)
+        if may_be_frozen(window):
+            since = window.frozen_at or window.intent_at
+            frozen[key] = min(since, frozen.get(key, since))
+    rows = _Rows(journal.series(), now - config.metrics.forget_guest_after_days * DAY_SECONDS, open_guests)
+    yield _histogram(rows)
+    for family in _PER_GUEST_COUNTERS:
+        counter = _metric(family)
+        for key in rows.guests:
+            counter.add_metric(key, rows.value(family.name, key) or 0.0)
+        yield counter
+    yield _from_zero(rows, families.FAILURES_TOTAL, FAILURES, ("stage", "reason"))
+    yield _from_zero(rows, families.GUARD_THAWS, [(cause,) for cause in GUARD_CAUSES], ("cause",))
+    for family in _PLAIN_GAUGES:
+        gauge = _metric(family)
+        for key in rows.guests:
+            value = rows.value(family.name, key)
+            if value is not None:
+                gauge.add_metric(key, value)
+        yield gauge
+    yield from _states(rows)
+    yield from _frozen(rows, frozen)
+    yield from _not_of_a_window(rows)
+
+
+def _metric(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
+    # prometheus_client adds the counters' _total by itself.
+    if family.kind is Kind.COUNTER:
+        return CounterMetricFamily(family.name.removesuffix("_total"), family.help, labels=family.labels)
+    return GaugeMetricFamily(family.name, family.help, labels=family.labels)
+
+
+def _histogram(rows: _Rows) -> Metric:
+    family = families.WINDOW
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    edges = [edge_label(edge) for edge in BUCKETS_SECONDS]
+    for key in rows.guests:
+        counts = {json.loads(labels)["le"]: value for labels, value in rows.labelled(BUCKET, key).items()}
+        buckets, total = [], 0.0
+        for edge in edges:
+            total += counts.get(edge, 0.0)
+            buckets.append((edge, total))
+        # The count, not the sum of the buckets: an edge that another version of ours knew must not break the rest.
+        buckets.append((edge_label(math.inf), rows.value(COUNT, key) or 0.0))
+        metric.add_metric(key, buckets, rows.value(SUM, key) or 0.0)
+    return metric
+
+
+def _from_zero(rows: _Rows, family: Family, known: Iterable[tuple[str, ...]], names: tuple[str, ...]) -> Metric:
+    metric = _metric(family)
+    zeros = dict.fromkeys(known, 0.0)
+    for key in rows.guests:
+        values = zeros.copy()
+        for text, value in rows.labelled(family.name, key).items():
+            labels = json.loads(text)
+            values[tuple(labels[name] for name in names)] = value
+        for labels_of_one, value in values.items():
+            metric.add_metric((*key, *labels_of_one), value)
+    return metric
+
+
+def _states(rows: _Rows) -> Iterator[Metric]:
+    verdicts = _metric(families.LAST_VERDICT)
+    failures = _metric(families.LAST_FAILURE)
+    for key in rows.guests:
+        for text in rows.labelled(families.LAST_VERDICT.name, key):
+            current = json.loads(text)["verdict"]
+            for verdict in VERDICTS:
+                verdicts.add_metric((*key, verdict), float(verdict == current))
+        for text in rows.labelled(families.LAST_FAILURE.name, key):
+            labels = json.loads(text)
+            failures.add_metric((*key, labels["stage"], labels["reason"]), 1.0)
+    yield verdicts
+    yield failures
+
+
+def _frozen(rows: _Rows, frozen: dict[Key, float]) -> Iterator[Metric]:
+    state, since = _metric(families.GUEST_FROZEN), _metric(families.FROZEN_SINCE)
+    for key in rows.guests:
+        state.add_metric(key, float(key in frozen))
+        if key in frozen:
+            since.add_metric(key, frozen[key])
+    yield state
+    yield since
+
+
+def _not_of_a_window(rows: _Rows) -> Iterator[Metric]:
+    agent = _metric(families.AGENT_UP)
+    for (guest, vmid, node, _), value in rows.agents():
+        agent.add_metric((guest, vmid, node), value)
+    yield agent
+    errors = _metric(families.HOOK_ERRORS)
+    here = local_name()
+    counts = {(here, phase): 0.0 for phase in HOOK_PHASES} | rows.hook_errors
+    for key, value in counts.items():
+        errors.add_metric(key, value)
+    yield errors
+    build = _metric(families.BUILD_INFO)
+    build.add_metric((_version(), platform.python_version()), 1.0)
+    yield build
+
+
+def _version() -> str:
+    try:
+        return metadata.version("vzdump-hooks")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,251 @@
+"""The one table of metric families: source of the exposition, its help, docs/metrics.md and the dashboard.
+
+Standard library only: the journal's transactions import the names. Labels never hold a snapshot's name, a UPID or free
+text; the words of ``stage``, ``reason``, ``cause``, ``verdict`` and ``phase`` are listed here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+GUEST_LABELS = ("id", "vmid", "node", "source")
+"""``id`` as prometheus-pve-exporter writes it (``qemu/100``), so that both can be joined."""
+
+BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+VERDICTS = ("filesystem-consistent", "crash-consistent", "offline", "memory", "unknown")
+CONSISTENT_VERDICTS = frozenset({"filesystem-consistent", "offline", "memory"})
+
+GUARD_CAUSES = ("owner-died", "worker-died", "deadline", "owner-gave-up", "signal", "late-freeze", "recovery")
+
+FAILURES = (
+    ("preflight", "agent"),
+    ("freeze", "refused"),
+    ("freeze", "failed"),
+    ("freeze", "nothing-frozen"),
+    ("freeze", "unknown"),
+    ("hold", "deadline"),
+    ("hold", "thawed-early"),
+    ("hold", "no-proof"),
+    ("hold", "count-mismatch"),
+    ("hold", "guard-died"),
+    ("hold", "owner-died"),
+    ("snapshot", "task"),
+    ("thaw", "no-answer"),
+    ("guard", "not-started"),
+)
+"""(stage, reason) pairs that are exported from 0 for every guest. Rarer pairs appear when they happen first."""
+
+HOOK_PHASES = (
+    "job-init",
+    "job-start",
+    "job-end",
+    "job-abort",
+    "backup-start",
+    "backup-end",
+    "backup-abort",
+    "log-end",
+    "pre-stop",
+    "pre-restart",
+    "post-restart",
+)
+
+_WORD = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
+
+
+class Kind(Enum):
+    """Prometheus' metric types, as they stand in a ``# TYPE`` line."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric family. ``help`` is one sentence without a full stop, ``meaning`` what an operator reads out of it."""
+
+    name: str
+    kind: Kind
+    help: str
+    meaning: str
+    labels: tuple[str, ...] = GUEST_LABELS
+
+
+def _per_guest(*more: str) -> tuple[str, ...]:
+    return (*GUEST_LABELS, *more)
+
+
+WINDOW = Family(
+    "pve_fsfreeze_window_seconds",
+    Kind.HISTOGRAM,
+    "Freeze windows by their length, from the freeze request to the confirmed thaw",
+    "How long guests stand still. A window that nobody could measure (its owner died) counts from its intent.",
+)
+LAST_WINDOW = Family(
+    "pve_fsfreeze_last_window_seconds",
+    Kind.GAUGE,
+    "Length of the last freeze window",
+    "Compare with `pve_fsfreeze_window_limit_seconds`.",
+)
+LAST_FREEZE = Family(
+    "pve_fsfreeze_last_freeze_seconds",
+    Kind.GAUGE,
+    "Time the last freeze request took to be answered",
+    "Long: the guest writes out many dirty pages, or its freeze hook is slow.",
+)
+LAST_THAW = Family(
+    "pve_fsfreeze_last_thaw_seconds",
+    Kind.GAUGE,
+    "Time from the decision to thaw to the confirmed thaw of the last window",
+    "Long: the thaw had to be repeated, see `pve_fsfreeze_thaw_retries_total`.",
+)
+MAX_WINDOW = Family(
+    "pve_fsfreeze_max_window_seconds",
+    Kind.GAUGE,
+    "Longest freeze window on record",
+    "The worst this guest has had, since the journal began or the guest was forgotten.",
+)
+WINDOW_LIMIT = Family(
+    "pve_fsfreeze_window_limit_seconds",
+    Kind.GAUGE,
+    "How long the last freeze window was allowed to last",
+    "The deadline that was in force: `max_window_seconds` of the configuration, or of the guest's own rule.",
+)
+ATTEMPTS = Family(
+    "pve_fsfreeze_attempts_total",
+    Kind.COUNTER,
+    "Windows in which a freeze was sent",
+    "The base of every failure rate.",
+)
+FAILURES_TOTAL = Family(
+    "pve_fsfreeze_failures_total",
+    Kind.COUNTER,
+    "Windows that failed, by the stage and the reason of the failure",
+    "A window counts once, with the first failure that was recorded for it.",
+    _per_guest("stage", "reason"),
+)
+THAW_RETRIES = Family(
+    "pve_fsfreeze_thaw_retries_total",
+    Kind.COUNTER,
+    "Thaw requests after the first of a window",
+    "Above 0: the first thaw was not acknowledged. Rising: the agent or the API is unreliable.",
+)
+GUARD_THAWS = Family(
+    "pve_fsfreeze_guard_thaws_total",
+    Kind.COUNTER,
+    "Windows in which the guard had to thaw the guest, by the cause",
+    "The process that froze the guest died, hung or was too slow: the guest was saved, the process deserves a look.",
+    _per_guest("cause"),
+)
+LATE_FREEZES = Family(
+    "pve_fsfreeze_late_freezes_total",
+    Kind.COUNTER,
+    "Freezes that the agent executed after everybody had given up waiting for them",
+    "Each was thawed when it was seen. The agent was stopped, swapped out or starved.",
+)
+GUEST_FROZEN = Family(
+    "pve_fsfreeze_guest_frozen",
+    Kind.GAUGE,
+    "1 while a window is open in which the guest may be frozen, else 0",
+    "1 for seconds at most in a healthy window; for longer, the guest's writes are standing still.",
+)
+FROZEN_SINCE = Family(
+    "pve_fsfreeze_frozen_since_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time since which the guest may be frozen; only present while it may be",
+    "`time() - ...` is how long the guest has stood still.",
+)
+LAST_RUN = Family(
+    "pve_fsfreeze_last_run_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the end of the last run, whatever became of it",
+    "Old: no snapshot and no guarded backup has been made since.",
+)
+LAST_SUCCESS = Family(
+    "pve_fsfreeze_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the end of the last run without a failure; 0: never",
+    "A run that was not to freeze (policy `never`, a container) and did what it should is a success too.",
+)
+LAST_CONSISTENT = Family(
+    "pve_fsfreeze_last_consistent_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the end of the last run with a consistent verdict; 0: never",
+    "Consistent: filesystem-consistent, offline or memory.",
+)
+LAST_VERDICT = Family(
+    "pve_fsfreeze_last_verdict",
+    Kind.GAUGE,
+    "The verdict of the last run: 1 for the one it got, 0 for the others",
+    "A state set: sum it by verdict to see the fleet.",
+    _per_guest("verdict"),
+)
+LAST_FAILURE = Family(
+    "pve_fsfreeze_last_failure",
+    Kind.GAUGE,
+    "1 with the stage and the reason for which the last run failed; absent when it did not fail",
+    "What the alerts FreezeFailed and ThawFailed look at: it goes with the next good run.",
+    _per_guest("stage", "reason"),
+)
+FILESYSTEMS = Family(
+    "pve_fsfreeze_filesystems_frozen",
+    Kind.GAUGE,
+    "Filesystems that the last acknowledged freeze froze",
+    "A sudden change: a mount appeared, went, or became read-only in the guest.",
+)
+AGENT_UP = Family(
+    "pve_fsfreeze_agent_up",
+    Kind.GAUGE,
+    "Whether the guest agent answered when it was last asked",
+    "Asked at the beginning of each run.",
+    ("id", "vmid", "node"),
+)
+HOOK_ERRORS = Family(
+    "pve_fsfreeze_hook_errors_total",
+    Kind.COUNTER,
+    "Hook phases of vzdump that ended with an error of ours",
+    "The backup went on unless the policy is `require`; the task log has the line.",
+    ("node", "phase"),
+)
+BUILD_INFO = Family(
+    "pve_fsfreeze_build_info",
+    Kind.GAUGE,
+    "Always 1, with the version of vzdump-hooks and of Python that wrote these metrics",
+    "Its absence means that nothing is exported any more.",
+    ("version", "python"),
+)
+
+FAMILIES = (
+    WINDOW,
+    LAST_WINDOW,
+    LAST_FREEZE,
+    LAST_THAW,
+    MAX_WINDOW,
+    WINDOW_LIMIT,
+    ATTEMPTS,
+    FAILURES_TOTAL,
+    THAW_RETRIES,
+    GUARD_THAWS,
+    LATE_FREEZES,
+    GUEST_FROZEN,
+    FROZEN_SINCE,
+    LAST_RUN,
+    LAST_SUCCESS,
+    LAST_CONSISTENT,
+    LAST_VERDICT,
+    LAST_FAILURE,
+    FILESYSTEMS,
+    AGENT_UP,
+    HOOK_ERRORS,
+    BUILD_INFO,
+)
+
+
+def word(text: str | None) -> str:
+    """``text`` if it is a fixed word fit for a label, ``other`` for anything else, ``unspecified`` for nothing."""
+    if not text:
+        return "unspecified"
+    return text if _WORD.match(text) else "other"

@@ -1,0 +1,266 @@
+"""From a change of one window in the journal to the metric series, inside the journal's own transaction.
+
+Standard library only: hook phases import this through the journal. The ``series`` table holds what is exported in
+O(guests), so metrics never read the history. Counters only grow. What a window has contributed is remembered with the
+window itself (column ``counted``), so that no rewriting of a row, by whoever and however often, counts twice.
+
+The journal calls ``apply`` after it wrote a row, in the same transaction, with the record before and after; its table
+``windows`` needs the column ``COLUMN``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+from snapshot.metrics import families
+from snapshot.metrics.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
+
+if TYPE_CHECKING:
+    from snapshot.journal import WindowRecord
+    from snapshot.model import Guest
+
+COLUMN = "counted TEXT"
+"""What the table ``windows`` needs beside the record's own columns: what was counted of this window, as JSON."""
+
+INTENT = "_last_intent"
+"""Not exported: the instant of the newest intent, so that an old window's late news do not replace a newer run's."""
+
+BUCKET = families.WINDOW.name + "_bucket"
+SUM = families.WINDOW.name + "_sum"
+COUNT = families.WINDOW.name + "_count"
+
+OF_THE_LAST_RUN = (
+    families.LAST_WINDOW.name,
+    families.LAST_FREEZE.name,
+    families.LAST_THAW.name,
+    families.WINDOW_LIMIT.name,
+    families.LAST_RUN.name,
+    families.LAST_SUCCESS.name,
+    families.LAST_CONSISTENT.name,
+    families.LAST_VERDICT.name,
+    families.LAST_FAILURE.name,
+    families.FILESYSTEMS.name,
+)
+"""Gauges that move with a guest to another node; counters stay where they were counted."""
+
+
+def apply(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:
+    """Bring the series up to date with one window's change. Raises sqlite3.Error only; counts nothing twice."""
+    row = db.execute("SELECT counted FROM windows WHERE id = ?", (after.id,)).fetchone()
+    old = (row[0] if row is not None else None) or "{}"
+    marks: dict[str, float] = json.loads(old)
+    at = _instant(after)
+    series = _Series(db, (_id(after), after.vmid, after.node, after.source), at)
+    newest = series.get(INTENT)
+    if newest is None or after.intent_at >= newest:
+        if before is None:
+            _move_here(db, after)
+        series.put(INTENT, after.intent_at)
+        _gauges(series, after, marks)
+    else:
+        series.put(INTENT, newest)  # still seen
+    _counters(series, after, marks)
+    new = json.dumps(marks, separators=(",", ":"))
+    if new != old:
+        db.execute("UPDATE windows SET counted = ? WHERE id = ?", (new, after.id))
+
+
+def hook_error(db: sqlite3.Connection, phase: str, node: str = "") -> None:
+    """Count one hook phase that ended with an error of ours; on this machine unless ``node`` says otherwise."""
+    node = node or local_name()
+    labels = json.dumps({"phase": phase if phase in HOOK_PHASES else "other"})
+    _Series(db, ("", 0, node, ""), 0.0).add(families.HOOK_ERRORS.name, 1, labels)
+
+
+def agent_seen(db: sqlite3.Connection, guest: Guest, up: bool, at: float) -> None:
+    """Record whether the guest's agent answered at the instant ``at``; what other nodes' rows said is forgotten."""
+    name = families.AGENT_UP.name
+    db.execute("DELETE FROM series WHERE name = ? AND id = ? AND node <> ?", (name, guest.id, guest.node))
+    _Series(db, (guest.id, guest.vmid, guest.node, ""), at).put(name, float(up))
+
+
+def forget(db: sqlite3.Connection, before_at: float) -> None:
+    """Drop the series of guests without news since ``before_at``, as a whole; not hook errors, nor open windows'."""
+    db.execute(
+        """DELETE FROM series WHERE id <> '' AND (id, node, source) IN
+             (SELECT id, node, source FROM series GROUP BY id, node, source HAVING max(seen_at) < ?
+              EXCEPT SELECT kind || '/' || vmid, node, source FROM windows WHERE closed_at IS NULL)""",
+        (before_at,),
+    )
+
+
+def edge_label(seconds: float) -> str:
+    """A bucket's ``le`` as Go writes it: node_exporter and Pushgateway would change ``1.0``, and make other series."""
+    return "+Inf" if math.isinf(seconds) else f"{seconds:g}"
+
+
+def local_name() -> str:
+    """This machine's node name: PVE's is the host name without its domain."""
+    return os.uname().nodename.partition(".")[0]
+
+
+def was_sent(record: WindowRecord) -> bool:
+    """Whether a freeze was, or must be assumed to have been, sent in this window."""
+    return (
+        record.freeze_outcome is not None
+        or record.frozen_at is not None
+        or record.guard_cause is not None
+        or record.thaw_attempts is not None
+    )
+
+
+def has_ended(record: WindowRecord) -> bool:
+    """Whether the run is over: it was judged, or closed. The window itself may stay open for a late freeze."""
+    return record.verdict is not None or record.closed_at is not None
+
+
+def may_be_frozen(record: WindowRecord) -> bool:
+    """Whether the guest may be frozen as far as the journal knows. Before it is armed no freeze is sent."""
+    if record.closed_at is not None or record.state in ("idle", "thawed"):
+        return False
+    return record.state == "stuck" or record.thawed_at is None
+
+
+def measured_seconds(record: WindowRecord) -> float | None:
+    """The window's length; for one that its owner could not measure, from its intent to its thaw once it is closed."""
+    if record.window_seconds is not None:
+        return record.window_seconds
+    if record.closed_at is None or record.thawed_at is None or not was_sent(record):
+        return None
+    return max(0.0, record.thawed_at - record.intent_at)
+
+
+def _upsert(new_value: str) -> str:
+    return f"""INSERT INTO series (name, id, vmid, node, source, labels, value, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (name, id, node, source, labels) DO UPDATE
+        SET value = {new_value}, vmid = excluded.vmid, seen_at = max(series.seen_at, excluded.seen_at)"""  # noqa: S608 - three constants
+
+
+_REPLACE = _upsert("excluded.value")
+_ADD = _upsert("series.value + excluded.value")
+_MAX = _upsert("max(series.value, excluded.value)")
+
+
+class _Series:
+    """The rows of one guest on one node from one source."""
+
+    def __init__(self, db: sqlite3.Connection, row: tuple[str, int, str, str], at: float) -> None:
+        guest, _, node, source = row
+        self._db = db
+        self._key = (guest, node, source)
+        self._row = row
+        self._at = at
+
+    def get(self, name: str, labels: str = "") -> float | None:
+        found = self._db.execute(
+            "SELECT value FROM series WHERE name = ? AND id = ? AND node = ? AND source = ? AND labels = ?",
+            (name, *self._key, labels),
+        ).fetchone()
+        return None if found is None else float(found[0])
+
+    def put(self, name: str, value: float, labels: str = "") -> None:
+        self._write(name, value, labels, _REPLACE)
+
+    def add(self, name: str, value: float, labels: str = "") -> None:
+        self._write(name, value, labels, _ADD)
+
+    def put_max(self, name: str, value: float) -> None:
+        self._write(name, value, "", _MAX)
+
+    def drop(self, name: str) -> None:
+        self._db.execute("DELETE FROM series WHERE name = ? AND id = ? AND node = ? AND source = ?", (name, *self._key))
+
+    def _write(self, name: str, value: float, labels: str, statement: str) -> None:
+        self._db.execute(statement, (name, *self._row, labels, value, self._at))
+
+
+def _counters(series: _Series, record: WindowRecord, marks: dict[str, float]) -> None:
+    if was_sent(record) and not marks.get("attempt"):
+        marks["attempt"] = 1
+        series.add(families.ATTEMPTS.name, 1)
+    if record.failure_stage is not None and not marks.get("failure"):
+        marks["failure"] = 1
+        series.add(families.FAILURES_TOTAL.name, 1, _failure(record))
+    if record.guard_cause is not None and not marks.get("guard"):
+        marks["guard"] = 1
+        series.add(families.GUARD_THAWS.name, 1, json.dumps({"cause": word(record.guard_cause)}))
+    _add_growth(series, families.THAW_RETRIES.name, marks, "retries", (record.thaw_attempts or 1) - 1)
+    _add_growth(series, families.LATE_FREEZES.name, marks, "late", record.late_freezes)
+    seconds = measured_seconds(record)
+    if seconds is not None and not marks.get("window"):
+        marks["window"] = 1
+        edge = next((bucket for bucket in BUCKETS_SECONDS if seconds <= bucket), math.inf)
+        series.add(BUCKET, 1, json.dumps({"le": edge_label(edge)}))
+        series.add(SUM, seconds)
+        series.add(COUNT, 1)
+        series.put_max(families.MAX_WINDOW.name, seconds)
+
+
+def _add_growth(series: _Series, name: str, marks: dict[str, float], mark: str, value: int) -> None:
+    counted = marks.get(mark, 0)
+    if value > counted:
+        marks[mark] = value
+        series.add(name, value - counted)
+
+
+def _gauges(series: _Series, record: WindowRecord, marks: dict[str, float]) -> None:
+    seconds = measured_seconds(record)
+    if seconds is not None:
+        series.put(families.LAST_WINDOW.name, seconds)
+    if record.freezing_seconds is not None:
+        series.put(families.LAST_FREEZE.name, record.freezing_seconds)
+    if record.thawing_seconds is not None:
+        series.put(families.LAST_THAW.name, record.thawing_seconds)
+    if record.filesystems_frozen is not None:
+        series.put(families.FILESYSTEMS.name, record.filesystems_frozen)
+    if record.deadline_at > record.intent_at:
+        series.put(families.WINDOW_LIMIT.name, record.deadline_at - record.intent_at)
+    if record.failure_stage is not None or has_ended(record):
+        series.drop(families.LAST_FAILURE.name)
+    if record.failure_stage is not None:
+        series.put(families.LAST_FAILURE.name, 1, _failure(record))
+    if record.verdict is not None:
+        series.drop(families.LAST_VERDICT.name)
+        series.put(families.LAST_VERDICT.name, 1, json.dumps({"verdict": word(record.verdict)}))
+    if has_ended(record):
+        ended_at = marks.setdefault("ended", _instant(record))
+        series.put(families.LAST_RUN.name, ended_at)
+        _reached(series, families.LAST_SUCCESS.name, marks, "success", record.failure_stage is None)
+        _reached(series, families.LAST_CONSISTENT.name, marks, "consistent", record.verdict in CONSISTENT_VERDICTS)
+
+
+def _reached(series: _Series, name: str, marks: dict[str, float], mark: str, reached: bool) -> None:
+    """Advance a "last time that" to this run, and take it back when the run is judged again and worse."""
+    earlier = marks.get(mark)
+    if reached and earlier is None:
+        marks[mark] = series.get(name) or 0.0
+        series.put(name, marks["ended"])
+    elif not reached:
+        series.put(name, marks.pop(mark) if earlier is not None else series.get(name) or 0.0)
+
+
+def _move_here(db: sqlite3.Connection, record: WindowRecord) -> None:
+    """A guest that has moved leaves no gauge behind on the node where this journal saw it last."""
+    places = ", ".join("?" * len(OF_THE_LAST_RUN))
+    db.execute(
+        f"DELETE FROM series WHERE name IN ({places}) AND id = ? AND source = ? AND node <> ?",  # noqa: S608 - marks
+        (*OF_THE_LAST_RUN, _id(record), record.source, record.node),
+    )
+
+
+def _id(record: WindowRecord) -> str:
+    return f"{record.kind}/{record.vmid}"
+
+
+def _failure(record: WindowRecord) -> str:
+    return json.dumps({"stage": word(record.failure_stage), "reason": word(record.failure_reason)})
+
+
+def _instant(record: WindowRecord) -> float:
+    """The newest instant the record knows: a projection has no clock of its own."""
+    known = (record.intent_at, record.frozen_at, record.thawed_at, record.closed_at)
+    return max(instant for instant in known if instant is not None)

@@ -1,0 +1,89 @@
+"""Getting the metrics out after the journal changed. Never raises: a metrics failure changes no backup.
+
+prometheus_client is imported inside, when there is something to publish: the guard and the hook import this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snapshot.clock import Clock
+from snapshot.config import Config, MetricsConfig
+from snapshot.errors import JournalError
+from snapshot.journal import Journal
+from snapshot.metrics import projection, textfile
+
+TURN_SECONDS = 3.0
+"""How long to wait for another writer. A guard that is still thawing publishes too: this is its longest pause."""
+PUSH_SECONDS = 3.0
+
+
+def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
+    """Write the textfile and push, as configured. The problems as lines for the operator; empty when all is well."""
+    problems = []
+    try:
+        _forget(config, journal, clock)
+        path = _textfile(config)
+        if path is not None:
+            problems += _write(path, config, journal, clock)
+        if config.metrics.pushgateway:
+            problems += _push(config, journal, clock)
+    except JournalError as error:
+        problems.append(f"metrics were not written: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the backup goes on; the line names it
+        problems.append(f"metrics were not written: internal error ({type(error).__name__}: {error})")
+    return problems
+
+
+def _textfile(config: Config) -> Path | None:
+    path = config.metrics.textfile
+    if path is not None and path == MetricsConfig().textfile and not path.parent.is_dir():
+        return None  # the default, on a machine without node_exporter: nobody asked for it
+    return path
+
+
+def _forget(config: Config, journal: Journal, clock: Clock) -> None:
+    """Drop removed guests' rows once it is worth a transaction; what is exported does not depend on it."""
+    before_at = clock.time() - config.metrics.forget_guest_after_days * 86400
+    seen: dict[tuple[str, str, str], float] = {}
+    for row in journal.series():
+        key = (row["id"], row["node"], row["source"])
+        seen[key] = max(seen.get(key, 0.0), row["seen_at"])
+    kept = {(window.guest.id, window.node, window.source) for window in journal.open_windows()}
+    if any(at < before_at and key[0] and key not in kept for key, at in seen.items()):
+        with journal.transaction("written") as db:
+            projection.forget(db, before_at)
+
+
+def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[str]:
+    from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        textfile.write(path, lambda: exposition.render(journal, config, clock.time()), TURN_SECONDS, clock)
+    except OSError as error:
+        return [f"the metrics file {path} was not written ({error.strerror or error}); {_remedy(path, error)}"]
+    return []
+
+
+def _push(config: Config, journal: Journal, clock: Clock) -> list[str]:
+    from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
+
+    gateway = config.metrics.pushgateway
+    try:
+        # One after the other, and rendered within the turn, or an older push could arrive after a newer one.
+        with textfile.turn(journal.path.parent, TURN_SECONDS, clock):
+            exposition.push(journal, config, clock.time(), PUSH_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        return [f"the metrics were not pushed to {gateway} ({reason}); see [metrics] pushgateway"]
+    return []
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"create the folder {path.parent}, or set [metrics] textfile (an empty string: no file)"
+    if isinstance(error, PermissionError):
+        return f"this user may not write to {path.parent}: see [metrics] textfile"
+    if isinstance(error, textfile.WaitedTooLongError):
+        return f"look for a hung process: `fuser -v {path.parent}`"
+    return "the file there is as old as its date says"

@@ -1,0 +1,490 @@
+"""safe_snapshot(): the protocol for one guest, top to bottom.
+
+Do, then report: everything that happened is in the Result, also when it ended in an error. The caller renders it.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from snapshot import remedies
+from snapshot.clock import compact, duration
+from snapshot.config import ForeignFreeze
+from snapshot.errors import (
+    ApiError,
+    ForeignFreezeError,
+    FreezeUnclearError,
+    GuardError,
+    GuestUnfitError,
+    InterruptedBySignalError,
+    JournalError,
+    NotConsistentError,
+    ReplyLostError,
+    SafeSnapshotError,
+    SnapshotFailedError,
+    StillFrozenError,
+    UsageError,
+)
+from snapshot.health import Preflight, Wish
+from snapshot.model import (
+    Check,
+    CheckResult,
+    FreezeOutcome,
+    FreezeReply,
+    Guest,
+    GuestKind,
+    Health,
+    Owner,
+    Policy,
+    Verdict,
+    VerdictKind,
+)
+from snapshot.pve.agent import ApiChannel
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.routes import build_ladder, fastest_channel
+from snapshot.pve.tasks import Tasks
+from snapshot.pvesnapshot import PveSnapshot, not_recorded
+from snapshot.recording import open_book, plain_record
+from snapshot.recovery import Healed, heal
+from snapshot.run import Request, Result, Tools
+from snapshot.window.thaw import Thawer
+from snapshot.window.thawing import thawing_of
+from snapshot.window.verdict import Evidence, Proof, judge
+from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+
+__all__ = ["Request", "Result", "Tools", "safe_snapshot"]
+
+
+def safe_snapshot(request: Request, tools: Tools) -> Result:
+    """Take a snapshot of one guest, frozen if it can be, and say what it is worth. Raises nothing of ours."""
+    operation = _Operation(request, tools)
+    try:
+        operation.run()
+    except SafeSnapshotError as error:
+        operation.result.error = error
+    operation.report()
+    return operation.result
+
+
+class _Operation:
+    """One run. The methods are the protocol's steps, in its order."""
+
+    def __init__(self, request: Request, tools: Tools) -> None:
+        config = tools.config
+        name = request.name or f"{config.snapshot.name_prefix}-{compact(tools.clock.time())}"
+        self.request = request
+        self.tools = tools
+        self.rule = config.rule_for(request.vmid)
+        self.tasks = Tasks(tools.access.main, tools.clock, tools.access.local_node)
+        self.book = open_book(tools.open_journal)
+        self.result = Result(request.vmid, name, self._policy())
+        self.snapshot: PveSnapshot | None = None
+        self.obstacle: Check | None = None
+        self.is_closed = False
+
+    def run(self) -> None:
+        try:
+            self._take()
+            self._let_signals_through()
+        except InterruptedBySignalError as signalled:
+            raise self._interrupted(signalled) from None
+
+    def _take(self) -> None:
+        guest, obstacle = self._preflight()
+        if self.request.dry_run:
+            self.result.plan = self._plan(guest, obstacle)
+            return
+        if obstacle is None:
+            self._frozen_snapshot(guest)
+        else:
+            self._plain_snapshot(guest, obstacle)
+
+    # -- 1. preflight
+
+    def _preflight(self) -> tuple[Guest, Verdict | None]:
+        """The guest, and the verdict that is already certain because it will not be frozen (None: it will be)."""
+        result, memory = self.result, self.request.memory
+        health = self._look()
+        if health.frozen:
+            health = self._heal(health)
+        result.guest, result.checks = health.guest, health.checks
+        if health.guest is None or health.failure is not None:
+            check = health.failure or health.checks[0]
+            raise GuestUnfitError(check.message, remedy=check.remedy)
+        guest = health.guest
+        if memory and guest.kind is GuestKind.LXC:
+            raise UsageError(f"--vmstate: {guest.vmid} is a container, its RAM cannot be saved", remedy="leave it out")
+        known = self._verdict_without_freeze(guest)
+        if known is not None:
+            return guest, known
+        if health.obstacle is None:
+            return guest, None
+        self.obstacle = health.obstacle
+        if result.policy is Policy.REQUIRE:
+            self._record_refusal(guest, health.obstacle)
+            raise NotConsistentError(
+                f"guest {guest.vmid} cannot be frozen: {health.obstacle.message}",
+                remedy=health.obstacle.remedy or "see the checks",
+            )
+        return guest, Verdict(VerdictKind.CRASH_CONSISTENT, health.obstacle.message)
+
+    def _record_refusal(self, guest: Guest, obstacle: Check) -> None:
+        """Policy require, and no snapshot: a failure that history and metrics shall know."""
+        if self.request.dry_run:
+            return
+        record = plain_record(guest, self.result.name, self.tools.clock)
+        self.result.warnings += self.book.try_begin(record)
+        verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {obstacle.message}")
+        self.result.warnings += self.book.try_close(record.id, self.tools.clock, verdict, "preflight", obstacle.name)
+
+    def _look(self) -> Health:
+        access = self.tools.access
+        preflight = Preflight(
+            GuestApi(access.main),
+            lambda guest: fastest_channel(access, guest),
+            self.tools.config.local.product_uuid_file,
+        )
+        with self.tools.gate.open():
+            health = preflight.run(self.request.vmid, snapshot_name=self.result.name, wish=self._wish)
+        for check in health.checks:
+            if check.result is not CheckResult.OK:
+                self.tools.say(f"check {check.name}: {check.message}")
+        if not self.request.dry_run:
+            self.book.agent_seen(health, self.tools.clock)
+        return health
+
+    def _wish(self, guest: Guest) -> Wish:
+        """The settings for this guest, now that its tags and pool are known."""
+        self.rule = self.tools.config.rule_for(guest.vmid, guest.tags, guest.pool)
+        self.result.policy = self._policy()
+        return Wish(self.result.policy, self.rule.ignore_freeze_option, self.request.memory)
+
+    def _heal(self, health: Health) -> Health:
+        """A guest found frozen: thaw it when the journal says that it is ours or the operator said so."""
+        guest = health.guest
+        assert guest is not None
+        if self.request.dry_run:
+            raise ForeignFreezeError(
+                f"guest {guest.vmid} is frozen right now",
+                remedy=f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it",
+            )
+        foreign = self.rule.foreign or self.tools.config.freeze.foreign
+        # A guest that is locked is being worked on: whoever froze it may still need that.
+        thaw_foreign = foreign is ForeignFreeze.THAW and health.failure is None
+        healed = heal(guest, self.tools.access, self.book, thaw_foreign=thaw_foreign)
+        if healed is Healed.LEFT_ALONE:
+            if health.failure is not None:
+                return health
+            raise ForeignFreezeError(
+                f"guest {guest.vmid} is frozen, and not by us: it was left alone",
+                remedy=f"find out who froze it (another backup?); `safe-snapshot thaw {guest.vmid}` thaws it",
+            )
+        self.tools.say(f"thawed the guest, which {healed.value} had left frozen")
+        return self._look()
+
+    def _policy(self) -> Policy:
+        return self.request.policy or self.rule.policy or self.tools.config.freeze.policy
+
+    def _verdict_without_freeze(self, guest: Guest) -> Verdict | None:
+        if guest.kind is GuestKind.LXC:
+            if self.result.policy is Policy.REQUIRE:
+                return None  # the container check is the obstacle
+            why = "a container: PVE froze its processes and synced, nothing proves more"
+            return Verdict(VerdictKind.CRASH_CONSISTENT, why)
+        if not guest.running:
+            return Verdict(VerdictKind.OFFLINE, "the guest was shut down")
+        if self.request.memory:
+            return Verdict(VerdictKind.MEMORY, "RAM is part of the snapshot: a rollback continues where the guest was")
+        if self.result.policy is Policy.NEVER:
+            return Verdict(VerdictKind.CRASH_CONSISTENT, "policy never: not frozen by us, nothing proven")
+        return None
+
+    def _plan(self, guest: Guest, verdict: Verdict | None) -> str:
+        kind = "with RAM " if self.request.memory else ""
+        how = "arm a guard, freeze, snapshot, prove, thaw" if verdict is None else f"no freeze ({verdict})"
+        return f"would take snapshot {self.result.name} {kind}of {guest.id} on {guest.node}: {how}"
+
+    # -- 2 to 7. the window
+
+    def _frozen_snapshot(self, guest: Guest) -> None:
+        window = Window(self._spec(guest), self._window_tools(guest))
+        self.snapshot = self._snapshot_of(guest, window.id)
+        failed: SafeSnapshotError | None = None
+        try:
+            with window:
+                self.tools.say(f"guard armed (pid {window.guard_pid})")
+                self._let_signals_through()
+                if window.freeze().outcome is FreezeOutcome.ACKNOWLEDGED:
+                    self._hold(self.snapshot, window)
+        except (JournalError, GuardError) as error:
+            if window.reply is None:
+                self._without_guard(guest, error)
+                return
+            failed = error
+        except SafeSnapshotError as error:
+            failed = error
+        self._take_over_from(window)
+        if failed is not None:
+            word = remedies.failure_word(failed)
+            self._close(window, Verdict(VerdictKind.UNKNOWN, failed.message), "snapshot", word)
+            raise failed
+        try:
+            self._after_the_window(guest, window)
+        except InterruptedBySignalError as signalled:
+            if not self.is_closed:
+                self._close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
+            raise
+
+    def _hold(self, snapshot: PveSnapshot, window: Window) -> None:
+        """The point in time: the snapshot's task, from its start to the end of its worker. Then the proof.
+
+        What PVE refuses here ends the window first: the context thaws before any error goes on its way.
+        """
+        left = window.deadline - self.tools.clock.monotonic()
+        try:
+            with self.tools.gate.open():
+                upid = snapshot.begin(max(1.0, left))
+                if not self.tasks.wait_for_end(upid, window.deadline, window.check):
+                    window.check()
+        except WindowBrokenError as broken:
+            window.break_off(str(broken))
+        except ReplyLostError as error:
+            window.break_off(f"the answer to the snapshot request was lost ({error.message})")
+        except ApiError as error:
+            window.break_off(f"PVE does not say any more how the snapshot goes ({error.message})")
+        window.prove()
+
+    def _take_over_from(self, window: Window) -> None:
+        result = self.result
+        result.window_id, result.freeze, result.proof = window.id, window.reply, window.proof
+        result.thaw, result.times = window.report, window.times
+        if window.report is None:
+            return
+        self._say_window(window)
+        if not window.report.confirmed:
+            # Recorded by the window itself; the guard goes on. The error replaces whatever else was on its way.
+            self._close(window, Verdict(VerdictKind.UNKNOWN, "the thaw is not confirmed"), "thaw", "not-confirmed")
+            raise StillFrozenError(
+                f"GUEST {result.vmid} MAY STILL BE FROZEN: no thaw was confirmed in "
+                f"{self.tools.config.thaw.owner_limit_seconds:g} s ({window.report.detail})",
+                remedy=f"the guard goes on trying; try `safe-snapshot thaw {result.vmid}`, then reset the guest",
+            )
+
+    def _say_window(self, window: Window) -> None:
+        """The window's steps, each with its own time: nothing was printed while the guest was frozen."""
+        report, reply, times = window.report, window.reply, window.times
+        sent, answered, decided, confirmed = window.instants
+        if sent is not None:
+            self.tools.say("freeze requested", at=sent)
+        if reply is not None:
+            detail = f": {reply.detail}" if reply.detail else f", {remedies.count(reply.filesystems)}"
+            self.tools.say(f"freeze {reply.outcome.value}{detail} ({duration(times.freezing_seconds)})", at=answered)
+        if self.result.upid is not None:
+            proof = f", guest {window.proof.value}" if window.proof is not Proof.NOT_ASKED else ""
+            why = f": {window.broken_by}" if window.broken_by else ""
+            self.tools.say(f"snapshot held for {duration(times.held_seconds)}{proof}{why}", at=decided)
+        if report is not None and report.confirmed:
+            count = "" if report.filesystems is None else f", {remedies.count(report.filesystems)}"
+            how = "guest went off" if report.guest_gone else f"thawed{count}"
+            self.tools.say(
+                f"{how} ({duration(times.thawing_seconds)}); window {duration(times.window_seconds)}", at=confirmed
+            )
+            if report.hook_failed:
+                self.result.warnings.append(
+                    "the guest's own thaw hook failed (its filesystems are thawed): see the agent's log in the guest"
+                )
+
+    def _without_guard(self, guest: Guest, error: JournalError | GuardError) -> None:
+        if self.result.policy is Policy.REQUIRE:
+            raise error
+        self.result.warnings.append(str(error))
+        self._plain_snapshot(guest, Verdict(VerdictKind.CRASH_CONSISTENT, f"not frozen: {error.message}"))
+
+    # -- 8. the verdict, and what it means
+
+    def _after_the_window(self, guest: Guest, window: Window) -> None:
+        result, reply, snapshot = self.result, window.reply, self.snapshot
+        assert reply is not None
+        assert snapshot is not None
+        if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
+            self._freeze_failed(guest, window, reply)
+            return
+        try:
+            snapshot.finish()
+        except SnapshotFailedError as error:
+            self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), "snapshot", "task")
+            raise
+        verdict = result.verdict = self._judge(window)
+        consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
+        word = None if consistent else remedies.broken_word(window)
+        self._close(window, verdict, None if consistent else "hold", word)
+        if not consistent and result.policy is Policy.REQUIRE:
+            snapshot.remove_unproven(verdict)
+        snapshot.describe(verdict)
+
+    def _judge(self, window: Window) -> Verdict:
+        evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
+        verdict = judge(evidence)
+        if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and self._pve_thawed(window):
+            return Verdict(
+                VerdictKind.UNKNOWN,
+                "PVE thawed the guest itself at the end of its own snapshots, as it does before qemu-server 9.1.10: "
+                "nothing proves that it was frozen until then",
+            )
+        return verdict
+
+    def _pve_thawed(self, window: Window) -> bool:
+        """Whether PVE did not leave our freeze alone (PVE::QemuServer::Agent, guest_fs_freeze_applicable).
+
+        Before 9.1.10 it sends a freeze of its own, ignores the refusal, and thaws after the volume snapshots, without a
+        word in the log when that goes well. So nobody can ask whether the guest was still frozen after the point in
+        time, and a guest that was thawed from inside a moment before would look the same.
+        """
+        task = self.result.task
+        if window.proof is not Proof.NOT_FROZEN or task is None:
+            return False
+        return not any("already frozen" in line for line in task.log)
+
+    def _freeze_failed(self, guest: Guest, window: Window, reply: FreezeReply) -> None:
+        result = self.result
+        unclear = reply.outcome is FreezeOutcome.UNKNOWN
+        stage, word = "freeze", reply.outcome.value
+        if result.policy is Policy.REQUIRE:
+            verdict = judge(Evidence(freeze=reply, thaw=window.report))
+            self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {verdict.reason}"), stage, word)
+            if unclear:
+                raise self._unclear(guest, reply)
+            raise NotConsistentError(
+                f"guest {guest.vmid} could not be frozen: {reply.detail}", remedy=remedies.of_freeze(reply, guest)
+            )
+        self.tools.say(f"policy {result.policy.value}: going on without a freeze")
+        verdict = judge(Evidence(freeze=reply, thaw=window.report))
+        assert self.snapshot is not None
+        try:
+            self._take_plain(guest, self.snapshot, verdict)
+        except SnapshotFailedError as error:
+            self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), stage, word)
+            raise
+        self._close(window, verdict, stage, word)
+        self.snapshot.describe(verdict)
+        if unclear:
+            raise self._unclear(guest, reply)
+
+    def _unclear(self, guest: Guest, reply: FreezeReply) -> FreezeUnclearError:
+        hours = self.tools.config.freeze.late_freeze_seconds / 3600
+        return FreezeUnclearError(
+            f"the answer to the freeze of guest {guest.vmid} was lost ({reply.detail}); the guest is thawed",
+            remedy=f"the guard watches for a late freeze for up to {hours:g} h; see `safe-snapshot status`",
+        )
+
+    # -- snapshots without a window
+
+    def _plain_snapshot(self, guest: Guest, verdict: Verdict) -> None:
+        """Without a freeze; the verdict is known and gets recorded."""
+        record = plain_record(guest, self.result.name, self.tools.clock)
+        self.snapshot = self._snapshot_of(guest, record.id)
+        self.result.warnings += self.book.try_begin(record)
+        try:
+            self._take_plain(guest, self.snapshot, verdict)
+        except SafeSnapshotError as error:
+            interrupted = isinstance(error, InterruptedBySignalError)
+            failed = Verdict(VerdictKind.UNKNOWN, error.message if interrupted else f"no snapshot: {error.message}")
+            word = "interrupted" if interrupted else "task"
+            self.result.warnings += self.book.try_close(record.id, self.tools.clock, failed, "snapshot", word)
+            raise
+        assert self.result.verdict is not None
+        # A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not.
+        failure = ("preflight", self.obstacle.name) if self.obstacle else (None, None)
+        self.result.warnings += self.book.try_close(record.id, self.tools.clock, self.result.verdict, *failure)
+        self.snapshot.describe(self.result.verdict)
+
+    def _take_plain(self, guest: Guest, snapshot: PveSnapshot, verdict: Verdict) -> None:
+        try:
+            with self.tools.gate.open():
+                snapshot.begin(self.tools.config.freeze.freeze_timeout_seconds)
+        except ReplyLostError as error:
+            self.tools.say(f"the answer to the snapshot request was lost ({error.message}): looking for it")
+        try:
+            snapshot.finish()
+        finally:
+            snapshot.thaw_what_pve_left()
+        if verdict.kind is VerdictKind.OFFLINE and snapshot.guest_runs():
+            verdict = Verdict(VerdictKind.UNKNOWN, "the guest was shut down at first but was started meanwhile")
+        self.result.verdict = verdict
+
+    # -- signals
+
+    def _let_signals_through(self) -> None:
+        """Where a signal that was held back may end the run."""
+        with self.tools.gate.open():
+            pass
+
+    def _interrupted(self, signalled: InterruptedBySignalError) -> InterruptedBySignalError:
+        """The guest is thawed. What the operator must know now: is there a snapshot, and what is it worth?"""
+        result, number = self.result, signalled.signal_number
+        if self.snapshot is not None and result.snapshot_exists is None:
+            self.snapshot.settle()
+        if self.snapshot is not None and result.snapshot_exists and result.verdict is None:
+            result.verdict = Verdict(VerdictKind.UNKNOWN, f"the run was {signalled.message} before it was judged")
+            self.snapshot.describe(result.verdict)
+        thawed = "; the guest is thawed" if result.thaw is not None and result.thaw.confirmed else ""
+        what = {
+            True: f"the snapshot {result.name} is there",
+            False: "there is no snapshot of this run",
+            None: f"PVE may still be at work on the snapshot {result.name}",
+        }[result.snapshot_exists]
+        command = remedies.tool(result.guest) if result.guest else "qm"
+        remedy = f"look at `{command} listsnapshot {result.vmid}`" if result.snapshot_exists is None else ""
+        name = signal.Signals(number).name
+        return InterruptedBySignalError(number, f"ended by signal {number} ({name}){thawed}; {what}", remedy=remedy)
+
+    # -- helpers
+
+    def _snapshot_of(self, guest: Guest, mark: str) -> PveSnapshot:
+        return PveSnapshot(guest, mark, self.request, self.result, self.tools)
+
+    def _spec(self, guest: Guest) -> WindowSpec:
+        freeze, request, rule = self.tools.config.freeze, self.request, self.rule
+        return WindowSpec(
+            guest=guest,
+            source="snapshot",
+            owner=Owner.SNAPSHOT,
+            freeze_timeout_seconds=_first(
+                request.freeze_timeout_seconds, rule.freeze_timeout_seconds, freeze.freeze_timeout_seconds
+            ),
+            max_window_seconds=_first(request.max_window_seconds, rule.max_window_seconds, freeze.max_window_seconds),
+            late_freeze_seconds=freeze.late_freeze_seconds,
+            owner_limit_seconds=self.tools.config.thaw.owner_limit_seconds,
+            snapshot_name=self.result.name,
+        )
+
+    def _window_tools(self, guest: Guest) -> WindowTools:
+        access = self.tools.access
+        return WindowTools(
+            clock=self.tools.clock,
+            book=self.book,
+            launcher=self.tools.launcher,
+            thawer=Thawer(build_ladder(access, guest), thawing_of(self.tools.config), self.tools.clock),
+            freezing=ApiChannel(access.main, guest),
+            proving=fastest_channel(access, guest),
+            gate=self.tools.gate,
+        )
+
+    def _close(self, window: Window, verdict: Verdict, stage: str | None, word: str | None) -> None:
+        window.close(verdict, stage, word)
+        self.is_closed = True
+        self.result.warnings += window.unrecorded
+        window.unrecorded.clear()
+
+    def report(self) -> None:
+        """Metrics last: they change nothing."""
+        if self.request.dry_run:
+            return
+        problems = self.book.publish(self.tools.publish)
+        self.result.warnings += problems
+        if problems or self.book.failed:
+            not_recorded(self.result)
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)

@@ -1,0 +1,26 @@
+"""Processes as /proc shows them. Standard library only, and little of it: the hook's phases ask too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def process_start(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """Field 22 of /proc/<pid>/stat, or None when there is no such process."""
+    fields = _stat(pid, proc)
+    return int(fields[19]) if fields else None
+
+
+def process_lives(pid: int | None, start: int | None, proc: Path = Path("/proc")) -> bool:
+    """Whether this very process runs; one that is dead and only waits for its parent to notice does not."""
+    fields = _stat(pid, proc) if pid is not None else None
+    return fields is not None and int(fields[19]) == start and fields[0] not in ("Z", "X")
+
+
+def _stat(pid: int, proc: Path) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the third on: the state comes first."""
+    try:
+        fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields if len(fields) > 19 and fields[19].isdigit() else None

@@ -1,0 +1,1 @@
+"""Everything that knows Proxmox VE: transports, agent commands, guests, tasks, thaw routes."""

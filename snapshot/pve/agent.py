@@ -1,0 +1,162 @@
+"""The guest agent's commands, over whichever channel: what was asked, what came back, and what that means.
+
+A channel (AgentChannel) carries one command to one guest's agent. Over the API every call is preceded by PVE's own 3 s
+guest-ping, so "QEMU guest agent is not running" means *busy or gone* and that nothing was sent (PVE/API2/Qemu/Agent.pm,
+PVE::QemuServer::Agent::assert_agent_available); an error of the agent itself arrives as HTTP 200.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, ReplyLostError
+from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest
+from snapshot.pve.transport import Transport, clean
+
+STATUS_SECONDS = 8.0
+"""Read timeout for quick commands: PVE's 3 s ping, its 5 s for the command."""
+
+MOST_FILESYSTEMS = 1_000_000
+
+FROZEN_STATE_TEXTS = ("the agent is in frozen state", "the command is not allowed")
+"""How an agent refuses a freeze because it is frozen: before QEMU 9.1, and since (qga/main.c). The newer text is also
+that of a blocked command."""
+HOOK_FAILED_TEXT = "fsfreeze hook has failed"
+"""qga/main.c and qga/commands-linux.c. After a thaw this text means that the filesystems *are* thawed."""
+
+
+class AgentRefusedError(Exception):
+    """The agent itself answered with an error. ``kind`` is its class, e.g. ``CommandNotFound``."""
+
+    def __init__(self, kind: str, description: str) -> None:
+        super().__init__(f"{description} ({kind})" if kind else description)
+        self.kind = kind
+        self.description = description
+
+
+class CommandNotSentError(Exception):
+    """The command certainly did not reach the agent: no API, no privilege, agent busy or gone, guest off."""
+
+    def __init__(self, message: str, *, guest_off: bool = False, denied: bool = False, busy_or_gone: bool = False):
+        super().__init__(message)
+        self.guest_off = guest_off
+        self.denied = denied
+        self.busy_or_gone = busy_or_gone
+
+
+class AgentReplyLostError(Exception):
+    """The command may have reached the agent; no answer did. Also any answer that makes no sense."""
+
+
+class AgentChannel(Protocol):
+    """One way to one guest's agent."""
+
+    name: str
+
+    def call(self, command: str, *, timeout_seconds: float) -> object:
+        """The ``return`` of ``guest-<command>``. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError."""
+        ...
+
+
+class ApiChannel:
+    """The agent through ``/nodes/{node}/qemu/{vmid}/agent``."""
+
+    _GETS = frozenset({"info", "get-fsinfo", "get-osinfo", "get-host-name", "get-time", "network-get-interfaces"})
+
+    def __init__(self, transport: Transport, guest: Guest) -> None:
+        self.name = transport.name
+        self._transport = transport
+        self._guest = guest
+
+    def call(self, command: str, *, timeout_seconds: float) -> object:
+        """See AgentChannel.call."""
+        method = "GET" if command in self._GETS else "POST"
+        path = f"{self._guest.path}/agent/{command}"
+        try:
+            answer = self._transport.request(method, path, timeout_seconds=timeout_seconds)
+        except (ApiUnreachableError, ApiDeniedError) as error:
+            raise CommandNotSentError(str(error), denied=isinstance(error, ApiDeniedError)) from error
+        except ReplyLostError as error:
+            raise AgentReplyLostError(str(error)) from error
+        except ApiFailureError as error:
+            raise _classify_failure(error) from error
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise AgentReplyLostError(f"{self.name} gave no result for guest-{command}: {clean(repr(answer), 80)}")
+        return unwrap(answer["result"])
+
+
+def unwrap(result: object) -> object:
+    """``result`` of the API, or AgentRefusedError when it carries the agent's error (HTTP 200 all the same)."""
+    if isinstance(result, dict) and "error" in result:
+        error = result["error"]
+        if not isinstance(error, dict):
+            raise AgentRefusedError("", clean(str(error)))
+        raise AgentRefusedError(clean(str(error.get("class", ""))), clean(str(error.get("desc", "unknown error"))))
+    return result
+
+
+NOT_SENT_TEXTS = (
+    "QEMU guest agent is not running",
+    "No QEMU guest agent configured",
+    "hostname lookup",
+    "does not exist",
+)
+"""PVE's 500s that come before the command is sent (assert_agent_available, load_config, proxying to the node)."""
+
+
+def _classify_failure(error: ApiFailureError) -> CommandNotSentError | AgentReplyLostError:
+    text = error.message
+    if "is not running" in text and "VM " in text:
+        return CommandNotSentError(text, guest_off=True)
+    if error.status in (400, 501) or any(known in text for known in NOT_SENT_TEXTS):
+        return CommandNotSentError(text, busy_or_gone=NOT_SENT_TEXTS[0] in text)
+    return AgentReplyLostError(text)
+
+
+def freeze(channel: AgentChannel, timeout_seconds: float) -> FreezeReply:
+    """Ask for a freeze and say what became of it; never raises for what PVE or the agent may answer.
+
+    An agent that says no before it starts (a command that is unknown or blocked, a freeze hook that failed) refused
+    cleanly. Any other error of its, one that may mean "frozen already" among them, is FAILED: something may be frozen.
+    """
+    try:
+        count = channel.call("fsfreeze-freeze", timeout_seconds=timeout_seconds)
+    except CommandNotSentError as error:
+        return FreezeReply(FreezeOutcome.REFUSED, detail=str(error))
+    except AgentRefusedError as error:
+        return FreezeReply(
+            FreezeOutcome.REFUSED if _is_clean_refusal(error) else FreezeOutcome.FAILED, detail=str(error)
+        )
+    except AgentReplyLostError as error:
+        return FreezeReply(FreezeOutcome.UNKNOWN, detail=str(error))
+    filesystems = count_of(count)
+    if filesystems is None:
+        return FreezeReply(FreezeOutcome.UNKNOWN, detail=f"the agent's answer is not a count: {clean(repr(count), 60)}")
+    if filesystems == 0:
+        return FreezeReply(FreezeOutcome.NOTHING_FROZEN, detail="the agent froze no filesystem at all")
+    return FreezeReply(FreezeOutcome.ACKNOWLEDGED, filesystems=filesystems)
+
+
+def count_of(answer: object) -> int | None:
+    """The number of filesystems in the answer to a freeze or thaw; None for anything that cannot be one.
+
+    The guest is not trusted: a number that fits no database column is no count either.
+    """
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer <= MOST_FILESYSTEMS:
+        return None
+    return answer
+
+
+def _is_clean_refusal(error: AgentRefusedError) -> bool:
+    if error.kind == "CommandNotFound":
+        return not any(text in error.description for text in FROZEN_STATE_TEXTS)
+    return HOOK_FAILED_TEXT in error.description
+
+
+def status(channel: AgentChannel, timeout_seconds: float = STATUS_SECONDS) -> FreezeState:
+    """What the agent remembers. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError."""
+    answer = channel.call("fsfreeze-status", timeout_seconds=timeout_seconds)
+    try:
+        return FreezeState(answer)
+    except ValueError:
+        raise AgentReplyLostError(f"fsfreeze-status is neither frozen nor thawed: {clean(repr(answer), 60)}") from None

@@ -1,0 +1,144 @@
+"""PVE's tasks: waiting for one with little delay and few requests, and what its end says.
+
+On the worker's own node the wait is a poll of its pidfd (the pid stands in the UPID), which costs no request and wakes
+at once; elsewhere the status is polled, often at first and ever more sparsely.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from snapshot.clock import Clock
+from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError
+from snapshot.model import Upid
+from snapshot.procfs import process_lives, process_start
+from snapshot.pve.transport import Transport, clean
+from snapshot.retry import Pace
+
+POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.3)
+"""A snapshot takes 0.1 to 1 s on local storage: the interval is part of the freeze window, so it starts at 10 ms."""
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    """How a task ended: PVE's exit status, e.g. ``OK``, ``WARNINGS: 1``, an error's text, ``unexpected status``."""
+
+    exitstatus: str
+    log: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """PVE did the work, possibly with warnings."""
+        return self.exitstatus == "OK" or self.exitstatus.startswith("WARNINGS")
+
+
+class Tasks:
+    """Waits for tasks. ``local_node`` names the node this process runs on, when it does run on one."""
+
+    def __init__(self, transport: Transport, clock: Clock, local_node: str = "") -> None:
+        self._transport = transport
+        self._clock = clock
+        self._local_node = local_node
+
+    def wait_for_end(self, upid: Upid, deadline: float, alive: Callable[[], None] = lambda: None) -> bool:
+        """Wait until the task's worker is gone or has reported its end; False at ``deadline`` (monotonic).
+
+        ``alive`` is called between looks and may raise to end the wait. A failing status request is no reason to stop
+        looking: the task goes on without it. But ApiDeniedError or ApiFailureError, at once, when no news can come any
+        more (_check_permanent).
+        """
+        if upid.node == self._local_node:
+            gone = self._wait_for_pid(upid, deadline, alive)
+            if gone is not None:
+                return gone
+        look = 0
+        while True:
+            alive()
+            try:
+                if self._status(upid).get("status") == "stopped":
+                    return True
+            except ApiError as error:
+                _check_permanent(error)
+                look = max(look, 8)  # be polite to an API that has trouble
+            look += 1
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return False
+            self._clock.sleep(min(POLL.interval(look), left))
+
+    def end(self, upid: Upid, deadline: float) -> TaskEnd | None:
+        """The task's end with its log, asked for until ``deadline``; None when it has not ended by then.
+
+        ApiDeniedError or ApiFailureError at once when no news can come any more.
+        """
+        look = 0
+        while True:
+            try:
+                status = self._status(upid)
+                if status.get("status") == "stopped":
+                    return TaskEnd(clean(str(status.get("exitstatus", "unexpected status"))), self._log(upid))
+            except ApiError as error:
+                _check_permanent(error)
+                look = max(look, 8)
+            look += 1
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return None
+            self._clock.sleep(min(POLL.interval(look), left))
+
+    def _status(self, upid: Upid) -> dict[str, object]:
+        answer = self._transport.request("GET", f"nodes/{upid.node}/tasks/{_quoted(upid)}/status")
+        if not isinstance(answer, dict):
+            raise ApiFailureError(f"PVE's answer to a task's status is not an object: {answer!r:.80}", status=200)
+        return answer
+
+    def _log(self, upid: Upid) -> tuple[str, ...]:
+        try:
+            answer = self._transport.request(
+                "GET", f"nodes/{upid.node}/tasks/{_quoted(upid)}/log", {"start": 0, "limit": 500}
+            )
+        except ApiError:
+            return ()
+        if not isinstance(answer, list):
+            return ()
+        return tuple(clean(str(row.get("t", ""))) for row in answer if isinstance(row, dict))
+
+    def _wait_for_pid(self, upid: Upid, deadline: float, alive: Callable[[], None]) -> bool | None:
+        """Wait by pidfd; None when that is not possible here (not our node after all, pid reused, no permission)."""
+        try:
+            descriptor = os.pidfd_open(upid.pid)
+        except ProcessLookupError:
+            return True  # the worker has ended already
+        except OSError:
+            return None
+        try:
+            if process_start(upid.pid) != upid.pstart:
+                return None
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            while True:
+                alive()
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                if poller.poll(min(left, 0.1) * 1000):
+                    return True
+        finally:
+            os.close(descriptor)
+
+
+def _check_permanent(error: ApiError) -> None:
+    """Raise ``error`` when asking again cannot help: a token that was revoked, a task that PVE does not know."""
+    if isinstance(error, ApiDeniedError) or (isinstance(error, ApiFailureError) and error.status in (400, 404, 501)):
+        raise error
+
+
+def _quoted(upid: Upid) -> str:
+    return quote(upid.text, safe="")
+
+
+__all__ = ["POLL", "TaskEnd", "Tasks", "process_lives", "process_start"]

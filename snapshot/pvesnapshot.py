@@ -1,0 +1,215 @@
+"""One run's snapshot in PVE: begun, followed to its end, found again when the answer was lost, described, removed.
+
+Everything here happens with the guest thawed, but ``begin``. What is learned goes into the run's Result.
+"""
+
+from __future__ import annotations
+
+from snapshot import remedies
+from snapshot.clock import duration, iso
+from snapshot.errors import (
+    ApiError,
+    NotConsistentError,
+    NotRecordedError,
+    ReplyLostError,
+    SnapshotFailedError,
+)
+from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.tasks import Tasks
+from snapshot.recovery import guest_state, thaw_now
+from snapshot.run import Request, Result, Tools
+
+SETTLE_SECONDS = 5.0
+"""After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks for a snapshot whose request was never answered."""
+
+
+class PveSnapshot:
+    """The snapshot of one run. ``mark`` names the run: it stands in the description until the verdict does."""
+
+    def __init__(self, guest: Guest, mark: str, request: Request, result: Result, tools: Tools) -> None:
+        self._guest = guest
+        self._mark = mark
+        self._request = request
+        self._result = result
+        self._tools = tools
+        self._api = GuestApi(tools.access.main)
+        self._tasks = Tasks(tools.access.main, tools.clock, tools.access.local_node)
+        self._task: Upid | None = None
+        """The task of ours that PVE worked on last."""
+        self._is_being_removed = False
+
+    def begin(self, timeout_seconds: float) -> Upid:
+        """Start the task. ReplyLostError when nobody knows; SnapshotFailedError when PVE said no."""
+        result, memory = self._result, self._request.memory and self._guest.running
+        result.snapshot_exists = None
+        try:
+            result.upid = self._task = self._api.create_snapshot(
+                self._guest, result.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds
+            )
+        except ReplyLostError:
+            raise
+        except ApiError as error:
+            result.snapshot_exists = False
+            message = f"PVE did not start the snapshot: {error.message}"
+            raise SnapshotFailedError(message, remedy=error.remedy) from error
+        return result.upid
+
+    def finish(self) -> None:
+        """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
+
+        SnapshotFailedError with PVE's text and what to do.
+        """
+        if self._result.upid is None:
+            self._find_lost()
+        else:
+            self._follow(self._result.upid)
+
+    def thaw_what_pve_left(self) -> None:
+        """PVE freezes by itself in a task that finds the guest thawed, and thaws once: a killed worker, or a thaw that
+        failed, leaves it frozen. StillFrozenError when it cannot be thawed.
+
+        A task that ended well has said so if its thaw did not work. One that still runs thaws by itself.
+        """
+        guest, task = self._guest, self._result.task
+        if guest.kind is GuestKind.LXC or not guest.running or self._request.memory or task is None:
+            return
+        if task.succeeded and not any("thaw problems" in line for line in task.log):
+            return
+        if guest_state(guest, self._tools.access) is FreezeState.FROZEN:
+            thaw_now(guest, self._tools.access)
+            self._result.warnings.append("PVE's snapshot task had left the guest frozen: it was thawed")
+
+    def remove_unproven(self, verdict: Verdict) -> None:
+        """Policy require: no consistency, no snapshot. Always raises NotConsistentError."""
+        result, guest = self._result, self._guest
+        message = f"the snapshot of guest {guest.vmid} is not proven consistent ({verdict})"
+        limit = self._tools.config.snapshot.task_timeout_seconds
+        try:
+            with self._tools.gate.open():
+                self._is_being_removed, result.snapshot_exists = True, None
+                self._task = self._api.delete_snapshot(guest, result.name)
+                end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
+            if end is not None and end.succeeded:
+                result.snapshot_exists = False
+                again = "upgrade PVE" if "PVE thawed" in verdict.reason else "try again"
+                raise NotConsistentError(message, remedy=f"policy require: it was removed again; {again}")
+            detail = end.exitstatus if end else "still running"
+        except ApiError as error:
+            detail = error.message
+        result.snapshot_exists = True
+        self.describe(verdict)
+        raise NotConsistentError(
+            f"{message} and could not be removed ({detail})",
+            remedy=f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {result.name}`",
+        )
+
+    def describe(self, verdict: Verdict) -> None:
+        """Write the verdict into the description; a failure is noted in the result and changes nothing else."""
+        try:
+            self._api.describe_snapshot(self._guest, self._result.name, self._description(verdict))
+        except ApiError as error:
+            self._result.warnings.append(f"the verdict could not be written into the description ({error})")
+            not_recorded(self._result)
+
+    def guest_runs(self) -> bool:
+        """Whether the guest runs now; False when PVE does not say."""
+        try:
+            return self._api.current(self._guest).get("status") == "running"
+        except ApiError:
+            return False
+
+    def settle(self) -> None:
+        """After a signal: find out within seconds what became of what PVE was at work on."""
+        clock = self._tools.clock
+        deadline = clock.monotonic() + SETTLE_SECONDS
+        if self._task is not None:
+            try:
+                self._tasks.end(self._task, deadline)
+            except ApiError:
+                return
+        while not self._is_there() and self._task is None and clock.monotonic() < deadline:
+            clock.sleep(LOOK_SECONDS)
+        if self._is_being_removed and self._result.snapshot_exists:
+            self._result.snapshot_exists = None  # the removal may be on its way
+
+    def _follow(self, upid: Upid) -> None:
+        result, clock = self._result, self._tools.clock
+        limit = self._tools.config.snapshot.task_timeout_seconds
+        try:
+            with self._tools.gate.open():
+                end = result.task = self._tasks.end(upid, clock.monotonic() + limit)
+        except ApiError as error:
+            raise SnapshotFailedError(
+                f"PVE does not say any more how the snapshot task ended: {error.message}", remedy=error.remedy
+            ) from error
+        if end is None:
+            raise SnapshotFailedError(
+                f"the snapshot task did not end within {limit:g} s (the guest is thawed)",
+                remedy=f"follow it: `pvesh get /nodes/{upid.node}/tasks/{upid}/log`",
+            )
+        if not end.succeeded:
+            result.snapshot_exists = None if end.exitstatus == "unexpected status" else False
+            raise SnapshotFailedError(
+                f"PVE's snapshot task failed: {end.exitstatus}", remedy=remedies.of_task(end.exitstatus, self._guest)
+            )
+        result.snapshot_exists = True
+        if end.exitstatus != "OK":
+            result.warnings.append(f"PVE's snapshot task ended with {end.exitstatus}")
+        ours = result.freeze is not None and result.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+        for line in end.log:
+            # Before 9.1.10 PVE's own freeze is refused because of ours: no trouble.
+            if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
+                result.warnings.append(f"PVE's snapshot task says: {line}")
+
+    def _find_lost(self) -> None:
+        """The POST's answer was lost: did the task run? Look for our snapshot, whole, for a while."""
+        result, guest, clock = self._result, self._guest, self._tools.clock
+        limit = self._tools.config.snapshot.lost_reply_seconds
+        deadline = clock.monotonic() + limit
+        with self._tools.gate.open():
+            while not self._is_there():
+                if clock.monotonic() >= deadline:
+                    seen = "no such snapshot has appeared" if result.snapshot_exists is False else "PVE is silent on it"
+                    raise SnapshotFailedError(
+                        f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
+                        remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
+                    )
+                clock.sleep(LOOK_SECONDS)
+        result.warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")
+
+    def _is_there(self) -> bool:
+        """Whether the snapshot of this very run is there and whole; notes in the result what PVE says.
+
+        The mark tells it from one of the same name that somebody else took.
+        """
+        try:
+            found = self._api.snapshots(self._guest).get(self._result.name)
+        except ApiError:
+            self._result.snapshot_exists = None
+            return False
+        ours = found is not None and self._mark in found.description
+        in_preparation = found is not None and ours and not found.is_whole
+        self._result.snapshot_exists = None if in_preparation else ours
+        return bool(self._result.snapshot_exists)
+
+    def _description(self, verdict: Verdict | None) -> str:
+        lines = [self._request.description] if self._request.description else []
+        if verdict is None:
+            lines.append(f"safe-snapshot: verdict pending (run {self._mark})")
+        else:
+            window = self._result.times.window_seconds
+            span = f"; freeze window {duration(window)}" if window is not None else ""
+            lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
+        return "\n".join(lines)
+
+
+def not_recorded(result: Result) -> None:
+    """The snapshot stands, but something about it could not be written."""
+    if result.error is None:
+        result.error = NotRecordedError(
+            "the snapshot was taken, but not everything about it could be written", remedy="see the warnings"
+        )

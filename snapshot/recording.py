@@ -1,0 +1,126 @@
+"""The journal as an operation uses it: strict before a freeze, lenient after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable
+
+from snapshot.clock import Clock
+from snapshot.errors import JournalError
+from snapshot.journal import Journal, WindowRecord
+from snapshot.metrics.projection import agent_seen
+from snapshot.model import Guest, Health, Owner, Verdict
+from snapshot.pve.tasks import process_start
+from snapshot.states import State
+from snapshot.window.window import boot_id
+
+
+class JournalBook:
+    """window.Book over a journal that is opened on first use and may be broken.
+
+    ``begin`` and ``update`` raise JournalError; the ``try_`` methods return what went wrong as lines for the operator.
+    """
+
+    def __init__(self, open_journal: Callable[[], Journal]) -> None:
+        self._open = open_journal
+        self._journal: Journal | None = None
+        self.failed = False
+
+    @property
+    def journal(self) -> Journal:
+        """The open journal. JournalError when it cannot be opened."""
+        if self._journal is None:
+            try:
+                self._journal = self._open()
+            except JournalError:
+                self.failed = True
+                raise
+        return self._journal
+
+    def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool] = lambda other: False) -> None:
+        """See window.Book."""
+        try:
+            self.journal.begin(record, rival)
+        except JournalError:
+            self.failed = True
+            raise
+
+    def update(self, window_id: str, **values: object) -> None:
+        """See window.Book."""
+        try:
+            self.journal.update(window_id, **values)
+        except JournalError:
+            self.failed = True
+            raise
+
+    def try_begin(self, record: WindowRecord) -> list[str]:
+        """Record what needs no guarantee."""
+        try:
+            self.begin(record)
+        except JournalError as error:
+            return [str(error)]
+        return []
+
+    def try_close(
+        self, window_id: str, clock: Clock, verdict: Verdict, stage: str | None, reason: str | None
+    ) -> list[str]:
+        """Close a record that had no freeze."""
+        if self.failed:
+            return []  # said already
+        try:
+            self.update(
+                window_id,
+                closed_at=clock.time(),
+                state=State.THAWED.value,
+                verdict=verdict.kind.value,
+                reason=verdict.reason,
+                failure_stage=stage,
+                failure_reason=reason,
+            )
+        except JournalError as error:
+            return [str(error)]
+        return []
+
+    def agent_seen(self, health: Health, clock: Clock) -> None:
+        """Let the metrics know whether the agent answered. What cannot be written is said by what follows."""
+        if health.guest is None or health.agent_up is None:
+            return
+        with contextlib.suppress(JournalError), self.journal.transaction("written") as db:
+            agent_seen(db, health.guest, health.agent_up, clock.time())
+
+    def publish(self, publish: Callable[[Journal], list[str]]) -> list[str]:
+        """Metrics from the journal; the problems as lines."""
+        if self.failed:
+            return []
+        try:
+            return publish(self.journal)
+        except JournalError as error:
+            return [str(error)]
+
+
+def open_book(open_journal: Callable[[], Journal]) -> JournalBook:
+    """A book that opens its journal when it is first needed."""
+    return JournalBook(open_journal)
+
+
+def plain_record(guest: Guest, snapshot_name: str, clock: Clock) -> WindowRecord:
+    """The record of a snapshot without a freeze."""
+    now, pid = clock.time(), os.getpid()
+    return WindowRecord(
+        id=uuid.uuid4().hex,
+        vmid=guest.vmid,
+        node=guest.node,
+        kind=guest.kind.value,
+        guest_name=guest.name,
+        source="snapshot",
+        owner=Owner.SNAPSHOT.value,
+        state=State.IDLE.value,
+        intent_at=now,
+        deadline_at=now,
+        owner_pid=pid,
+        owner_pid_start=process_start(pid) or 0,
+        boot_id=boot_id(),
+        snapshot_name=snapshot_name,
+    )

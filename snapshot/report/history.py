@@ -1,0 +1,173 @@
+"""The windows of the past, newest first: read in small steps, shown as lines, JSON or CSV. Nothing is decided here.
+
+The journal is read in batches, each a short read of its own: a reader that held the file for seconds would keep a
+backup from writing its intent, and without the intent no guest is frozen.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from snapshot.clock import iso
+from snapshot.errors import JournalError
+from snapshot.journal import BUSY_SECONDS, COLUMNS, Journal, WindowRecord
+
+BATCH = 2000
+JSON_VERSION = 1
+"""Raised when a key changes its meaning or goes; new keys do not raise it."""
+
+_INTERNAL = frozenset({"owner_pid", "owner_pid_start", "guard_pid", "guard_pid_start", "boot_id"})
+FIELDS = ("time", *(name for name in COLUMNS if name not in _INTERNAL))
+"""The keys of JSON and the columns of CSV: ``time`` is the intent's instant as ISO 8601, the rest is the journal's."""
+
+_SPAN = re.compile(r"(\d{1,6})([mhdwy])\Z")
+_UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
+_DATES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
+
+_LINE = "{:<25} {:<12} {:<12} {:<8} {:>9}  {:<21} {}"
+_HEAD = _LINE.format("TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which windows: of one guest or all, begun at or after an instant, only failed ones."""
+
+    vmid: int | None = None
+    since_at: float | None = None
+    failed: bool = False
+
+
+def parse_since(text: str, now: float) -> float:
+    """``7d``, ``36h``, ``2w``, ``1y`` back from ``now``, or a local date or time. ValueError fit for the operator."""
+    span = _SPAN.match(text)
+    if span is not None:
+        return now - int(span[1]) * _UNITS[span[2]]
+    for form in _DATES:
+        try:
+            return time.mktime(time.strptime(text, form))
+        except (ValueError, OverflowError):
+            continue
+    raise ValueError(f"{text!r} is neither a span (36h, 7d, 2w, 1y) nor a date (2026-01-31, 2026-01-31T03:00)")
+
+
+def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> Iterator[sqlite3.Row]:
+    """The windows' ``columns``, newest first. JournalError when there is no journal or it cannot be read."""
+    if not path.exists():
+        raise JournalError(
+            f"there is no journal at {path}", remedy="it begins with the first snapshot or backup; see [journal] path"
+        )
+    where, values = _condition(question)
+    chosen = ", ".join(dict.fromkeys((*columns, "intent_at", "id", "failure_stage")))
+    sql = f"""SELECT {chosen} FROM windows WHERE {where} AND (intent_at < ? OR (intent_at = ? AND id < ?))
+        AND intent_at <= ? ORDER BY intent_at DESC, id DESC LIMIT {BATCH}"""  # noqa: S608 - names and marks of our own
+    # The last condition repeats the first two in a form that SQLite's index by time can use.
+    instant, window = float("inf"), "\U0010ffff"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+            db.row_factory = sqlite3.Row
+            while True:
+                rows = db.execute(sql, (*values, instant, instant, window, instant)).fetchall()
+                # Here and not in SQL: with few failures one batch would otherwise read the whole file.
+                yield from (row for row in rows if row["failure_stage"] or not question.failed)
+                if len(rows) < BATCH:
+                    return
+                instant, window = rows[-1]["intent_at"], rows[-1]["id"]
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"the journal {path} cannot be read ({error})", remedy="check its mode, and run `safe-snapshot recover`"
+        ) from error
+
+
+def windows(path: Path, question: Question) -> Iterator[WindowRecord]:
+    """The windows as records, newest first. JournalError as for ``read``."""
+    return (WindowRecord(**dict(row)) for row in read(path, question))
+
+
+def open_windows(path: Path, vmid: int | None) -> list[WindowRecord]:
+    """Windows that were never closed, whenever they began."""
+    with closing(Journal(path, read_only=True)) as journal:
+        return journal.open_windows(vmid)
+
+
+def lines(found: Iterable[WindowRecord]) -> Iterator[str]:
+    """One line a window under a head, for a person."""
+    head = True
+    for window in found:
+        if head:
+            yield _HEAD
+            head = False
+        yield _LINE.format(
+            iso(window.intent_at),
+            f"{window.kind}/{window.vmid}",
+            window.node,
+            window.source,
+            seconds(window.window_seconds),
+            window.verdict or f"({window.state})",
+            plain(_why(window)),
+        ).rstrip()
+
+
+def json_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
+    """One versioned JSON object in pieces: a year of windows need not fit into memory."""
+    yield f'{{"version": {JSON_VERSION}, "windows": ['
+    separator = "\n"
+    for window in found:
+        yield separator + json.dumps(_flat(window))
+        separator = ",\n"
+    yield "\n]}\n"
+
+
+def csv_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
+    """CSV with a head, in pieces."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for window in found:
+        writer.writerow(_flat(window))
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
+
+
+def seconds(value: float | None) -> str:
+    """A duration for a person: three digits that matter."""
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.2f} s" if value < 10 and value != round(value) else f"{value:.0f} s"
+
+
+def plain(text: str) -> str:
+    """``text`` on one line without control characters: a guest's agent may send anything."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _condition(question: Question) -> tuple[str, tuple[object, ...]]:
+    terms: list[tuple[str, object]] = []
+    if question.vmid is not None:
+        terms.append(("vmid = ?", question.vmid))
+    if question.since_at is not None:
+        terms.append(("intent_at >= ?", question.since_at))
+    return " AND ".join(term for term, _ in terms) or "1", tuple(value for _, value in terms)
+
+
+def _why(window: WindowRecord) -> str:
+    failure = f"[{window.failure_stage}: {window.failure_reason or 'unspecified'}] " if window.failure_stage else ""
+    return failure + (window.reason or "")
+
+
+def _flat(window: WindowRecord) -> dict[str, object]:
+    values = {"time": iso(window.intent_at), **dataclasses.asdict(window)}
+    return {name: values[name] for name in FIELDS}

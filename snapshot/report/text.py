@@ -1,0 +1,170 @@
+"""Results as lines for a person and as one JSON object for a program. Nothing is decided here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import Enum
+from pathlib import Path
+
+from snapshot.clock import duration
+from snapshot.errors import SafeSnapshotError
+from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
+from snapshot.recovery import Recovered
+from snapshot.run import Result
+
+JSON_VERSION = 1
+"""Raised when a key changes its meaning or goes; new keys do not raise it."""
+
+_MARKS = {
+    CheckResult.OK: "ok",
+    CheckResult.WARNING: "warning",
+    CheckResult.NO_FREEZE: "NO FREEZE",
+    CheckResult.FAILED: "FAILED",
+}
+
+
+def result_lines(result: Result) -> list[str]:
+    """The closing lines of a snapshot run: warnings, then the one line that says it all."""
+    lines = [f"warning: {warning}" for warning in dict.fromkeys(result.warnings)]
+    if result.plan:
+        lines.append(result.plan)
+    if result.verdict is not None and result.snapshot_exists:
+        window = result.times.window_seconds
+        span = f", frozen for {duration(window)}" if window is not None else ""
+        name = f"{result.guest.kind.value}/{result.vmid}" if result.guest else str(result.vmid)
+        lines.append(f"snapshot {result.name} of {name}{span}: {result.verdict}")
+    if result.error is not None:
+        lines.append(f"ERROR: {result.error}")
+    return lines
+
+
+def result_details(result: Result) -> list[str]:
+    """What is normal, for those who ask: every check, the window's id, the task and its log."""
+    lines = [line for check in result.checks for line in check_lines(check)]
+    if result.window_id:
+        lines.append(f"window {result.window_id}")
+    if result.upid is not None:
+        lines.append(f"task {result.upid}")
+    lines += [f"  {line}" for line in (result.task.log if result.task else ())]
+    return lines
+
+
+def result_json(result: Result) -> str:
+    """The versioned JSON object of a snapshot run."""
+    return _dump(
+        {
+            "version": JSON_VERSION,
+            "vmid": result.vmid,
+            "guest": result.guest,
+            "snapshot": result.name,
+            "snapshot_exists": result.snapshot_exists,
+            "policy": result.policy,
+            "plan": result.plan or None,
+            "checks": result.checks,
+            "window": {"id": result.window_id, **_times(result.times)},
+            "freeze": result.freeze,
+            "proof": result.proof,
+            "thaw": result.thaw,
+            "upid": result.upid,
+            "task": result.task,
+            "verdict": result.verdict,
+            "warnings": list(dict.fromkeys(result.warnings)),
+            "error": error_object(result.error),
+            "exit_code": result.exit_code,
+        }
+    )
+
+
+def health_lines(health: Health) -> list[str]:
+    """Every check, what was learned about the guest, and one closing line."""
+    lines = [line for check in health.checks for line in check_lines(check)]
+    for name, value in health.facts.items():
+        shown = ", ".join(str(v) for v in value) if isinstance(value, list) else value
+        lines.append(f"  {name.replace('_', ' ')}: {shown}")
+    worst = health.failure or health.obstacle
+    if health.frozen and health.failure is None and health.guest is not None:
+        lines.append(
+            f"FROZEN: the guest is frozen right now; `safe-snapshot status` tells whose freeze it is, "
+            f"`safe-snapshot thaw {health.guest.vmid}` ends it"
+        )
+    elif worst is None:
+        lines.append("ready: this guest can be snapshotted consistently")
+    elif worst.result is CheckResult.FAILED:
+        lines.append(f"NOT POSSIBLE: {worst.message}")
+    else:
+        lines.append(f"NOT FREEZABLE: {worst.message}")
+    return lines
+
+
+def check_lines(check: Check) -> list[str]:
+    """One check, with what to do about it."""
+    lines = [f"{_MARKS[check.result]:>10}  {check.name}: {check.message}"]
+    if check.remedy and check.result is not CheckResult.OK:
+        lines.append(f"{'':>10}  -> {check.remedy}")
+    return lines
+
+
+def health_json(health: Health, exit_code: int) -> str:
+    """The versioned JSON object of `check`."""
+    return _dump(
+        {
+            "version": JSON_VERSION,
+            "guest": health.guest,
+            "checks": health.checks,
+            "facts": health.facts,
+            "frozen": health.frozen,
+            "exit_code": exit_code,
+        }
+    )
+
+
+def recovered_json(found: list[Recovered], exit_code: int) -> str:
+    """The versioned JSON object of `recover`."""
+    return _dump({"version": JSON_VERSION, "windows": found, "exit_code": exit_code})
+
+
+def error_object(error: SafeSnapshotError | None) -> dict[str, object] | None:
+    """An error as JSON sees it."""
+    if error is None:
+        return None
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+    }
+
+
+def error_json(error: SafeSnapshotError) -> str:
+    """The object of a run that ended before there was a result."""
+    return _dump({"version": JSON_VERSION, "error": error_object(error), "exit_code": error.exit_code})
+
+
+def object_json(**values: object) -> str:
+    """Any other command's versioned object."""
+    return _dump({"version": JSON_VERSION, **values})
+
+
+def _times(times: WindowTimes) -> dict[str, float | None]:
+    return {**dataclasses.asdict(times), "window_seconds": times.window_seconds}
+
+
+def _dump(tree: object) -> str:
+    return json.dumps(_plain(tree), indent=2, ensure_ascii=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Upid):
+        return value.text
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,74 @@
+"""One run of safe-snapshot as data: what it is asked, what it works with, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from snapshot.clock import Clock
+from snapshot.config import Config
+from snapshot.errors import SafeSnapshotError
+from snapshot.journal import Journal
+from snapshot.model import Check, FreezeReply, Guest, Policy, Report, ThawReport, Upid, Verdict, Vmid, WindowTimes
+from snapshot.pve.routes import Access
+from snapshot.pve.tasks import TaskEnd
+from snapshot.window.guardlink import Launcher
+from snapshot.window.signals import Gate
+from snapshot.window.verdict import Proof
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for. None: as the configuration says."""
+
+    vmid: Vmid
+    name: str | None = None
+    description: str = ""
+    policy: Policy | None = None
+    freeze_timeout_seconds: float | None = None
+    max_window_seconds: float | None = None
+    memory: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The collaborators of an operation."""
+
+    config: Config
+    access: Access
+    clock: Clock
+    open_journal: Callable[[], Journal]
+    launcher: Launcher
+    gate: Gate
+    publish: Callable[[Journal], list[str]]
+    say: Report
+
+
+@dataclass
+class Result:
+    """Everything that happened, for whoever renders it."""
+
+    vmid: Vmid
+    name: str
+    policy: Policy
+    guest: Guest | None = None
+    checks: tuple[Check, ...] = ()
+    plan: str = ""
+    freeze: FreezeReply | None = None
+    proof: Proof = Proof.NOT_ASKED
+    thaw: ThawReport | None = None
+    times: WindowTimes = field(default_factory=WindowTimes)
+    window_id: str | None = None
+    upid: Upid | None = None
+    task: TaskEnd | None = None
+    snapshot_exists: bool | None = False
+    """Whether the snapshot is there; None when PVE did not say."""
+    verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: SafeSnapshotError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the error's."""
+        return self.error.exit_code if self.error else 0

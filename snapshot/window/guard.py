@@ -1,0 +1,155 @@
+"""The guard's process: ``python -I -m snapshot.window.guard --spec JSON [--socket ADDRESS] [--config FILE]``.
+
+Started by launcher.py, detached or as a systemd unit, in a session of its own, nothing inherited. It connects back to
+its owner, imports and opens all it will need, says ``armed``, and waits. Where nobody listens (systemd started it again
+after it was killed, or `recover` started it for an orphan) it takes the window over; all it needs to thaw stands in its
+arguments, so it does so with a broken journal too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from snapshot import config as configuration
+from snapshot.clock import Clock, SystemClock
+from snapshot.config import Config
+from snapshot.errors import ApiError, JournalError, SafeSnapshotError
+from snapshot.journal import Journal, WindowRecord
+from snapshot.metrics.publish import publish
+from snapshot.pve.routes import Access, build_ladder, open_access
+from snapshot.pve.tasks import process_lives
+from snapshot.window import detached
+from snapshot.window.background import BackgroundRecorder
+from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Recorder
+from snapshot.window.guardlink import GuardSpec
+from snapshot.window.inbox import ProcessInbox
+from snapshot.window.process import harden, open_log
+from snapshot.window.recorder import JournalRecorder
+from snapshot.window.thaw import Thawer
+from snapshot.window.thawing import late_seconds, thawing_of, was_never_armed
+
+__all__ = ["harden", "main", "open_log"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Guard one window; 0 when it is closed, 1 when no guard could be armed."""
+    parser = argparse.ArgumentParser(prog="vzdump-hooks-guard", description="internal: guards one freeze window")
+    parser.add_argument("--spec", required=True, type=GuardSpec.from_json)
+    parser.add_argument("--socket", default="")
+    parser.add_argument("--config", type=Path)
+    options = parser.parse_args(argv)
+    spec: GuardSpec = options.spec
+    log = open_log()
+    clock = SystemClock()
+    claim = _claim(spec)
+    connection = detached.connect(options.socket) if options.socket else None
+    if claim is None and connection is None:
+        return 0  # another guard has this window already, and the journal could not say so
+    try:
+        config = configuration.load(options.config or configuration.DEFAULT_PATH, required=options.config is not None)
+        access = open_access(config, clock)
+        recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
+        thawer = prepare(spec, access)
+        harden()
+        inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
+    except (SafeSnapshotError, OSError) as error:
+        log.error('event=not-armed vmid=%d window=%s detail="%s"', spec.vmid, spec.window_id[:8], error)
+        if connection is not None:
+            _say(connection, {"op": "failed", "error": str(error)})
+        return 1
+    core = GuardCore(spec, inbox, thawer, clock, recorder)
+    if connection is not None:
+        _say(connection, {"op": "armed", "pid": os.getpid()})
+        core.run()
+    else:
+        late = _orphan(spec, inbox, config, clock, recorder)
+        if late is not None:
+            core.take_over(Cause.OWNER_DIED if options.socket else Cause.RECOVERY, late_seconds=late)
+    recorder.finish()
+    return 0
+
+
+def _claim(spec: GuardSpec) -> socket.socket | None:
+    """A name that this window's guard holds as long as it lives, whatever kills it; None when another one holds it."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0vzdump-hooks/guard/{spec.window_id}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
+def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder) -> float | None:
+    """Nobody armed us, so somebody died. How long a late freeze is possible; None: nothing is to be done.
+
+    The journal knows, if it can be read. A living owner saw the end of the guard before us and thaws itself; this waits
+    until it dies or dawdles.
+    """
+    record = _look_up(spec, config)
+    if record is None or record.closed_at is None:
+        deadline_at = record.deadline_at if record is not None else clock.time() + spec.deadline_seconds
+        left = min(max(0.0, deadline_at - clock.time()), spec.deadline_seconds)
+        message = inbox.wait(left + DEADLINE_MARGIN_SECONDS)
+        if message is not None:
+            inbox.put_back(message)  # a signal ends the watch, not the thaw
+        record = _look_up(spec, config)
+    if record is None:
+        return spec.late_freeze_seconds
+    if record.closed_at is not None or _has_another_guard(record):
+        return None
+    if was_never_armed(record):
+        recorder.closed(by_owner=False)
+        return None
+    return min(late_seconds(record, config, clock), spec.late_freeze_seconds)
+
+
+def _has_another_guard(record: WindowRecord) -> bool:
+    """Whether the owner armed a new guard when it saw the end of this one."""
+    return record.guard_pid != os.getpid() and process_lives(record.guard_pid, record.guard_pid_start)
+
+
+def _look_up(spec: GuardSpec, config: Config) -> WindowRecord | None:
+    try:
+        with contextlib.closing(Journal(config.journal.path)) as journal:
+            return journal.get(spec.window_id)
+    except JournalError:
+        return None
+
+
+def prepare(spec: GuardSpec, access: Access) -> Thawer:
+    """A thawer with its routes known and its connections open."""
+    config = access.config
+    ladder = build_ladder(access, spec.guest)
+    if access.api is not None:
+        with contextlib.suppress(ApiError):  # the other routes are there for an API that is down
+            access.api.request("GET", "version", timeout_seconds=config.thaw.attempt_timeout_seconds)
+    return Thawer(ladder, thawing_of(config), access.clock)
+
+
+def _owner(spec: GuardSpec) -> tuple[int, int]:
+    return spec.owner_pid, spec.owner_pid_start
+
+
+def _recorder(spec: GuardSpec, config: Config, clock: Clock, log: logging.Logger) -> JournalRecorder:
+    return JournalRecorder(
+        spec, lambda: Journal(config.journal.path), lambda journal: publish(config, journal, clock), clock, log
+    )
+
+
+def _say(connection: socket.socket, message: dict[str, object]) -> None:
+    """Tell the owner; one that is gone shows in the inbox."""
+    with contextlib.suppress(OSError):
+        connection.send(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

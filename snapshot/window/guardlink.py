@@ -1,0 +1,87 @@
+"""What a guard is told when it is armed, and the seam between an owner and its guard. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from snapshot.model import Guest, GuestKind, Node, Vmid
+
+
+class Op(Enum):
+    """What an owner tells its guard. The end of the connection without DISARM means: the owner died."""
+
+    ARM = "arm"
+    FREEZING = "freezing"
+    """A freeze is about to be sent: from now on the guest is at risk, and the deadline runs."""
+    FROZEN = "frozen"
+    """The freeze was answered: no late freeze can come of it."""
+    THAWING = "thawing"
+    """The owner is about to send a request of its thaw: stay back as long as one may take."""
+    DISARM = "disarm"
+    """The thaw is confirmed (or nothing was ever frozen). ``late_seconds`` above 0: watch for a late freeze so long."""
+    ABANDON = "abandon"
+    """The owner could not thaw within its limit: over to the guard."""
+
+
+@dataclass(frozen=True)
+class GuardSpec:
+    """What the guard needs to know of its window. Durations in seconds, counted from FREEZING."""
+
+    window_id: str
+    vmid: int
+    node: str
+    guest_name: str
+    source: str
+    deadline_seconds: float
+    owner_limit_seconds: float
+    late_freeze_seconds: float
+    owner_pid: int
+    owner_pid_start: int
+    watch: tuple[tuple[int, int], ...] = ()
+    """(pid, start time in clock ticks) of processes whose death ends the window: the vzdump worker."""
+
+    @property
+    def guest(self) -> Guest:
+        """The guest to thaw: only QEMU guests have an agent."""
+        return Guest(Vmid(self.vmid), Node(self.node), GuestKind.QEMU, name=self.guest_name, running=True)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> GuardSpec:
+        """The inverse of to_json. ValueError or TypeError for anything else."""
+        values = json.loads(text)
+        values["watch"] = tuple((int(pid), int(start)) for pid, start in values.get("watch", ()))
+        return cls(**values)
+
+
+class Guard(Protocol):
+    """An armed guard, as its owner holds it. No method raises: a guard that is gone shows in is_alive."""
+
+    pid: int
+
+    def tell(self, op: Op, **values: float) -> None:
+        """Send one message; it is in the guard's hands when this returns, or the guard is dead."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether the guard's end of the connection is open. Costs one system call."""
+        ...
+
+    def release(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts guards."""
+
+    def arm(self, spec: GuardSpec) -> Guard:
+        """Start a guard and wait until it says that it is armed. Raises GuardError."""
+        ...

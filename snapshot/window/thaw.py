@@ -1,0 +1,268 @@
+"""The thaw: retried over every route until the agent acknowledged it and says thawed.
+
+Rules:
+
+- The status is the agent's memory and can lie, so at least one thaw is always sent and acknowledged, whatever the
+  status says.
+- A busy agent answers like one that is gone. Neither is ever taken for a thawed guest.
+- After an acknowledged thaw only the status is asked again; a thaw is repeated only while it says frozen, because every
+  thaw runs the guest's thaw hooks again.
+- Two of us never ask at once. Who has a limit keeps it: no request is begun after it, except the first thaw. Before
+  each request ``ahead`` is called, so whoever stands behind the caller knows that it lives; after
+  ``longest_silence_seconds`` without, it does not.
+- A failing thaw hook means that the filesystems *are* thawed: it is reported, not retried.
+- Whatever a route raises, the retries go on: nothing but a confirmed thaw, the limit and the caller end them.
+- Nothing in here writes, logs or imports before the first request: `Thawer` is built while the guard is armed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from snapshot.clock import Clock
+from snapshot.errors import GuestRemovedError
+from snapshot.model import FreezeState, ThawReport
+from snapshot.pve import agent
+from snapshot.pve.agent import (
+    HOOK_FAILED_TEXT,
+    AgentChannel,
+    AgentRefusedError,
+    AgentReplyLostError,
+    CommandNotSentError,
+)
+from snapshot.pve.pvesh import START_SECONDS
+from snapshot.retry import Pace, retry_until
+
+MOVED_TEXT = "does not exist"
+"""PVE's answer when the guest's configuration is not on that node: it migrated, or it was removed."""
+
+
+@dataclass
+class Ladder:
+    """The routes to one guest's agent, in the order they are tried, and how to find them again.
+
+    ``peers`` are alternatives to the first route: one of them is tried a round, in turn. ``relocate`` returns a new
+    ladder when the guest turns out to have moved, None when that cannot be told, and raises GuestRemovedError.
+    ``last_resort`` (SysRq) acts without an answer of the agent's.
+    """
+
+    routes: Sequence[AgentChannel]
+    peers: Sequence[AgentChannel] = ()
+    relocate: Callable[[], Ladder | None] = lambda: None
+    last_resort: Callable[[], str] | None = None
+    _turn: int = field(default=0, repr=False)
+
+    def round(self) -> list[AgentChannel]:
+        """The routes of the next round."""
+        chosen = list(self.routes)
+        if self.peers:
+            chosen.insert(1, self.peers[self._turn % len(self.peers)])
+            self._turn += 1
+        return chosen
+
+
+@dataclass(frozen=True)
+class Thawing:
+    """How a thaw is retried."""
+
+    pace: Pace
+    attempt_seconds: float
+    last_resort_after: int = 8
+    """Rounds without success before the last resort is used, and between its uses."""
+
+
+QUICK_SECONDS = 0.5
+"""A round that fails sooner than this was answered by somebody: PVE waits for 3 s for an agent that is silent."""
+
+
+class OutOfTimeError(Exception):
+    """The limit has passed. Internal."""
+
+
+class Thawer:
+    """Thaws one guest. Keeps what was learned from round to round, so one Thawer serves one window."""
+
+    def __init__(self, ladder: Ladder, thawing: Thawing, clock: Clock) -> None:
+        self._ladder = ladder
+        self._thawing = thawing
+        self._clock = clock
+        self._stop_at: float | None = None
+        self._ahead: Callable[[], None] = lambda: None
+        self._reset()
+
+    @property
+    def longest_silence_seconds(self) -> float:
+        """The longest time between two requests of a thaw: one over the slowest route, and a pause."""
+        return self._thawing.attempt_seconds + START_SECONDS + self._thawing.pace.slowest_seconds
+
+    @property
+    def slowest_after(self) -> int:
+        """After how many rounds the retries have reached their slowest pace."""
+        pace = self._thawing.pace
+        return next(n for n in range(1, 1000) if pace.is_slowest(n))
+
+    def _reset(self) -> None:
+        self.acknowledged = False
+        self._asked = False
+        self._attempts = 0
+        self._filesystems: int | None = None
+        self._hook_failed = False
+        self._guest_gone = False
+        self._confirmed = False
+        self._replies_lost = 0
+        self._route = ""
+        self._detail = ""
+
+    def until_confirmed(
+        self,
+        limit_seconds: float | None,
+        sleep: Callable[[float], None] | None = None,
+        between: Callable[[ThawReport], bool] = lambda report: False,
+        ahead: Callable[[], None] = lambda: None,
+    ) -> ThawReport:
+        """Retry until confirmed, or ``limit_seconds`` have passed (None: for ever).
+
+        ``between`` is called before each further round (never before the first request) and ends the retries by
+        returning True; ``sleep`` replaces the clock's; ``ahead`` is called before each request and must not block.
+        """
+        pace = self._thawing.pace
+        limited = Pace(pace.first_seconds, pace.slowest_seconds, pace.factor, limit_seconds)
+        self._stop_at = None if limit_seconds is None else self._clock.monotonic() + limit_seconds
+        self._ahead = ahead
+        stopped = was_silent = wakes = False
+
+        def one_round(number: int) -> ThawReport:
+            nonlocal stopped, was_silent, wakes
+            stopped = number > 1 and between(self.report())
+            if stopped:
+                return self.report()
+            began = self._clock.monotonic()
+            confirmed = self.round()
+            is_silent = self._clock.monotonic() - began >= QUICK_SECONDS
+            wakes, was_silent = was_silent and not is_silent, is_silent
+            if not confirmed and number % self._thawing.last_resort_after == 0:
+                self._use_last_resort()
+            return self.report()
+
+        # An agent that wakes up first answers callers that left, and PVE stumbles over an answer that is not its own
+        # ("got wrong command id", PVE::QMPClient): the next tries must come soon.
+        return retry_until(
+            one_round,
+            lambda report: report.confirmed or stopped,
+            limited,
+            self._clock,
+            sleep,
+            starts_over=lambda report: wakes,
+        )
+
+    def round(self) -> bool:
+        """One try over the ladder; True when the thaw is confirmed."""
+        self._attempts += 1
+        for channel in self._ladder.round():
+            try:
+                if self._ask(channel):
+                    self._route = channel.name
+                    self._confirmed = True
+                    self._detail = ""
+                return self._confirmed
+            except CommandNotSentError as error:
+                self._detail = str(error)
+                if error.guest_off:
+                    self._guest_gone = self._confirmed = True
+                    self._route = channel.name
+                    return True
+                if MOVED_TEXT in str(error) and self._relocate():
+                    return self._confirmed
+            except AgentReplyLostError as error:
+                self._replies_lost += 1
+                self._detail = str(error)
+            except AgentRefusedError as error:
+                # The agent itself said no: every other route leads to the same agent.
+                self._detail = f"the agent refused the thaw: {error}"
+                return False
+            except OutOfTimeError:
+                return False
+            except Exception as error:  # noqa: BLE001 - a bug in one route must not end the retries over all of them
+                self._detail = f"{channel.name}: {type(error).__name__}: {error}"
+        return False
+
+    def look(self) -> FreezeState | None:
+        """What the agent says right now over the first route that answers; None when none does. Sends no thaw.
+
+        A guest that is off, or that does not exist any more, holds nothing: THAWED.
+        """
+        for channel in self._ladder.round():
+            try:
+                return agent.status(channel, self._thawing.attempt_seconds)
+            except CommandNotSentError as error:
+                if error.guest_off:
+                    return FreezeState.THAWED
+                if MOVED_TEXT in str(error) and self._relocate():
+                    return FreezeState.THAWED if self._guest_gone else self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it was, this route has not answered
+                self._detail = f"{channel.name}: {error}"
+        return None
+
+    def start_over(self) -> None:
+        """Forget an earlier thaw: a late freeze needs a new acknowledged one."""
+        self._reset()
+
+    def report(self) -> ThawReport:
+        """What is known so far."""
+        return ThawReport(
+            confirmed=self._confirmed,
+            attempts=self._attempts,
+            filesystems=self._filesystems,
+            route=self._route,
+            hook_failed=self._hook_failed,
+            guest_gone=self._guest_gone,
+            detail=self._detail,
+            thaw_replies_lost=self._replies_lost,
+        )
+
+    def _ask(self, channel: AgentChannel) -> bool:
+        if self.acknowledged and self._says_thawed(channel):
+            return True
+        if self._asked:
+            self._check_time()
+        self._asked = True
+        self._ahead()
+        try:
+            count = channel.call("fsfreeze-thaw", timeout_seconds=self._thawing.attempt_seconds)
+        except AgentRefusedError as error:
+            if HOOK_FAILED_TEXT not in error.description:
+                raise
+            self._hook_failed = True
+        else:
+            filesystems = agent.count_of(count)
+            if filesystems is None:
+                raise AgentReplyLostError(f"the agent's answer to the thaw is not a count: {count!r:.60}")
+            self._filesystems = max(filesystems, self._filesystems or 0)
+        self.acknowledged = True
+        return self._says_thawed(channel)
+
+    def _says_thawed(self, channel: AgentChannel) -> bool:
+        self._check_time()
+        self._ahead()
+        return agent.status(channel, self._thawing.attempt_seconds) is FreezeState.THAWED
+
+    def _check_time(self) -> None:
+        if self._stop_at is not None and self._clock.monotonic() >= self._stop_at:
+            raise OutOfTimeError
+
+    def _relocate(self) -> bool:
+        """Follow a guest that moved, or learn that it is gone; True when either was settled."""
+        try:
+            ladder = self._ladder.relocate()
+        except GuestRemovedError:
+            self._guest_gone = self._confirmed = True
+            return True
+        if ladder is None:
+            return False
+        self._ladder = ladder
+        return True
+
+    def _use_last_resort(self) -> None:
+        if self._ladder.last_resort is not None:
+            self._detail = f"{self._detail}; last resort: {self._ladder.last_resort()}"

@@ -1,0 +1,456 @@
+"""One freeze window as its owner runs it: open, freeze, prove, thaw, close. The protocol's order lives here.
+
+``with window:`` guarantees the thaw on every way out. Between the decision to thaw and the first thaw request there is
+one message to the guard (a write to a socket, no disk) and nothing else; every record is written afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from snapshot.clock import Clock
+from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
+from snapshot.journal import WindowRecord
+from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
+from snapshot.pve import agent
+from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.tasks import process_lives, process_start
+from snapshot.states import Event, State, WindowMachine
+from snapshot.window.guardlink import Guard, GuardSpec, Launcher, Op
+from snapshot.window.signals import Gate
+from snapshot.window.thaw import Thawer
+from snapshot.window.verdict import Proof
+
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+PROOF_SECONDS = (agent.STATUS_SECONDS, 4.0, 2.0, 1.0)
+"""How long the proof may take: the longest that the deadline leaves room for. A few values only, since each costs a
+connection of its own over HTTPS."""
+
+
+READY_SECONDS = 8.0
+"""How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
+allows for 10 s (recovery.ALIVE_MARGIN_SECONDS)."""
+
+
+class Book(Protocol):
+    """What a window needs of the journal."""
+
+    def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool]) -> None:
+        """Commit the intent; JournalError when that is not possible, WindowTakenError when the guest has a rival."""
+        ...
+
+    def update(self, window_id: str, **values: object) -> None:
+        """Commit new values; JournalError when that is not possible."""
+        ...
+
+
+class WindowBrokenError(Exception):
+    """The window cannot be held any longer; the reason is the operator's. Internal: it never leaves an operation."""
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """What kind of window is wanted. Durations in seconds."""
+
+    guest: Guest
+    source: str
+    owner: Owner
+    freeze_timeout_seconds: float
+    max_window_seconds: float
+    late_freeze_seconds: float
+    owner_limit_seconds: float
+    snapshot_name: str | None = None
+    upid: str | None = None
+    watch: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class WindowTools:
+    """The collaborators of a window."""
+
+    clock: Clock
+    book: Book
+    launcher: Launcher
+    thawer: Thawer
+    freezing: AgentChannel
+    """Where the freeze is sent."""
+    proving: AgentChannel
+    """Where the status is asked for: the fastest channel to the agent."""
+    gate: Gate
+
+
+class Window:
+    """A freeze window. Each step may be taken once, in the order of the methods."""
+
+    def __init__(self, spec: WindowSpec, tools: WindowTools) -> None:
+        self.id = uuid.uuid4().hex
+        self.spec = spec
+        self._tools = tools
+        self._machine = WindowMachine()
+        self._guard: Guard | None = None
+        self._order: GuardSpec | None = None
+        self.reply: FreezeReply | None = None
+        self.proof = Proof.NOT_ASKED
+        self.report: ThawReport | None = None
+        self.broken_by = ""
+        self.frozen_at: float | None = None
+        self.thawed_at: float | None = None
+        self._intended_at = self._armed_at = 0.0
+        self._freeze_sent: float | None = None
+        self._freeze_answered: float | None = None
+        self._thaw_decided: float | None = None
+        self._thaw_confirmed: float | None = None
+        self.unrecorded: list[str] = []
+        """What could not be written, for the operator; the guest is not concerned."""
+
+    @property
+    def state(self) -> State:
+        """Where the window is."""
+        return self._machine.state
+
+    @property
+    def guard_pid(self) -> int | None:
+        """The guard's pid, while there is one."""
+        return self._guard.pid if self._guard else None
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic instant at which the guest must be thawed."""
+        if self._freeze_sent is None:
+            raise RuntimeError("no freeze was sent")
+        return self._freeze_sent + self.spec.max_window_seconds
+
+    @property
+    def instants(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """Monotonic: freeze sent, freeze answered, thaw decided, thaw confirmed."""
+        return self._freeze_sent, self._freeze_answered, self._thaw_decided, self._thaw_confirmed
+
+    @property
+    def times(self) -> WindowTimes:
+        """The parts of the window so far."""
+        return WindowTimes(
+            freezing_seconds=_between(self._freeze_sent, self._freeze_answered),
+            held_seconds=_between(self._freeze_answered, self._thaw_decided),
+            thawing_seconds=_between(self._thaw_decided, self._thaw_confirmed),
+        )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the freeze was acknowledged and nothing has been thawed yet."""
+        return self._machine.state is State.FROZEN
+
+    @property
+    def may_be_frozen(self) -> bool:
+        """Whether a freeze was sent and no thaw has been confirmed since."""
+        return self._freeze_sent is not None and not (self._machine.is_closed or (self.report or _NONE).confirmed)
+
+    def __enter__(self) -> Window:
+        """Commit the intent and arm the guard. JournalError or GuardError: nothing was frozen, nothing will be.
+
+        One window a guest: a run that thawed another's freeze in front of its point in time, and froze behind it, would
+        leave it with a proof and a full count of something else's freeze.
+        """
+        self._intended_at = self._tools.clock.monotonic()
+        record = self._intent()
+        self._tools.book.begin(record, is_manned)
+        self._order = self._guard_spec(record)
+        try:
+            self._guard = self._tools.launcher.arm(self._order)
+        except GuardError as error:
+            self._record(self._closing(str(error), "guard"))
+            raise
+        self._machine.on(Event.GUARD_ARMED)
+        self._armed_at = self._tools.clock.monotonic()
+        try:
+            self._tools.book.update(
+                self.id,
+                guard_pid=self._guard.pid,
+                guard_pid_start=process_start(self._guard.pid),
+                state=State.ARMED.value,
+                deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
+            )
+        except JournalError:
+            self._dismiss(0.0)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Whatever happened: thaw."""
+        self.thaw()
+
+    def freeze(self) -> FreezeReply:
+        """Send the freeze and wait for its answer, for the freeze timeout at most.
+
+        InterruptedBySignalError comes through, with the reply recorded as unknown; leaving the context thaws.
+        """
+        spec, guard = self.spec, self._armed_guard()
+        obstacle = self._obstacle(guard)
+        if obstacle:
+            self.broken_by = obstacle
+            return self._took(FreezeReply(FreezeOutcome.REFUSED, detail=obstacle), sent=False)
+        guard.tell(Op.FREEZING)
+        self._machine.on(Event.FREEZE_SENT)
+        self._freeze_sent = self._tools.clock.monotonic()
+        reply = FreezeReply(FreezeOutcome.UNKNOWN, detail="interrupted by a signal while freezing")
+        try:
+            with self._tools.gate.open():
+                reply = agent.freeze(self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds))
+        finally:
+            self._took(reply)
+        return reply
+
+    def check(self) -> None:
+        """Raise WindowBrokenError when the window must end now: the guard is gone, or the deadline has passed."""
+        if not self._armed_guard().is_alive():
+            raise WindowBrokenError("the guard died: the guest is thawed at once")
+        if self._tools.clock.monotonic() >= self.deadline:
+            raise WindowBrokenError(self._past_deadline)
+
+    @property
+    def _past_deadline(self) -> str:
+        return f"the deadline of {self.spec.max_window_seconds:g} s passed before the point in time was proven"
+
+    def break_off(self, reason: str) -> None:
+        """Note why the window ended before its point in time."""
+        self.broken_by = self.broken_by or reason
+
+    def prove(self) -> Proof:
+        """Ask, after the point in time, whether the guest is still frozen. A broken window is thawed without asking."""
+        left = self.deadline - self._tools.clock.monotonic() if self.is_frozen else 0.0
+        if self.is_frozen and left <= 0:
+            self.break_off(self._past_deadline)
+        if self.is_frozen and not self.broken_by:
+            try:
+                seconds = next((s for s in PROOF_SECONDS if s <= left), PROOF_SECONDS[-1])
+                state = agent.status(self._tools.proving, seconds)
+                self.proof = Proof.STILL_FROZEN if state is FreezeState.FROZEN else Proof.NOT_FROZEN
+            except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
+                self.proof = Proof.NO_ANSWER
+        return self.proof
+
+    def thaw(self) -> ThawReport | None:
+        """Thaw if anything may be frozen, until confirmed or the owner's limit; then disarm, then record.
+
+        Returns None when there was nothing to thaw. Called again it does nothing and returns the same report.
+        """
+        if not self.may_be_frozen:
+            if self.report is None:
+                self._dismiss(0.0)
+                if self.reply is not None:  # refused: nothing to thaw, but the journal wants to know
+                    self._record(self._outcome())
+            return self.report
+        self._thaw_decided = self._tools.clock.monotonic()
+        guard = self._armed_guard()
+        self.report = self._tools.thawer.until_confirmed(
+            self.spec.owner_limit_seconds, ahead=lambda: guard.tell(Op.THAWING)
+        )
+        if self._machine.state in (State.FROZEN, State.UNKNOWN):
+            self._machine.on(Event.THAW_DECIDED)
+        if not self.report.confirmed:
+            self._machine.on(Event.RETRIES_SLOWEST)
+            self._replace_dead_guard()
+            if self._guard:
+                self._guard.tell(Op.ABANDON)
+                self._guard.release()
+            self._record(self._outcome())
+            return self.report
+        self._thaw_confirmed = self._tools.clock.monotonic()
+        self.thawed_at = self._tools.clock.time()
+        self._machine.on(Event.GUEST_GONE if self.report.guest_gone else Event.THAW_CONFIRMED)
+        self._dismiss(self.late_seconds)
+        self._record(self._outcome())
+        return self.report
+
+    @property
+    def late_seconds(self) -> float:
+        """How long a late freeze is still possible; 0 when it is not."""
+        if self._freeze_sent is None or not self._machine.late_freeze_possible:
+            return 0.0
+        return max(0.0, self._freeze_sent + self.spec.late_freeze_seconds - self._tools.clock.monotonic())
+
+    def close(self, verdict: Verdict, failure_stage: str | None, failure_reason: str | None) -> None:
+        """Record the verdict; the window is closed unless the guest may be frozen, or may freeze late."""
+        now = self._tools.clock.time()
+        values: dict[str, object] = {
+            "verdict": verdict.kind.value,
+            "reason": verdict.reason,
+            "failure_stage": failure_stage,
+            "failure_reason": failure_reason,
+        }
+        if self.late_seconds > 0:
+            values["quiet_until_at"] = now + self.late_seconds
+        elif not self.may_be_frozen:
+            values |= {"closed_at": now, "state": State.THAWED.value}
+        self._record(values)
+
+    def _took(self, reply: FreezeReply, *, sent: bool = True) -> FreezeReply:
+        self.reply = reply
+        if not sent:
+            self._machine.on(Event.DISARMED)
+            return reply
+        self._freeze_answered = self._tools.clock.monotonic()
+        events = {
+            FreezeOutcome.ACKNOWLEDGED: Event.FREEZE_ACKNOWLEDGED,
+            FreezeOutcome.REFUSED: Event.FREEZE_REFUSED,
+            FreezeOutcome.FAILED: Event.FREEZE_FAILED,
+            FreezeOutcome.NOTHING_FROZEN: Event.FREEZE_FAILED,
+            FreezeOutcome.UNKNOWN: Event.FREEZE_UNCLEAR,
+        }
+        self._machine.on(events[reply.outcome])
+        if reply.outcome is not FreezeOutcome.UNKNOWN:
+            self._armed_guard().tell(Op.FROZEN)
+        if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
+            self.frozen_at = self._tools.clock.time()
+        return reply
+
+    def _obstacle(self, guard: Guard) -> str:
+        """Why the freeze must not be sent after all; "" when it may."""
+        if not guard.is_alive():
+            return "the guard died before the freeze"
+        # A recovery may have given up a process that stood still, and closed its window.
+        now, given_up = self._tools.clock.monotonic(), self.spec.max_window_seconds + self.spec.owner_limit_seconds
+        if now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up:
+            return "too much time has passed since the intent: a very slow disk, or this process was stopped"
+        return ""
+
+    def _armed_guard(self) -> Guard:
+        if self._guard is None:
+            raise RuntimeError("no guard, no freeze")
+        return self._guard
+
+    def _dismiss(self, late_seconds: float) -> None:
+        """Disarm the guard; with ``late_seconds`` it stays for a late freeze."""
+        if late_seconds > 0:
+            self._replace_dead_guard()
+        if self._guard:
+            self._guard.tell(Op.DISARM, late_seconds=late_seconds)
+            self._guard.release()
+        if self._machine.state is State.ARMED:
+            self._machine.on(Event.DISARMED)
+
+    def _replace_dead_guard(self) -> None:
+        """A window that stays open when its owner ends needs a guard that lives."""
+        if self._guard is None or self._order is None or self._guard.is_alive():
+            return
+        self._guard.release()
+        try:
+            self._guard = self._tools.launcher.arm(self._order)
+        except GuardError as error:
+            self.unrecorded.append(
+                f"nobody watches guest {self.spec.guest.vmid} now: run `safe-snapshot recover` ({error})"
+            )
+            return
+        self._guard.tell(Op.FREEZING)
+        self._record({"guard_pid": self._guard.pid, "guard_pid_start": process_start(self._guard.pid)})
+
+    def _intent(self) -> WindowRecord:
+        spec, now, pid = self.spec, self._tools.clock.time(), os.getpid()
+        return WindowRecord(
+            id=self.id,
+            vmid=spec.guest.vmid,
+            node=spec.guest.node,
+            kind=spec.guest.kind.value,
+            guest_name=spec.guest.name,
+            source=spec.source,
+            owner=spec.owner.value,
+            state=State.IDLE.value,
+            intent_at=now,
+            deadline_at=now + spec.max_window_seconds,
+            owner_pid=pid,
+            owner_pid_start=process_start(pid) or 0,
+            boot_id=boot_id(),
+            snapshot_name=spec.snapshot_name,
+            upid=spec.upid,
+        )
+
+    def _guard_spec(self, record: WindowRecord) -> GuardSpec:
+        spec = self.spec
+        return GuardSpec(
+            window_id=self.id,
+            vmid=record.vmid,
+            node=record.node,
+            guest_name=record.guest_name,
+            source=record.source,
+            deadline_seconds=spec.max_window_seconds,
+            owner_limit_seconds=spec.owner_limit_seconds,
+            late_freeze_seconds=spec.late_freeze_seconds,
+            owner_pid=record.owner_pid,
+            owner_pid_start=record.owner_pid_start,
+            watch=spec.watch,
+        )
+
+    def _closing(self, reason: str, stage: str) -> dict[str, object]:
+        now = self._tools.clock.time()
+        return {"state": State.THAWED.value, "closed_at": now, "failure_stage": stage, "reason": reason}
+
+    def _outcome(self) -> dict[str, object]:
+        reply, report, times = self.reply, self.report, self.times
+        values: dict[str, object] = {
+            "state": self._machine.state.value,
+            "frozen_at": self.frozen_at,
+            "thawed_at": self.thawed_at,
+            "freezing_seconds": times.freezing_seconds,
+            "held_seconds": times.held_seconds,
+            "thawing_seconds": times.thawing_seconds,
+            "window_seconds": times.window_seconds,
+        }
+        if reply is not None:
+            values |= {
+                "freeze_outcome": reply.outcome.value,
+                "freeze_detail": reply.detail,
+                "filesystems_frozen": reply.filesystems,
+            }
+        if report is not None:
+            values |= {
+                "filesystems_thawed": report.filesystems,
+                "thaw_attempts": report.attempts,
+                "thaw_route": report.route,
+                "thaw_detail": "thaw hook failed" if report.hook_failed else report.detail,
+            }
+        return values
+
+    def _record(self, values: Mapping[str, object]) -> None:
+        try:
+            self._tools.book.update(self.id, **values)
+        except JournalError as error:
+            if str(error) not in self.unrecorded:
+                self.unrecorded.append(str(error))
+
+
+_NONE = ThawReport(confirmed=False, attempts=0)
+
+
+def _between(earlier: float | None, later: float | None) -> float | None:
+    return None if earlier is None or later is None else later - earlier
+
+
+def is_manned(record: WindowRecord) -> bool:
+    """Whether a living process has this window's freeze, or its late freeze, in hand.
+
+    A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
+    """
+    if record.boot_id != boot_id() or record.deadline_at <= record.intent_at:
+        return False
+    if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
+        return True
+    return process_lives(record.guard_pid, record.guard_pid_start)
+
+
+def boot_id() -> str:
+    """This boot's id: a window of an earlier boot of this machine has no living owner or guard."""
+    try:
+        return BOOT_ID_FILE.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+__all__ = ["InterruptedBySignalError", "Window", "WindowBrokenError", "WindowSpec", "WindowTools"]

@@ -1,0 +1,86 @@
+"""One guest's backup as the holder process sees it: who freezes, and what is done when we should and cannot.
+
+Holding a freeze of ours is holding.py's business, watching vzdump's own is watching.py's. No line is written anywhere
+by a process that has to thaw while the guest is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from snapshot.clock import Clock
+from snapshot.config import Config, FreezeOwner
+from snapshot.errors import JournalError
+from snapshot.journal import Journal
+from snapshot.model import Guest
+from snapshot.pve.routes import Access, build_ladder
+from snapshot.recording import JournalBook
+from snapshot.window.guardlink import GuardSpec, Launcher
+from snapshot.window.signals import Gate
+from snapshot.window.thaw import Ladder, Thawer
+from snapshot.window.thawing import thawing_of
+from vzdump_hooks.follow import BackupWatch
+from vzdump_hooks.order import HoldOrder, HoldReport
+
+
+@dataclass(frozen=True)
+class HoldTools:
+    """The collaborators of a hold."""
+
+    config: Config
+    access: Access
+    clock: Clock
+    open_journal: Callable[[], Journal]
+    launcher: Launcher
+    adopt: Callable[[GuardSpec], None]
+    """Starts a guard for a window that nobody else will thaw. Raises GuardError."""
+    gate: Gate
+    publish: Callable[[Journal], list[str]]
+    report: Callable[[HoldReport], bool]
+    """Tells the waiting hook; False when it is gone, and with it vzdump's order to hold on."""
+    watch: BackupWatch
+
+    def thawer(self, ladder: Ladder) -> Thawer:
+        """A thawer for one window."""
+        return Thawer(ladder, thawing_of(self.config), self.clock)
+
+
+def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
+    """Hold one backup's window, start to end, by whoever freezes; then metrics.
+
+    Returns when the window is closed and recorded, with what could not be written, for our own log.
+    """
+    # Imported here: the hook's own process reads this module's neighbours, and needs neither.
+    from vzdump_hooks.holding import HookHold  # noqa: PLC0415
+    from vzdump_hooks.watching import VzdumpWatch  # noqa: PLC0415
+
+    book = JournalBook(tools.open_journal)
+    if not tools.watch.catch_up(tools.clock):
+        # A guest must not stay frozen until its deadline because nobody sees that its backup has begun.
+        tools.report(HoldReport(False, "vzdump's log does not show this guest's backup, so it cannot be followed"))
+        return []
+    problems: list[str] = []
+    # The API is asked for the routes once, before anything is at risk: where it hangs that takes its time.
+    ladder = build_ladder(tools.access, guest)
+    why = order.not_ours_because
+    if order.freeze_owner is FreezeOwner.HOOK and not why:
+        hold = HookHold(order, guest, tools, book, ladder)
+        why = hold.run()
+        problems += hold.problems
+        if not why:
+            return problems + book.publish(tools.publish)
+        if order.required:
+            tools.report(HoldReport(False, why))
+            return problems + book.publish(tools.publish)
+    watching = VzdumpWatch(order, guest, tools, book, ladder)
+    watching.run(why)
+    return problems + watching.problems + book.publish(tools.publish)
+
+
+def is_alone(book: JournalBook, vmid: int, window_id: str) -> bool:
+    """Whether no other window of ours is open for this guest: a guard of such a one may thaw at any time."""
+    try:
+        return all(window.id == window_id for window in book.journal.open_windows(vmid))
+    except JournalError:
+        return False

@@ -1,0 +1,95 @@
+"""``vzdump-hook``: what vzdump starts, up to eleven times a guest. Exit status 0 or 1, never a traceback.
+
+A phase with nothing to do leaves from here, having imported next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+PREFIX = "vzdump-hook: "
+LONGEST_LINE = 500
+
+IDLE_PHASES = frozenset({"job-init", "pre-stop", "pre-restart"})
+"""job-init comes before the node-wide lock: another job may be running. The others fire before the archive too."""
+
+USAGE = """\
+usage: vzdump-hook [--config FILE] PHASE [MODE VMID]
+
+vzdump calls this program in every phase of every backup. Set it in /etc/vzdump.conf and nothing else:
+
+    script: /usr/bin/vzdump-hook
+
+It arms a guard, freezes the guest, lets vzdump take its point in time, thaws, and says what the backup is worth.
+Settings: /etc/vzdump-hooks/config.toml. By hand it does nothing useful; see safe-snapshot.
+"""
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        _fill_descriptors()
+        code = run(sys.argv[1:], os.environ)
+    except KeyboardInterrupt:
+        code = 1
+    except Exception as error:  # noqa: BLE001 - half an installation must not cost a backup either
+        say(f"WARNING: internal error ({type(error).__name__}: {error}); reinstall vzdump-hooks; the backup goes on")
+        code = 0
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """One call of vzdump's: 0, or 1 when this backup shall fail. Whatever happens, it is said in one line."""
+    config_path, rest = _own_options(arguments)
+    if rest[:1] in (["--help"], ["-h"]):
+        sys.stdout.write(USAGE)
+        return 0
+    if _is_idle(rest, environment):
+        return 0
+    from vzdump_hooks import dispatch  # noqa: PLC0415 - an idle phase must not pay for it
+
+    return dispatch.dispatch(rest, environment, config_path, say)
+
+
+def say(text: str) -> None:
+    """One line into vzdump's log: printable ASCII-safe text, whatever names a guest or storage may have."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    line = line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 3] + "..."
+    if sys.stdout is None:  # closed before we were started
+        return
+    try:
+        sys.stdout.write(PREFIX + line.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Nobody reads us any more; the backup is not concerned. Python would complain again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fill_descriptors() -> None:
+    """A standard descriptor that is closed would become the number of the next file we open: the journal's, say."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def _own_options(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """``--config FILE`` before the phase, for wrappers and tests: vzdump itself passes no options."""
+    rest = list(arguments)
+    if len(rest) >= 2 and rest[0] == "--config":
+        return rest[1], rest[2:]
+    return None, rest
+
+
+def _is_idle(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Phases with nothing to do: other jobs may be running, it is too early, or the guest is none of ours."""
+    phase, mode = (*arguments, "", "")[:2]
+    if phase in IDLE_PHASES:
+        return True
+    is_container = environment.get("VMTYPE") == "lxc"
+    return (phase == "post-restart" and (mode in ("stop", "suspend") or is_container)) or (
+        phase == "backup-start" and is_container
+    )

@@ -1,0 +1,75 @@
+"""What the hook hands to the process that holds a backup's window, and what that process answers. JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from snapshot.config import FreezeOwner
+
+
+@dataclass(frozen=True)
+class HoldOrder:
+    """One guest's backup. Durations in seconds."""
+
+    vmid: int
+    owner: str
+    """A FreezeOwner's value."""
+    node: str
+    upid: str
+    """The vzdump task, "" when it could not be found."""
+    log: str
+    """Its log file, "" likewise."""
+    worker_pid: int
+    worker_start: int
+    freeze_timeout_seconds: float
+    max_window_seconds: float
+    guest_name: str = ""
+    required: bool = False
+    """Policy ``require``: without a freeze of ours there will be no backup, so there is nothing else to watch."""
+    not_ours_because: str = ""
+    """Why we do not freeze though we own the freeze, "" when we do: vzdump's own freeze is watched instead."""
+
+    @property
+    def freeze_owner(self) -> FreezeOwner:
+        """Who freezes."""
+        return FreezeOwner(self.owner)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> HoldOrder:
+        """The inverse. ValueError or TypeError for anything else."""
+        return cls(**_object(text))
+
+
+@dataclass(frozen=True)
+class HoldReport:
+    """What became of the freeze, as the hook prints it.
+
+    ``held``: as ordered, frozen by us or vzdump's freeze is watched. ``watched``: vzdump's own freeze is watched.
+    """
+
+    held: bool
+    message: str
+    watched: bool = False
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> HoldReport:
+        """The inverse. ValueError or TypeError for anything else."""
+        return cls(**_object(text))
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return values

@@ -1,0 +1,175 @@
+"""backup-end and backup-abort: make sure of the thaw, close the window, and with ``require`` fail what was not held."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+from snapshot.clock import SystemClock, duration
+from snapshot.config import Config
+from snapshot.errors import JournalError, SafeSnapshotError
+from snapshot.journal import Journal, WindowRecord
+from snapshot.model import Owner, Policy, VerdictKind
+from snapshot.procfs import process_lives
+from snapshot.states import State
+from vzdump_hooks import notes
+from vzdump_hooks.dispatch import Call
+from vzdump_hooks.invocation import Mode, Phase
+from vzdump_hooks.settings import load_config, policy_of
+from vzdump_hooks.worker import Worker, find_worker
+
+SETTLE_SECONDS = 20.0
+"""How long the holder may take to write its verdict after the backup's end; it has nothing else to do by then."""
+
+CONSISTENT = frozenset({VerdictKind.FILESYSTEM_CONSISTENT.value, VerdictKind.OFFLINE.value, VerdictKind.MEMORY.value})
+
+NO_BACKUP = "backup-failed"
+"""The failure of a window whose backup came to nothing in the end."""
+
+
+def run(call: Call) -> bool:
+    """True when policy ``require`` wanted a window that held, and it did not. The archive is kept by vzdump."""
+    invocation = call.invocation
+    vmid = invocation.vmid
+    if vmid is None:
+        return False
+    config = load_config(call.config_path)
+    worker = find_worker(config)
+    plan = notes.find(config, worker, vmid)
+    aborted = invocation.phase is Phase.BACKUP_ABORT
+    with closing(Journal(config.journal.path)) as journal:
+        window = _settled(journal, worker, vmid)
+        is_new = window is None and not aborted
+        if is_new:
+            window = _without_window(call, journal, worker, plan)
+        elif window is not None and _still_open(window):
+            window = _thaw(call, config, window) or window
+        elif window is not None and aborted and plan is not None:
+            window = _without_backup(journal, window)
+            is_new = True
+        if plan is not None:
+            _forget(call, journal, worker)
+        if is_new:
+            _publish(config, journal, call)
+    if window is None or (aborted and plan is None and not _still_open(window)):
+        return False  # said at backup-end, which failed this backup
+    call.say(describe(window))
+    policy = plan.policy if plan else policy_of(config, config.rule_for(vmid))
+    missed = policy is Policy.REQUIRE and invocation.is_qemu and window.verdict not in CONSISTENT
+    if missed and not aborted and not (plan and plan.left_alone):
+        call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")
+        return True
+    return False
+
+
+def describe(window: WindowRecord) -> str:
+    """The one line about a backup."""
+    frozen = f", frozen for {duration(window.window_seconds)}" if window.window_seconds is not None else ""
+    level = "" if window.verdict in CONSISTENT else "WARNING: "
+    verdict = f"{window.verdict}: {window.reason}" if window.verdict else "no verdict: its window is still open"
+    stuck = window.closed_at is None and window.state == State.STUCK.value
+    alarm = f"; IT MAY STILL BE FROZEN: `safe-snapshot thaw {window.vmid}`" if stuck else ""
+    return f"{level}guest {window.vmid}{frozen}: {verdict}{alarm}"
+
+
+def _settled(journal: Journal, worker: Worker, vmid: int) -> WindowRecord | None:
+    """This backup's window, once its holder has written its verdict or is dead."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + SETTLE_SECONDS
+    while True:
+        window = next(iter(notes.windows_of_job(journal, worker, vmid)), None)
+        if window is None or not _still_open(window) or clock.monotonic() >= deadline:
+            return window
+        if not process_lives(window.owner_pid, window.owner_pid_start):
+            return journal.get(window.id)  # its last word may have come just now
+        clock.sleep(0.05)
+
+
+def _still_open(window: WindowRecord) -> bool:
+    """No verdict yet. A window that only waits for a late freeze has one."""
+    return window.closed_at is None and window.verdict is None
+
+
+def _thaw(call: Call, config: Config, window: WindowRecord) -> WindowRecord | None:
+    """The holder is gone or hangs: thaw by ourselves. Heavy imports only now."""
+    from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.recording import JournalBook  # noqa: PLC0415
+    from snapshot.recovery import close_recovered, thaw_now  # noqa: PLC0415
+    from snapshot.window.thawing import was_never_armed  # noqa: PLC0415
+
+    access = open_access(config, SystemClock())
+    book = JournalBook(lambda: Journal(config.journal.path))
+    try:
+        report = None if was_never_armed(window) else thaw_now(window.guest, access)
+        close_recovered(book, window, report, access.clock)
+        how = f"thawed over {report.route}" if report else "it had not frozen anything"
+        call.say(f"guest {window.vmid}: the holder of its window died; {how}")
+    except SafeSnapshotError as error:
+        call.say(f"ERROR: {error}")
+    return book.journal.get(window.id)
+
+
+def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
+    """The backup failed after its point in time: whatever the window was worth, there is no backup to be worth it."""
+    if window.verdict not in CONSISTENT:
+        return window
+    journal.update(
+        window.id,
+        verdict=VerdictKind.UNKNOWN.value,
+        reason="there is no backup: it failed after its point in time, whose window had been good",
+        failure_stage="snapshot",
+        failure_reason=NO_BACKUP,
+    )
+    return journal.get(window.id) or window
+
+
+def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Plan | None) -> WindowRecord:
+    """A backup that was never to be frozen gets its verdict recorded too: history and metrics shall be whole."""
+    invocation, now = call.invocation, SystemClock().time()
+    if not invocation.is_qemu:
+        kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"
+    elif invocation.mode is Mode.STOP:
+        kind, reason = VerdictKind.OFFLINE, "the guest was shut down, or had been, when the backup began"
+    elif invocation.mode is Mode.SUSPEND:
+        kind, reason = VerdictKind.CRASH_CONSISTENT, "mode suspend: paused, not frozen"
+    else:
+        kind = VerdictKind.CRASH_CONSISTENT
+        reason = f"not frozen by us: {plan.obstacle}" if plan and plan.obstacle else "not frozen by us"
+    record = WindowRecord(
+        id=os.urandom(16).hex(),
+        vmid=invocation.vmid or 0,
+        node=worker.upid.node if worker.upid else os.uname().nodename.partition(".")[0],
+        kind="qemu" if invocation.is_qemu else "lxc",
+        guest_name=invocation.guest_name,
+        source="vzdump",
+        owner=Owner.VZDUMP.value,
+        state=State.THAWED.value,
+        intent_at=now,
+        deadline_at=now,
+        owner_pid=os.getpid(),
+        owner_pid_start=0,
+        boot_id="",
+        upid=worker.upid.text if worker.upid else None,
+        verdict=kind.value,
+        reason=reason,
+        closed_at=now,
+    )
+    try:
+        journal.begin(record)
+    except JournalError as error:
+        call.say(f"WARNING: {error}")
+    return record
+
+
+def _forget(call: Call, journal: Journal, worker: Worker) -> None:
+    try:
+        notes.forget(journal, worker, call.invocation.vmid or 0, SystemClock().time())
+    except JournalError as error:
+        call.say(f"WARNING: {error}")
+
+
+def _publish(config: Config, journal: Journal, call: Call) -> None:
+    from snapshot.metrics.publish import publish  # noqa: PLC0415 - prometheus_client is slow to import
+
+    for problem in publish(config, journal, SystemClock()):
+        call.say(f"metrics: {problem}")

@@ -1,0 +1,94 @@
+"""job-start, job-end, job-abort: the configuration's check, the sweeps, the job's last word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from snapshot import config as configuration
+from snapshot.clock import SystemClock
+from snapshot.config import Config
+from snapshot.errors import ConfigError, SafeSnapshotError
+from snapshot.journal import Journal, WindowRecord
+from vzdump_hooks.dispatch import Call, Say
+from vzdump_hooks.invocation import Phase
+from vzdump_hooks.notes import windows_of_job
+from vzdump_hooks.settings import load_config
+from vzdump_hooks.worker import find_worker
+
+
+def run(call: Call) -> bool:
+    """Never fails a job."""
+    config = load_config(call.config_path)
+    phase = call.invocation.phase
+    with closing(Journal(config.journal.path)) as journal:
+        left_open = journal.open_windows()
+        if phase is not Phase.JOB_START:
+            _summary(config, journal, call.say)
+        else:
+            _check_credentials(config, call.say)
+    if left_open:
+        _sweep(config, call)
+    if phase is not Phase.JOB_START:
+        _publish(config, call.say)
+    return False
+
+
+def _sweep(config: Config, call: Call) -> None:
+    """Close what earlier runs left open; heavy imports only when there is something."""
+    from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.recovery import recover  # noqa: PLC0415
+    from snapshot.window.launcher import ProcessLauncher  # noqa: PLC0415
+
+    clock = SystemClock()
+    path = Path(call.config_path).absolute() if call.config_path else None
+    found = recover(
+        open_access(config, clock),
+        lambda: Journal(config.journal.path),
+        lambda line, at=None: None,
+        ProcessLauncher(config, path, clock).adopt,
+    )
+    for item in found:
+        if item.outcome != "in-progress":
+            call.say(f"guest {item.vmid}: a window was left open: {item.outcome} ({item.detail})")
+
+
+def _check_credentials(config: Config, say: Say) -> None:
+    """On a node everything works without the API's token, only slower: one that is meant to be used must not go unused
+    without a word.
+    """
+    api = config.api
+    try:
+        if api.token_id or api.token_file.exists():
+            configuration.token(config)
+        if api.ca_file is not None and not api.ca_file.is_file():
+            raise ConfigError(f"the CA file {api.ca_file} does not exist", remedy="see [api] ca_file")
+    except ConfigError as error:
+        say(f"WARNING: {error}; until then pvesh is used in place of the API, which is slower")
+
+
+def _summary(config: Config, journal: Journal, say: Say) -> None:
+    worker = find_worker(config)
+    if worker.upid is None:
+        return
+    newest: dict[int, WindowRecord] = {}
+    for window in windows_of_job(journal, worker):
+        newest.setdefault(window.vmid, window)
+    if newest:
+        counts = Counter(window.verdict or "unknown" for window in newest.values())
+        say(
+            f"{len(newest)} guest{'s' if len(newest) != 1 else ''}: "
+            + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
+        )
+
+
+def _publish(config: Config, say: Say) -> None:
+    from snapshot.metrics.publish import publish  # noqa: PLC0415 - prometheus_client is slow to import
+
+    try:
+        with closing(Journal(config.journal.path)) as journal:
+            for problem in publish(config, journal, SystemClock()):
+                say(f"metrics: {problem}")
+    except SafeSnapshotError as error:
+        say(f"metrics: {error}")

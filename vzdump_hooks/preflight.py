@@ -1,0 +1,85 @@
+"""What backup-start finds out about a guest, and the plan that comes of it. Heavy imports: loaded when needed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from snapshot.clock import SystemClock
+from snapshot.config import Config, ForeignFreeze, GuestRule
+from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
+from snapshot.health import Preflight, Wish
+from snapshot.journal import Journal
+from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.routes import Access, fastest_channel, open_access
+from snapshot.recording import JournalBook
+from snapshot.recovery import Healed, heal
+from vzdump_hooks.invocation import Mode
+from vzdump_hooks.notes import Plan
+from vzdump_hooks.settings import owner_of, policy_of
+
+TRANSIENT = frozenset({"agent", "thawed", "privileges"})
+"""Obstacles of ours that need not be vzdump's when it comes to its own freeze."""
+
+
+class Found(NamedTuple):
+    """The plan, and what stands in the way of a freeze with its remedy."""
+
+    plan: Plan
+    obstacle: Check | None
+
+
+def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
+    """Look at the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
+    access = open_access(config, SystemClock())
+    preflight = Preflight(
+        GuestApi(access.main), lambda guest: fastest_channel(access, guest), config.local.product_uuid_file
+    )
+
+    def rule_of(guest: Guest | None) -> GuestRule:
+        return config.rule_for(vmid, guest.tags, guest.pool) if guest is not None else config.rule_for(vmid)
+
+    health = preflight.run(
+        Vmid(vmid),
+        for_snapshot=False,
+        wish=lambda guest: Wish(ignore_freeze_option=rule_of(guest).ignore_freeze_option),
+    )
+    JournalBook(lambda: Journal(config.journal.path)).agent_seen(health, access.clock)
+    rule = rule_of(health.guest)
+    policy = policy_of(config, rule)
+    obstacle = health.obstacle
+    if health.frozen and health.guest is not None and health.guest.kind is GuestKind.QEMU:
+        obstacle = _heal(health.guest, access, rule, say) or obstacle
+    if mode is Mode.SUSPEND:
+        obstacle = Check("mode", CheckResult.NO_FREEZE, "mode suspend pauses the guest", "use mode snapshot")
+    plan = Plan(
+        policy=policy,
+        owner=owner_of(config, rule),
+        freeze_timeout_seconds=rule.freeze_timeout_seconds or config.freeze.freeze_timeout_seconds,
+        max_window_seconds=rule.max_window_seconds or config.freeze.max_window_seconds,
+        obstacle="policy never" if policy is Policy.NEVER else obstacle.message if obstacle else "",
+        watch=policy is not Policy.NEVER and obstacle is not None and obstacle.name in TRANSIENT,
+        left_alone=health.freeze_disabled_by_option and not rule.ignore_freeze_option,
+    )
+    return Found(plan, obstacle)
+
+
+def _heal(guest: Guest, access: Access, rule: GuestRule, say: Callable[[str], None]) -> Check | None:
+    """Thaw what is ours (vzdump would skip a frozen guest silently, for ever); an obstacle when it stays frozen."""
+    config = access.config
+    book = JournalBook(lambda: Journal(config.journal.path))
+    foreign = rule.foreign or config.freeze.foreign
+    try:
+        healed = heal(guest, access, book, thaw_foreign=foreign is ForeignFreeze.THAW)
+    except (StillFrozenError, ForeignFreezeError, ApiError) as error:
+        return Check("thawed", CheckResult.NO_FREEZE, error.message, error.remedy)
+    if healed is Healed.LEFT_ALONE:
+        return Check(
+            "thawed",
+            CheckResult.NO_FREEZE,
+            "the guest is frozen, and not by us",
+            f'`safe-snapshot thaw {guest.vmid}` thaws it; [freeze] foreign = "thaw" does so every time',
+        )
+    say(f"guest {guest.vmid} was frozen by {healed.value}: thawed")
+    return None

@@ -1,0 +1,41 @@
+"""An error of our own in a phase: one line for the operator, one count for the metrics, and the policy's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from snapshot.errors import ConfigError, SafeSnapshotError
+from snapshot.journal import Journal
+from snapshot.metrics.projection import hook_error
+from snapshot.model import Policy
+from vzdump_hooks.invocation import Invocation, Phase
+from vzdump_hooks.settings import load_config
+
+SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})
+"""A broken configuration is said once in the job's log and once in each guest's, not in every phase."""
+
+
+def report(invocation: Invocation, config_path: str | None, error: Exception, say: Callable[[str], None]) -> bool:
+    """Say what went wrong in this phase. True when policy ``require`` holds for this guest."""
+    ours = isinstance(error, SafeSnapshotError)
+    text = str(error) if ours else f"internal error ({type(error).__name__}: {error}); please report it"
+    try:
+        config = load_config(config_path)
+    except ConfigError as broken:
+        if invocation.phase in SAID_IN:
+            say(f"WARNING: {broken}; until then guests are backed up without our freeze")
+        return False
+    required = (
+        invocation.vmid is not None
+        and (config.rule_for(invocation.vmid).policy or config.freeze.policy) is Policy.REQUIRE
+    )
+    outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
+    say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")
+    try:
+        journal = Journal(config.journal.path)
+        with journal.transaction("written") as db:
+            hook_error(db, invocation.phase.value)
+        journal.close()
+    except SafeSnapshotError:
+        return required  # the count is lost, the line above is not
+    return required

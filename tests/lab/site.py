@@ -1,0 +1,226 @@
+"""A whole site: guests, a node, a configuration, and our commands run against them as real processes.
+
+with site(ScriptedGuest) as lab:
+    run = lab.safe_snapshot("100", "--policy", "require")
+    assert run.exit_code == 0
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snapshot.journal import Journal, WindowRecord
+from snapshot.procfs import process_lives
+from tests.lab.base import Guest
+from tests.lab.node import LabNode
+from tests.lab.rundir import run_directory
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.vzdump import VzdumpJob
+from tests.lab.vzdump_options import JobOptions
+
+# Our commands, as they are installed beside this interpreter.
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Its JSON object; the assertion shows everything when there is none."""
+        try:
+            found: dict[str, Any] = json.loads(self.stdout)
+        except ValueError:
+            raise AssertionError(f"no JSON on stdout: {self!r}") from None
+        return found
+
+    @property
+    def text(self) -> str:
+        """Both streams, for assertions on messages."""
+        return self.stdout + self.stderr
+
+
+@dataclass
+class Site:
+    """Guests, node and configuration. ``settings`` are tables of the configuration file, laid over the lab's own."""
+
+    run: Path
+    node: LabNode
+    guests: dict[int, Guest]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def guest(self) -> Guest:
+        """The first guest."""
+        return next(iter(self.guests.values()))
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration file; write_config writes it."""
+        return self.run / "config.toml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The textfile."""
+        return self.run / "metrics" / "vzdump_hooks.prom"
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal."""
+        return self.run / "state" / "journal.sqlite"
+
+    def write_config(self, **tables: dict[str, Any]) -> None:
+        """Write the configuration: the lab's, then ``settings``, then ``tables``."""
+        (self.run / "metrics").mkdir(exist_ok=True)
+        (self.run / "state").mkdir(exist_ok=True)
+        merged: dict[str, dict[str, Any]] = {
+            "api": {
+                "host": self.node.host,
+                "port": self.node.port,
+                "token_file": str(self.node.token_file),
+                "ca_file": str(self.node.ca_file),
+            },
+            # Not a node, unless a test says so: then sockets, pvesh and pidfds of the lab's node are ours too.
+            "local": {"node": "", "socket_folder": str(self.run)},
+            "journal": {"path": str(self.journal_path)},
+            "metrics": {"textfile": str(self.metrics_path)},
+        }
+        for overlay in (self.settings, tables):
+            for name, values in overlay.items():
+                merged.setdefault(name, {}).update(values)
+        lines: list[str] = []
+        for name, values in merged.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+        self.config_path.write_text("\n".join(lines) + "\n")
+
+    def on_the_node(self) -> None:
+        """Run our commands as on the guest's own node."""
+        self.settings.setdefault("local", {})["node"] = self.node.node
+        self.write_config()
+
+    def hook_script(self) -> str:
+        """The executable for ``script:``: the installed hook with this site's configuration."""
+        path = self.run / "vzdump-hook"
+        path.write_text(f'#!/bin/sh\nexec {BIN / "vzdump-hook"} --config {self.config_path} "$@"\n')
+        path.chmod(0o755)
+        return str(path)
+
+    def vzdump(self, *vmids: int, **options: Any) -> VzdumpJob:
+        """A backup job on the first node with our hook, not yet started. Options as for JobOptions."""
+        root = self.node.root
+        self.settings.setdefault("local", {}).update(
+            node=self.node.node,
+            task_folder=str(root / "var/log/pve/tasks"),
+            vzdump_pid_file=str(root / "var/run/vzdump.pid"),
+        )
+        self.write_config()
+        script = options.pop("script", None) or self.hook_script()
+        return VzdumpJob(JobOptions(root=root, run=self.run, vmids=vmids or (100,), script=script, **options))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argv of safe-snapshot with this site's configuration."""
+        return [str(BIN / "safe-snapshot"), "--config", str(self.config_path), *arguments]
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start safe-snapshot, for tests that kill it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            **options,
+        )
+
+    def safe_snapshot(self, *arguments: str, timeout: float = 120.0) -> Run:
+        """Run safe-snapshot to its end."""
+        return run_command(self.command(*arguments), timeout=timeout)
+
+    def windows(self) -> list[WindowRecord]:
+        """The journal's windows, newest first."""
+        with contextlib.closing(Journal(self.journal_path, read_only=True)) as journal:
+            return journal.history()
+
+    def kill_guards(self) -> None:
+        """SIGKILL the guards that still watch, so that no test leaves one behind."""
+        if not self.journal_path.exists():
+            return
+        with contextlib.suppress(Exception):
+            for window in self.windows():
+                # By its start time: a pid is used again, by another test run or anybody else.
+                if process_lives(window.guard_pid, window.guard_pid_start) and window.closed_at is None:
+                    assert window.guard_pid
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(window.guard_pid, signal.SIGKILL)
+
+
+def environment() -> dict[str, str]:
+    """What an operator's shell would have, less anything that could point at another configuration."""
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+
+
+def run_command(argv: Sequence[str], timeout: float = 120.0, env: dict[str, str] | None = None) -> Run:
+    """Run a command to its end. subprocess.TimeoutExpired when it takes longer."""
+    started = time.monotonic()
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment() if env is None else env,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def site(*guests: Callable[[int, Path], Guest], nodes: tuple[str, ...] = ("pve1",), **settings: Any) -> Iterator[Site]:
+    """A site with a started guest for each factory (vmids 100, 101, ...; a scripted one without any) and its node."""
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(run_directory())
+        built = [make(number, run) for number, make in enumerate(guests or (ScriptedGuest,), 100)]
+        for guest in built:
+            guest.start()
+            stack.callback(guest.stop)
+        node = stack.enter_context(LabNode(run / "node", built, nodes=nodes, **settings))
+        found = Site(run, node, {guest.vmid: guest for guest in built})
+        found.write_config()
+        stack.callback(found.kill_guards)
+        yield found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether ``condition`` came true within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return json.dumps(value)
+    return json.dumps(list(value))

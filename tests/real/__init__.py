@@ -1,0 +1,1 @@
+"""safe-snapshot against real guests, judged by their disks."""

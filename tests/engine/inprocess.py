@@ -1,0 +1,86 @@
+"""One safe snapshot inside this process, against a lab node: for tests of hundreds of runs.
+
+Everything is real but two things: the guard is a fake that does nothing (its own tests are in tests/process), and no
+request waits longer than CAP_SECONDS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from snapshot import config as configuration
+from snapshot.clock import SystemClock
+from snapshot.journal import Journal
+from snapshot.model import Policy, Vmid
+from snapshot.operation import Request, Result, Tools, safe_snapshot
+from snapshot.pve.routes import open_access
+from snapshot.pve.transport import Transport
+from snapshot.window.guardlink import GuardSpec, Op
+from snapshot.window.signals import NoGate
+from tests.lab.site import Site
+
+CAP_SECONDS = 0.5
+# Above the largest pid that Linux gives out: a site kills the guards that a test left behind.
+NO_PROCESS = 1 << 23
+
+
+class IdleGuard:
+    """A guard that is there and does nothing."""
+
+    pid = NO_PROCESS
+
+    def tell(self, op: Op, **values: float) -> None:
+        pass
+
+    def is_alive(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class IdleLauncher:
+    def arm(self, spec: GuardSpec) -> IdleGuard:
+        return IdleGuard()
+
+
+class Capped:
+    """A transport that never waits long."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.name = transport.name
+        self._transport = transport
+
+    def request(
+        self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
+    ) -> object:
+        return self._transport.request(method, path, params, timeout_seconds=min(timeout_seconds, CAP_SECONDS))
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def snapshot(lab: Site, name: str, policy: Policy) -> Result:
+    """Take one. Raises only what is a bug."""
+    config = configuration.load(lab.config_path)
+    clock = SystemClock()
+    access = open_access(config, clock)
+    assert access.api is not None
+    capped = Capped(access.api)
+    try:
+        return safe_snapshot(
+            Request(vmid=Vmid(100), name=name, policy=policy),
+            Tools(
+                config=config,
+                access=dataclasses.replace(access, api=capped),
+                clock=clock,
+                open_journal=lambda: Journal(config.journal.path),
+                launcher=IdleLauncher(),
+                gate=NoGate(),
+                publish=lambda journal: [],
+                say=lambda line, at=None: None,
+            ),
+        )
+    finally:
+        capped.close()

@@ -1,0 +1,551 @@
+"""The command line as an operator and as a script meet it: options, suggestions, help, completion, one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapshot.errors import exit_codes
+from snapshot.journal import Journal
+from snapshot.model import DESCRIPTION_MAX
+from tests.engine import kit
+from tests.engine.kit import check, take
+from tests.lab.node import GuestSpec
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import BIN, Run, Site, environment, run_command
+
+OUR_COMMANDS = ("take", "check", "thaw", "recover", "status")
+COMMANDS = (*OUR_COMMANDS, "history", "report", "metrics")
+
+
+def command(*arguments: str, **env: str) -> Run:
+    """safe-snapshot without a site."""
+    return run_command([str(BIN / "safe-snapshot"), *arguments], env=environment() | env)
+
+
+# ---------------------------------------------------------------- words that are not understood
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("chek 100", "no such command 'chek': did you mean 'check'?"),
+        ("tahw 100", "did you mean 'thaw'?"),
+        ("frobnicate", "a vmid (a number from 100) or a command is expected"),
+        ("--polcy require 100", "did you mean|--policy"),
+        ("100 --polcy require", "did you mean|--policy"),
+        ("check 100 --jsn", "did you mean|--json"),
+        ("100 --policy requier", "'require', 'prefer', 'never'"),
+        ("99", "PVE numbers guests from 100 to 999999999"),
+        ("0", "is not a vmid"),
+        ("0100", "is not a vmid"),
+        ("1000000000", "is not a vmid"),
+        ("100x", "is not a vmid"),
+        ("\uff11\uff10\uff10", "is not a vmid"),
+        ("thaw abc", "is not a vmid"),
+        ("take", "Missing argument 'VMID'"),
+        ("--policy require", "Missing argument 'VMID'"),
+        ("100 101", "unexpected extra argument"),
+        ("100 --name x", "2 to 40 letters"),
+        ("100 --name 1abc", "a letter first"),
+        ("100 --name current", "reserved by PVE"),
+        ("100 --name Pending", "reserved by PVE"),
+        ("100 --name a/b", "is not a snapshot name"),
+        ("100 --freeze-timeout 0", "0.1<=x<=3600"),
+        ("100 --freeze-timeout nan", "is not a number of seconds"),
+        ("100 --max-window inf", "0.1<=x<=3600"),
+        ("100 --max-window soon", "is not a valid"),
+        ("100 --config", "requires an argument"),
+        ("--config /nowhere/at/all.toml 100", "/nowhere/at/all.toml does not exist"),
+    ],
+)
+def test_what_is_not_understood_is_said_clearly(line: str, says: str) -> None:
+    run = command(*line.split())
+    assert run.exit_code == (3 if "nowhere" in line else 2), run
+    for text in says.split("|"):
+        assert text.lower() in run.stderr.lower(), run.stderr
+    assert run.stdout == ""
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("text", ["a\0b", "bell\a", "esc\x1b[31m"])
+def test_control_characters_never_reach_pve(text: str) -> None:
+    run = command("100", "--description", text.replace("\0", "\x01"))
+    assert run.exit_code == 2
+    assert "control characters" in run.stderr
+
+
+def test_an_argument_that_is_not_utf8_is_refused() -> None:
+    done = subprocess.run(
+        [str(BIN / "safe-snapshot").encode(), b"100", b"--description", b"\xff\xfe"],
+        capture_output=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_longest_description_is_taken(lab: Site) -> None:
+    run = take(lab, "--description", "\u00e4" * DESCRIPTION_MAX)
+    assert run.exit_code == 0, run
+    assert kit.description(lab).startswith("\u00e4" * DESCRIPTION_MAX)
+
+
+# ---------------------------------------------------------------- options before and after the vmid
+
+ORDERS = (
+    "100 --name s1 --policy require --json",
+    "--name s1 --policy require --json 100",
+    "--json --name s1 --policy require 100",
+    "--name=s1 --json 100 --policy=require",
+    "--json 100 --name s1 --policy require",
+    "take --json --name s1 --policy require 100",
+    "take 100 --json --name s1 --policy require",
+    "-q --policy require --name s1 --json 100",
+    "-qv --policy require --name s1 --json 100",
+)
+
+
+@pytest.mark.parametrize("line", ORDERS)
+def test_options_may_stand_before_and_after_the_vmid(lab: Site, line: str) -> None:
+    run = check(lab, lab.safe_snapshot(*line.split(), "--dry-run"))
+    assert run.exit_code == 0, run
+    assert (run.json["snapshot"], run.json["policy"]) == ("s1", "require")
+
+
+@pytest.mark.parametrize("where", ["before", "after", "after the command", "environment"])
+def test_the_configuration_may_be_named_anywhere(lab: Site, where: str) -> None:
+    config = str(lab.config_path)
+    run = {
+        "before": lambda: command("--config", config, "check", "100"),
+        "after": lambda: command("100", "--dry-run", "--config", config),
+        "after the command": lambda: command("check", "--config", config, "100"),
+        "environment": lambda: command("check", "100", VZDUMP_HOOKS_CONFIG=config),
+    }[where]()
+    assert run.exit_code == 0, run
+
+
+def test_the_last_word_on_the_configuration_is_the_one_nearest_to_the_command(lab: Site) -> None:
+    run = command("check", "--config", str(lab.config_path), "100", VZDUMP_HOOKS_CONFIG="/nowhere.toml")
+    assert run.exit_code == 0, run
+
+
+def test_a_relative_configuration_reaches_the_guard_too(lab: Site) -> None:
+    """The guard is started with another working directory."""
+    done = subprocess.run(
+        [str(BIN / "safe-snapshot"), "--config", "config.toml", "100", "--name", "s1", "--policy", "require"],
+        cwd=lab.run,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "filesystem-consistent" in done.stdout
+
+
+# ---------------------------------------------------------------- how much is said
+
+
+def test_quiet_says_the_closing_line_only(lab: Site) -> None:
+    run = take(lab, "--quiet")
+    assert run.exit_code == 0
+    assert run.stderr == ""
+    assert len(run.stdout.splitlines()) == 1
+    assert run.stdout.startswith("snapshot s1 of qemu/100, frozen for ")
+
+
+def test_each_step_is_said_with_its_time_and_the_outcome_alone_on_stdout(lab: Site) -> None:
+    run = take(lab)
+    steps = ("guard armed", "freeze requested", "freeze acknowledged", "snapshot held", "thawed")
+    assert [step for step in steps if step in run.stderr] == list(steps)
+    times = [float(line.split()[0]) for line in run.stderr.splitlines()]
+    assert times == sorted(times)
+    assert len(run.stdout.splitlines()) == 1
+
+
+def test_verbose_shows_every_check_the_task_and_its_log(lab: Site) -> None:
+    run = take(lab, "--verbose")
+    for text in ("ok  storage", "ok  thawed", "task UPID:pve1:", "skipping guest filesystem freeze - already frozen"):
+        assert text in run.stderr
+    assert len(run.stdout.splitlines()) == 1
+
+
+# ---------------------------------------------------------------- help, version, completion
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_the_help_has_examples_and_the_exit_codes(word: str) -> None:
+    run = command(word)
+    assert run.exit_code == 0
+    for text in ("safe-snapshot 100", "safe-snapshot check 100", "safe-snapshot thaw 100", "Exit codes:"):
+        assert text in run.stdout
+    for code, _, _ in exit_codes():
+        assert f"  {code}" in run.stdout, f"exit code {code} is not in the help"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_of_its_own(name: str) -> None:
+    run = command(name, "--help")
+    assert run.exit_code == 0
+    assert f"safe-snapshot {name}" in run.stdout
+    assert "--config" in run.stdout
+
+
+def test_the_list_of_commands_shows_whole_sentences() -> None:
+    listed = [line for line in command("--help").stdout.splitlines() if line.startswith("  ")]
+    for name in OUR_COMMANDS:
+        line = next(line for line in listed if line.split()[0] == name)
+        assert line.endswith((".", "?")), line
+        assert not line.endswith("..."), line
+
+
+def test_without_arguments_it_helps() -> None:
+    run = command()
+    assert "Usage: safe-snapshot" in run.text
+
+
+def test_the_version_is_the_packages() -> None:
+    run = command("--version")
+    assert run.exit_code == 0
+    assert run.stdout.startswith("safe-snapshot, version ")
+
+
+def complete(*words: str) -> list[str]:
+    """What bash would offer for the last of the words."""
+    run = command(
+        _SAFE_SNAPSHOT_COMPLETE="bash_complete",
+        COMP_WORDS=" ".join(("safe-snapshot", *words)),
+        COMP_CWORD=str(len(words)),
+    )
+    assert run.exit_code == 0, run
+    return [line.partition(",")[2] for line in run.stdout.splitlines()]
+
+
+def test_the_shell_gets_its_completion_script() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        run = command(_SAFE_SNAPSHOT_COMPLETE=f"{shell}_source")
+        assert run.exit_code == 0, run
+        assert "_SAFE_SNAPSHOT_COMPLETE" in run.stdout
+    script = command(_SAFE_SNAPSHOT_COMPLETE="bash_source").stdout
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_commands_and_options_are_completed() -> None:
+    assert complete("ch") == ["check"]
+    assert "--policy" in complete("--po")
+    assert complete("take", "--pol") == ["--policy"]
+    assert complete("take", "100", "--policy", "re") == ["require"]
+
+
+# ---------------------------------------------------------------- one JSON object
+
+RESULT_KEYS = {
+    *("version", "vmid", "guest", "snapshot", "snapshot_exists", "policy", "plan", "checks", "window", "freeze"),
+    *("proof", "thaw", "upid", "task", "verdict", "warnings", "error", "exit_code"),
+}
+FAILURE_KEYS = {"version", "error", "exit_code"}
+ERROR_KEYS = {"kind", "message", "remedy", "exit_code"}
+
+
+def the_object(run: Run, keys: set[str]) -> dict[str, Any]:
+    """The one object of a run: nothing else on stdout, nothing at all on stderr, and its own exit code in it."""
+    found = run.json
+    assert set(found) == keys, run
+    assert found["version"] == 1
+    assert found["exit_code"] == run.exit_code, run
+    assert run.stderr == "", run
+    if found.get("error"):
+        assert set(found["error"]) == ERROR_KEYS
+        assert found["error"]["exit_code"] == run.exit_code
+    return found
+
+
+def test_the_object_of_a_snapshot(lab: Site) -> None:
+    found = the_object(take(lab, "--json", "--policy", "require"), RESULT_KEYS)
+    assert found["error"] is None
+    assert found["snapshot_exists"] is True
+    assert found["verdict"]["kind"] == "filesystem-consistent"
+    assert found["freeze"] == {"outcome": "acknowledged", "filesystems": 1, "detail": ""}
+    assert found["proof"] == "still frozen"
+    assert found["thaw"]["confirmed"] is True
+    assert set(found["window"]) == {"id", "freezing_seconds", "held_seconds", "thawing_seconds", "window_seconds"}
+    assert all(isinstance(v, float) for k, v in found["window"].items() if k != "id")
+    assert found["task"]["exitstatus"] == "OK"
+    assert found["upid"].startswith("UPID:pve1:")
+    assert set(found["checks"][0]) == {"name", "result", "message", "remedy"}
+    assert found["guest"]["kind"] == "qemu"
+
+
+def test_the_object_of_every_outcome_has_the_same_keys(lab: Site, guest: ScriptedGuest) -> None:
+    lab.node.add_guest(GuestSpec(200, kind="lxc"))
+    lab.write_config(freeze={"late_freeze_seconds": 1})
+    seen = set()
+
+    def one(*arguments: str, vmid: int = 100) -> None:
+        seen.add(the_object(take(lab, "--json", *arguments, vmid=vmid), RESULT_KEYS)["exit_code"])
+
+    one("--dry-run")
+    one(vmid=999)
+    one(vmid=200)
+    one("--policy", "require", "--name", "s2", vmid=200)
+    one("--vmstate", "--name", "s3", vmid=200)
+    lab.node.fault("fsfreeze-freeze", "drop", when="after")
+    one("--policy", "require")
+    lab.node.fault("/snapshot$", "status", method="POST", status=500, reason="no")
+    one()
+    lab.node.fault("/s1/config", "status", status=500, reason="no")
+    one()
+    lab.node.fault("/config", "status", status=403, reason="Permission check failed (/vms/100, VM.Audit)")
+    one()
+    assert seen == {0, 2, 4, 5, 6, 7, 10, 11}
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code"),
+    [
+        ("--json", 2),
+        ("--json frobnicate", 2),
+        ("99 --json", 2),
+        ("100 --json --bogus", 2),
+        ("--json --config /nowhere.toml 100", 3),
+        ("--json --config /nowhere.toml status", 3),
+        ("--json --config /nowhere.toml recover", 3),
+        ("--json --config /nowhere.toml thaw 100", 3),
+        ("check --json --config /nowhere.toml 100", 3),
+    ],
+)
+def test_the_object_of_what_never_began(line: str, exit_code: int) -> None:
+    run = command(*line.split())
+    if line == "--json":
+        assert "Usage" in run.text, "no arguments at all: the help"
+        return
+    assert run.exit_code == exit_code, run
+    the_object(run, FAILURE_KEYS)
+
+
+def test_the_objects_of_the_other_commands(lab: Site, guest: ScriptedGuest) -> None:
+    def one(keys: str, *arguments: str) -> dict[str, Any]:
+        return the_object(check(lab, lab.safe_snapshot("--json", *arguments), thawed=False), set(keys.split()))
+
+    checked = one("version guest checks facts frozen exit_code", "check", "100")
+    assert checked["facts"]["os"] == "Lab guest 1"
+    one("version guest checks facts frozen exit_code", "check", "999")
+    one("version windows frozen error exit_code", "status")
+    one("version windows exit_code", "recover")
+    one("version vmid thaw exit_code", "thaw", "100")
+    one("version error exit_code", "thaw", "999")
+    guest.ask("guest-fsfreeze-freeze")
+    found = one("version windows frozen error exit_code", "status")
+    assert (found["exit_code"], found["frozen"][0]["vmid"]) == (8, 100)
+    assert one("version guest checks facts frozen exit_code", "check", "100")["exit_code"] == 13
+    lab.node.stop_front()
+    found = one("version windows frozen error exit_code", "status")
+    assert found["exit_code"] == 5
+    assert set(found["error"]) == ERROR_KEYS
+
+
+def test_every_objects_numbers_and_texts_are_plain_json(lab: Site) -> None:
+    """No NaN, no Infinity, and ASCII only: any parser and any locale can take it."""
+    run = take(lab, "--json", "--description", "\u00e4\u4e2d")
+    assert run.stdout.isascii()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    json.loads(run.stdout, parse_constant=refuse)
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+def test_check_shows_the_guest_and_changes_nothing(lab: Site) -> None:
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 0
+    for text in ("os: Lab guest 1", "agent version: 7.2.22", "192.0.2.101", "/data (ext4)", "ready: this guest"):
+        assert text in run.stdout
+    assert not lab.journal_path.exists()
+
+
+def test_check_of_a_frozen_guest_says_so(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask("guest-fsfreeze-freeze")
+    run = check(lab, lab.safe_snapshot("check", "100"), thawed=False)
+    assert run.exit_code == 13
+    assert "FROZEN: the guest is frozen right now" in run.stdout
+    assert "ready" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arrange", "exit_code", "says"),
+    [
+        ({"agent": None}, 6, "step 1 of 2"),
+        ({"lock": "backup"}, 4, "qm unlock 100"),
+        ({"template": 1}, 4, "template"),
+    ],
+)
+def test_check_names_what_is_missing(lab: Site, arrange: dict[str, Any], exit_code: int, says: str) -> None:
+    lab.node.set_config(100, **arrange)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == exit_code
+    assert says in run.stdout
+
+
+def test_check_tells_how_to_install_the_agent_on_each_system(lab: Site, guest: ScriptedGuest) -> None:
+    guest.kill_agent()
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 6
+    assert "step 2 of 2" in run.stdout
+    for text in ("apt install", "apk add", "dnf install", "VirtIO driver ISO"):
+        assert text in run.stdout
+
+
+def test_the_rescue_thaws_whatever_froze_the_guest(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask("guest-fsfreeze-freeze")
+    run = check(lab, lab.safe_snapshot("thaw", "100"))
+    assert run.exit_code == 0
+    assert "guest 100 is thawed: 1 filesystems thawed" in run.stdout or "1 filesystem thawed" in run.stdout
+    assert check(lab, lab.safe_snapshot("thaw", "100")).exit_code == 0, "and is safe to repeat"
+
+
+def test_the_rescue_works_on_the_node_with_the_api_down(lab: Site, guest: ScriptedGuest) -> None:
+    lab.on_the_node()
+    guest.ask("guest-fsfreeze-freeze")
+    lab.node.stop_front()
+    run = check(lab, lab.safe_snapshot("thaw", "100"))
+    assert run.exit_code == 0, run
+    assert "agent socket" in run.stdout
+
+
+def test_the_rescue_elsewhere_says_that_the_api_is_down(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask("guest-fsfreeze-freeze")
+    lab.node.stop_front()
+    run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
+    assert run.exit_code == 5, run
+
+
+def test_the_rescue_of_a_container_is_refused(lab: Site) -> None:
+    lab.node.add_guest(GuestSpec(200, kind="lxc"))
+    run = check(lab, lab.safe_snapshot("thaw", "200"))
+    assert run.exit_code == 4
+    assert "never frozen by us" in run.stderr
+
+
+def test_status_finds_nothing_and_leaves_no_trace(lab: Site) -> None:
+    run = check(lab, lab.safe_snapshot("status"))
+    assert run.exit_code == 0
+    assert run.stdout == "no open window, no frozen guest\n"
+    assert not lab.journal_path.exists()
+
+
+def test_status_with_a_broken_journal_still_shows_frozen_guests(lab: Site, guest: ScriptedGuest) -> None:
+    lab.journal_path.parent.mkdir(exist_ok=True)
+    lab.journal_path.write_text("this is no database at all, but long enough to be looked at " * 20)
+    run = check(lab, lab.safe_snapshot("status"))
+    assert run.exit_code == 9, run
+    guest.ask("guest-fsfreeze-freeze")
+    run = check(lab, lab.safe_snapshot("status"), thawed=False)
+    assert run.exit_code == 8, run
+    assert "is FROZEN, not by us" in run.stdout
+
+
+# ---------------------------------------------------------------- surroundings
+
+
+def test_it_runs_with_an_empty_environment(lab: Site) -> None:
+    run = check(lab, run_command(lab.command("100", "--name", "s1", "--policy", "require"), env={}))
+    assert run.exit_code == 0, run
+
+
+@pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "xx_YY", "TERM": ""}])
+def test_any_locale_will_do(lab: Site, env: dict[str, str]) -> None:
+    lab.node.set_config(100, name="gast-\u00e4\u00f6\u00fc")
+    run = check(lab, run_command(lab.command("check", "100"), env=env))
+    assert run.exit_code == 0, run
+    run = check(lab, run_command(lab.command("--json", "100", "--name", "s1"), env=env))
+    assert run.exit_code == 0, run
+
+
+def redirected(lab: Site, redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = " ".join(f"'{word}'" for word in lab.command(*arguments))
+    return subprocess.run(
+        ["sh", "-c", f"exec {line} {redirection}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment(),
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_an_outcome_that_cannot_be_printed_is_a_failure(
+    lab: Site, guest: ScriptedGuest, redirection: str, options: tuple[str, ...]
+) -> None:
+    done = redirected(lab, redirection, *options, "100", "--name", "s1")
+    assert "s1" in kit.snapshots(lab)
+    assert not guest.is_frozen()
+    assert kit.window(lab).verdict == "filesystem-consistent"
+    assert done.returncode == 1, done
+    assert "the outcome (exit code 0) cannot be written to standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&-", "<&- >&- 2>&-"])
+def test_progress_that_cannot_be_printed_changes_nothing(lab: Site, guest: ScriptedGuest, redirection: str) -> None:
+    done = redirected(lab, redirection, "100", "--name", "s1", "--policy", "require")
+    assert done.returncode == (1 if ">&- 2" in redirection else 0), done
+    assert "s1" in kit.snapshots(lab)
+    assert not guest.is_frozen()
+    assert kit.window(lab).verdict == "filesystem-consistent"
+
+
+def test_a_reader_that_leaves_changes_nothing_about_the_guest(lab: Site, guest: ScriptedGuest) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = subprocess.Popen(
+        lab.command("100", "--name", "s1"), stdout=write_end, stderr=write_end, env=environment()
+    )
+    os.close(write_end)
+    assert process.wait(60) == 1
+    assert "s1" in kit.snapshots(lab)
+    assert not guest.is_frozen()
+
+
+@pytest.mark.parametrize("words", ["history", "history --json", "metrics print", "status", "--help"])
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-", "<&- >&- 2>&-"])
+def test_no_command_ends_in_a_traceback_because_of_its_streams(lab: Site, words: str, redirection: str) -> None:
+    (lab.run / "state").mkdir(exist_ok=True)
+    Journal(lab.journal_path).close()
+    done = redirected(lab, redirection, *words.split())
+    for text in ("Traceback", "internal error", "Exception ignored"):
+        assert text not in done.stderr, done
+    if redirection == ">/dev/full" and words != "history":  # which has nothing to say of an empty journal
+        assert done.returncode == 1, done
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "safe-snapshot.md"
+
+
+def test_it_is_documented_how_the_shell_completes() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert f"_SAFE_SNAPSHOT_COMPLETE={shell}_source safe-snapshot" in PAGE.read_text()
+
+
+def test_the_page_names_every_option_and_every_key() -> None:
+    text = PAGE.read_text()
+    for name in OUR_COMMANDS:
+        for option in re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)", command(name, "--help").stdout):
+            assert f"`{option}`" in text, f"{option} of {name}"
+    for key in RESULT_KEYS:
+        assert f"`{key}`" in text, key
+    assert str(DESCRIPTION_MAX) in text

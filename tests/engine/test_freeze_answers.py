@@ -1,0 +1,156 @@
+"""The freeze, the proof and the thaw: what the agent may answer, and what a run makes of it, by the real command."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine import kit
+from tests.engine.kit import FREEZE, take
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, wait_for
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_freeze_cut_with_596_is_unknown_and_the_guest_is_thawed_once_the_agent_answers(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    lab.node.set(limits={**kit.QUICK_LIMITS, "cut": 0.5})
+    lab.write_config(freeze={"late_freeze_seconds": 600})
+    guest.set_knob("freeze_sleep", 1.5)
+    run = take(lab, "--policy", policy)
+    assert run.exit_code == 11, run
+    assert "596" in run.stderr
+    assert "the guest is thawed" in run.stderr
+    assert len(lab.node.requests("fsfreeze-thaw")) > 1, "the thaw was retried while the agent was busy"
+    found = kit.window(lab)
+    assert found.freeze_outcome == "unknown"
+    assert found.closed_at is None, "a late freeze is possible: the guard watches"
+    assert found.state == "unknown"
+    assert ("s1" in kit.snapshots(lab)) == (policy == "prefer")
+    if policy == "prefer":
+        assert "crash-consistent" in run.stdout
+
+
+def test_the_window_of_an_unknown_freeze_closes_when_no_late_freeze_can_come_any_more(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    lab.write_config(freeze={"late_freeze_seconds": 2})
+    lab.node.fault("fsfreeze-freeze", "drop", when="after")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 11, run
+    assert kit.closes(lab)
+    assert not guest.is_frozen()
+
+
+def test_a_freeze_slower_than_our_deadline_is_unknown(lab: Site, guest: ScriptedGuest) -> None:
+    guest.set_knob("freeze_sleep", 1.2)
+    run = take(lab, "--policy", "require", "--freeze-timeout", "0.3")
+    assert run.exit_code == 11, run
+    assert "did not answer in time" in run.stderr
+
+
+def test_a_freeze_that_pve_gave_up_waiting_for_is_unknown(lab: Site, guest: ScriptedGuest) -> None:
+    lab.node.set(limits={**kit.QUICK_LIMITS, "freeze": 0.3})
+    guest.set_knob("freeze_sleep", 1.0)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 11, run
+    assert "got timeout" in run.stderr
+
+
+def test_a_freeze_request_that_was_never_sent_is_refused_and_leaves_nothing_open(lab: Site) -> None:
+    """The API goes down between the preflight and the freeze, so the connection is refused."""
+    lab.node.fault("/qemu/100/agent/fsfreeze-freeze", "status", status=500, reason="QEMU guest agent is not running")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 6, run
+    assert kit.window(lab).freeze_outcome == "refused"
+    assert kit.window(lab).closed_at is not None
+
+
+def test_a_thaw_hook_that_fails_is_reported_and_not_repeated(lab: Site, guest: ScriptedGuest) -> None:
+    guest.set_knob("thaw_exit", 4)
+    run = take(lab, "--policy", "prefer")
+    assert run.exit_code == 0, run
+    assert "thaw hook failed" in run.stdout
+    assert "unknown: no count of thawed filesystems" in run.stdout
+    assert [event for _, event in guest.hook_log()] == ["freeze", "thaw"]
+
+
+def test_a_thaw_hook_that_fails_leaves_no_proof_for_policy_require(lab: Site, guest: ScriptedGuest) -> None:
+    guest.set_knob("thaw_exit", 4)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 6, run
+    assert "s1" not in kit.snapshots(lab), "what is not proven is removed again"
+
+
+def test_an_unproven_snapshot_that_cannot_be_removed_says_what_it_is_worth(lab: Site, guest: ScriptedGuest) -> None:
+    guest.set_knob("thaw_exit", 4)
+    lab.node.fault("/snapshot/s1$", "status", method="DELETE", status=500, reason="storage is busy")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 6, run
+    assert "could not be removed" in run.stderr
+    assert "qm delsnapshot 100 s1" in run.stderr
+    assert "safe-snapshot: unknown: no count" in kit.description(lab)
+
+
+def test_a_guest_that_was_thawed_from_inside_is_not_called_consistent(lab: Site, guest: ScriptedGuest) -> None:
+    """The status goes on saying frozen; the count of the thaw gives it away."""
+    lab.node.set(task_delays={"finish": 0.5})
+    process = lab.start("100", "--name", "s1", "--policy", "prefer", "--json")
+    assert wait_for(guest.is_frozen)
+    guest.thaw_from_inside()
+    stdout, _ = process.communicate(timeout=60)
+    assert '"kind": "crash-consistent"' in stdout
+    assert "only 0 were still so" in stdout
+
+
+def test_a_status_that_lies_thawed_is_not_called_consistent(lab: Site, guest: ScriptedGuest) -> None:
+    guest.faults.status = "thawed"
+    run = take(lab)
+    assert run.exit_code == 0, run
+    assert "unknown: PVE thawed the guest itself" in run.stdout
+
+
+def test_a_status_that_lies_frozen_ends_with_the_alarm(lab: Site, guest: ScriptedGuest) -> None:
+    """Nobody can know that the guest is thawed: the run ends with exit 8, and the guard goes on."""
+    lab.write_config(thaw={"owner_limit_seconds": 1})
+    lab.node.set(task_delays={"finish": 0.5})
+    process = lab.start("100", "--name", "s1")
+    assert wait_for(guest.is_frozen)
+    guest.faults.status = "frozen"
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 8, stderr
+    assert "GUEST 100 MAY STILL BE FROZEN" in stderr
+    assert "safe-snapshot thaw 100" in stderr
+    assert kit.window(lab).closed_at is None
+    guest.faults.status = None
+    assert kit.closes(lab), "the guard has seen it thawed"
+
+
+def test_a_guest_found_frozen_by_somebody_else_is_left_alone(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask(FREEZE)
+    run = take(lab, thawed=False)
+    assert run.exit_code == 13, run
+    assert "safe-snapshot thaw 100" in run.stderr
+    assert guest.is_frozen()
+    assert not lab.node.requests("fsfreeze-thaw")
+
+
+def test_a_locked_guest_found_frozen_is_left_to_whoever_works_on_it(lab: Site, guest: ScriptedGuest) -> None:
+    """A backup holds its lock and its freeze: thawing it would break that backup, whatever the operator said."""
+    lab.write_config(freeze={"foreign": "thaw"})
+    lab.node.set_config(100, lock="backup")
+    guest.ask(FREEZE)
+    run = take(lab, thawed=False)
+    assert run.exit_code == 4, run
+    assert "the guest is locked (backup)" in run.stderr
+    assert guest.is_frozen()
+
+
+def test_a_guest_found_frozen_by_somebody_else_is_thawed_when_the_operator_says_so(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    lab.write_config(freeze={"foreign": "thaw"})
+    guest.ask(FREEZE)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert "somebody else had left frozen" in run.stderr

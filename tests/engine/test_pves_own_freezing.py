@@ -1,0 +1,79 @@
+"""PVE freezes by itself in snapshot tasks, differently before and after qemu-server 9.1.10: no false word on either."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine import kit
+from tests.engine.kit import refuse, take, the_guest
+from tests.lab.agentmodel import Refusal
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, site, wait_for
+
+OWN_FREEZING = ("9.2.6", "9.1.10", "9.1.9", "9.1.4", "8.4.1")
+
+
+@pytest.mark.parametrize("version", OWN_FREEZING)
+def test_the_verdict_is_right_whatever_pve_freezes_by_itself(version: str) -> None:
+    """Since 9.1.10 PVE leaves a frozen guest alone. Before, it thaws it inside its task: nothing is proven then."""
+    with site(ScriptedGuest, pve_version=version) as lab:
+        run = take(lab)
+        assert run.exit_code == 0, run
+        if version in ("9.2.6", "9.1.10"):
+            assert "filesystem-consistent" in run.stdout
+        else:
+            assert "filesystem-consistent" not in run.stdout
+            assert "unknown: PVE thawed the guest itself" in run.stdout
+            assert "9.1.10" in run.stdout
+
+
+@pytest.mark.parametrize("version", ["9.2.6", "9.1.9"])
+def test_a_window_that_broke_inside_pves_task_is_never_called_consistent(version: str) -> None:
+    with site(ScriptedGuest, pve_version=version, task_delays={"before": 0.6}) as lab:
+        guest = the_guest(lab)
+        process = lab.start("100", "--name", "s1", "--json")
+        assert wait_for(lambda: any("snapshot" in r.path and r.method == "POST" for r in lab.node.requests()))
+        assert wait_for(guest.is_frozen)
+        guest.thaw_from_inside()
+        stdout, _ = process.communicate(timeout=60)
+        assert '"kind": "filesystem-consistent"' not in stdout
+
+
+@pytest.mark.parametrize("version", ["9.2.6", "9.1.9"])
+def test_what_pve_cannot_prove_is_no_snapshot_for_policy_require(version: str) -> None:
+    with site(ScriptedGuest, pve_version=version) as lab:
+        run = take(lab, "--policy", "require")
+        assert run.exit_code == (0 if version == "9.2.6" else 6), run
+        assert ("s1" in kit.snapshots(lab)) == (version == "9.2.6")
+        if version != "9.2.6":
+            assert "qemu-server 9.1.10" in run.stderr
+
+
+def test_a_guest_whose_freezing_is_switched_off_is_frozen_when_its_rule_says_so(lab: Site) -> None:
+    lab.node.set_config(100, agent="1,freeze-fs=0")
+    lab.config_path.write_text(lab.config_path.read_text() + "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert "filesystem-consistent" in run.stdout
+
+
+@pytest.mark.parametrize("selector", ['tag = "db"', 'pool = "prod"', "vmid = 100"])
+def test_the_rule_of_a_tag_or_a_pool_counts_like_that_of_a_vmid(lab: Site, selector: str) -> None:
+    lab.node.set_config(100, agent="1,freeze-fs=0", tags="web;db")
+    lab.node.set(guests={"100": {**lab.node.settings.guests["100"], "pool": "prod"}})
+    rule = f'[[guest]]\n{selector}\nignore_freeze_option = true\npolicy = "require"\nmax_window_seconds = 7\n'
+    lab.config_path.write_text(lab.config_path.read_text() + rule)
+    run = take(lab, "--json")
+    assert run.exit_code == 0, run
+    assert run.json["policy"] == "require"
+    assert run.json["verdict"]["kind"] == "filesystem-consistent"
+    found = kit.window(lab)
+    assert 7 <= found.deadline_at - found.intent_at < 20, "the rule's limit, not the default of 30 s"
+
+
+def test_trouble_of_pves_own_freezing_is_shown(lab: Site, guest: ScriptedGuest) -> None:
+    """Policy never: PVE freezes by itself, and its failure stands in the task's log only."""
+    refuse(lab, Refusal("GenericError", "failed to freeze /mnt"))
+    run = take(lab, "--policy", "never")
+    assert run.exit_code == 0
+    assert "PVE's snapshot task says: unable to freeze guest fs - failed to freeze /mnt" in run.stdout

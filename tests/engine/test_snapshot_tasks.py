@@ -1,0 +1,160 @@
+"""The snapshot's task: refused, failed, killed, stopped, slow, or its answer lost (pve-facts, section 5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.engine import kit
+from tests.engine.kit import take
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, wait_for
+
+
+def test_a_name_that_is_taken_is_found_before_anything_is_at_risk(lab: Site) -> None:
+    assert take(lab).exit_code == 0
+    lab.node.forget_requests()
+    run = take(lab)
+    assert run.exit_code == 4, run
+    assert "there is a snapshot 's1' already" in run.stderr
+    assert "--name" in run.stderr
+    assert not lab.node.requests("fsfreeze-freeze")
+
+
+def test_a_name_that_is_taken_meanwhile_fails_the_task_and_thaws(lab: Site) -> None:
+    assert take(lab).exit_code == 0
+    lab.node.fault("/qemu/100/snapshot$", "body", method="GET", body='{"data": []}', times=None)
+    run = take(lab)
+    assert run.exit_code == 7, run
+    assert "snapshot name 's1' already used" in run.stderr
+    assert "--name" in run.stderr
+    assert "s1" in kit.snapshots(lab), "the other one is not ours to remove"
+
+
+def test_a_locked_guest_is_left_alone(lab: Site) -> None:
+    lab.node.set_config(100, lock="backup")
+    run = take(lab)
+    assert run.exit_code == 4, run
+    assert "the guest is locked (backup)" in run.stderr
+    assert "qm unlock 100" in run.stderr
+    assert not lab.node.requests("fsfreeze-freeze")
+
+
+def test_a_guest_that_is_locked_meanwhile_fails_the_task_and_thaws(lab: Site) -> None:
+    """A backup begins between our preflight and the task."""
+    lab.node.fault("fsfreeze-freeze", "delay", when="after", delay=1.0)
+    process = lab.start("100", "--name", "s1")
+    assert kit.reaches(lab, "fsfreeze-freeze")
+    lab.node.set_config(100, lock="backup")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 7, stderr
+    assert "VM is locked (backup)" in stderr
+    assert "qm unlock 100" in stderr
+    assert not lab.guest.is_frozen()
+
+
+def test_storage_without_snapshots_is_found_before_anything_is_at_risk(lab: Site) -> None:
+    lab.node.set_config(100, scsi1="local:100/vm-100-disk-1.raw,size=64M")
+    run = take(lab)
+    assert run.exit_code == 4, run
+    assert "storage that cannot take snapshots" in run.stderr
+    assert "qm move-disk" in run.stderr
+    assert not lab.node.requests("fsfreeze-freeze")
+
+
+def test_storage_without_snapshots_found_by_the_task_only(lab: Site) -> None:
+    lab.node.fault("/feature", "status", status=500, reason="storage 'x' is not online")
+    lab.node.set_config(100, scsi1="local:100/vm-100-disk-1.raw,size=64M")
+    run = take(lab)
+    assert run.exit_code == 7, run
+    assert "snapshot feature is not available" in run.stderr
+    assert "storage without snapshots" in run.stderr
+
+
+def test_a_task_that_ended_with_warnings_has_made_the_snapshot(lab: Site) -> None:
+    lab.node.set(task_warnings=1)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert "warning: PVE's snapshot task ended with WARNINGS: 1" in run.stdout
+    assert "filesystem-consistent" in run.stdout
+
+
+@pytest.mark.parametrize("policy", ["require", "never"])
+def test_a_killed_task_worker_leaves_no_frozen_guest(lab: Site, guest: ScriptedGuest, policy: str) -> None:
+    """SIGKILL in the middle: `unexpected status`, the guest is locked and frozen, by us or (never) by PVE."""
+    lab.node.set(task_delays={"before": 5.0})
+    process = lab.start("100", "--name", "s1", "--policy", policy)
+    assert wait_for(guest.is_frozen)
+    assert wait_for(lambda: bool(lab.node.running_tasks()))
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 7, stderr
+    assert "unexpected status" in stderr
+    assert "qm unlock 100" in stderr
+    assert wait_for(lambda: not guest.is_frozen(), 1.0)
+
+
+def test_a_stopped_task_thaws_and_cleans_up_by_itself(lab: Site, guest: ScriptedGuest) -> None:
+    lab.node.set(task_delays={"before": 5.0})
+    process = lab.start("100", "--name", "s1")
+    assert wait_for(lambda: bool(lab.node.running_tasks()))
+    assert wait_for(guest.is_frozen)
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 7, stderr
+    assert "received interrupt" in stderr
+    assert not guest.is_frozen()
+    assert "s1" not in kit.snapshots(lab)
+
+
+def test_a_task_that_outlasts_the_deadline_is_thawed_and_waited_for(lab: Site, guest: ScriptedGuest) -> None:
+    lab.node.set(task_delays={"before": 5.0})
+    run = take(lab, "--max-window", "0.7")
+    assert run.exit_code == 0, run
+    assert "crash-consistent: the deadline of 0.7 s passed" in run.stdout
+    assert guest.windows()[0] < 4, "thawed at the deadline, not at the end of the task"
+
+
+def test_a_task_that_never_ends_is_given_up(lab: Site) -> None:
+    lab.write_config(snapshot={"task_timeout_seconds": 1})
+    lab.node.set(task_delays={"finish": 20.0})
+    run = take(lab, "--max-window", "0.5")
+    assert run.exit_code == 7, run
+    assert "did not end within 1 s" in run.stderr
+    assert "pvesh get /nodes/pve1/tasks/UPID:pve1:" in run.stderr
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_snapshot_requests_reply_is_lost(lab: Site, when: str, policy: str) -> None:
+    """`before`: PVE never saw it. `after`: the task ran. Either way the guest is thawed at once."""
+    lab.write_config(snapshot={"lost_reply_seconds": 2})
+    lab.node.fault("/qemu/100/snapshot$", "drop", method="POST", when=when)
+    run = take(lab, "--policy", policy)
+    if when == "before":
+        assert run.exit_code == 7, run
+        assert "no such snapshot has appeared" in run.stderr
+        assert "qm listsnapshot 100" in run.stderr
+    elif policy == "require":
+        assert run.exit_code == 6, run
+        assert "s1" not in kit.snapshots(lab)
+    else:
+        assert run.exit_code == 0, run
+        assert "crash-consistent: the answer to the snapshot request was lost" in run.stdout
+        assert "s1" in kit.snapshots(lab)
+
+
+def test_a_snapshot_of_the_same_name_by_somebody_else_is_not_taken_for_ours(lab: Site) -> None:
+    """Our request is lost before PVE saw it; another one's snapshot has our name. Policy require must not remove it."""
+    lab.write_config(snapshot={"lost_reply_seconds": 2})
+    assert take(lab).exit_code == 0
+    before = kit.description(lab)
+    lab.node.fault("/qemu/100/snapshot$", "body", method="GET", body='{"data": []}', times=1)
+    lab.node.fault("/qemu/100/snapshot$", "drop", method="POST", when="before")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 7, run
+    assert kit.description(lab) == before

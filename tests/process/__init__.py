@@ -1,0 +1,1 @@
+"""Real processes of ours, killed, stopped and starved at every step, and what the guest sees of it."""

@@ -1,0 +1,110 @@
+"""Our processes as the tests of this folder handle them: found, killed, started again, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.lab.site import Site, site, wait_for
+from tests.process.timeline import Timeline, watched
+
+PVESH = Path(__file__).resolve().parents[1] / "lab" / "pvesh_fake.py"
+
+# Short deadlines and limits. The lab's PVE is as slow as the real one, unless a test says otherwise.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "freeze": {"freeze_timeout_seconds": 8, "max_window_seconds": 10},
+    "thaw": {"owner_limit_seconds": 30},
+}
+
+
+@contextlib.contextmanager
+def guarded_site(*guests: Any, on_the_node: bool = False, **settings: Any) -> Iterator[tuple[Site, Timeline]]:
+    """A site with SETTINGS and the first guest's timeline; every guard of its configuration is killed at the end."""
+    with site(*guests, **settings) as lab, watched(lab.guest) as timeline:
+        lab.settings |= {name: dict(values) for name, values in SETTINGS.items()}
+        lab.write_config()
+        if on_the_node:
+            lab.on_the_node()
+        try:
+            yield lab, timeline
+        except AssertionError as error:
+            error.add_note(_story(lab))
+            raise
+        finally:
+            for pid in guards(lab):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _story(lab: Site) -> str:
+    """What to look at when a test fails: the journal, and who asked the agent what, in seconds before now."""
+    now = time.monotonic()
+    lines = [f"{r.at - now:8.2f} {r.path} {r.outcome}" for r in lab.node.requests("/agent/")]
+    with contextlib.suppress(Exception):
+        lines += [repr(window) for window in lab.windows()]
+    return "\n".join(lines)
+
+
+def guards(lab: Site) -> list[int]:
+    """The pids of the living guards that use this site's configuration."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            words = command_line(int(folder.name))
+            if "snapshot.window.guard" in words and str(lab.config_path) in words:
+                found.append(int(folder.name))
+    return found
+
+
+def command_line(pid: int) -> list[str]:
+    """The argv of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def the_guard(lab: Site) -> int:
+    """The pid of the one guard, once there is one."""
+    assert wait_for(lambda: len(guards(lab)) == 1), f"guards: {guards(lab)}"
+    return guards(lab)[0]
+
+
+def kill(*pids: int, with_signal: signal.Signals = signal.SIGKILL) -> float:
+    """SIGKILL processes; returns the instant after."""
+    for pid in pids:
+        os.kill(pid, with_signal)
+    return time.monotonic()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def requested(lab: Site, path: str, count: int = 1) -> None:
+    """Wait until the node has received ``count`` requests for ``path``."""
+    assert wait_for(lambda: len(lab.node.requests(path)) >= count), f"no request for {path}"
+
+
+def pvesh_of(lab: Site) -> str:
+    """An executable that is this site's pvesh."""
+    path = lab.run / "pvesh"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {PVESH} {lab.node.root} {lab.node.node} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def start_as_systemd_would(argv: list[str]) -> subprocess.Popen[bytes]:
+    """A guard's command line once more."""
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/", env={})

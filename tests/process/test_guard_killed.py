@@ -1,0 +1,147 @@
+"""The guard dies: its owner thaws and says so. Both die: recover thaws, and so does a guard that is started again."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, wait_for
+from tests.process.figures import thawed_within
+from tests.process.processes import (
+    command_line,
+    guarded_site,
+    guards,
+    kill,
+    requested,
+    start_as_systemd_would,
+    the_guard,
+)
+from tests.process.timeline import Timeline
+
+
+def test_the_owner_thaws_when_its_guard_is_killed_and_the_run_says_so() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        lab.node.set(task_delays={"inside": 3})
+        with lab.start("100", "--policy", "require") as owner:
+            requested(lab, "/tasks/")
+            killed_at = kill(the_guard(lab))
+            thawed_within(2.0, timeline, killed_at, "guard killed: the owner thaws")
+            out, err = owner.communicate(timeout=30)
+        assert owner.returncode == 6, (out, err)
+        assert "guard died" in out + err
+        (window,) = lab.windows()
+        assert (window.verdict, window.failure_reason) == ("crash-consistent", "guard-died")
+        assert window.closed_at is not None
+
+
+def test_no_freeze_is_sent_when_the_guard_is_killed_before_it() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        # The owner is held still between arming and freezing: the guard's first request is the last thing before.
+        lab.node.fault("version", "delay", delay=0.6)
+        with lab.start("100", "--policy", "require") as owner:
+            requested(lab, "version")
+            kill(the_guard(lab))
+            assert owner.wait(30) == 12, owner.communicate()
+        assert not timeline.freezes()
+        assert not lab.node.requests("fsfreeze-freeze")
+        assert lab.windows()[0].closed_at is not None
+
+
+def orphaned(lab: Site, timeline: Timeline) -> list[str]:
+    """Freeze guest 100 and kill its owner and its guard at once; returns the guard's command line."""
+    lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+    with lab.start("100") as owner:
+        requested(lab, "/snapshot", 2)
+        guard = the_guard(lab)
+        argv = command_line(guard)
+        kill(guard, owner.pid)
+    assert wait_for(timeline.is_frozen)
+    return argv
+
+
+def test_recover_thaws_when_both_were_killed() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        orphaned(lab, timeline)
+        status = lab.safe_snapshot("status")
+        assert status.exit_code == 8
+        assert "LEFT OPEN" in status.text
+        started = lab.safe_snapshot("recover")
+        assert started.exit_code == 0, started.text
+        assert "watched" in started.text  # the owner may have had a freeze on its way: nobody can know
+        assert not timeline.is_frozen()
+        assert started.seconds < 5
+        assert wait_for(lambda: len(guards(lab)) == 1)  # and a guard watches for it
+        assert lab.safe_snapshot("status").exit_code == 0
+
+
+def test_recover_closes_the_window_when_no_late_freeze_can_come_any_more() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        lab.settings["freeze"]["late_freeze_seconds"] = 1
+        lab.write_config()
+        orphaned(lab, timeline)
+        time.sleep(1.1)
+        assert "thawed (confirmed" in lab.safe_snapshot("recover").text
+        (window,) = lab.windows()
+        assert (window.closed_at is not None, window.verdict, window.guard_cause) == (True, "unknown", "recovery")
+        assert not guards(lab)
+
+
+def test_a_guard_that_is_started_again_takes_its_window_over() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        argv = orphaned(lab, timeline)
+        with start_as_systemd_would(argv) as again:
+            assert wait_for(lambda: not timeline.is_frozen(), 5)
+            assert wait_for(lambda: lab.windows()[0].guard_pid == again.pid)
+            assert lab.safe_snapshot("recover").text.count("in-progress") >= 1
+            kill(again.pid)
+
+
+def test_a_guard_that_is_started_again_thaws_with_the_journal_gone() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        argv = orphaned(lab, timeline)
+        lab.journal_path.write_bytes(b"not a database" * 1000)
+        with start_as_systemd_would(argv) as again:
+            assert wait_for(lambda: not timeline.is_frozen(), 20)
+            kill(again.pid)
+
+
+def test_a_guard_that_is_started_again_leaves_a_closed_window_alone() -> None:
+    with guarded_site(ScriptedGuest) as (lab, _):
+        lab.node.fault("/snapshot$", "delay", method="POST", delay=1)
+        with lab.start("100") as owner:
+            requested(lab, "/snapshot", 2)
+            argv = command_line(the_guard(lab))
+            assert owner.wait(30) == 0
+        assert wait_for(lambda: not guards(lab))
+        thaws = len(lab.node.requests("fsfreeze-thaw"))
+        with start_as_systemd_would(argv) as again:
+            assert again.wait(20) == 0
+        assert len(lab.node.requests("fsfreeze-thaw")) == thaws
+
+
+def test_a_window_has_one_guard_at_a_time() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        argv = orphaned(lab, timeline)
+        with start_as_systemd_would(argv) as first:
+            assert wait_for(lambda: not timeline.is_frozen(), 5)
+            with start_as_systemd_would(argv) as second:
+                assert second.wait(20) == 0
+            assert first.poll() is None
+            kill(first.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_makes_the_guard_thaw_first(number: signal.Signals) -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+        with lab.start("100", "--policy", "prefer") as owner:
+            requested(lab, "/snapshot", 2)
+            guard = the_guard(lab)
+            owner.send_signal(signal.SIGSTOP)  # so that it is the guard who thaws
+            signalled_at = kill(guard, with_signal=number)
+            thawed_within(2.0, timeline, signalled_at, "guard ended by a signal: it thaws first")
+            assert wait_for(lambda: not guards(lab))
+            owner.kill()

@@ -1,0 +1,106 @@
+"""The owner is SIGKILLed at every stage of its window; its guard thaws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, wait_for
+from tests.process.figures import thawed_within
+from tests.process.processes import guarded_site, guards, kill, requested, the_guard
+
+BOUND_SECONDS = 2.0
+
+
+def _freeze_on_its_way(lab: Site) -> None:
+    lab.node.fault("fsfreeze-freeze", "delay", delay=0.7)
+
+
+def _freezing(lab: Site) -> None:
+    lab.guest.set_knob("freeze_sleep", 1)
+
+
+def _frozen(lab: Site) -> None:
+    lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+
+
+def _in_the_task(lab: Site) -> None:
+    lab.node.set(task_delays={"inside": 8})
+
+
+def _proving(lab: Site) -> None:
+    # The first status is the preflight's.
+    lab.node.fault("fsfreeze-status", "delay", delay=8, nth=2)
+
+
+def _thaw_on_its_way(lab: Site) -> None:
+    lab.node.fault("fsfreeze-thaw", "delay", delay=8)
+
+
+def _thaw_answered(lab: Site) -> None:
+    lab.node.fault("fsfreeze-thaw", "delay", when="after", delay=8)
+
+
+STAGES: dict[str, tuple[Callable[[Site], None], str, int]] = {
+    "freeze on its way": (_freeze_on_its_way, "fsfreeze-freeze", 1),
+    "freezing": (_freezing, "fsfreeze-freeze", 1),
+    "frozen": (_frozen, "/snapshot", 2),
+    "in the task": (_in_the_task, "/tasks/", 1),
+    "proving": (_proving, "fsfreeze-status", 2),
+    "thaw on its way": (_thaw_on_its_way, "fsfreeze-thaw", 1),
+    "thaw answered": (_thaw_answered, "fsfreeze-thaw", 1),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_guard_thaws_when_the_owner_is_killed(stage: str) -> None:
+    prepare, path, count = STAGES[stage]
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        prepare(lab)
+        with lab.start("100", "--policy", "require") as owner:
+            requested(lab, path, count)
+            if stage == "freezing":
+                wait_for(lambda: len(lab.guest.hook_log()) > 0)
+            killed_at = kill(owner.pid)
+        if stage == "freeze on its way":
+            assert wait_for(timeline.is_frozen, 2)
+        thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed, scripted guest")
+        assert wait_for(lambda: lab.windows()[0].thawed_at is not None)
+        (window,) = lab.windows()
+        assert (window.guard_cause, window.verdict, window.failure_reason) == ("owner-died", "unknown", "owner-died")
+
+
+@pytest.mark.parametrize("stage", ["freezing", "frozen", "in the task"])
+def test_the_guard_on_the_node_thaws_through_the_agents_socket(stage: str) -> None:
+    prepare, path, count = STAGES[stage]
+    with guarded_site(ScriptedGuest, on_the_node=True) as (lab, timeline):
+        prepare(lab)
+        with lab.start("100") as owner:
+            requested(lab, "/snapshot" if stage == "in the task" else path, count)
+            assert wait_for(lambda: len(lab.guest.hook_log()) > 0)
+            if stage == "in the task":
+                assert wait_for(lambda: _task_has_skipped_its_freeze(lab))
+            killed_at = kill(owner.pid)
+        thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed on the node, scripted guest")
+        assert wait_for(lambda: lab.windows()[0].thaw_route is not None)
+        assert "agent socket" in str(lab.windows()[0].thaw_route)
+
+
+def _task_has_skipped_its_freeze(lab: Site) -> bool:
+    """Before that, PVE's own task would find the guest thawed by the guard, and freeze it itself."""
+    logs = [lab.node.task_log(str(upid)) for upid in lab.node.running_tasks()]
+    return any("skipping guest filesystem freeze - already frozen" in log for log in logs)
+
+
+def test_the_guard_of_an_owner_killed_before_any_freeze_leaves_the_guest_alone() -> None:
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        # The preflight comes before the guard, so the only stage between is the journal's: hold it there.
+        lab.node.fault("version", "delay", delay=3)  # the guard's own first request: it is not armed yet
+        with lab.start("100") as owner:
+            the_guard(lab)
+            kill(owner.pid)
+        assert wait_for(lambda: not guards(lab), 10)
+        assert not lab.node.requests("fsfreeze-thaw")
+        assert not timeline.freezes()

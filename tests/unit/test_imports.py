@@ -1,0 +1,198 @@
+"""Who may import what (CONTRIBUTING's map), read from the source; and what an idle phase really imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("snapshot", "vzdump_hooks")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+# Which file may import a library that is not Python's own: a pattern for Path.match.
+LIBRARIES = {
+    "proxmoxer": "snapshot/pve/https.py",
+    "requests": "snapshot/pve/https.py",
+    "urllib3": "snapshot/pve/https.py",
+    "tenacity": "snapshot/retry.py",
+    "prometheus_client": "snapshot/metrics/exposition.py",
+    "click": "snapshot/cli*.py",
+}
+STANDARD_ONLY = ("snapshot/model.py", "snapshot/states.py", "snapshot/errors.py", "vzdump_hooks/entry.py")
+CLOCKS = {"sleep", "monotonic", "time", "perf_counter", "monotonic_ns", "time_ns", "perf_counter_ns"}
+IDLE = [
+    ["pre-stop", "snapshot", "100"],
+    ["pre-restart", "snapshot", "100"],
+    ["pre-stop", "stop", "100"],
+    ["pre-restart", "suspend", "100"],
+    ["post-restart", "stop", "100"],
+    ["post-restart", "suspend", "100"],
+]
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
+    """(module, line) of every import of a file, wherever it stands."""
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            found.append((node.module or "", node.lineno))
+    return tuple(found)
+
+
+def test_the_source_was_found() -> None:
+    assert len(FILES) > 40
+    assert set(STANDARD_ONLY) <= set(NAMES)
+    for library, pattern in LIBRARIES.items():
+        users = [name for name, path in zip(NAMES, FILES, strict=True) if _uses(path, library)]
+        assert users, f"nobody imports {library} any more: take it out of the table"
+        assert all(Path(name).match(pattern) for name in users), f"{library} is imported in {users}"
+
+
+def _uses(path: Path, library: str) -> bool:
+    return any(module.partition(".")[0] == library for module, _ in imports(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_file_imports_only_what_it_may(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    for module, line in imports(path):
+        top = module.partition(".")[0]
+        where = f"{name}:{line}: import of {module}"
+        if top == "vzdump_hooks":
+            assert name.startswith("vzdump_hooks/"), f"{where}: the engine never imports the hook"
+        elif top == "snapshot":
+            assert name not in STANDARD_ONLY, f"{where}: standard library only"
+        elif top not in sys.stdlib_module_names:
+            assert name not in STANDARD_ONLY, f"{where}: standard library only"
+            assert top in LIBRARIES, f"{where}: not one of our libraries"
+            assert Path(name).match(LIBRARIES[top]), f"{where}: belongs in {LIBRARIES[top]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_only_the_clock_reads_a_clock_or_sleeps(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    if name == "snapshot/clock.py":
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+            assert node.attr not in CLOCKS, f"{name}:{node.lineno}: time.{node.attr} belongs in snapshot/clock.py"
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            taken = CLOCKS & {alias.name for alias in node.names}
+            assert not taken, f"{name}:{node.lineno}: {taken} belongs in snapshot/clock.py"
+        if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
+            dotted = ast.unparse(node.value)
+            assert dotted not in ("datetime", "datetime.datetime", "date", "datetime.date"), f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_the_environment_is_read_at_the_edge_alone(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    if name == "vzdump_hooks/entry.py":
+        return
+    for node in ast.walk(tree(path)):
+        read = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+        assert not read, (
+            f"{name}:{getattr(node, 'lineno', 0)}: the environment is parsed once, in vzdump_hooks/entry.py"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_file_says_what_lives_in_it(path: Path) -> None:
+    assert (ast.get_docstring(tree(path)) or "").strip(), f"{path} has no docstring"
+
+
+def loaded(script: str) -> set[str]:
+    """The modules that ``script`` adds to those of a bare interpreter, in an emptied environment as vzdump gives."""
+    before_and_after = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {str(ROOT)!r})
+{script}
+after = set(sys.modules) - before
+import json
+print(json.dumps(sorted(after)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", before_and_after],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"LC_ALL": "C"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def strangers(modules: set[str]) -> set[str]:
+    """What is neither Python's own nor the hook's entry."""
+    return {
+        module
+        for module in modules
+        if module.partition(".")[0] not in sys.stdlib_module_names
+        and module not in ("vzdump_hooks", "vzdump_hooks.entry")
+    }
+
+
+def test_the_hooks_entry_imports_the_standard_library_only() -> None:
+    found = loaded("import vzdump_hooks.entry")
+    assert "vzdump_hooks.entry" in found
+    assert not strangers(found)
+
+
+@pytest.mark.parametrize("arguments", IDLE, ids=" ".join)
+def test_a_phase_with_nothing_to_do_imports_the_standard_library_only_and_little_of_it(arguments: list[str]) -> None:
+    found = loaded(
+        f"import vzdump_hooks.entry\nassert vzdump_hooks.entry.run({arguments!r}, {{'VMTYPE': 'qemu'}}) == 0"
+    )
+    assert not strangers(found)
+    heavy = {"argparse", "dataclasses", "enum", "json", "logging", "pathlib", "re", "sqlite3", "ssl", "subprocess"}
+    assert not found & heavy
+    assert len(found) < 20, sorted(found)
+
+
+def test_a_phase_of_a_container_imports_the_standard_library_only() -> None:
+    arguments = ["post-restart", "snapshot", "101"]
+    found = loaded(f"import vzdump_hooks.entry\nassert vzdump_hooks.entry.run({arguments!r}, {{'VMTYPE': 'lxc'}}) == 0")
+    assert not strangers(found)
+
+
+def test_the_check_itself_sees_a_heavy_import() -> None:
+    assert "snapshot.retry" in strangers(loaded("import vzdump_hooks.entry\nimport snapshot.retry"))
+
+
+@pytest.mark.parametrize("module", ["snapshot.model", "snapshot.states", "snapshot.errors"])
+def test_the_nouns_the_states_and_the_errors_need_nothing_but_python(module: str) -> None:
+    assert strangers(loaded(f"import {module}")) == {"snapshot", module}
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("snapshot.window.thaw", {"proxmoxer", "click", "prometheus_client"}),
+        ("snapshot.journal", {"proxmoxer", "requests", "click", "prometheus_client"}),
+        ("snapshot.config", {"proxmoxer", "requests", "click", "prometheus_client", "tenacity"}),
+        ("snapshot.window.verdict", {"proxmoxer", "requests", "click", "prometheus_client", "tenacity"}),
+        ("vzdump_hooks.dispatch", {"snapshot", "proxmoxer", "click", "prometheus_client"}),
+    ],
+)
+def test_a_module_costs_no_more_libraries_than_it_needs(module: str, never: set[str]) -> None:
+    assert not {name.partition(".")[0] for name in loaded(f"import {module}")} & never

@@ -1,0 +1,76 @@
+"""Where the engine touches the machine by itself (its own pid, /proc, sockets), a world is put in its place.
+
+One table; an entry whose target is gone is an error, so that a refactoring cannot quietly unhook the campaign.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from snapshot import recording, recovery
+from snapshot.pve import qga, routes, tasks
+from snapshot.window import guard, recorder, window
+from tests.campaign.seams import WorldJournal, WorldSocket, WorldTransport, fake_os
+
+if TYPE_CHECKING:
+    from tests.campaign.world import World
+
+
+def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
+    own_pid = fake_os(world)
+    return [
+        (window, "os", own_pid),
+        (window, "process_start", world.process_start),
+        (window, "process_lives", world.process_lives),
+        (window, "boot_id", lambda: "boot"),
+        (recording, "os", own_pid),
+        (recording, "process_start", world.process_start),
+        (recording, "boot_id", lambda: "boot"),
+        (recovery, "os", own_pid),
+        (recovery, "process_lives", world.process_lives),
+        (routes, "_https", lambda config, host, token: WorldTransport(world, host)),
+        (routes, "_pvesh", lambda config: WorldTransport(world, "pvesh")),
+        (qga, "socket", SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: WorldSocket(world))),
+        (tasks, "os", fake_os(world, pidfd_open=world.pidfd_open, close=lambda descriptor: None)),
+        (tasks, "select", SimpleNamespace(POLLIN=select.POLLIN, poll=lambda: TaskPoll(world))),
+        (tasks, "process_start", world.process_start),
+        (recovery, "boot_id", lambda: "boot"),
+        (recorder, "os", own_pid),
+        (recorder, "process_start", world.process_start),
+        (guard, "os", own_pid),
+        (guard, "process_lives", world.process_lives),
+        (guard, "Journal", lambda path: WorldJournal(world)),
+    ]
+
+
+class TaskPoll:
+    """select.poll over the pidfd of a task's worker."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._pid = 0
+
+    def register(self, descriptor: int, _events: int) -> None:
+        self._pid = descriptor
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        """Wait for the worker's end, the limit, or a signal."""
+        return self._world.wait_for_worker(self._pid, milliseconds / 1000.0)
+
+
+@contextmanager
+def installed(world: World) -> Iterator[None]:
+    """The engine's modules, with ``world`` under them."""
+    table = _table(world)
+    earlier: list[tuple[ModuleType, str, Any]] = [(module, name, getattr(module, name)) for module, name, _ in table]
+    try:
+        for module, name, value in table:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in earlier:
+            setattr(module, name, value)

@@ -1,0 +1,388 @@
+"""What our code holds in a simulated world: clock, transport, sockets, gate, journal, and the link to its guard.
+
+Each method is a step of the process that calls it, so that the process can be killed there, and has its effect after
+that step or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
+from snapshot.journal import COLUMNS, Journal, WindowRecord, not_reopening
+from snapshot.model import ThawReport
+from snapshot.window.background import FINISH_SECONDS
+from snapshot.window.guardcore import Cause, Happening, Message
+from snapshot.window.guardlink import GuardSpec, Op
+from tests.campaign.scheduler import Process
+
+if TYPE_CHECKING:
+    from tests.campaign.world import World
+
+
+Rival = Callable[[WindowRecord], bool]
+
+
+class WorldClock:
+    """clock.Clock in virtual time. The wall clock may jump, the monotonic one does not."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic(self) -> float:
+        self._world.scheduler.step()
+        return self._world.scheduler.now
+
+    def time(self) -> float:
+        self._world.scheduler.step()
+        return self._world.wall()
+
+    def sleep(self, seconds: float) -> None:
+        self._world.scheduler.step()
+        self._world.scheduler.sleep(seconds)
+
+
+class WorldTransport:
+    """transport.Transport to a node's proxy, or to pvesh."""
+
+    def __init__(self, world: World, via: str) -> None:
+        self.name = "pvesh" if via == "pvesh" else f"https://{via}:8006"
+        self._world = world
+        self._via = via
+
+    def request(
+        self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
+    ) -> object:
+        return self._world.pve.request(self._via, method, path, params or {}, timeout_seconds)
+
+    def close(self) -> None:
+        self._world.scheduler.step()
+
+
+class WorldSocket:
+    """As much of socket.socket as our client of the agent's socket uses."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._process = world.scheduler.step()
+        self._buffer = b""
+        self._eof = False
+        self._open = False
+        self._timeout = 0.0
+
+    def __enter__(self) -> WorldSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def settimeout(self, seconds: float) -> None:
+        self._timeout = seconds
+
+    def connect(self, _path: str) -> None:
+        self._world.scheduler.step()
+        self._process.at_death.append(self._leave)
+        self._world.note_connect(self._process)
+        if self._world.guest.node != self._world.plan.local_node or not self._world.guest.open(self):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        self._open = True
+
+    def sendall(self, data: bytes) -> None:
+        self._world.scheduler.step()
+        if self._eof:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        self._world.guest.send(self, data)
+
+    def recv(self, _size: int) -> bytes:
+        self._world.scheduler.step()
+        deadline = self._world.scheduler.now + self._timeout
+        while not self._buffer and not self._eof:
+            if self._world.scheduler.now >= deadline:
+                raise TimeoutError("timed out")
+            self._world.scheduler.wait(deadline)
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def deliver(self, data: bytes) -> None:
+        self._buffer += data
+        self._world.scheduler.wake(self._process)
+
+    def hung_up(self) -> None:
+        self._eof = True
+        self._open = False
+        self._world.scheduler.wake(self._process)
+
+    def _leave(self) -> None:
+        if self._open:
+            self._open = False
+            self._world.guest.leave(self)
+
+
+class WorldGate:
+    """signals.Gate: a signal that came, or comes, while it is open raises."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        process = self._world.scheduler.step()
+        if process.signal is not None:
+            raise InterruptedBySignalError(process.signal)
+        process.gate_open = True
+        try:
+            yield
+        finally:
+            process.gate_open = False
+
+
+@dataclass
+class Link:
+    """The connection between an owner and its guard."""
+
+    spec: GuardSpec
+    owner: Process
+    guard: Process | None = None
+    inbox: deque[Message] = field(default_factory=deque)
+    armed: bool = False
+    failed: str = ""
+    owner_open: bool = True
+
+
+class WorldLauncher:
+    """guardlink.Launcher: the guard is another simulated process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def arm(self, spec: GuardSpec) -> WorldGuard:
+        world, scheduler = self._world, self._world.scheduler
+        owner = scheduler.step()
+        timeout = world.config.guard.arm_timeout_seconds
+        deadline = scheduler.now + timeout
+        link = Link(spec, owner)
+        guard = world.start_guard(link)
+        owner.at_death.append(lambda: world.owner_hangs_up(link))
+        guard.at_death.append(lambda: scheduler.wake(owner))
+        while not link.armed and not link.failed and guard.alive and scheduler.now < deadline:
+            scheduler.wait(deadline)
+        if not link.armed:
+            if guard.alive:
+                scheduler.kill(guard)
+            raise GuardError(f"the guard did not report within {timeout:g} s ({link.failed or 'no answer'})")
+        scheduler.step()
+        return WorldGuard(world, link, guard)
+
+
+class WorldGuard:
+    """guardlink.Guard."""
+
+    def __init__(self, world: World, link: Link, guard: Process) -> None:
+        self.pid = guard.pid
+        self._world = world
+        self._link = link
+        self._guard = guard
+
+    def tell(self, op: Op, **values: float) -> None:
+        self._world.scheduler.step()
+        self._world.note_tell(self._link, op)
+        if self._link.owner_open:
+            self._link.inbox.append(Message(op, dict(values)))
+            self._world.scheduler.wake(self._guard)
+
+    def is_alive(self) -> bool:
+        self._world.scheduler.step()
+        return self._guard.alive and self._link.owner_open
+
+    def release(self) -> None:
+        self._world.scheduler.step()
+        self._world.owner_hangs_up(self._link)
+
+
+class WorldInbox:
+    """guardcore.Inbox of a guard, or of one that was started again and has no owner to listen to."""
+
+    def __init__(self, world: World, messages: deque[Message]) -> None:
+        self._world = world
+        self._messages = messages
+        self._process = world.scheduler.step()
+
+    def wait(self, seconds: float | None) -> Message | None:
+        self._world.scheduler.step()
+        deadline = None if seconds is None else self._world.scheduler.now + seconds
+        while True:
+            if self._process.signal is not None:
+                self._process.signal = None
+                self._messages.append(Message(Happening.SIGNAL))
+            if self._messages:
+                return self._messages.popleft()
+            if deadline is not None and self._world.scheduler.now >= deadline:
+                return None
+            self._world.scheduler.wait(deadline)
+
+    def put_back(self, message: Message) -> None:
+        """See ProcessInbox.put_back."""
+        self._messages.appendleft(message)
+
+    def bring(self, message: Message) -> None:
+        """Something happened that wakes the guard."""
+        self._messages.append(message)
+        self._world.scheduler.wake(self._process)
+
+
+class WorldBackground:
+    """background.BackgroundRecorder: the real recorder in a thread of the guard's own process."""
+
+    def __init__(self, world: World, spec: GuardSpec) -> None:
+        scheduler = world.scheduler
+        self._world = world
+        self._guard = guard = scheduler.step()
+        self._behind = world.journal_recorder(spec)
+        self._work: deque[Callable[[], None] | None] = deque()
+        self._thread = thread = scheduler.spawn("recorder", self._run, pid=guard.pid)
+        guard.at_death.append(lambda: scheduler.kill(thread) if guard.dead else None)
+        thread.at_death.append(lambda: scheduler.wake(guard))
+
+    def intervened(self, cause: Cause, report: ThawReport) -> None:
+        self._put(lambda: self._behind.intervened(cause, report))
+
+    def stuck(self, cause: Cause, report: ThawReport) -> None:
+        self._put(lambda: self._behind.stuck(cause, report))
+
+    def thawed(self, cause: Cause, report: ThawReport, *, watching_seconds: float) -> None:
+        self._put(lambda: self._behind.thawed(cause, report, watching_seconds=watching_seconds))
+
+    def late_freeze(self) -> None:
+        self._put(self._behind.late_freeze)
+
+    def left_open(self) -> None:
+        self._put(self._behind.left_open)
+
+    def closed(self, *, by_owner: bool) -> None:
+        self._put(lambda: self._behind.closed(by_owner=by_owner))
+
+    def finish(self) -> None:
+        self._put(None)
+        deadline = self._world.scheduler.now + FINISH_SECONDS
+        while self._thread.alive and self._world.scheduler.now < deadline:
+            self._world.scheduler.wait(deadline)
+        self._world.scheduler.kill(self._thread)
+
+    def _put(self, record: Callable[[], None] | None) -> None:
+        self._world.scheduler.step()
+        self._work.append(record)
+        self._world.scheduler.wake(self._thread)
+
+    def _run(self) -> None:
+        while True:
+            while not self._work:
+                self._world.scheduler.wait(None)
+            record = self._work.popleft()
+            if record is None:
+                return
+            record()
+
+
+class MemoryJournal:
+    """The rows of a journal without the file: what is committed is there, what is not is not."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, WindowRecord] = {}
+
+    def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
+        if any(map(rival, self.open_windows(record.vmid))):
+            raise WindowTakenError("another run has the guest in its freeze window")
+        self.rows[record.id] = record
+
+    def update(self, window_id: str, **values: Any) -> None:
+        unknown = set(values) - set(COLUMNS)
+        if unknown:
+            raise KeyError(f"no such columns: {sorted(unknown)}")
+        if window_id in self.rows:
+            kept: dict[str, Any] = dict(not_reopening(self.rows[window_id], values))
+            self.rows[window_id] = replace(self.rows[window_id], **kept)
+
+    def get(self, window_id: str) -> WindowRecord | None:
+        return self.rows.get(window_id)
+
+    def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
+        rows = [r for r in self.rows.values() if r.closed_at is None and vmid in (None, r.vmid)]
+        return sorted(rows, key=lambda r: r.intent_at)
+
+
+class FileJournal:
+    """The real journal, opened anew for each use: a connection of SQLite's belongs to one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
+        with closing(Journal(self._path)) as journal:
+            journal.begin(record, rival)
+
+    def update(self, window_id: str, **values: Any) -> None:
+        with closing(Journal(self._path)) as journal:
+            journal.update(window_id, **values)
+
+    def get(self, window_id: str) -> WindowRecord | None:
+        with closing(Journal(self._path)) as journal:
+            return journal.get(window_id)
+
+    def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
+        with closing(Journal(self._path)) as journal:
+            return journal.open_windows(vmid)
+
+
+class WorldJournal:
+    """An open journal, as one process holds it: writes take time, and fail while the disk is full."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        world.disk("opened", 0.001)
+
+    def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
+        self._world.disk("written", None)
+        self._world.backing.begin(record, rival)
+        self._world.note_begin(record)
+        self._world.scheduler.step()
+
+    def update(self, window_id: str, **values: object) -> None:
+        self._world.disk("written", None)
+        before = self._world.backing.get(window_id)
+        self._world.backing.update(window_id, **values)
+        self._world.note_update(before, self._world.backing.get(window_id), values)
+        self._world.scheduler.step()
+
+    def get(self, window_id: str) -> WindowRecord | None:
+        self._world.scheduler.step()
+        found: WindowRecord | None = self._world.backing.get(window_id)
+        return found
+
+    def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
+        self._world.scheduler.step()
+        found: list[WindowRecord] = self._world.backing.open_windows(vmid)
+        return found
+
+    def transaction(self, what: str) -> AbstractContextManager[None]:
+        """What only the metrics need is written nowhere, which the engine must not mind."""
+        self._world.disk(what, None)
+        raise JournalError("no metrics in a campaign")
+
+    def close(self) -> None:
+        self._world.scheduler.step()
+
+
+def disk_full(world: World) -> JournalError:
+    return JournalError(f"the journal cannot be written (database or disk is full) at {world.scheduler.now:.3f}")
+
+
+def fake_os(world: World, **others: Callable[..., Any]) -> SimpleNamespace:
+    """As much of ``os`` as the modules use that ask for their own pid."""
+    return SimpleNamespace(getpid=lambda: world.scheduler.step().pid, **others)

@@ -1,0 +1,65 @@
+"""The campaign itself: a short one, that it repeats itself, and that it prints what it promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.campaign import __main__ as command
+from tests.campaign import faults, shrink
+from tests.campaign.plan import Fault, Plan
+from tests.campaign.world import World
+
+SEED = "make test"
+WINDOWS = 1200
+
+
+def test_a_short_campaign_finds_no_violation(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = command.campaign(WINDOWS, SEED)
+    assert not tally.failures, capsys.readouterr().out
+    assert tally.windows >= WINDOWS
+    assert set(tally.faults) == set(faults.FAULTS), "a kind of fault that never struck proves nothing"
+    assert {"filesystem-consistent", "crash-consistent", "unknown"} <= set(tally.verdicts)
+
+
+def test_a_run_depends_on_its_plan_alone() -> None:
+    plan = faults.draw("again:7")
+    stories = []
+    for _ in range(2):
+        with World(plan) as world:
+            world.run()
+            ids = list(world.windows)
+            story = "\n".join(world.story())
+            for number, window_id in enumerate(ids):
+                story = story.replace(window_id, f"window {number}").replace(window_id[:8], f"window {number}")
+            stories.append(story)
+    assert stories[0] == stories[1]
+
+
+def test_a_plan_survives_being_printed() -> None:
+    for number in range(50):
+        plan = faults.draw(f"printed:{number}")
+        assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_failing_plan_is_shrunk_to_what_matters() -> None:
+    culprit = Fault("guest reset", ("time", 1.0))
+    others = tuple(Fault("clock jumped", ("time", float(n)), 30.0) for n in range(5))
+    plan = Plan("shrink", mounts=3, systemd=True, faults=(*others[:3], culprit, *others[3:]))
+    small = shrink.shrink(plan, lambda candidate: ["bad"] if culprit in candidate.faults else [])
+    assert small == Plan("shrink", faults=(culprit,))
+
+
+def test_one_run_can_be_repeated_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan("by hand", faults=(Fault("owner killed", ("frozen", 0.05)),))
+    assert command.main(["--plan", plan.to_json()]) == 0
+    out = capsys.readouterr().out
+    assert "owner killed" in out
+    assert "GUEST holds 0 filesystems" in out
+    assert command.main(["--run", "again:7"]) == 0
+
+
+def test_a_campaign_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--windows", "20", "--seed", "said"]) == 0
+    out = capsys.readouterr().out
+    assert "seed said:" in out
+    assert "violations: 0" in out

@@ -1,0 +1,260 @@
+"""The window's own rules: protect before you act, one window a guest, a deadline, and time that was lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from snapshot.errors import WindowTakenError
+from snapshot.journal import Journal, WindowRecord
+from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Vmid
+from snapshot.pve.tasks import process_start
+from snapshot.window.guardlink import GuardSpec, Op
+from snapshot.window.verdict import Proof
+from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from tests.campaign.kit import ManualClock, ScriptedChannel, thawer
+
+GUEST = Guest(Vmid(100), Node("a"), GuestKind.QEMU, name="guest", running=True)
+
+
+@dataclass
+class QuietGuard:
+    """guardlink.Guard that is there."""
+
+    pid: int = field(default_factory=os.getpid)
+    heard: list[Op] = field(default_factory=list)
+    lives: bool = True
+
+    def tell(self, op: Op, **values: float) -> None:
+        self.heard.append(op)
+
+    def is_alive(self) -> bool:
+        return self.lives
+
+    def release(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class QuietLauncher:
+    """guardlink.Launcher; arming takes ``seconds``."""
+
+    clock: ManualClock
+    guard: QuietGuard
+    seconds: float = 0.3
+
+    on_arm: Callable[[GuardSpec], None] = lambda spec: None
+
+    def arm(self, spec: GuardSpec) -> QuietGuard:
+        self.on_arm(spec)
+        self.clock.sleep(self.seconds)
+        return self.guard
+
+
+class OpenGate:
+    """signals.Gate without signals."""
+
+    def open(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.sqlite")
+
+
+def window(
+    journal: Journal,
+    route: ScriptedChannel,
+    *,
+    arming: float = 0.3,
+    limit: float = 10.0,
+    guard: QuietGuard | None = None,
+    on_arm: Callable[[GuardSpec], None] = lambda spec: None,
+) -> Window:
+    """A window on ``route``'s clock with a real journal."""
+    spec = WindowSpec(
+        guest=GUEST,
+        source="snapshot",
+        owner=Owner.SNAPSHOT,
+        freeze_timeout_seconds=5.0,
+        max_window_seconds=limit,
+        late_freeze_seconds=3600.0,
+        owner_limit_seconds=30.0,
+    )
+    tools = WindowTools(
+        clock=route.clock,
+        book=journal,
+        launcher=QuietLauncher(route.clock, guard or QuietGuard(), arming, on_arm),
+        thawer=thawer(route.clock, [route]),
+        freezing=route,
+        proving=route,
+        gate=OpenGate(),
+    )
+    return Window(spec, tools)
+
+
+def frozen_guest() -> ScriptedChannel:
+    """A guest that does as it is told."""
+    state = {"frozen": False}
+
+    def answer(command: str) -> object:
+        if command == "fsfreeze-status":
+            return "frozen" if state["frozen"] else "thawed"
+        state["frozen"] = command == "fsfreeze-freeze"
+        return 1
+
+    return ScriptedChannel(ManualClock(), [answer])
+
+
+def test_the_intent_is_on_disk_before_the_guard_is_armed(journal: Journal) -> None:
+    known: list[WindowRecord | None] = []
+    with window(journal, frozen_guest(), on_arm=lambda spec: known.append(journal.get(spec.window_id))):
+        assert known[0] is not None
+
+
+def test_the_guard_hears_of_the_freeze_before_it_is_sent(journal: Journal) -> None:
+    guard, route = QuietGuard(), frozen_guest()
+    heard: list[list[Op]] = []
+    answer = route.answers[0]
+    assert callable(answer)
+    route.answers[0] = lambda command: (heard.append(list(guard.heard)), answer(command))[1]
+    with window(journal, route, guard=guard) as mine:
+        mine.freeze()
+    assert heard[0] == [Op.FREEZING]
+    assert guard.heard == [Op.FREEZING, Op.FROZEN, Op.THAWING, Op.THAWING, Op.DISARM]
+
+
+def test_no_freeze_is_sent_without_a_living_guard(journal: Journal) -> None:
+    guard, route = QuietGuard(), frozen_guest()
+    with window(journal, route, guard=guard) as mine:
+        guard.lives = False
+        assert mine.freeze().outcome is FreezeOutcome.REFUSED
+    assert route.commands == []
+
+
+def test_a_window_is_broken_when_its_guard_dies(journal: Journal) -> None:
+    guard = QuietGuard()
+    with window(journal, frozen_guest(), guard=guard) as mine:
+        mine.freeze()
+        mine.check()
+        guard.lives = False
+        with pytest.raises(WindowBrokenError, match="guard"):
+            mine.check()
+
+
+def test_a_window_is_broken_at_its_deadline(journal: Journal) -> None:
+    route = frozen_guest()
+    with window(journal, route) as mine:
+        mine.freeze()
+        route.clock.now = mine.deadline
+        with pytest.raises(WindowBrokenError, match="deadline"):
+            mine.check()
+
+
+def test_a_guest_is_thawed_whatever_ends_the_window(journal: Journal) -> None:
+    route = frozen_guest()
+
+    def fail() -> None:
+        with window(journal, route) as mine:
+            mine.freeze()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert route.commands == ["freeze", "thaw", "status"]
+
+
+def test_a_second_window_of_a_guest_is_refused_while_the_first_one_is_manned(journal: Journal) -> None:
+    """Found by the campaign as a false verdict: thawed by one run, frozen again by PVE for it, proven by the other."""
+    route = frozen_guest()
+    with window(journal, route) as first:
+        first.freeze()
+        with pytest.raises(WindowTakenError), window(journal, route):
+            pass
+        assert first.prove() is Proof.STILL_FROZEN
+
+
+def test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze(journal: Journal) -> None:
+    with window(journal, frozen_guest()) as first:
+        pass
+    record = journal.get(first.id)
+    assert record is not None
+    journal.update(first.id, owner_pid=1, owner_pid_start=0)  # the owner is gone, its guard (this process) lives
+    assert record.closed_at is None
+    with pytest.raises(WindowTakenError), window(journal, frozen_guest()):
+        pass
+
+
+def test_windows_of_the_dead_and_of_other_guests_are_no_rivals(journal: Journal) -> None:
+    dead = _record(journal, owner_pid=1, owner_pid_start=0, guard_pid=None)
+    other = _record(journal, id="w2", vmid=101)
+    judged = _record(journal, id="w5", verdict="unknown", guard_pid=None)
+    plain = _record(journal, id="w3", deadline_at=1.0, intent_at=1.0)
+    earlier_boot = _record(journal, id="w4", boot_id="another")
+    for record in (dead, other, judged, plain, earlier_boot):
+        journal.begin(record)
+    with window(journal, frozen_guest()) as mine:
+        assert mine.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+
+
+def test_no_freeze_is_sent_by_a_run_that_stood_still_while_its_guard_was_armed(journal: Journal) -> None:
+    """Found by the campaign: `recover` had closed its window for dead meanwhile."""
+    route = frozen_guest()
+    with window(journal, route, arming=50.0) as late:
+        assert late.freeze().outcome is FreezeOutcome.REFUSED
+    assert "freeze" not in route.commands
+
+
+def test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed(journal: Journal) -> None:
+    route = frozen_guest()
+    with window(journal, route) as late:
+        route.clock.sleep(9.0)
+        assert late.freeze().outcome is FreezeOutcome.REFUSED
+    assert "freeze" not in route.commands
+
+
+@pytest.mark.parametrize(("left", "limit"), [(9.9, 8.0), (7.0, 4.0), (3.0, 2.0), (0.5, 1.0)])
+def test_the_proof_is_bounded_by_the_deadline(journal: Journal, left: float, limit: float) -> None:
+    route = frozen_guest()
+    with window(journal, route) as mine:
+        mine.freeze()
+        route.clock.now = mine.deadline - left
+        assert mine.prove() is Proof.STILL_FROZEN
+        assert route.calls[-1][2] == limit
+
+
+def test_past_the_deadline_the_guest_is_thawed_and_nothing_is_asked_before(journal: Journal) -> None:
+    route = frozen_guest()
+    with window(journal, route) as mine:
+        mine.freeze()
+        route.clock.now = mine.deadline + 0.1
+        assert mine.prove() is Proof.NOT_ASKED
+    assert route.commands == ["freeze", "thaw", "status"]
+    assert "deadline" in mine.broken_by
+
+
+def test_a_closed_window_is_not_reopened_by_whoever_comes_late(journal: Journal) -> None:
+    """Found by the campaign: a guard that was slower than its owner told the journal that the window was unknown."""
+    record = _record(journal)
+    journal.begin(record)
+    journal.update(record.id, closed_at=2.0, state="thawed")
+    journal.update(record.id, state="unknown", quiet_until_at=9.0, thaw_attempts=3)
+    after = journal.get(record.id)
+    assert after is not None
+    assert (after.state, after.quiet_until_at, after.thaw_attempts) == ("thawed", None, 3)
+
+
+def _record(journal: Journal, **values: object) -> WindowRecord:
+    """An open window of this very process."""
+    with window(journal, frozen_guest()) as mine:
+        record = journal.get(mine.id)
+    journal.update(mine.id, closed_at=1.0)
+    assert record is not None
+    assert record.owner_pid_start == process_start(os.getpid())
+    return replace(record, **({"id": "w1", "state": "armed"} | values))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Freeze windows of real guests under real processes that are killed at random instants: ``make campaign-real``."""

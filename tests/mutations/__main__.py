@@ -1,0 +1,115 @@
+"""``python -m tests.mutations [NAME ...]``: break each guarantee in a copy of the tree; its tests must notice.
+
+Fails when a mutation survives one of its catchers, when a catcher cannot run, or when a change no longer applies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.mutations.table import MUTATIONS, Mutation
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "pyproject.toml")
+TESTS_FAILED = 1
+"""pytest's exit status; 2 and above mean that it could not run them, which catches nothing."""
+
+
+class DoesNotApplyError(Exception):
+    """The source has changed, and the mutation must follow it."""
+
+
+def mutated(change: Mutation, root: Path) -> Iterator[tuple[Path, str]]:
+    """(file, new text) of each file that ``change`` touches below ``root``."""
+    texts: dict[str, str] = {}
+    for edit in change.edits:
+        text = texts.get(edit.file) or (root / edit.file).read_text(encoding="utf-8")
+        found = text.count(edit.old)
+        if found != 1:
+            raise DoesNotApplyError(f"{change.name}: {edit.file} holds the text {found} times: {edit.old!r}")
+        texts[edit.file] = text.replace(edit.old, edit.new)
+    for file, text in texts.items():
+        yield root / file, text
+
+
+def survivors(change: Mutation, tree: Path) -> list[str]:
+    """The catchers that did not catch ``change``, with what became of them. ``tree`` is as before afterwards."""
+    originals = {path: path.read_text(encoding="utf-8") for path, _ in mutated(change, tree)}
+    for path, text in list(mutated(change, tree)):
+        path.write_text(text, encoding="utf-8")
+    try:
+        found = []
+        for catcher in change.catchers:
+            status, tail = _run(catcher, tree)
+            if status != TESTS_FAILED:
+                found.append(f"{catcher} (pytest ended with {status}: {tail})")
+        return found
+    finally:
+        for path, text in originals.items():
+            path.write_text(text, encoding="utf-8")
+
+
+def _run(catcher: str, tree: Path) -> tuple[int, str]:
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout=120", catcher],
+        cwd=tree,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, (done.stdout.strip().splitlines() or ["no output"])[-1]
+
+
+def copy_tree(target: Path) -> None:
+    """The sources and tests, without caches."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, target / name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these mutations")
+    parser.add_argument("--list", action="store_true", help="name them and their catchers")
+    options = parser.parse_args(argv)
+    chosen = [m for m in MUTATIONS if not options.names or m.name in options.names]
+    if options.list or not chosen:
+        for change in MUTATIONS:
+            print(f"{change.name}\n    " + "\n    ".join(change.catchers))
+        return 0 if options.list else 2
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        tree = Path(folder)
+        copy_tree(tree)
+        for change in chosen:
+            began = time.monotonic()
+            try:
+                survived = survivors(change, tree)
+            except DoesNotApplyError as error:
+                survived = [str(error)]
+            failed += bool(survived)
+            word = "SURVIVED" if survived else "caught"
+            print(f"{word:8} {change.name} ({time.monotonic() - began:.0f} s)", flush=True)
+            for line in survived:
+                print(f"         {line}", flush=True)
+    print(f"{len(chosen) - failed} of {len(chosen)} mutations caught by every one of their tests")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,671 @@
+"""The mutations: what is broken, by which change of the source, and which tests must catch it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW = "snapshot/window/window.py"
+THAW = "snapshot/window/thaw.py"
+GUARD = "snapshot/window/guardcore.py"
+VERDICT = "snapshot/window/verdict.py"
+AGENT = "snapshot/pve/agent.py"
+QGA = "snapshot/pve/qga.py"
+JOURNAL = "snapshot/journal.py"
+HOLDING = "vzdump_hooks/holding.py"
+WATCHING = "vzdump_hooks/watching.py"
+HOOK_EVIDENCE = "vzdump_hooks/evidence.py"
+
+CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
+THAW_TESTS = "tests/campaign/test_thaw.py"
+GUARD_TESTS = "tests/campaign/test_guardcore.py"
+WINDOW_TESTS = "tests/campaign/test_window.py"
+FIRST_REQUEST = "tests/campaign/test_first_request.py"
+HOOK_WINDOW = "tests/hook/test_window.py"
+HOOK_VERDICT = "tests/hook/test_evidence.py"
+HOOK_PHASES = "tests/hook/test_phases.py"
+FOLLOWING = "tests/hook/test_following.py"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One precise change: ``old`` must occur exactly once in ``file``."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A guarantee broken. ``catchers`` are pytest arguments, each of which must fail by itself."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    catchers: tuple[str, ...]
+
+
+def edit(file: str, old: str, new: str) -> Edit:
+    """An edit whose texts may begin with a newline of their own, for the eye."""
+    return Edit(file, old.removeprefix("\n"), new.removeprefix("\n"))
+
+
+def mutation(name: str, file: str, old: str, new: str, *catchers: str) -> Mutation:
+    """A mutation with one edit."""
+    return Mutation(name, (edit(file, old, new),), catchers)
+
+
+LATE_GUARD = '''class _ArmedLate:
+    """The guard is started when the freeze has been answered."""
+
+    pid = os.getpid()
+
+    def __init__(self, launcher, order):
+        self._arm, self._guard = lambda: launcher.arm(order), None
+
+    def tell(self, op, **values):
+        if self._guard is None and op in (Op.FROZEN, Op.THAWING):
+            self._guard = self._arm()
+            self._guard.tell(Op.FREEZING)
+        if self._guard is not None:
+            self._guard.tell(op, **values)
+
+    def is_alive(self):
+        return self._guard is None or self._guard.is_alive()
+
+    def release(self):
+        if self._guard is not None:
+            self._guard.release()
+
+
+class Window:
+    """A freeze window.'''
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "guard armed late",
+        (
+            edit(
+                WINDOW,
+                """
+            self._guard = self._tools.launcher.arm(self._order)
+        except GuardError as error:
+            self._record(self._closing(str(error), "guard"))
+""",
+                """
+            self._guard = _ArmedLate(self._tools.launcher, self._order)
+        except GuardError as error:
+            self._record(self._closing(str(error), "guard"))
+""",
+            ),
+            edit(WINDOW, 'class Window:\n    """A freeze window.', LATE_GUARD),
+        ),
+        (CAMPAIGN,),
+    ),
+    Mutation(
+        "guard told after the freeze",
+        (
+            edit(WINDOW, "        guard.tell(Op.FREEZING)\n        self._machine", "        self._machine"),
+            edit(
+                WINDOW,
+                "        finally:\n            self._took(reply)",
+                "        finally:\n            guard.tell(Op.FREEZING)\n            self._took(reply)",
+            ),
+        ),
+        (CAMPAIGN,),
+    ),
+    mutation(
+        "no guard, and a freeze all the same",
+        WINDOW,
+        """
+            return "the guard died before the freeze"
+""",
+        """
+            pass
+""",
+        f"{WINDOW_TESTS}::test_no_freeze_is_sent_without_a_living_guard",
+    ),
+    mutation(
+        "intent not committed",
+        WINDOW,
+        """
+        self._tools.book.begin(record, is_manned)
+""",
+        "",
+        CAMPAIGN,
+        f"{WINDOW_TESTS}::test_the_intent_is_on_disk_before_the_guard_is_armed",
+    ),
+    mutation(
+        "thaw not retried",
+        THAW,
+        """
+            lambda report: report.confirmed or stopped,
+""",
+        """
+            lambda report: True,
+""",
+        THAW_TESTS,
+        CAMPAIGN,
+    ),
+    mutation(
+        "thaw skipped when the status says thawed",
+        THAW,
+        """
+        if self.acknowledged and self._says_thawed(channel):
+""",
+        """
+        if self._says_thawed(channel):
+""",
+        f"{THAW_TESTS}::test_a_thaw_is_sent_although_the_status_says_thawed",
+        CAMPAIGN,
+    ),
+    mutation(
+        "status not asked after the thaw",
+        THAW,
+        """
+        self.acknowledged = True
+        return self._says_thawed(channel)
+""",
+        """
+        self.acknowledged = True
+        return True
+""",
+        f"{THAW_TESTS}::test_a_guest_that_still_says_frozen_is_thawed_again",
+    ),
+    mutation(
+        "busy taken for thawed",
+        THAW,
+        """
+                if error.guest_off:
+                    self._guest_gone = self._confirmed = True
+""",
+        """
+                if error.guest_off or error.busy_or_gone:
+                    self._guest_gone = self._confirmed = True
+""",
+        f"{THAW_TESTS}::test_a_busy_agent_is_never_taken_for_a_thawed_guest",
+        CAMPAIGN,
+    ),
+    mutation(
+        "a lost reply to the thaw taken for a good one",
+        THAW,
+        """
+            except AgentReplyLostError as error:
+                self._replies_lost += 1
+""",
+        """
+            except AgentReplyLostError as error:
+                self.acknowledged = True
+                self._replies_lost += 1
+""",
+        f"{THAW_TESTS}::test_a_lost_reply_to_the_thaw_is_no_acknowledgement",
+    ),
+    mutation(
+        "a failing thaw hook retried for ever",
+        THAW,
+        """
+            if HOOK_FAILED_TEXT not in error.description:
+                raise
+""",
+        """
+            raise
+""",
+        f"{THAW_TESTS}::test_a_failing_thaw_hook_is_reported_and_not_retried",
+        CAMPAIGN,
+    ),
+    mutation(
+        "a guest that migrated is not followed by the watch",
+        THAW,
+        """
+                    return FreezeState.THAWED if self._guest_gone else self.look()
+""",
+        """
+                    return None
+""",
+        f"{THAW_TESTS}::test_a_guest_that_migrated_is_followed",
+    ),
+    mutation(
+        "the limit not kept",
+        THAW,
+        """
+            raise OutOfTimeError
+""",
+        """
+            pass
+""",
+        f"{THAW_TESTS}::test_no_request_is_begun_after_the_limit",
+    ),
+    mutation(
+        "the owner does not say that it lives",
+        THAW,
+        """
+        self._asked = True
+        self._ahead()
+""",
+        """
+        self._asked = True
+""",
+        f"{THAW_TESTS}::test_whoever_stands_behind_hears_of_each_request_before_it",
+        CAMPAIGN,
+    ),
+    mutation(
+        "thaw not in the finally",
+        WINDOW,
+        '''
+        """Whatever happened: thaw."""
+        self.thaw()
+''',
+        '''
+        """Whatever happened: thaw."""
+        if error is None:
+            self.thaw()
+''',
+        CAMPAIGN,
+    ),
+    mutation(
+        "proof skipped",
+        WINDOW,
+        """
+                state = agent.status(self._tools.proving, seconds)
+""",
+        """
+                state = FreezeState.FROZEN
+""",
+        CAMPAIGN,
+        f"{WINDOW_TESTS}::test_the_proof_is_bounded_by_the_deadline",
+    ),
+    mutation(
+        "count not compared",
+        VERDICT,
+        """
+    if thaw.filesystems < freeze.filesystems:
+""",
+        """
+    if False:
+""",
+        "tests/unit/test_verdict.py",
+        CAMPAIGN,
+    ),
+    mutation(
+        "no answer to the proof taken for frozen",
+        VERDICT,
+        """
+    if evidence.proof is not Proof.STILL_FROZEN:
+""",
+        """
+    if evidence.proof is Proof.NOT_ASKED:
+""",
+        "tests/unit/test_verdict.py",
+    ),
+    mutation(
+        "a broken window judged like a whole one",
+        VERDICT,
+        """
+    if evidence.broken_by:
+""",
+        """
+    if False:
+""",
+        "tests/unit/test_verdict.py",
+    ),
+    mutation(
+        "a lost reply to the freeze taken for a refusal",
+        AGENT,
+        """
+        return FreezeReply(FreezeOutcome.UNKNOWN, detail=str(error))
+""",
+        """
+        return FreezeReply(FreezeOutcome.REFUSED, detail=str(error))
+""",
+        "tests/unit/test_agent.py",
+        CAMPAIGN,
+    ),
+    mutation(
+        "an error of the agent's taken for an answer",
+        AGENT,
+        """
+    if isinstance(result, dict) and "error" in result:
+""",
+        """
+    if False:
+""",
+        "tests/unit/test_agent.py",
+        CAMPAIGN,
+    ),
+    mutation(
+        "stale reply believed",
+        QGA,
+        """
+            if isinstance(answer, dict) and answer.get("return") == token and _SENTINEL in line:
+""",
+        """
+            if isinstance(answer, dict):
+""",
+        "tests/unit/test_qga.py",
+    ),
+    mutation(
+        "EOF not watched",
+        GUARD,
+        """
+                case Happening.OWNER_GONE:
+                    self._owner_gone = True
+                    return Cause.OWNER_DIED
+""",
+        "",
+        f"{GUARD_TESTS}::test_an_owner_that_dies_is_answered_with_a_thaw_at_once",
+        CAMPAIGN,
+    ),
+    mutation(
+        "deadline ignored by the guard",
+        GUARD,
+        """
+            message = self._inbox.wait(max(0.0, deadline - self._clock.monotonic()))
+            if message is None:
+                return at_deadline
+""",
+        """
+            message = self._inbox.wait(1e9)
+            if message is None:
+                return at_deadline
+""",
+        f"{GUARD_TESTS}::test_an_owner_that_hangs_is_overtaken_at_the_deadline",
+        CAMPAIGN,
+    ),
+    mutation(
+        "deadline ignored by the owner",
+        WINDOW,
+        """
+            raise WindowBrokenError(self._past_deadline)
+""",
+        """
+            pass
+""",
+        f"{WINDOW_TESTS}::test_a_window_is_broken_at_its_deadline",
+    ),
+    mutation(
+        "a guard that died not noticed",
+        WINDOW,
+        """
+            raise WindowBrokenError("the guard died: the guest is thawed at once")
+""",
+        """
+            pass
+""",
+        f"{WINDOW_TESTS}::test_a_window_is_broken_when_its_guard_dies",
+    ),
+    mutation(
+        "UNKNOWN closed early by the owner",
+        WINDOW,
+        "        if self.late_seconds > 0:\n            values[",
+        "        if False:\n            values[",
+        CAMPAIGN,
+        f"{WINDOW_TESTS}::test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze",
+    ),
+    mutation(
+        "UNKNOWN closed early by the guard",
+        GUARD,
+        """
+            if self._clock.monotonic() >= self._late_until and state is FreezeState.THAWED:
+""",
+        """
+            if state is FreezeState.THAWED:
+""",
+        f"{GUARD_TESTS}::test_the_watch_ends_with_a_thaw_since_an_agent_that_was_restarted_may_say_thawed_of_a_frozen_guest",
+        CAMPAIGN,
+    ),
+    mutation(
+        "silence taken for the end of the watch",
+        GUARD,
+        """
+            if self._clock.monotonic() >= self._late_until and state is FreezeState.THAWED:
+""",
+        """
+            if self._clock.monotonic() >= self._late_until:
+""",
+        f"{GUARD_TESTS}::test_the_watch_ends_only_after_the_late_period_and_an_answer",
+    ),
+    mutation(
+        "late freeze not watched for",
+        GUARD,
+        """
+        while self._late_until is not None and not self._signalled:
+""",
+        """
+        while False:
+""",
+        f"{GUARD_TESTS}::test_a_late_freeze_is_thawed_as_soon_as_it_shows",
+        CAMPAIGN,
+    ),
+    mutation(
+        "a restarted agent's status believed to the end",
+        GUARD,
+        """
+                self._thaw_late_freeze()
+                self._late_until = None
+                return
+""",
+        """
+                self._late_until = None
+                return
+""",
+        f"{GUARD_TESTS}::test_the_watch_ends_with_a_thaw_since_an_agent_that_was_restarted_may_say_thawed_of_a_frozen_guest",
+    ),
+    mutation(
+        "the guard writes before it thaws",
+        GUARD,
+        """
+        report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
+        if not told:
+""",
+        """
+        between(self._thawer.report())
+        report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
+        if not told:
+""",
+        CAMPAIGN,
+    ),
+    mutation(
+        "the owner writes before it thaws",
+        WINDOW,
+        """
+        self._thaw_decided = self._tools.clock.monotonic()
+""",
+        """
+        self._thaw_decided = self._tools.clock.monotonic()
+        self._record(self._outcome())
+""",
+        CAMPAIGN,
+        f"{FIRST_REQUEST}::test_the_owner_does_nothing_else_between_its_decision_and_its_thaw",
+    ),
+    mutation(
+        "the guard does not give way to its owner",
+        GUARD,
+        """
+                case Op.THAWING:
+                    until = self._owner_thaws_until()
+""",
+        "",
+        f"{GUARD_TESTS}::test_an_owner_that_comes_back_past_its_deadline_is_given_way",
+    ),
+    mutation(
+        "two windows of one guest",
+        JOURNAL,
+        """
+            if other is not None:
+""",
+        """
+            if False:
+""",
+        f"{WINDOW_TESTS}::test_a_second_window_of_a_guest_is_refused_while_the_first_one_is_manned",
+    ),
+    mutation(
+        "a run that stood still freezes all the same",
+        WINDOW,
+        """
+        if now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up:
+""",
+        """
+        if False:
+""",
+        f"{WINDOW_TESTS}::test_no_freeze_is_sent_by_a_run_that_stood_still_while_its_guard_was_armed",
+        f"{WINDOW_TESTS}::test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed",
+    ),
+    mutation(
+        "the hook does not let go at an error of the backup",
+        HOLDING,
+        """
+            if event in ENDS:
+                raise WindowBrokenError""",
+        """
+            if event in ():
+                raise WindowBrokenError""",
+        f"{HOOK_WINDOW}::test_a_backup_that_ends_before_its_point_in_time_ends_the_window",
+    ),
+    mutation(
+        "the death of vzdump's worker not watched",
+        "vzdump_hooks/follow.py",
+        "            if self._worker.is_dead(min(seconds, pause)):",
+        "            if self._worker.is_dead(min(seconds, pause)) and False:",
+        f"{FOLLOWING}::test_a_workers_death_is_noticed_at_once",
+        f"{HOOK_WINDOW}::test_vzdumps_freeze_is_thawed_when_vzdump_dies",
+    ),
+    mutation(
+        "the hook's holder watches neither deadline nor guard",
+        HOLDING,
+        """
+            self._window.check()
+""",
+        """
+            pass
+""",
+        f"{HOOK_WINDOW}::test_the_deadline_thaws_and_says_so",
+        f"{HOOK_WINDOW}::test_a_process_of_ours_that_is_killed_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "the death of the waiting hook not noticed",
+        HOLDING,
+        "        if not self._tools.report(HoldReport(True, message)):",
+        "        if not self._tools.report(HoldReport(True, message)) and False:",
+        f"{HOOK_WINDOW}::test_a_hook_that_is_killed_while_it_waits_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "a verdict on our freeze without the log's order",
+        HOOK_EVIDENCE,
+        """
+        log.in_order(*WHOLE_BACKUP_START)
+        and not log.saw(LogEvent.FREEZE_FAILED""",
+        """
+        log.saw(LogEvent.THAW_ISSUED)
+        and not log.saw(LogEvent.FREEZE_FAILED""",
+        f"{HOOK_VERDICT}::test_a_window_of_ours_is_good_only_with_the_whole_proof",
+    ),
+    mutation(
+        "a verdict on vzdump's freeze without the log's order",
+        HOOK_EVIDENCE,
+        "    if not log.in_order(*WHOLE_BACKUP_START):",
+        "    if not log.saw(*WHOLE_BACKUP_START):",
+        f"{HOOK_VERDICT}::test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_order",
+    ),
+    mutation(
+        "a freeze of vzdump's that nobody saw is believed",
+        HOOK_EVIDENCE,
+        "    if not seen.frozen:",
+        "    if False:",
+        f"{HOOK_VERDICT}::test_a_freeze_that_nobody_saw_is_unknown",
+    ),
+    mutation(
+        "a backup without a point in time is judged",
+        HOOK_EVIDENCE,
+        "    if not log.saw(LogEvent.POINT_IN_TIME):",
+        "    if False:",
+        f"{HOOK_VERDICT}::test_a_backup_that_failed_at_its_start_is_never_good",
+    ),
+    mutation(
+        "another guest's lines end our window",
+        "vzdump_hooks/wordings.py",
+        "        event = recognise(line) if self.begun else None",
+        "        event = recognise(line)",
+        "tests/hook/test_wordings.py::test_another_guests_lines_before_ours_are_nobodys",
+        f"{FOLLOWING}::test_an_earlier_guests_lines_do_not_end_our_window",
+    ),
+    mutation(
+        "the end of a long line is read as a line",
+        "vzdump_hooks/tasklog.py",
+        "        self._rest = rest[:LONGEST_LINE]",
+        "        self._rest = rest[-LONGEST_LINE:]",
+        f"{FOLLOWING}::test_the_end_of_a_long_line_never_looks_like_a_line",
+    ),
+    mutation(
+        "frozen though the log cannot be followed",
+        "vzdump_hooks/backup.py",
+        "    if not tools.watch.catch_up(tools.clock):",
+        "    if not tools.watch.catch_up(tools.clock) and False:",
+        f"{HOOK_WINDOW}::test_without_a_log_that_can_be_followed_nothing_is_frozen",
+    ),
+    mutation(
+        "vzdump's freeze without a deadline",
+        WATCHING,
+        "            if clock.monotonic() - self._begun_at > self._order.max_window_seconds:",
+        "            if False:",
+        f"{HOOK_WINDOW}::test_vzdumps_freeze_is_thawed_at_the_deadline",
+    ),
+    mutation(
+        "vzdump's thaw believed because it was logged",
+        WATCHING,
+        "        if broken_by or failed or self._thawer.look() is not FreezeState.THAWED:",
+        "        if broken_by:",
+        f"{HOOK_WINDOW}::test_a_thaw_that_vzdump_only_logged_is_done_by_us",
+        f"{HOOK_WINDOW}::test_a_thaw_of_vzdumps_that_failed_is_done_by_us",
+    ),
+    mutation(
+        "nobody goes on with a thaw of vzdump's that is not confirmed",
+        WATCHING,
+        """
+        if not end.confirmed:
+            try:""",
+        """
+        if False:
+            try:""",
+        f"{HOOK_WINDOW}::test_a_thaw_that_nobody_can_confirm_gets_a_guard_that_goes_on",
+    ),
+    mutation(
+        "a backup that failed keeps a good verdict",
+        "vzdump_hooks/phases/backup_end.py",
+        "        elif window is not None and aborted and plan is not None:",
+        "        elif False:",
+        f"{HOOK_WINDOW}::test_a_backup_that_fails_after_its_point_in_time_keeps_no_good_verdict",
+    ),
+    mutation(
+        "backup-end does not make sure of the thaw",
+        "vzdump_hooks/phases/backup_end.py",
+        "            window = _thaw(call, config, window) or window",
+        "            pass",
+        f"{HOOK_WINDOW}::test_a_process_of_ours_that_is_killed_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "another job's window taken for this one's",
+        "vzdump_hooks/notes.py",
+        """
+    if upid is None:
+        return []
+""",
+        """
+    if upid is None:
+        return [w for w in journal.history(vmid=vmid) if w.source == "vzdump"]
+""",
+        f"{HOOK_PHASES}::test_an_earlier_jobs_window_is_not_this_ones",
+    ),
+    mutation(
+        "a guest found frozen not healed",
+        "vzdump_hooks/preflight.py",
+        "    if health.frozen and health.guest is not None",
+        "    if False and health.guest is not None",
+        f"{HOOK_PHASES}::test_a_guest_that_an_earlier_run_left_frozen_is_healed_before_its_backup",
+    ),
+    mutation(
+        "our question's stale answer fails PVE's next call",
+        QGA,
+        "1 + secrets.randbelow(HIGHEST_ID)",
+        "1_000_000_000 + secrets.randbelow(HIGHEST_ID)",
+        "tests/hook/test_agent_socket.py::test_a_question_of_ours_to_a_stopped_agent_does_not_cost_pve_its_next_call",
+    ),
+)

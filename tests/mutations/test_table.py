@@ -1,0 +1,39 @@
+"""Every mutation still applies, and its catchers exist. Whether they catch it: ``make mutations``."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.__main__ import ROOT, DoesNotApplyError, mutated
+from tests.mutations.table import MUTATIONS, Mutation, mutation
+
+
+@pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)
+def test_a_mutation_applies_and_stays_python(change: Mutation) -> None:
+    for path, text in mutated(change, ROOT):
+        assert text != path.read_text(encoding="utf-8")
+        ast.parse(text)
+
+
+@pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)
+def test_the_tests_that_must_catch_it_exist(change: Mutation) -> None:
+    assert change.catchers
+    for catcher in change.catchers:
+        file, _, name = catcher.partition("::")
+        source = (ROOT / file).read_text(encoding="utf-8")
+        functions = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
+        assert not name or name in functions, f"{file} has no {name}"
+
+
+def test_no_two_mutations_have_one_name() -> None:
+    names = [change.name for change in MUTATIONS]
+    assert len(names) == len(set(names))
+
+
+def test_a_mutation_of_text_that_is_gone_does_not_pass_unnoticed(tmp_path: Path) -> None:
+    (tmp_path / "file.py").write_text("a = 1\n")
+    with pytest.raises(DoesNotApplyError):
+        list(mutated(mutation("gone", "file.py", "b = 2", "b = 3"), tmp_path))

@@ -1,0 +1,31 @@
+"""What ``scripts/generate-docs`` writes: one module a subject, each with a function ``files``.
+
+A generator is a function that returns ``{path below the checkout: content}``. Add a new one to GENERATORS, and the test
+that compares the checkout with its generators (tests/metrics/test_generated.py) covers it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GENERATORS = (
+    "scripts.generators.metrics_page",
+    "scripts.generators.alert_rules",
+    "scripts.generators.mixin",
+    "scripts.generators.dashboard",
+    "scripts.generators.exit_codes",
+    "scripts.generators.states",
+    "scripts.generators.configuration",
+)
+"""Imported one by one, so that one whose library is missing is named and does not hide the others."""
+
+
+def generated() -> Iterator[tuple[Path, str]]:
+    """(path, content) of everything generated. ImportError when a development dependency is missing."""
+    for name in GENERATORS:
+        for path, content in importlib.import_module(name).files().items():
+            yield ROOT / path, content

@@ -1,0 +1,179 @@
+"""The alerts: one table, the source of the rule file, the mixin and the list of runbooks.
+
+An expression's ``%(name)s`` are the settings of SETTINGS: the rule file has their defaults, the mixin leaves them to
+its user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshot.metrics import families as f
+
+SETTINGS: dict[str, str] = {
+    "guestLabels": "cluster, id, vmid",
+    "frozenGraceSeconds": "30",
+    "notConsistentSeconds": "259200",
+    "eventWindow": "6h",
+    "memory": "30d",
+    "staleSeconds": "93600",
+    "agentDownFor": "5m",
+    "staleFor": "10m",
+    "textfile": ".*vzdump_hooks[.]prom",
+    "runbooks": "docs/runbooks/",
+}
+SETTING_HELP: dict[str, str] = {
+    "guestLabels": "what identifies a guest wherever it runs; `cluster` is for those who scrape several and add it",
+    "frozenGraceSeconds": "how long past its own deadline a window may stay open before it is critical",
+    "notConsistentSeconds": "how long a guest may go without a consistent snapshot or backup: 3 days",
+    "eventWindow": "how long an event (a guard's thaw, a hook's error) is shown",
+    "memory": "how far back an event counter is looked for before it is taken for new",
+    "staleSeconds": "how old the metrics of a node may get: 26 hours fit a nightly backup",
+    "agentDownFor": "for how long AgentDown holds before it fires",
+    "staleFor": "for how long MetricsStale holds before it fires",
+    "textfile": "the textfile's path, as a regular expression",
+    "runbooks": "where the runbooks are: a path or a URL that ends in a slash",
+}
+
+_RUN = f.LAST_RUN.name
+_NOT_MOVED = f"""
+unless on (%(guestLabels)s, node) (
+  max by (%(guestLabels)s, node) ({_RUN})
+  < on (%(guestLabels)s) group_left ()
+  max by (%(guestLabels)s) ({_RUN})
+)"""
+"""Leaves out what the node that a guest has left says of it: another node has news of a later run."""
+
+
+def _happened(metric: str) -> str:
+    """Series of a counter that grew within the event window, or appeared in it with a value above 0."""
+    return f"""increase({metric}[%(eventWindow)s]) > 0
+or (
+  {metric} > 0
+  unless last_over_time({metric}[%(memory)s] offset %(eventWindow)s)
+)"""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alerting rule; its runbook is docs/runbooks/<the name in kebab case>.md."""
+
+    name: str
+    severity: str
+    expr: str
+    summary: str
+    description: str
+    hold: str = "0m"
+    """The rule's ``for``."""
+
+    @property
+    def runbook(self) -> str:
+        """The runbook's file name."""
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in self.name).lstrip("-") + ".md"
+
+
+_GUEST = "Guest {{ $labels.id }} on node {{ $labels.node }}"
+_RECENT_RUN = f"and on (%(guestLabels)s, node, source) (time() - {_RUN} < 2 * 86400)"
+
+ALERTS = (
+    Alert(
+        "GuestStillFrozen",
+        "critical",
+        f"""(
+  time() - {f.FROZEN_SINCE.name}
+  > %(frozenGraceSeconds)s + ({f.WINDOW_LIMIT.name} or 0 * {f.GUEST_FROZEN.name})
+)
+and {f.GUEST_FROZEN.name} == 1
+unless on (%(guestLabels)s) (
+  max by (%(guestLabels)s) ({f.LAST_CONSISTENT.name})
+  > on (%(guestLabels)s)
+  max by (%(guestLabels)s) ({f.FROZEN_SINCE.name})
+)""",
+        "A guest's file systems have stayed frozen past the deadline",
+        f"{_GUEST} may have been frozen for {{{{ $value | humanizeDuration }}}} (by {{{{ $labels.source }}}}): its "
+        "writes stand still. The guard goes on thawing; act now.",
+    ),
+    Alert(
+        "ThawFailed",
+        "warning",
+        f'{f.LAST_FAILURE.name}{{stage="thaw"}} == 1{_NOT_MOVED}',
+        "The last thaw of a guest could not be confirmed in time",
+        f"{_GUEST}: the thaw of the last {{{{ $labels.source }}}} run failed ({{{{ $labels.reason }}}}). Clears with "
+        "the next good run.",
+    ),
+    Alert(
+        "FreezeFailed",
+        "warning",
+        f'{f.LAST_FAILURE.name}{{stage=~"preflight|guard|freeze|hold"}} == 1{_NOT_MOVED}',
+        "The last snapshot or backup of a guest is not filesystem-consistent",
+        f"{_GUEST}: the last {{{{ $labels.source }}}} run failed at stage {{{{ $labels.stage }}}} "
+        "({{ $labels.reason }}). Clears with the next good run.",
+    ),
+    Alert(
+        "WindowOverLimit",
+        "warning",
+        f"{f.LAST_WINDOW.name} > {f.WINDOW_LIMIT.name}{_NOT_MOVED}",
+        "A guest was frozen for longer than its limit",
+        f"{_GUEST} was frozen for {{{{ $value | humanizeDuration }}}} in the last {{{{ $labels.source }}}} run, which "
+        "is more than its max_window_seconds. Clears with the next window within the limit.",
+    ),
+    Alert(
+        "GuardIntervened",
+        "warning",
+        f"(\n{_happened(f.GUARD_THAWS.name)}\n)\n{_RECENT_RUN}",
+        "The guard had to thaw a guest",
+        f"{_GUEST} was thawed by its guard ({{{{ $labels.cause }}}}) in a {{{{ $labels.source }}}} run: the process "
+        "that had frozen it died, hung or was too slow.",
+    ),
+    Alert(
+        "NotConsistentSince",
+        "warning",
+        f"""(
+  time() - max by (%(guestLabels)s) ({f.LAST_CONSISTENT.name}) > %(notConsistentSeconds)s
+  and
+  max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({f.LAST_SUCCESS.name})
+)
++ on (%(guestLabels)s) group_right ()
+0 * (
+  max by (%(guestLabels)s, node) ({_RUN})
+  == on (%(guestLabels)s) group_left ()
+  max by (%(guestLabels)s) ({_RUN})
+)""",
+        "A guest has had no consistent snapshot or backup for days",
+        f"{_GUEST} {{{{ if gt $value 1e9 }}}}has never had a consistent snapshot or backup{{{{ else }}}}has had no "
+        "consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.",
+    ),
+    Alert(
+        "AgentDown",
+        "warning",
+        f"{f.AGENT_UP.name} == 0{_NOT_MOVED}",
+        "A guest agent does not answer",
+        f"{_GUEST}: the guest agent did not answer when it was last asked. Snapshots and backups of this guest are "
+        "crash-consistent only.",
+        hold="%(agentDownFor)s",
+    ),
+    Alert(
+        "HookErrors",
+        "warning",
+        _happened(f.HOOK_ERRORS.name),
+        "A vzdump hook phase failed with an error of ours",
+        "On node {{ $labels.node }} the hook phase {{ $labels.phase }} ended with an error. No guest is named here: "
+        "the backup's task log has the line, with the guest's vmid.",
+    ),
+    Alert(
+        "MetricsStale",
+        "warning",
+        f"""(time() - node_textfile_mtime_seconds{{file=~"%(textfile)s"}} > %(staleSeconds)s)
+or (time() - push_time_seconds{{job="vzdump_hooks"}} > %(staleSeconds)s)
+or (
+  max by (cluster, job, instance) (last_over_time({f.BUILD_INFO.name}[2d]))
+  unless max by (cluster, job, instance) ({f.BUILD_INFO.name})
+)
+or absent({f.BUILD_INFO.name})""",
+        "Freeze metrics are old, or gone",
+        "{{ if $labels.instance }}The freeze metrics of {{ $labels.instance }} (job {{ $labels.job }}) are older than "
+        "they may be, or gone{{ else }}No node exports freeze metrics{{ end }}: what is frozen there, and what failed, "
+        "is not seen. No guest can be named.",
+        hold="%(staleFor)s",
+    ),
+)

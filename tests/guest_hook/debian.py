@@ -1,0 +1,144 @@
+"""A whole Debian guest: systemd, the packaged agent, and everything, the agent's programs included, on the disk that
+is frozen. The lab's usual guest lives in memory and freezes a data disk only.
+
+Built once with debootstrap (root and a Debian mirror needed; some minutes) and kept in the lab's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.lab import packages
+from tests.lab.base import BOOT_TIMEOUT_SECONDS
+from tests.lab.guest import RealGuest
+from tests.lab.image import GUEST_FILES
+
+_PACKAGES = ("systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "qemu-guest-agent")
+_DISK_MIB = 1500
+_MEMORY_MIB = 512
+# The lab's control port and writer, as services of this guest. /run is a tmpfs under systemd.
+_CONTROL = """#!/bin/bash
+mkdir -p /run/lab /data
+echo 0.02 >/run/lab/period
+echo 0 >/run/lab/count
+bash /opt/writer & echo $! >/run/lab/writer.pid
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+echo "lab: ready" >/dev/console
+while read -r tag line <&3; do
+  eval "$line" </dev/null >/run/lab/out 2>&1 3>&-
+  status=$?
+  { echo "<begin $tag>"; cat /run/lab/out; echo; echo "<rc $tag $status>"; } >&3
+done
+"""
+_UNIT = """[Unit]
+After=qemu-guest-agent.service
+[Service]
+ExecStart=/opt/control
+Restart=always
+[Install]
+WantedBy=multi-user.target
+"""
+_FILES = {
+    "opt/control": (_CONTROL, 0o755),
+    "opt/writer": ((GUEST_FILES / "writer").read_text(), 0o644),
+    "etc/systemd/system/lab-control.service": (_UNIT, 0o644),
+    "etc/fstab": ("/dev/vda / ext4 errors=remount-ro 0 1\n", 0o644),
+    "etc/hostname": ("debian\n", 0o644),
+    # A journal on the disk: while that is frozen, journald is stuck, and whoever waits for it too.
+    "var/log/journal/.keep": ("", 0o644),
+    "etc/systemd/journald.conf": ("[Journal]\nStorage=persistent\nRateLimitBurst=0\n", 0o644),
+}
+
+
+class DebianGuest(RealGuest):
+    """Debian 12 with systemd. ``control`` and the rest work as in the lab's own guest."""
+
+    def __init__(self, vmid: int, run: Path) -> None:
+        super().__init__(vmid, run, fs="ext4", memory=_MEMORY_MIB, from_saved_state=False)
+
+    def start(self) -> None:
+        self._launch(built() / "disk.qcow2", None)
+
+    def command(self) -> list[str]:
+        words = super().command()
+        for option, value in (
+            ("-kernel", str(built() / "vmlinuz")),
+            ("-initrd", str(built() / "initrd")),
+            ("-append", "console=ttyS0 root=/dev/vda rw panic=0 quiet systemd.show_status=no"),
+        ):
+            words[words.index(option) + 1] = value
+        return words
+
+    def copy_in(self, source: Path, target: str) -> None:
+        """A small file from this machine into the guest."""
+        self.shell(f"mkdir -p {shlex.quote(str(Path(target).parent))}; : >{target}")
+        text = source.read_bytes().hex()
+        for start in range(0, len(text), 3000):
+            escaped = "".join(f"\\x{text[i : i + 2]}" for i in range(start, min(start + 3000, len(text)), 2))
+            self.shell(f"printf '{escaped}' >>{target}")
+        self.shell(f"chmod 755 {target}")
+
+    def _settle(self) -> None:
+        self.shell("true", timeout=BOOT_TIMEOUT_SECONDS)
+
+
+@functools.cache
+def built(more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str, int], ...] = ()) -> Path:
+    """The folder with vmlinuz, initrd and disk.qcow2, of a Debian with more in it. Raises LabUnavailableError.
+
+    ``more_files`` are (path, content, mode).
+    """
+    inputs = (_PACKAGES, _DISK_MIB, _FILES, *((more_packages, more_files) if more_packages or more_files else ()))
+    key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
+    target = packages.cache_dir() / "debian" / key
+    with packages.locked("debian"):
+        if not target.is_dir():
+            if os.geteuid() != 0:
+                raise packages.LabUnavailableError("the Debian guest is built by debootstrap, which needs root")
+            if shutil.which("debootstrap") is None:
+                raise packages.LabUnavailableError("debootstrap is not installed; run: apt-get install debootstrap")
+            with packages.building(target) as work, tempfile.TemporaryDirectory(prefix="debian-") as tree:
+                files = _FILES | {path: (text, mode) for path, text, mode in more_files}
+                _build(Path(tree), work, _PACKAGES + more_packages, files)
+    return target
+
+
+def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tuple[str, int]]) -> None:
+    include = f"--include={','.join(debs)}"
+    done = subprocess.run(
+        [packages.tool("debootstrap"), "--variant=minbase", include, "bookworm", tree],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise packages.LabUnavailableError(f"debootstrap failed: {done.stdout[-500:]}{done.stderr[-500:]}")
+    for name, (text, mode) in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+    wants = tree / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / "lab-control.service").symlink_to("/etc/systemd/system/lab-control.service")
+    (kernel,) = (tree / "boot").glob("vmlinuz-*")
+    (initrd,) = (tree / "boot").glob("initrd.img-*")
+    shutil.copy(kernel, work / "vmlinuz")
+    shutil.copy(initrd, work / "initrd")
+    shutil.rmtree(tree / "var/cache/apt")
+    raw = work / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(_DISK_MIB << 20)
+    packages.run("mkfs.ext4", "-q", "-F", "-d", tree, raw)
+    packages.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, work / "disk.qcow2")
+    raw.unlink()

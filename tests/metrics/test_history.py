@@ -1,0 +1,303 @@
+"""``safe-snapshot history`` and ``report``: what they say, and that reading never stands in a backup's way."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from snapshot import cli_history
+from snapshot.errors import JournalError, SafeSnapshotError
+from snapshot.journal import Journal
+from snapshot.report import digest, history, html
+from snapshot.report.history import Question
+from tests.metrics import fleet
+from tests.metrics.conftest import DAY, START, World
+
+
+class Shared:
+    """What cli.State is to the commands."""
+
+    def __init__(self, world: World) -> None:
+        self.as_json = False
+        self.clock = world.clock
+        self.config = lambda: world.config
+        self.said: list[str] = []
+        self.say = self.said.append
+
+
+@click.group()
+def group() -> None:
+    """Stands for safe-snapshot."""
+
+
+for command in cli_history.COMMANDS:
+    group.add_command(command)
+
+
+def run(world: World, *arguments: str) -> Result:
+    # Before click 8.2 the two streams are one unless asked for, after it they cannot be asked for.
+    apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    return CliRunner(**apart).invoke(group, arguments, obj=Shared(world))  # type: ignore[arg-type]
+
+
+def test_history_shows_the_newest_first_with_verdict_and_reason(world: World) -> None:
+    world.good_run(100)
+    world.clock.now += 60
+    world.failed_run(200, stage="hold", reason="deadline")
+    world.clock.now += 60
+    world.armed(300)
+    result = run(world, "history")
+    head, *lines = result.stdout.splitlines()
+    assert head.split() == ["TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON"]
+    assert [line.split()[1] for line in lines] == ["qemu/300", "qemu/200", "qemu/100"]
+    assert "(armed)" in lines[0]
+    assert "crash-consistent      [hold: deadline]" in lines[1]
+    assert "300 ms  filesystem-consistent" in lines[2]
+
+
+def test_history_of_one_guest_since_a_time_and_only_failures(world: World) -> None:
+    world.failed_run(100)
+    world.clock.now += 3 * DAY
+    world.failed_run(100)
+    world.good_run(100)
+    world.failed_run(200)
+    assert len(json.loads(run(world, "history", "--json").stdout)["windows"]) == 4
+    assert len(json.loads(run(world, "history", "100", "--json").stdout)["windows"]) == 3
+    assert len(json.loads(run(world, "history", "100", "--failed", "--json").stdout)["windows"]) == 2
+    (one,) = json.loads(run(world, "history", "100", "--failed", "--since", "2d", "--json").stdout)["windows"]
+    assert one["failure_reason"] == "refused"
+    assert one["vmid"] == 100
+
+
+def test_json_and_csv_hold_the_same_and_none_of_our_internals(world: World) -> None:
+    world.good_run(100)
+    world.failed_run(200)
+    found = json.loads(run(world, "history", "--json").stdout)
+    assert found["version"] == history.JSON_VERSION
+    rows = list(csv.DictReader(io.StringIO(run(world, "history", "--csv").stdout)))
+    assert [r["id"] for r in rows] == [w["id"] for w in found["windows"]]
+    assert list(rows[0]) == list(found["windows"][0]) == list(history.FIELDS)
+    assert not {"owner_pid", "guard_pid", "boot_id", "counted"} & set(rows[0])
+    assert rows[0]["failure_stage"] == "freeze"
+    assert rows[1]["failure_stage"] == ""
+    assert run(world, "history", "--json", "--csv").exit_code == 2
+
+
+def test_an_empty_journal_is_an_empty_list_and_a_missing_one_an_error(world: World) -> None:
+    assert run(world, "history").stdout == ""
+    assert json.loads(run(world, "history", "--json").stdout) == {"version": 1, "windows": []}
+    world.journal.close()
+    world.config.journal.path.unlink()
+    failure = run(world, "history").exception
+    assert isinstance(failure, JournalError)
+    assert "there is no journal at" in str(failure)
+
+
+def test_lines_are_limited_unless_told_otherwise_and_it_is_said(world: World) -> None:
+    fleet.fill(world.journal, 10, 7, world.clock.now)
+    result = run(world, "history")
+    assert len(result.stdout.splitlines()) == 51
+    assert "--limit 0 shows all" in result.stderr
+    assert len(run(world, "history", "--limit", "0").stdout.splitlines()) == 71
+    assert len(json.loads(run(world, "history", "--json").stdout)["windows"]) == 70
+
+
+def test_what_a_guest_says_cannot_paint_on_the_operators_terminal(world: World) -> None:
+    window = world.good_run(100)
+    world.journal.update(window, reason="\x1b[2Jnice\r\nFAKE LINE\x07")
+    (line,) = run(world, "history").stdout.splitlines()[1:]
+    assert line.endswith("[2Jnice FAKE LINE")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90m", 5400), ("36h", 36 * 3600), ("7d", 7 * DAY), ("2w", 14 * DAY), ("1y", 365 * DAY)],
+)
+def test_since_takes_spans(text: str, seconds: float) -> None:
+    assert history.parse_since(text, START) == START - seconds
+
+
+def test_since_takes_local_dates_and_refuses_the_rest_by_name(world: World) -> None:
+    assert history.parse_since("2026-01-31", START) == time.mktime((2026, 1, 31, 0, 0, 0, 0, 0, -1))
+    assert history.parse_since("2026-01-31T03:30", START) == time.mktime((2026, 1, 31, 3, 30, 0, 0, 0, -1))
+    for bad in ("yesterday", "7", "-3d", "2026-13-01", ""):
+        result = run(world, "history", "--since", bad)
+        assert result.exit_code == 2
+        assert "neither a span (36h, 7d, 2w, 1y) nor a date" in result.stderr
+
+
+def test_windows_of_one_instant_are_neither_lost_nor_doubled_between_batches(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for vmid in range(100, 123):
+        world.good_run(vmid, seconds=0)
+    monkeypatch.setattr(history, "BATCH", 5)
+    found = [w.vmid for w in history.windows(world.config.journal.path, Question())]
+    assert sorted(found) == list(range(100, 123))
+
+
+def test_a_reader_in_the_middle_of_history_does_not_keep_an_intent_from_being_written(world: World) -> None:
+    fleet.fill(world.journal, 50, 60, world.clock.now, project=False)
+    reading = history.windows(world.config.journal.path, Question())
+    next(reading)
+    started = time.monotonic()
+    world.armed(100)
+    assert time.monotonic() - started < 1
+    assert sum(1 for _ in reading) > 2000
+
+
+class _Page(HTMLParser):
+    """Which elements a page has, whether they are closed, and where it would load from."""
+
+    VOID = frozenset({"meta", "link", "br", "img"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [str(v) for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def _report(world: World, *arguments: str) -> _Page:
+    target = world.folder / "report.html"
+    result = run(world, "report", "--html", str(target), *arguments)
+    assert result.exception is None, result.output
+    text = target.read_text()
+    page = _Page(text)
+    assert page.open == []
+    # Self-contained: nothing to load, no script, and the page itself forbids both.
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert not re.search(r"url\(|@import|https?://", text)
+    return page
+
+
+def test_the_page_is_one_whole_file_without_network_or_script(world: World) -> None:
+    fleet.fill(world.journal, 20, 30, world.clock.now)
+    page = _report(world)
+    assert "600 windows of 20 guests" in page.text
+    for head in (
+        "Windows over time",
+        "How long windows are",
+        "Verdicts a guest",
+        "Failures by reason",
+        "Slowest guests",
+    ):
+        assert head in page.text
+
+
+def test_the_page_says_what_the_journal_says(world: World) -> None:
+    for _ in range(3):
+        world.good_run(100, seconds=0.2)
+        world.clock.now += DAY
+    world.failed_run(200, stage="hold", reason="deadline")
+    window = world.armed(300)
+    world.journal.update(window, state="stuck")
+    page = _report(world).text
+    assert "Consistent 75.0 % 3 of 4 judged" in page
+    assert "Failed 1 20.0 % of all windows" in page
+    assert "Guests never consistent 1 of 3" in page
+    assert "Frozen when this page was made" in page
+    assert "qemu/300 on pve1, since" in page
+    assert "hold: deadline 1 1" in page
+    assert "qemu/100 guest-100 pve1 3 of 3 0 filesystem-consistent" in page
+    assert "qemu/200 guest-200 pve1 0 of 1 1 crash-consistent" in page
+
+
+def test_an_empty_journal_gives_a_page_that_says_so(world: World) -> None:
+    page = _report(world)
+    assert "No window has been recorded since" in page.text
+    assert "svg" not in page.tags
+
+
+def test_a_page_about_guests_that_are_never_frozen_draws_no_empty_picture(world: World) -> None:
+    window = world.intent(100, kind="lxc", deadline_at=START)
+    world.journal.update(window, verdict="crash-consistent", closed_at=START, state="thawed")
+    page = _report(world)
+    assert "nothing was frozen" in page.text
+    assert "No window failed." in page.text
+
+
+def test_names_of_guests_are_text_on_the_page_not_markup(world: World) -> None:
+    world.good_run(100, guest_name="<script>alert(1)</script>&<b>")
+    page = _report(world)
+    assert "<script>alert(1)</script>&<b>" in page.text
+
+
+def test_a_page_that_cannot_be_written_is_a_line_and_leaves_the_old_one(world: World) -> None:
+    world.good_run()
+    missing = world.folder / "no" / "such" / "report.html"
+    failure = run(world, "report", "--html", str(missing)).exception
+    assert isinstance(failure, SafeSnapshotError)
+    assert f"{missing} cannot be written" in str(failure)
+
+
+def test_the_page_can_go_to_standard_output_and_be_about_one_guest(world: World) -> None:
+    world.good_run(100)
+    world.failed_run(200)
+    text = run(world, "report", "--html", "-", "200").stdout
+    assert "1 window of\n1 guest" in text
+
+
+def test_steps_are_whole_and_no_window_is_lost_between_them(world: World) -> None:
+    for span, runs in ((DAY / 2, 30), (10 * DAY, 50), (60 * DAY, 60), (300 * DAY, 100), (5 * 365 * DAY, 60)):
+        path = world.folder / f"{runs}-{span}.sqlite"
+        journal = Journal(path)
+        with journal.transaction("written") as db:
+            for window in fleet.windows(3, runs, START, span):
+                values = vars(window)
+                marks = ", ".join("?" * len(values))
+                db.execute(f"INSERT INTO windows ({', '.join(values)}) VALUES ({marks})", list(values.values()))
+        journal.close()
+        found = digest.digest(path, Question(), START)
+        assert sum(step.runs for step in found.steps) == found.windows == 3 * runs
+        assert sum(step.failures for step in found.steps) == sum(guest.failures for guest in found.guests)
+        assert 2 <= len(found.steps) <= digest.MAX_STEPS + 1
+        assert html.page(found)
+
+
+def test_percentages_never_round_a_failure_away() -> None:
+    assert html._percent(9999, 10000) == "99.9 %"
+    assert html._percent(1, 10000) == "0.1 %"
+    assert html._percent(0, 10000) == "0 %"
+    assert html._percent(10, 10) == "100 %"
+    assert html._percent(0, 0) == "-"
+
+
+def test_metrics_print_is_the_textfile_on_standard_output(world: World) -> None:
+    world.failed_run(100)
+    assert world.publish() == []
+    assert run(world, "metrics", "print").stdout == Path(world.textfile).read_text()

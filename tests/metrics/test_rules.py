@@ -1,0 +1,162 @@
+"""The alert rules: promtool's own tests, the mixin, the runbooks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.generators import ROOT, alert_rules
+from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
+from snapshot.metrics.families import FAMILIES
+from tests.metrics.programs import program, promtool
+
+FOLDER = ROOT / "contrib" / "prometheus"
+TESTS = (FOLDER / "vzdump-hooks.rules.test.yml", FOLDER / "vzdump-hooks.rules.days.test.yml")
+HEADS = ("## Objective", "## Symptoms", "## Steps", "## How to verify", "## When to stop")
+ANNOUNCED = {
+    "GuestStillFrozen",
+    "ThawFailed",
+    "FreezeFailed",
+    "WindowOverLimit",
+    "GuardIntervened",
+    "NotConsistentSince",
+    "AgentDown",
+    "HookErrors",
+    "MetricsStale",
+}
+
+
+def _test_against(rules: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """promtool's tests, run against other rules than those in contrib/."""
+    (folder / name).write_text(rules)
+    stories = [folder / path.name for path in TESTS]
+    for path, original in zip(stories, TESTS, strict=True):
+        path.write_text(original.read_text().replace("  - vzdump-hooks.rules.yml", f"  - {name}"))
+    return promtool("test", "rules", *stories)
+
+
+def test_promtool_takes_the_rules_and_all_stories_come_true() -> None:
+    checked = promtool("check", "rules", FOLDER / "vzdump-hooks.rules.yml")
+    assert checked.returncode == 0, checked.stderr
+    assert "9 rules found" in checked.stdout
+    tested = promtool("test", "rules", *TESTS)
+    assert tested.returncode == 0, tested.stderr + tested.stdout
+
+
+def test_the_mixin_makes_the_same_rules_and_its_limits_can_be_changed(tmp_path: Path) -> None:
+    def jsonnet(code: str) -> str:
+        mixin = FOLDER / "mixin" / "mixin.libsonnet"
+        done = subprocess.run(
+            [program("jsonnet"), "-e", f"((import '{mixin}') {code}).prometheusAlerts"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    tested = _test_against(jsonnet(""), "mixin.json", tmp_path)
+    assert tested.returncode == 0, tested.stderr + tested.stdout
+    changed = jsonnet("{ _config+:: { staleSeconds: '60', runbooks: 'https://wiki.example.org/' } }")
+    rules = {rule["alert"]: rule for rule in json.loads(changed)["groups"][0]["rules"]}
+    assert "> 60)" in rules["MetricsStale"]["expr"]
+    assert rules["AgentDown"]["annotations"]["runbook_url"] == "https://wiki.example.org/agent-down.md"
+    whole = subprocess.run(
+        [program("jsonnet"), FOLDER / "mixin" / "rules.jsonnet"], capture_output=True, text=True, check=True
+    )
+    assert len(json.loads(whole.stdout)["groups"][0]["rules"]) == len(ALERTS)
+
+
+def test_an_alert_that_never_fired_would_fail_its_stories(tmp_path: Path) -> None:
+    silent = re.sub(r"        expr: \|\n(?: {10}.*\n)+", "        expr: vector(0) > 1\n", alert_rules.rule_file({}))
+    assert promtool("check", "rules", "/dev/stdin", stdin=silent.encode()).returncode == 0
+    tested = _test_against(silent, "silent.yml", tmp_path)
+    assert set(re.findall(r"alertname: (\w+)", tested.stderr + tested.stdout)) == ANNOUNCED
+
+
+# What each part of an expression is there for: without it a story must fail.
+PARTS = {
+    "a later consistent run elsewhere proves the thaw": (
+        r"unless on \(cluster, id, vmid\) \(\n.*last_consistent[^\n]*\n.*\n.*\n +\)",
+        "",
+    ),
+    "a counter that began before the window is not new": (r"unless last_over_time.*", ""),
+    "an event is about a guest that ran lately": (r"and on \(cluster, id, vmid, node, source\) \(time\(\).*", ""),
+    "a counter that appears with a value counts": (r"or \(\n +pve_fsfreeze_guard_thaws_total > 0\n.*\n +\)", ""),
+    "a missing limit hides nothing": (r" or 0 \* pve_fsfreeze_guest_frozen", ""),
+    "a node that a guest has left is not asked": (
+        r"unless on \(cluster, id, vmid, node\) \(\n.*\n.*\n.*\n +\)",
+        "",
+    ),
+    "clusters are kept apart": (r"cluster, ", ""),
+    "total absence is seen": (r"or absent\(.*", ""),
+    "an old push is seen": (r"or \(time\(\) - push_time_seconds.*", ""),
+    "a node that goes silent is seen": (r"or \(\n +max by \(cluster, job, instance\)[^\n]*\n.*\n +\)", ""),
+    "guests that are not to be frozen are left alone": (r"and\n.*last_run.*last_success.*", ""),
+    "a lower limit would be noticed": (r"> 259200", "> 1"),
+    "the grace is kept": (r"> 30 \+", "> -300 +"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_the_expressions_is_needed_by_a_story(part: str, tmp_path: Path) -> None:
+    rules = alert_rules.rule_file({})
+    broken = re.sub(*PARTS[part], rules)
+    assert broken != rules
+    checked = promtool("check", "rules", "/dev/stdin", stdin=broken.encode())
+    assert checked.returncode == 0, checked.stderr
+    assert _test_against(broken, "broken.yml", tmp_path).returncode != 0
+
+
+def test_all_announced_alerts_exist_and_say_what_an_operator_needs() -> None:
+    assert {alert.name for alert in ALERTS} == ANNOUNCED
+    for alert in ALERTS:
+        assert alert.summary
+        assert alert.severity == ("critical" if alert.name == "GuestStillFrozen" else "warning")
+        if alert.name not in ("HookErrors", "MetricsStale"):
+            assert "{{ $labels.id }} on node {{ $labels.node }}" in alert.description
+        else:
+            # These two are about a node: no guest can be named, and the text says so.
+            assert "guest" in alert.description.lower()
+            assert "{{ $labels.node }}" in alert.description or "{{ $labels.instance }}" in alert.description
+
+
+def test_alerts_use_only_metrics_that_are_exported() -> None:
+    known = {family.name for family in FAMILIES}
+    for alert in ALERTS:
+        assert set(re.findall(r"pve_fsfreeze_[a-z_]+", alert.expr)) <= known, alert.name
+
+
+def test_every_alert_links_a_runbook_that_exists_and_has_its_five_parts() -> None:
+    rules = (FOLDER / "vzdump-hooks.rules.yml").read_text()
+    links = re.findall(r"runbook_url: '([^']+)'", rules)
+    assert len(links) == len(ALERTS)
+    for link in links:
+        text = (ROOT / link).read_text()
+        positions = [text.index(f"\n{head}\n") for head in HEADS]
+        assert positions == sorted(positions), link
+        steps = text[text.index("## Steps") : text.index("## How to verify")]
+        numbers = [int(n) for n in re.findall(r"^(\d+)\. ", steps, re.MULTILINE)]
+        assert numbers == list(range(1, len(numbers) + 1)), link
+        assert len(numbers) >= 2
+    listed = set(re.findall(r"\(([a-z-]+\.md)\)", (ROOT / "docs/runbooks/README.md").read_text()))
+    assert listed == {Path(link).name for link in links}
+
+
+def test_links_between_runbooks_lead_somewhere() -> None:
+    generated_elsewhere = {"exit-codes.md"}
+    for page in (ROOT / "docs" / "runbooks").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            path = (page.parent / target).resolve()
+            assert path.exists() or path.name in generated_elsewhere, f"{page.name} links {target}"
+
+
+def test_every_setting_is_explained_and_used() -> None:
+    assert set(SETTINGS) == set(SETTING_HELP)
+    used = "".join(alert.expr + alert.hold for alert in ALERTS) + "%(runbooks)s"
+    assert {name for name in SETTINGS if f"%({name})s" in used} == set(SETTINGS)

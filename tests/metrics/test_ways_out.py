@@ -1,0 +1,226 @@
+"""Textfile, exporter and push: the same exposition, clean for promtool, read by the real programs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshot.clock import SystemClock
+from snapshot.config import Config
+from snapshot.errors import UsageError
+from snapshot.metrics import exposition, families, projection
+from snapshot.metrics.exporter import Exporter
+from snapshot.model import Guest, GuestKind, Node, Vmid
+from tests.metrics import fleet
+from tests.metrics.conftest import World, samples
+from tests.metrics.programs import free_port, get, promtool, running
+
+OURS = "pve_fsfreeze_"
+
+
+def _everything(world: World) -> None:
+    """At least one sample of every family."""
+    world.clock.now = time.time()
+    fleet.fill(world.journal, 20, 30, world.clock.now)
+    world.failed_run(100, stage="thaw", reason="no-answer")
+    window = world.armed(101)
+    world.journal.update(window, state="stuck", guard_cause="deadline", thaw_attempts=7)
+    with world.journal.transaction("written") as db:
+        projection.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), True, world.clock.now)
+        projection.hook_error(db, "log-end", "pve1")
+
+
+@contextlib.contextmanager
+def _exporter(config: Config, clock: object) -> Iterator[Exporter]:
+    with Exporter("127.0.0.1", 0, config, clock) as exporter:  # type: ignore[arg-type]
+        thread = threading.Thread(target=exporter.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield exporter
+        finally:
+            exporter.shutdown()
+            thread.join()
+
+
+def test_every_family_of_the_table_is_exported_with_its_help_its_kind_and_its_labels(world: World) -> None:
+    _everything(world)
+    text = world.text()
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for name, pairs in samples(text):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        labels = tuple(sorted(k for k, _ in pairs if k != "le"))
+        found.setdefault(base if base == families.WINDOW.name else name, set()).add(labels)
+    assert found == {family.name: {tuple(sorted(family.labels))} for family in families.FAMILIES}
+    for family in families.FAMILIES:
+        assert f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind.value}\n" in text
+
+
+def test_promtool_finds_nothing_to_say_about_any_output(world: World, tmp_path: Path) -> None:
+    outputs = {"empty": world.text()}
+    _everything(world)
+    assert world.publish() == []
+    outputs["textfile"] = world.textfile.read_text()
+    with _exporter(world.config, world.clock) as exporter:
+        outputs["exporter"] = get(exporter.url).decode()
+    for name, text in outputs.items():
+        checked = promtool("check", "metrics", stdin=text.encode())
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", ""), name
+
+
+def _bare(text: str) -> list[str]:
+    """Our lines of what another program exposes, without the labels and lines that it adds; in any order."""
+    ours = []
+    for (name, pairs), value in samples(text).items():
+        if name.startswith(OURS):
+            kept = sorted((k, v) for k, v in pairs if k not in ("instance", "job"))
+            ours.append(f"{name}{kept} {float(value)!r}")
+    helps = re.findall(rf"^# (?:HELP|TYPE) {OURS}.*", text, re.MULTILINE)
+    return sorted(ours) + sorted(helps)
+
+
+def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs(world: World, tmp_path: Path) -> None:
+    _everything(world)
+    push_port, node_port = free_port(), free_port()
+    with (
+        running(
+            "prometheus-pushgateway",
+            f"http://127.0.0.1:{push_port}/-/ready",
+            f"--web.listen-address=127.0.0.1:{push_port}",
+            folder=tmp_path,
+        ),
+        running(
+            "prometheus-node-exporter",
+            f"http://127.0.0.1:{node_port}/",
+            "--collector.disable-defaults",
+            "--collector.textfile",
+            f"--collector.textfile.directory={world.textfile.parent}",
+            f"--web.listen-address=127.0.0.1:{node_port}",
+            folder=tmp_path,
+        ),
+        _exporter(world.config, world.clock) as exporter,
+    ):
+        world.config = dataclasses.replace(
+            world.config,
+            metrics=dataclasses.replace(world.config.metrics, pushgateway=f"http://127.0.0.1:{push_port}"),
+        )
+        assert world.publish() == []
+        written = world.textfile.read_bytes()
+        # Our own ways: byte for byte.
+        assert get(exporter.url) == written == world.text().encode()
+        # Through others: every sample, every help, every type; nothing but instance and job is added.
+        expected = _bare(written.decode())
+        assert len(expected) > 500
+        node = get(f"http://127.0.0.1:{node_port}/metrics").decode()
+        pushed = get(f"http://127.0.0.1:{push_port}/metrics").decode()
+        assert _bare(node) == expected
+        assert _bare(pushed) == expected
+        assert "node_textfile_scrape_error 0" in node
+        assert f'job="{exposition.JOB}"' in pushed
+        assert f'instance="{projection.local_name()}"' in pushed
+        # A second push replaces the first: what is gone from the journal is gone from the gateway.
+        with world.journal.transaction("written") as db:
+            db.execute("DELETE FROM series WHERE vmid = 110")
+        assert world.publish() == []
+        assert 'id="qemu/110"' in pushed
+        assert 'id="qemu/110"' not in get(f"http://127.0.0.1:{push_port}/metrics").decode()
+
+
+def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World, tmp_path: Path) -> None:
+    world.good_run()
+    gateway = f"http://127.0.0.1:{free_port()}"
+    metrics = dataclasses.replace(world.config.metrics, pushgateway=gateway)
+    world.config = dataclasses.replace(world.config, metrics=metrics)
+    (problem,) = world.publish()
+    assert problem == f"the metrics were not pushed to {gateway} (Connection refused); see [metrics] pushgateway" or (
+        "Connection refused" in problem and gateway in problem
+    )
+    assert world.textfile.exists()
+    with _exporter(world.config, world.clock) as exporter:  # something else that speaks HTTP: it knows no PUT
+        gateway = exporter.url.removesuffix("/metrics")
+        world.config = dataclasses.replace(world.config, metrics=dataclasses.replace(metrics, pushgateway=gateway))
+        (problem,) = world.publish()
+    assert "501" in problem or "Unsupported" in problem
+
+
+def test_the_exporter_is_for_this_machine_unless_told_otherwise() -> None:
+    config, clock = Config(), SystemClock()
+    with Exporter("127.0.0.1", 0, config, clock) as exporter:
+        assert not exporter.is_public
+    with Exporter("0.0.0.0", 0, config, clock) as exporter:
+        assert exporter.is_public
+    with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.7 port 9836"):
+        Exporter("203.0.113.7", 9836, config, clock)
+
+
+def test_the_exporter_answers_a_broken_journal_with_an_error_not_with_no_failures(world: World) -> None:
+    world.good_run()
+    with _exporter(world.config, world.clock) as exporter:
+        assert b"attempts_total" in get(exporter.url)
+        base = exporter.url.removesuffix("/metrics")
+        assert b"href=/metrics" in get(base + "/")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(base + "/etc/passwd")
+        world.config.journal.path.write_bytes(b"this is no database" * 100)
+        with pytest.raises(urllib.error.HTTPError) as failure:
+            get(exporter.url)
+        assert failure.value.code == 500
+        assert b"safe-snapshot recover" in failure.value.read()
+        failure.value.close()
+
+
+def test_two_scrapes_at_once_are_both_answered_whole(world: World) -> None:
+    fleet.fill(world.journal, 50, 20, world.clock.now)
+    bodies: list[bytes] = []
+    with _exporter(world.config, world.clock) as exporter:
+        threads = [threading.Thread(target=lambda: bodies.append(get(exporter.url))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(bodies) == 6
+    assert len(set(bodies)) == 1
+
+
+def test_serve_ends_on_a_signal_and_says_where_it_listens(world: World) -> None:
+    world.good_run()
+    code = (
+        "import sys; from tests.metrics.test_history import group, Shared\n"
+        "from tests.metrics.conftest import World; from pathlib import Path\n"
+        "from snapshot.config import Config, JournalConfig\n"
+        "class W: clock=__import__('snapshot.clock', fromlist=['x']).SystemClock()\n"
+        f"W.config=Config(journal=JournalConfig(path=Path({str(world.config.journal.path)!r})))\n"
+        "group.main(['metrics','serve','--port','0'], obj=Shared(W), standalone_mode=False)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    url = line.removeprefix("metrics on ").strip()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url), line
+    assert b"pve_fsfreeze_build_info" in get(url)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    process.stderr.close()
+
+
+def test_publishing_imports_prometheus_client_only_when_there_is_something_to_publish() -> None:
+    code = (
+        "import sys, snapshot.metrics.publish, snapshot.journal\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('prometheus_client', 'click', 'tenacity', 'proxmoxer')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,116 @@
+"""Built, installed without a network, run, upgraded, removed and purged, on the Debian of PVE 8 and of PVE 9."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import run_command, site
+from tests.packaging.debian import Tree, build, contents, debian, require_root
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+PRIVATE = "usr/lib/vzdump-hooks"
+SITE = f"{PRIVATE}/lib/python3/site-packages"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require_root()
+    return build(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(params=["bookworm", "trixie"])
+def tree(request: pytest.FixtureRequest, package: Path) -> Iterator[Tree]:
+    """A Debian with the package installed."""
+    with debian(request.param) as found:
+        shutil.copy(package, found.root / "package.deb")
+        found.ok("dpkg", "--install", "/package.deb")
+        yield found
+
+
+def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path) -> None:
+    again = build(tmp_path)
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (package, again)}
+    assert len(digests) == 1
+
+
+def test_nothing_enters_the_systems_own_python(package: Path) -> None:
+    lines = contents(package)
+    assert not any("dist-packages" in line for line in lines)
+    assert all(f"/{SITE}/" in line for line in lines if line.endswith(".py"))
+    assert not any("__pycache__" in line for line in lines)
+
+
+def test_both_commands_run(tree: Tree) -> None:
+    assert "safe-snapshot, version 0." in tree.ok("safe-snapshot", "--version")
+    assert "vzdump calls this program" in tree.ok("vzdump-hook", "--help")
+    assert tree.ok("env", "-i", "/usr/bin/vzdump-hook", "job-init") == ""
+    # The guard is started by the interpreter's own name, isolated.
+    start = "import sys; from snapshot.window.detached import interpreter; print(interpreter())"
+    python = tree.ok(f"/{PRIVATE}/bin/python3", "-I", "-c", start).strip()
+    assert python == f"/{PRIVATE}/bin/python3"
+    tree.ok(python, "-I", "-c", "import snapshot.window.guard")
+
+
+def test_the_system_python_does_not_find_our_modules_but_ours_finds_debians(tree: Tree) -> None:
+    assert tree.run("/usr/bin/python3", "-c", "import snapshot").returncode != 0
+    where = "import click, proxmoxer, prometheus_client, requests, tenacity; print(proxmoxer.__file__)"
+    assert tree.ok(f"/{PRIVATE}/bin/python3", "-I", "-c", where).startswith("/usr/lib/python3/dist-packages/")
+
+
+def test_it_is_compiled_when_it_is_installed(tree: Tree) -> None:
+    compiled = [path for path in (tree.root / SITE).rglob("*.pyc") if "snapshot" in str(path)]
+    sources = list((tree.root / SITE / "snapshot").rglob("*.py"))
+    assert len(compiled) >= len(sources) > 20
+
+
+def test_a_snapshot_of_a_guest_with_debians_own_libraries(tree: Tree) -> None:
+    """The whole protocol, the guard included, in the installed package against the lab's node."""
+    with site(ScriptedGuest) as lab:
+        lab.write_config()
+        inside = tree.root / lab.run.relative_to("/")
+        inside.mkdir(parents=True)
+        subprocess.run(["mount", "--bind", lab.run, inside], check=True)
+        try:
+            command = ["safe-snapshot", "--config", str(lab.config_path), "--json", "100", "--policy", "require"]
+            run = run_command(["chroot", str(tree.root), *command])
+            assert run.exit_code == 0, run.text
+            assert run.json["verdict"]["kind"] == "filesystem-consistent", run.text
+            assert not lab.guest.is_frozen()
+        finally:
+            subprocess.run(["umount", "--lazy", inside], check=True)
+
+
+def test_an_upgrade_keeps_the_configuration(tree: Tree) -> None:
+    config = tree.root / "etc/vzdump-hooks/config.toml"
+    config.write_text("[freeze]\nmax_window_seconds = 12\n")
+    tree.ok("dpkg", "--install", "/package.deb")
+    assert "12" in config.read_text()
+    tree.ok("safe-snapshot", "--version")
+
+
+def test_removal_is_refused_while_vzdump_still_names_the_hook(tree: Tree) -> None:
+    vzdump = tree.root / "etc/vzdump.conf"
+    vzdump.write_text("mode: snapshot\nscript: /usr/bin/vzdump-hook\n")
+    refused = tree.run("dpkg", "--remove", "vzdump-hooks")
+    assert refused.returncode != 0
+    assert "still names /usr/bin/vzdump-hook" in refused.stderr
+    tree.ok("safe-snapshot", "--version")
+    vzdump.write_text("mode: snapshot\n#script: /usr/bin/vzdump-hook\n")
+    tree.ok("dpkg", "--remove", "vzdump-hooks")
+    assert (tree.root / "etc/vzdump-hooks/config.toml").exists()
+
+
+def test_a_purge_leaves_nothing(tree: Tree) -> None:
+    tree.ok("safe-snapshot", "--version")
+    (tree.root / "var/lib/vzdump-hooks/journal.sqlite").touch()
+    tree.ok("dpkg", "--purge", "vzdump-hooks")
+    left = {name for name in tree.files("usr", "etc", "var/lib") if "vzdump-hooks" in name}
+    assert {name for name in left if "var/lib/dpkg" not in name and "ucf" not in name} == set()

@@ -208,7 +208,7 @@ if [ "$uninstall" = yes ]; then
   restart_agent
   if [ -z "$root" ]; then
     for home in /run/fsfreeze-deadman /dev/shm/fsfreeze-deadman; do
-      [ -f "$home/ready" ] || continue
+      { [ -f "$home/ready" ] && [ ! -L "$home" ]; } || continue
       umount "$home" 2>/dev/null
       rm -rf "$home" && say "removed    $home"
     done

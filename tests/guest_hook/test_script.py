@@ -136,6 +136,26 @@ def test_the_timer_runs_from_memory_alone(dash_guest: Sandbox) -> None:
     assert all(name.startswith(str(dash_guest.home)) for name in files), files
 
 
+def test_a_place_that_somebody_else_made_is_not_ours(guest: Sandbox) -> None:
+    """/dev/shm is open to everybody, and the hook runs as root what the place says."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can pretend to be somebody else")
+    shared = guest.memory / "shm"
+    trap = shared / "fsfreeze-deadman"
+    trap.mkdir(parents=True)
+    program = recorder(guest, "trap")
+    (trap / "ready").write_text(f"\n{program}\n{program}\n{program}\n")
+    for path in (trap, trap / "ready"):
+        os.chown(path, 65534, 65534)
+    guest.extra["DEADMAN_PARENTS"] = f"{guest.memory} {shared}"
+    guest.freeze()
+    guest.thaw()
+    guest.call("status")
+    assert calls(guest) == []
+    assert sorted(path.name for path in trap.iterdir()) == ["ready"]
+    assert guest.home.is_dir()
+
+
 def test_a_freeze_without_a_timer_is_refused_unless_the_operator_allows_it(guest: Sandbox) -> None:
     guest.extra["DEADMAN_PARENTS"] = str(guest.root)  # on a disk: a frozen filesystem could hold the timer up
     refused = guest.call("freeze")

@@ -97,20 +97,42 @@ def test_an_upgrade_keeps_the_configuration(tree: Tree) -> None:
 
 
 def test_removal_is_refused_while_vzdump_still_names_the_hook(tree: Tree) -> None:
-    vzdump = tree.root / "etc/vzdump.conf"
-    vzdump.write_text("mode: snapshot\nscript: /usr/bin/vzdump-hook\n")
-    refused = tree.run("dpkg", "--remove", "vzdump-hooks")
-    assert refused.returncode != 0
-    assert "still names /usr/bin/vzdump-hook" in refused.stderr
+    vzdump, jobs = tree.root / "etc/vzdump.conf", tree.root / "etc/pve/jobs.cfg"
+    jobs.parent.mkdir()
+    named = [
+        (vzdump, "mode: snapshot\nscript: /usr/bin/vzdump-hook\n"),
+        (vzdump, "script:/usr/bin/vzdump-hook"),
+        (jobs, "vzdump: backup-1\n\tmode snapshot\n\tscript /usr/bin/vzdump-hook\n\n"),
+    ]
+    for path, text in named:
+        path.write_text(text)
+        refused = tree.run("dpkg", "--remove", "vzdump-hooks")
+        assert refused.returncode != 0
+        assert "still names /usr/bin/vzdump-hook" in refused.stderr
+        path.unlink()
     tree.ok("safe-snapshot", "--version")
-    vzdump.write_text("mode: snapshot\n#script: /usr/bin/vzdump-hook\n")
+    vzdump.write_text("mode: snapshot\n#script: /usr/bin/vzdump-hook\nscript: /usr/bin/vzdump-hook-of-mine\n")
     tree.ok("dpkg", "--remove", "vzdump-hooks")
     assert (tree.root / "etc/vzdump-hooks/config.toml").exists()
+
+
+def test_what_was_removed_and_is_installed_again_runs_at_boot_and_every_minute(tree: Tree) -> None:
+    """Removal masks the units, and they once stayed masked: nobody looked for frozen guests any more."""
+    tree.ok("dpkg", "--remove", "vzdump-hooks")
+    tree.ok("dpkg", "--install", "/package.deb")
+    units = tree.root / "etc/systemd/system"
+    for unit in ("safe-snapshot-recover.service", "safe-snapshot-recover.timer"):
+        assert not (units / unit).is_symlink()
+    assert (units / "timers.target.wants/safe-snapshot-recover.timer").is_symlink()
+    assert (units / "multi-user.target.wants/safe-snapshot-recover.service").is_symlink()
 
 
 def test_a_purge_leaves_nothing(tree: Tree) -> None:
     tree.ok("safe-snapshot", "--version")
     (tree.root / "var/lib/vzdump-hooks/journal.sqlite").touch()
+    metrics = tree.root / "var/lib/prometheus/node-exporter/vzdump_hooks.prom"
+    metrics.parent.mkdir(parents=True)
+    metrics.touch()
     tree.ok("dpkg", "--purge", "vzdump-hooks")
-    left = {name for name in tree.files("usr", "etc", "var/lib") if "vzdump-hooks" in name}
+    left = {name for name in tree.files("usr", "etc", "var/lib") if "vzdump-hooks" in name or "vzdump_hooks" in name}
     assert {name for name in left if "var/lib/dpkg" not in name and "ucf" not in name} == set()

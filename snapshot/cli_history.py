@@ -166,12 +166,16 @@ def _stream(pieces: Iterable[str]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """A page is written whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.new")
+    """A page is written whole or not at all. A device or a pipe is written to, never replaced; a link is followed."""
     try:
+        if file.exists() and not file.is_file():
+            file.write_text(text, encoding="utf-8")
+            return
+        target = Path(os.path.realpath(file))
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
         try:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

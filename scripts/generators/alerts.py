@@ -46,8 +46,12 @@ unless on (%(guestLabels)s, node) (
 
 
 def _happened(metric: str) -> str:
-    """Series of a counter that grew within the event window, or appeared in it with a value above 0."""
+    """Series of a counter that grew within the event window, or appeared in it with a value above 0.
+
+    The second part is for an event that nobody scraped within the window: its value is above the last one before.
+    """
     return f"""increase({metric}[%(eventWindow)s]) > 0
+or {metric} > last_over_time({metric}[%(memory)s] offset %(eventWindow)s)
 or (
   {metric} > 0
   unless last_over_time({metric}[%(memory)s] offset %(eventWindow)s)

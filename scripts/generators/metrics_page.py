@@ -73,7 +73,9 @@ projections of it, made in the same transaction. They survive restarts, count ac
 - **`safe-snapshot metrics serve`**: HTTP, by default on 127.0.0.1 port 9836, `--address` and `--port`. Rendered at
   every scrape. A journal that cannot be read is answered with 500, so that the target is down instead of silent.
 - **Pushgateway**: `[metrics] pushgateway = "http://host:9091"`. For a machine that Prometheus cannot scrape. Pushed as
-  job `vzdump_hooks` with `instance` the host's name; scrape the gateway with `honor_labels: true`.
+  job `vzdump_hooks` with `instance` the host's name; scrape the gateway with `honor_labels: true`. One that asks for a
+  password takes it from `http://user:password@host:9091` (special characters as `%3A`); no message ever tells it, but
+  the configuration then should be readable for root alone.
 - **`safe-snapshot metrics print`**: to look at.
 
 All say the same, byte for byte. A problem with any of them is one line of warning and changes no snapshot and no
@@ -98,9 +100,9 @@ The limits, which the mixin's `_config` opens:
 | --- | --- | --- |
 {settings}
 
-Alerts about the last run (FreezeFailed, ThawFailed, WindowOverLimit) clear with the next good run; alerts about events
-(GuardIntervened, HookErrors) clear after `eventWindow`. Give both a `repeat_interval` of a day in Alertmanager, and
-GuestStillFrozen one of minutes.
+Alerts about the last run (FreezeFailed, ThawFailed, WindowOverLimit) clear with the next good run of the same `source`;
+alerts about events (GuardIntervened, HookErrors) clear after `eventWindow`. Give both a `repeat_interval` of a day in
+Alertmanager, and GuestStillFrozen one of minutes.
 
 ## Dashboard
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import http.server
 import ipaddress
 import socket
+import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
+from snapshot import streams
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.errors import JournalError, UsageError
@@ -22,7 +25,7 @@ from snapshot.metrics import exposition
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 9836
 REQUEST_SECONDS = 10.0
-"""How long a client may take to send its request."""
+"""How long a client may take to send its request, and then to take the answer."""
 
 _LANDING = b"<!doctype html><title>vzdump-hooks</title><p>Freeze metrics: <a href=/metrics>/metrics</a>\n"
 _HTML = "text/html; charset=utf-8"
@@ -59,6 +62,12 @@ class Exporter(http.server.ThreadingHTTPServer):
         """Whether other machines may reach it."""
         return not ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """One line for a bug of ours, none for a client that went away; its scrape fails either way."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            streams.err(f"ERROR: a scrape failed: internal error ({type(error).__name__}: {error})")
+
     def render(self) -> bytes:
         """The exposition now. One at a time: a second scraper waits instead of doubling the memory. JournalError."""
         with self._turn, closing(Journal(self._config.journal.path, read_only=True)) as journal:
@@ -69,7 +78,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Exporter
     server_version = "vzdump-hooks"
     sys_version = ""
-    timeout = REQUEST_SECONDS
+    timeout = REQUEST_SECONDS  # of each read and each write; whoever drips is hung up on by the timer
+
+    def setup(self) -> None:
+        super().setup()
+        self._patience = threading.Timer(REQUEST_SECONDS, self._hang_up)
+        self._patience.daemon = True
+        self._patience.start()
+
+    def finish(self) -> None:
+        self._patience.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -78,6 +101,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
+        self._patience.cancel()
         pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/": lambda: (200, _HTML, _LANDING),
             "/metrics": self._metrics,

@@ -5,16 +5,19 @@ Every way out (textfile, exporter, push) sends the bytes of ``render``; nothing 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import platform
 import sqlite3
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
 from snapshot.config import Config
@@ -53,13 +56,25 @@ def render(journal: Journal, config: Config, now: float) -> bytes:
 
 def push(journal: Journal, config: Config, now: float, timeout_seconds: float) -> None:
     """Replace what the Pushgateway has of this machine. OSError when it does not take it, JournalError as above."""
+    gateway, user, password = _credentials(config.metrics.pushgateway)
     push_to_gateway(
-        config.metrics.pushgateway,
+        gateway,
         job=JOB,
         registry=_registry(journal, config, now),
         grouping_key={"instance": local_name()},
         timeout=timeout_seconds,
+        handler=functools.partial(basic_auth_handler, username=user, password=password) if user else default_handler,
     )
+
+
+def _credentials(url: str) -> tuple[str, str, str]:
+    """``http://user:password@host:9091`` taken apart: the URL that urllib understands, the user, the password."""
+    parts = urllib.parse.urlsplit(url)
+    if "@" not in parts.netloc:
+        return url, "", ""
+    known, _, host = parts.netloc.rpartition("@")
+    user, _, password = known.partition(":")
+    return parts._replace(netloc=host).geturl(), urllib.parse.unquote(user), urllib.parse.unquote(password)
 
 
 class _Fixed(Collector):

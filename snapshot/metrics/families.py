@@ -22,18 +22,31 @@ GUARD_CAUSES = ("owner-died", "worker-died", "deadline", "owner-gave-up", "signa
 
 FAILURES = (
     ("preflight", "agent"),
+    ("preflight", "agent-option"),
+    ("preflight", "freeze-commands"),
+    ("preflight", "privileges"),
+    ("preflight", "running"),
     ("freeze", "refused"),
     ("freeze", "failed"),
     ("freeze", "nothing-frozen"),
     ("freeze", "unknown"),
+    ("freeze", "agent-not-running"),
+    ("freeze", "option-off"),
+    ("freeze", "foreign-freeze"),
+    ("hold", "refused"),
+    ("hold", "foreign-freeze"),
     ("hold", "deadline"),
     ("hold", "thawed-early"),
     ("hold", "no-proof"),
     ("hold", "count-mismatch"),
+    ("hold", "reply-lost"),
+    ("hold", "backup-failed"),
     ("hold", "guard-died"),
     ("hold", "owner-died"),
     ("snapshot", "task"),
+    ("snapshot", "backup-failed"),
     ("thaw", "no-answer"),
+    ("thaw", "not-confirmed"),
     ("guard", "not-started"),
 )
 """(stage, reason) pairs that are exported from 0 for every guest. Rarer pairs appear when they happen first."""
@@ -200,7 +213,8 @@ AGENT_UP = Family(
     "pve_fsfreeze_agent_up",
     Kind.GAUGE,
     "Whether the guest agent answered when it was last asked",
-    "Asked at the beginning of each run.",
+    "Asked at the beginning of each run that may freeze. A 0 goes with a run that needs no agent: shut down, or never "
+    "to be frozen.",
     ("id", "vmid", "node"),
 )
 HOOK_ERRORS = Family(

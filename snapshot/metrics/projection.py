@@ -48,6 +48,10 @@ OF_THE_LAST_RUN = (
 """Gauges that move with a guest to another node; counters stay where they were counted."""
 
 
+_WITHOUT_AGENT = frozenset({"offline", "crash-consistent"})
+"""Verdicts of runs without a failure in which no agent had a part."""
+
+
 def apply(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:
     """Bring the series up to date with one window's change. Raises sqlite3.Error only; counts nothing twice."""
     row = db.execute("SELECT counted FROM windows WHERE id = ?", (after.id,)).fetchone()
@@ -55,14 +59,18 @@ def apply(db: sqlite3.Connection, before: WindowRecord | None, after: WindowReco
     marks: dict[str, float] = json.loads(old)
     at = _instant(after)
     series = _Series(db, (_id(after), after.vmid, after.node, after.source), at)
-    newest = series.get(INTENT)
-    if newest is None or after.intent_at >= newest:
-        if before is None:
+    newest = _newest_intent(db, after)
+    # A window that begins now is the newest, whatever a clock that was wrong at the time said of the one before.
+    if before is None or newest is None or after.intent_at >= newest:
+        if before is None or before.node != after.node:
             _move_here(db, after)
         series.put(INTENT, after.intent_at)
         _gauges(series, after, marks)
     else:
         series.put(INTENT, newest)  # still seen
+    if has_ended(after) and _needed_no_agent(after):
+        # It may never be asked again: an older "down" would stay, and its alert.
+        db.execute("DELETE FROM series WHERE name = ? AND id = ? AND value = 0", (families.AGENT_UP.name, _id(after)))
     _counters(series, after, marks)
     new = json.dumps(marks, separators=(",", ":"))
     if new != old:
@@ -243,13 +251,31 @@ def _reached(series: _Series, name: str, marks: dict[str, float], mark: str, rea
         series.put(name, marks.pop(mark) if earlier is not None else series.get(name) or 0.0)
 
 
+def _newest_intent(db: sqlite3.Connection, record: WindowRecord) -> float | None:
+    """The newest intent for this guest from this source, on whichever node the guest was."""
+    (newest,) = db.execute(
+        "SELECT max(value) FROM series WHERE name = ? AND id = ? AND source = ?", (INTENT, _id(record), record.source)
+    ).fetchone()
+    return None if newest is None else float(newest)
+
+
 def _move_here(db: sqlite3.Connection, record: WindowRecord) -> None:
-    """A guest that has moved leaves no gauge behind on the node where this journal saw it last."""
-    places = ", ".join("?" * len(OF_THE_LAST_RUN))
+    """A guest that has moved takes its gauges along: none stays behind on the node where this journal saw it last."""
+    names = ", ".join("?" * len(OF_THE_LAST_RUN))
+    guest = (_id(record), record.source, record.node)
     db.execute(
-        f"DELETE FROM series WHERE name IN ({places}) AND id = ? AND source = ? AND node <> ?",  # noqa: S608 - marks
-        (*OF_THE_LAST_RUN, _id(record), record.source, record.node),
+        f"UPDATE OR REPLACE series SET node = ? WHERE name IN ({names}) AND id = ? AND source = ? AND node <> ?",  # noqa: S608 - marks
+        (record.node, *OF_THE_LAST_RUN, *guest),
     )
+    db.execute(
+        "UPDATE series SET value = ? WHERE name = ? AND id = ? AND source = ? AND node <> ?",
+        (record.intent_at, INTENT, *guest),
+    )
+
+
+def _needed_no_agent(record: WindowRecord) -> bool:
+    """Whether the run went as it should without the guest's agent: shut down, or not to be frozen."""
+    return record.failure_stage is None and record.verdict in _WITHOUT_AGENT
 
 
 def _id(record: WindowRecord) -> str:

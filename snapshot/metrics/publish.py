@@ -5,6 +5,7 @@ prometheus_client is imported inside, when there is something to publish: the gu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from snapshot.clock import Clock
@@ -16,6 +17,9 @@ from snapshot.metrics import projection, textfile
 TURN_SECONDS = 3.0
 """How long to wait for another writer. A guard that is still thawing publishes too: this is its longest pause."""
 PUSH_SECONDS = 3.0
+
+_CREDENTIALS = re.compile(r"//.*@")
+"""The lines for the operator end up in logs and mails."""
 
 
 def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
@@ -66,14 +70,16 @@ def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[s
 
 
 def _push(config: Config, journal: Journal, clock: Clock) -> list[str]:
+    import http.client  # noqa: PLC0415 - as prometheus_client, which imports it
+
     from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
 
-    gateway = config.metrics.pushgateway
+    gateway = _CREDENTIALS.sub("//***@", config.metrics.pushgateway)
     try:
         # One after the other, and rendered within the turn, or an older push could arrive after a newer one.
         with textfile.turn(journal.path.parent, TURN_SECONDS, clock):
             exposition.push(journal, config, clock.time(), PUSH_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         return [f"the metrics were not pushed to {gateway} ({reason}); see [metrics] pushgateway"]
     return []

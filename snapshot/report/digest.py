@@ -118,7 +118,6 @@ def digest(path: Path, question: Question, now: float) -> Digest:
     runs_a_step: Counter[int] = Counter()
     failures_a_step: Counter[int] = Counter()
     lengths_a_step: dict[int, array[float]] = defaultdict(lambda: array("d"))
-    offset = time.localtime(now).tm_gmtoff  # days begin at midnight where the reader is
     oldest, total = now, 0
     for row in history.read(path, question, _COLUMNS):
         total += 1
@@ -126,7 +125,7 @@ def digest(path: Path, question: Question, now: float) -> Digest:
         key = (row["kind"], row["vmid"])
         # Rows come newest first: the first one seen names the guest.
         guest = guests.get(key) or guests.setdefault(key, _Guest(row["guest_name"], row["node"], row["intent_at"]))
-        step = int((row["intent_at"] + offset) // _STEPS_SECONDS[0])
+        step = int(_wall_seconds(row["intent_at"]) // _STEPS_SECONDS[0])
         runs_a_step[step] += 1
         if row["verdict"] is not None:
             guest.verdicts[row["verdict"] if row["verdict"] in VERDICTS else "unknown"] += 1
@@ -155,7 +154,7 @@ def digest(path: Path, question: Question, now: float) -> Digest:
         spread=_spread(array("d", (length for guest in guests.values() for length in guest.lengths))),
         distribution=_distribution(guest.lengths for guest in guests.values()),
         step_seconds=width,
-        steps=_steps((begins_at, now, offset), width, runs_a_step, failures_a_step, lengths_a_step) if total else (),
+        steps=_steps((begins_at, now), width, runs_a_step, failures_a_step, lengths_a_step) if total else (),
         failures=tuple(
             sorted(
                 ((stage, reason, sum(by.values()), len(by)) for (stage, reason), by in failures.items()),
@@ -171,7 +170,7 @@ def _step_seconds(span: float) -> float:
 
 
 def _steps(
-    period: tuple[float, float, int],
+    period: tuple[float, float],
     width: float,
     runs: Counter[int],
     failures: Counter[int],
@@ -188,24 +187,33 @@ def _steps(
         all_failures[int(step * fine // width)] += count
     for step, some in lengths.items():
         all_lengths[int(step * fine // width)].extend(some)
-    begins_at, ends_at, offset = period
-    first, last = int((begins_at + offset) // width), int((ends_at + offset) // width)
+    first, last = (int(_wall_seconds(instant) // width) for instant in period)
     return tuple(
-        Step(step * width - offset, all_runs[step], all_failures[step], _spread(all_lengths.get(step, array("d"))))
+        Step(_instant_of(step * width), all_runs[step], all_failures[step], _spread(all_lengths.get(step, array("d"))))
         for step in range(first, last + 1)
     )
+
+
+def _wall_seconds(instant: float) -> float:
+    """What the clock on the reader's wall said at ``instant``: days begin at its midnight, in winter and in summer."""
+    return instant + time.localtime(instant).tm_gmtoff
+
+
+def _instant_of(wall_seconds: float) -> float:
+    """The instant at which the clock on the wall said so."""
+    return time.mktime((*time.gmtime(wall_seconds)[:8], -1))
 
 
 def _spread(lengths: array[float]) -> Spread | None:
     if not lengths:
         return None
     ordered = sorted(lengths)
-    return Spread(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.95), ordered[-1])
+    return Spread(len(ordered), _quantile(ordered, 50), _quantile(ordered, 95), ordered[-1])
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Nearest rank: a length that really occurred."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+def _quantile(ordered: Sequence[float], percent: int) -> float:
+    """Nearest rank: the shortest length that really occurred and that ``percent`` of 100 windows keep within."""
+    return ordered[-(-percent * len(ordered) // 100) - 1]
 
 
 def _distribution(lengths: Iterable[array[float]]) -> tuple[int, ...]:

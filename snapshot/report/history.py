@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import re
 import sqlite3
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from snapshot.clock import iso
@@ -34,6 +36,12 @@ _SPAN = re.compile(r"(\d{1,6})([mhdwy])\Z")
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 _DATES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 
+_OFFSET_DATES = ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z")
+"""As ``lines`` and JSON have them."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
 _LINE = "{:<25} {:<12} {:<12} {:<8} {:>9}  {:<21} {}"
 _HEAD = _LINE.format("TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON")
 
@@ -48,13 +56,21 @@ class Question:
 
 
 def parse_since(text: str, now: float) -> float:
-    """``7d``, ``36h``, ``2w``, ``1y`` back from ``now``, or a local date or time. ValueError fit for the operator."""
+    """``7d``, ``36h``, ``2w``, ``1y`` back from ``now``, or a date or time: local, unless it has an offset.
+
+    ValueError fit for the operator.
+    """
     span = _SPAN.match(text)
     if span is not None:
         return now - int(span[1]) * _UNITS[span[2]]
     for form in _DATES:
         try:
             return time.mktime(time.strptime(text, form))
+        except (ValueError, OverflowError):
+            continue
+    for form in _OFFSET_DATES:
+        try:
+            return datetime.strptime(text, form).timestamp()
         except (ValueError, OverflowError):
             continue
     raise ValueError(f"{text!r} is neither a span (36h, 7d, 2w, 1y) nor a date (2026-01-31, 2026-01-31T03:00)")
@@ -118,26 +134,36 @@ def lines(found: Iterable[WindowRecord]) -> Iterator[str]:
 
 
 def json_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
-    """One versioned JSON object in pieces: a year of windows need not fit into memory."""
+    """One versioned JSON object in pieces: a year of windows need not fit into memory.
+
+    Nothing comes before the first window was read: a journal that cannot be read gives no half object.
+    """
+    rest = iter(found)
+    first = list(itertools.islice(rest, 1))
     yield f'{{"version": {JSON_VERSION}, "windows": ['
     separator = "\n"
-    for window in found:
+    for window in itertools.chain(first, rest):
         yield separator + json.dumps(_flat(window))
         separator = ",\n"
     yield "\n]}\n"
 
 
 def csv_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
-    """CSV with a head, in pieces."""
+    """CSV with a head, in pieces. A text that a spreadsheet would run as a formula gets a ``'`` in front."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
     writer.writeheader()
     for window in found:
-        writer.writerow(_flat(window))
+        writer.writerow({name: _cell(value) for name, value in _flat(window).items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
     yield buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Some of it was said by a guest's agent: it must not become a formula on an operator's desk."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def seconds(value: float | None) -> str:

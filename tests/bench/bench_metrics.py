@@ -35,11 +35,12 @@ PHASES = (
     ("post-restart", "stop", "100"),
     ("log-end", "snapshot", "100"),
 )
+PHASES_TITLE = "The hook's phases (processes)"
 ENVIRONMENT = {"LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1", "STOREID": "local", "VMTYPE": "qemu"}
 
 
 def main(runs: int, windows: int = BIG) -> dict[str, float]:
-    """Measure and print; the ratios of the medians, big to small."""
+    """Measure and print; the ratios of the medians, big to small (of the hook's phases: to none)."""
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-metrics-") as name:
         folder = Path(name)
@@ -49,7 +50,7 @@ def main(runs: int, windows: int = BIG) -> dict[str, float]:
             "Rendering the metrics": _render,
             "Publishing the textfile": _publish,
             "A run's writes to the journal": _one_run,
-            "The hook's phases (processes)": _phases,
+            PHASES_TITLE: _phases,
         }
         for title, work in works.items():
             found: dict[str, list[float]] = {place: [] for place in places}
@@ -58,13 +59,15 @@ def main(runs: int, windows: int = BIG) -> dict[str, float]:
                     found[place].append(work(where))
             show(f"{title}: {GUESTS} guests", "ms", found)
             medians = [sorted(values)[len(values) // 2] for values in found.values()]
-            ratios[title] = medians[2] / medians[1]
+            # What every backup waits for is held against a journal with nothing in it, the rest against a young one.
+            ratios[title] = medians[2] / medians[0 if work is _phases else 1]
         for where in places.values():
             where.journal.close()
     verdict = "within" if ratios["Rendering the metrics"] <= LIMIT else "OVER"
     print(
         f"rendering {windows:,} windows against {SMALL:,}: {ratios['Rendering the metrics']:.2f}, {verdict} {LIMIT:g}"
     )
+    print(f"the hook's phases with {windows:,} windows against none: {ratios[PHASES_TITLE]:.2f}, to be about 1")
     return ratios
 
 

@@ -6,8 +6,11 @@ import csv
 import inspect
 import io
 import json
+import os
 import re
+import threading
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -103,6 +106,30 @@ def test_an_empty_journal_is_an_empty_list_and_a_missing_one_an_error(world: Wor
     assert "there is no journal at" in str(failure)
 
 
+def test_a_missing_journal_leaves_standard_output_to_the_error_object(world: World) -> None:
+    """Half an object in front of the error's would be no JSON."""
+    world.journal.close()
+    world.config.journal.path.unlink()
+    for option in ("--json", "--csv"):
+        result = run(world, "history", option)
+        assert isinstance(result.exception, JournalError)
+        assert result.stdout == ""
+
+
+def test_what_a_guest_says_is_no_formula_in_a_spreadsheet(world: World) -> None:
+    window = world.good_run(100)
+    world.journal.update(
+        window, reason="=HYPERLINK(1)", freeze_detail='+1,"x"\n2', thaw_detail="@SUM(A1)", thaw_route="-x"
+    )
+    text = run(world, "history", "--csv").stdout
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["reason"] == "'=HYPERLINK(1)"
+    assert row["freeze_detail"] == '\'+1,"x"\n2'
+    assert (row["thaw_detail"], row["thaw_route"]) == ("'@SUM(A1)", "'-x")
+    (found,) = json.loads(run(world, "history", "--json").stdout)["windows"]
+    assert found["reason"] == "=HYPERLINK(1)"
+
+
 def test_lines_are_limited_unless_told_otherwise_and_it_is_said(world: World) -> None:
     fleet.fill(world.journal, 10, 7, world.clock.now)
     result = run(world, "history")
@@ -130,6 +157,9 @@ def test_since_takes_spans(text: str, seconds: float) -> None:
 def test_since_takes_local_dates_and_refuses_the_rest_by_name(world: World) -> None:
     assert history.parse_since("2026-01-31", START) == time.mktime((2026, 1, 31, 0, 0, 0, 0, 0, -1))
     assert history.parse_since("2026-01-31T03:30", START) == time.mktime((2026, 1, 31, 3, 30, 0, 0, 0, -1))
+    # As history itself prints them, wherever the reader is.
+    assert history.parse_since("2026-01-31T03:30:00+0100", START) == 1769826600
+    assert history.parse_since("2026-01-31T02:30Z", START) == 1769826600
     for bad in ("yesterday", "7", "-3d", "2026-13-01", ""):
         result = run(world, "history", "--since", bad)
         assert result.exit_code == 2
@@ -263,6 +293,56 @@ def test_a_page_that_cannot_be_written_is_a_line_and_leaves_the_old_one(world: W
     failure = run(world, "report", "--html", str(missing)).exception
     assert isinstance(failure, SafeSnapshotError)
     assert f"{missing} cannot be written" in str(failure)
+
+
+def test_a_device_is_written_to_and_a_link_is_followed_neither_is_replaced(world: World) -> None:
+    """As root, `--html /dev/null` must not cost the machine its /dev/null."""
+    world.good_run()
+    pipe, text = world.folder / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: text.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert run(world, "report", "--html", str(pipe)).exception is None
+    assert pipe.is_fifo()
+    reader.join(10)
+    assert text[0].startswith("<!doctype html>")
+    target, link = world.folder / "target.html", world.folder / "link.html"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert run(world, "report", "--html", str(link)).exception is None
+    assert link.is_symlink()
+    assert target.read_text() == text[0]
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+def test_a_winters_night_stands_under_its_own_day_in_a_page_made_in_summer(world: World) -> None:
+    for month, day in ((3, 10), (4, 10)):
+        world.clock.now = time.mktime((2026, month, day, 2, 0, 0, 0, 0, -1))
+        world.good_run(100)
+    now = time.mktime((2026, 4, 20, 12, 0, 0, 0, 0, -1))
+    found = digest.digest(world.config.journal.path, Question(), now)
+    assert found.step_seconds == DAY
+    days = [html._instant(step, found.step_seconds) for step in found.steps]
+    assert [day for day, step in zip(days, found.steps, strict=True) if step.runs] == ["2026-03-10", "2026-04-10"]
+    assert len(set(days)) == len(days) == 42
+
+
+def test_quantiles_are_lengths_that_so_many_windows_keep_within() -> None:
+    ordered = [float(number) for number in range(1, 101)]
+    assert digest._quantile(ordered, 95) == 95
+    assert digest._quantile(ordered, 50) == 50
+    assert digest._quantile(ordered[:20], 95) == 19
+    assert digest._quantile(ordered[:3], 50) == 2
+    assert digest._quantile(ordered[:1], 95) == digest._quantile(ordered[:1], 50) == 1
 
 
 def test_the_page_can_go_to_standard_output_and_be_about_one_guest(world: World) -> None:

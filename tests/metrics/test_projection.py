@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from snapshot import remedies
 from snapshot.errors import JournalError
 from snapshot.metrics import families, projection
-from snapshot.model import Guest, GuestKind, Node, Vmid
+from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Vmid
+from snapshot.window.verdict import Proof
 from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
+from vzdump_hooks.evidence import _NOT_FROZEN, LogEvidence, hook_word, watched_word
+from vzdump_hooks.phases.backup_end import NO_BACKUP
+from vzdump_hooks.wordings import LogEvent
 
 PREFIX = "pve_fsfreeze_"
 
@@ -60,6 +67,25 @@ def test_failures_and_guard_thaws_start_at_zero(world: World) -> None:
         assert world.value(PREFIX + "hook_errors_total", phase=phase) == 0
     assert world.value(PREFIX + "thaw_retries_total") == 0
     assert world.value(PREFIX + "late_freezes_total") == 0
+
+
+def test_what_our_code_calls_failures_is_in_the_table_of_those_that_start_at_zero() -> None:
+    """A counter that appears with 1 has not increased: its first failure would be on no dashboard."""
+    proofs = (Proof.NOT_FROZEN, Proof.NO_ANSWER, Proof.NOT_ASKED)
+    broken = ("the deadline of 30 s passed", "the guard died", "the answer was lost", "")
+    events = (e for e, _ in _NOT_FROZEN)
+    words = {("freeze", outcome.value) for outcome in FreezeOutcome if outcome is not FreezeOutcome.ACKNOWLEDGED}
+    words |= {("freeze", watched_word(LogEvidence((event,)), "")) for event in events}
+    words |= {("hold", hook_word(proof, why)) for proof in proofs for why in broken}
+    words |= {("hold", watched_word(LogEvidence(()), why)) for why in ("the deadline", "the backup failed", "")}
+    words |= {("hold", watched_word(LogEvidence((e,)), "")) for e in (LogEvent.FREEZE_FAILED, LogEvent.FREEZE_ISSUED)}
+    windows = (SimpleNamespace(broken_by=why, proof=proof) for why in broken for proof in proofs)
+    words |= {("hold", remedies.broken_word(window)) for window in windows}  # type: ignore[arg-type]
+    words |= {("snapshot", NO_BACKUP)}
+    assert words <= set(families.FAILURES)
+    for stage, reason in families.FAILURES:
+        assert families.word(stage) == stage
+        assert families.word(reason) == reason
 
 
 def test_a_failed_run_is_seen_until_the_next_good_one_and_counted_for_ever(world: World) -> None:
@@ -177,9 +203,54 @@ def test_a_migrated_guest_leaves_no_gauge_on_its_old_node_but_its_counters(world
     world.failed_run(node="pve1")
     world.good_run(node="pve2")
     old = {name for name, pairs in world.samples() if dict(pairs).get("node") == "pve1" and name.startswith(PREFIX)}
-    assert world.value(PREFIX + "failures_total", node="pve1", reason="refused") == 1
+    assert world.value(PREFIX + "failures_total", node="pve1", stage="freeze", reason="refused") == 1
     assert world.value(PREFIX + "guest_frozen", node="pve1") == 0
     assert not [n for n in old if "_last_" in n or "since" in n]
+
+
+def test_a_moved_guests_last_good_run_is_not_forgotten(world: World) -> None:
+    """One journal sees both nodes when safe-snapshot runs on one machine for the whole cluster."""
+    world.good_run(node="pve1")
+    world.clock.now += DAY
+    window = world.armed(node="pve2")
+    assert world.value(PREFIX + "last_verdict", node="pve2", verdict="filesystem-consistent") == 1
+    world.end(window, verdict="crash-consistent", failure_stage="freeze", failure_reason="refused")
+    assert world.value(PREFIX + "last_consistent_timestamp_seconds") == pytest.approx(START + 0.3)
+    assert world.value(PREFIX + "last_success_timestamp_seconds") == pytest.approx(START + 0.3)
+    assert world.value(PREFIX + "attempts_total", node="pve1") == 1
+    assert world.value(PREFIX + "attempts_total", node="pve2") == 1
+
+
+def test_late_news_of_a_window_on_the_node_that_a_guest_has_left_do_not_put_its_gauges_back_there(
+    world: World,
+) -> None:
+    old = world.armed(node="pve1")
+    world.journal.update(old, freeze_outcome="unknown", thawed_at=world.clock.now, state="unknown")
+    world.clock.now += 600
+    world.good_run(node="pve2")
+    world.clock.now += 3000
+    world.journal.update(
+        old,
+        state="thawed",
+        closed_at=world.clock.now,
+        verdict="crash-consistent",
+        failure_stage="freeze",
+        failure_reason="unknown",
+    )
+    assert world.value(PREFIX + "failures_total", node="pve1", stage="freeze", reason="unknown") == 1
+    assert world.value(PREFIX + "last_failure") is None
+    assert world.value(PREFIX + "last_run_timestamp_seconds", node="pve1") is None
+    assert world.value(PREFIX + "last_verdict", node="pve2", verdict="filesystem-consistent") == 1
+
+
+def test_a_clock_that_was_far_ahead_once_does_not_freeze_the_gauges(world: World) -> None:
+    world.clock.now += 3650 * DAY
+    world.failed_run()
+    world.clock.now = START
+    world.good_run()
+    assert world.value(PREFIX + "last_failure") is None
+    assert world.value(PREFIX + "last_run_timestamp_seconds") == pytest.approx(START + 0.3)
+    assert world.value(PREFIX + "last_consistent_timestamp_seconds") == pytest.approx(START + 0.3)
 
 
 def test_a_guest_that_moves_while_its_window_is_open_is_frozen_nowhere_afterwards(world: World) -> None:
@@ -212,7 +283,7 @@ def test_old_rows_of_a_guest_that_is_still_seen_are_kept(world: World) -> None:
     world.clock.now += 40 * DAY
     world.good_run(100)
     assert world.publish() == []
-    assert world.value(PREFIX + "failures_total", reason="refused") == 1
+    assert world.value(PREFIX + "failures_total", stage="freeze", reason="refused") == 1
     assert world.value(PREFIX + "attempts_total") == 2
 
 
@@ -224,6 +295,27 @@ def test_the_agent_is_up_or_down_where_the_guest_is(world: World) -> None:
             projection.agent_seen(db, guest, up, world.clock.now)
     assert world.value(PREFIX + "agent_up", node="pve2") == 1
     assert world.value(PREFIX + "agent_up", node="pve1") is None
+
+
+def test_an_agent_that_was_down_is_nobodys_concern_once_a_run_needs_none(world: World) -> None:
+    """A guest that was shut down, or is not to be frozen any more, is not asked again: the alert would stay."""
+    guest = Guest(Vmid(100), Node("pve1"), GuestKind.QEMU)
+
+    def asked(up: bool) -> None:
+        with world.journal.transaction("written") as db:
+            projection.agent_seen(db, guest, up, world.clock.now)
+
+    asked(False)
+    world.failed_run(stage="preflight", reason="agent")
+    assert world.value(PREFIX + "agent_up") == 0
+    world.end(world.intent(), verdict="offline", freeze_outcome=None, frozen_at=None, thaw_attempts=None)
+    assert world.value(PREFIX + "agent_up") is None
+    asked(False)
+    world.end(world.intent(), verdict="crash-consistent", freeze_outcome=None, frozen_at=None, thaw_attempts=None)
+    assert world.value(PREFIX + "agent_up") is None
+    asked(True)
+    world.end(world.intent(), verdict="offline", freeze_outcome=None, frozen_at=None, thaw_attempts=None)
+    assert world.value(PREFIX + "agent_up") == 1
 
 
 def test_hook_errors_are_counted_by_phase_and_strangers_are_other(world: World) -> None:

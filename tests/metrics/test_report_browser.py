@@ -26,7 +26,7 @@ from tests.metrics.conftest import DAY, record
 
 pytestmark = pytest.mark.slow
 
-WIDTHS = (390, 820, 1280)
+WIDTHS = (360, 800, 1400)
 THEMES = ("light", "dark")
 FLEETS = {0: (0, 0), 1: (1, 60), 500: (500, 200)}
 

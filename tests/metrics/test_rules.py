@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from scripts.generators import ROOT, alert_rules
 from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
+from snapshot.cli import main_group
 from snapshot.metrics.families import FAMILIES
 from tests.metrics.programs import program, promtool
 
@@ -87,6 +90,7 @@ PARTS = {
     "a counter that began before the window is not new": (r"unless last_over_time.*", ""),
     "an event is about a guest that ran lately": (r"and on \(cluster, id, vmid, node, source\) \(time\(\).*", ""),
     "a counter that appears with a value counts": (r"or \(\n +pve_fsfreeze_guard_thaws_total > 0\n.*\n +\)", ""),
+    "an event that was scraped too late counts": (r"or \w+ > last_over_time.*", ""),
     "a missing limit hides nothing": (r" or 0 \* pve_fsfreeze_guest_frozen", ""),
     "a node that a guest has left is not asked": (
         r"unless on \(cluster, id, vmid, node\) \(\n.*\n.*\n.*\n +\)",
@@ -146,6 +150,28 @@ def test_every_alert_links_a_runbook_that_exists_and_has_its_five_parts() -> Non
         assert len(numbers) >= 2
     listed = set(re.findall(r"\(([a-z-]+\.md)\)", (ROOT / "docs/runbooks/README.md").read_text()))
     assert listed == {Path(link).name for link in links}
+
+
+def _commands() -> list[tuple[str, str]]:
+    """(page, command) of every safe-snapshot command line that a page for operators has, with a guest's number."""
+    found = []
+    for page in (*(ROOT / "docs" / "runbooks").glob("*.md"), ROOT / "docs" / "logs.md", ROOT / "docs" / "metrics.md"):
+        text = page.read_text()
+        lines = re.findall(r"`([^`]+)`", text.replace("\n", " ")) + re.findall(r"^ {7,}(\S.*)$", text, re.MULTILINE)
+        for line in lines:
+            command = re.split(r"[|;>]", line.replace("<vmid>", "100"))[0]
+            if command.startswith("safe-snapshot ") and "..." not in command:
+                found.append((page.name, command.strip()))
+    return found
+
+
+def test_every_safe_snapshot_command_of_the_pages_is_understood() -> None:
+    commands = _commands()
+    assert len(commands) > 30
+    for page, command in commands:
+        # An unknown command or option is refused before the help is shown.
+        result = CliRunner().invoke(main_group, [*shlex.split(command)[1:], "--help"])
+        assert result.exit_code == 0, f"{page}: `{command}`: {result.output}"
 
 
 def test_links_between_runbooks_lead_somewhere() -> None:

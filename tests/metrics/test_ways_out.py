@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import http.client
+import http.server
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -153,6 +160,51 @@ def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World,
     assert "501" in problem or "Unsupported" in problem
 
 
+class _Gateway(http.server.BaseHTTPRequestHandler):
+    """Takes what is pushed by those who know the password."""
+
+    got: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_PUT(self) -> None:
+        known = self.headers["Authorization"] == "Basic " + base64.b64encode(b"pve1:s3c:ret").decode()
+        self.got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(202 if known else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_pushgateway_with_a_password_takes_it_and_no_line_ever_tells_it(world: World) -> None:
+    world.good_run()
+
+    def pushed_to(gateway: str) -> list[str]:
+        metrics = dataclasses.replace(world.config.metrics, pushgateway=gateway)
+        world.config = dataclasses.replace(world.config, metrics=metrics)
+        return world.publish()
+
+    _Gateway.got.clear()
+    with http.server.HTTPServer(("127.0.0.1", 0), _Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            where = f"127.0.0.1:{server.server_address[1]}"
+            assert pushed_to(f"http://pve1:s3c%3Aret@{where}/below") == []
+            (path, body), *_ = _Gateway.got
+            assert path.startswith(f"/below/metrics/job/{exposition.JOB}/instance/")
+            assert body == world.text().encode()
+            (wrong,) = pushed_to(f"http://pve1:s3cret@{where}")
+        finally:
+            server.shutdown()
+            thread.join()
+    (gone,) = pushed_to(f"http://pve1:s3cret@{where}")
+    (bad,) = pushed_to("http://pve1:s3cret@127.0.0.1:port")
+    for problem in (wrong, gone, bad):
+        assert problem.startswith("the metrics were not pushed to http://***@127.0.0.1:")
+        assert "s3cret" not in problem
+    assert "401" in wrong or "Unauthorized" in wrong
+
+
 def test_the_exporter_is_for_this_machine_unless_told_otherwise() -> None:
     config, clock = Config(), SystemClock()
     with Exporter("127.0.0.1", 0, config, clock) as exporter:
@@ -177,6 +229,63 @@ def test_the_exporter_answers_a_broken_journal_with_an_error_not_with_no_failure
         assert failure.value.code == 500
         assert b"safe-snapshot recover" in failure.value.read()
         failure.value.close()
+
+
+def test_the_exporter_hangs_up_on_a_client_that_drips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapshot.metrics.exporter.REQUEST_SECONDS", 0.5)
+    with (
+        _exporter(world.config, world.clock) as exporter,
+        socket.create_connection(exporter.server_address[:2], timeout=0.2) as client,
+    ):
+        began = time.monotonic()
+        hung_up = False
+        while not hung_up and time.monotonic() - began < 5:
+            try:
+                client.sendall(b"G")
+                hung_up = client.recv(1) == b""
+            except TimeoutError:
+                continue  # nothing to read: we are still being waited for
+            except OSError:
+                hung_up = True
+        assert hung_up
+        # Who has asked is answered, however long that takes.
+        world.good_run()
+        assert b"attempts_total" in get(exporter.url)
+
+
+def test_a_client_that_goes_away_or_a_bug_costs_no_traceback(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.good_run()
+    with _exporter(world.config, world.clock) as exporter:
+        for _ in range(5):
+            client = socket.create_connection(exporter.server_address[:2])
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        time.sleep(0.3)
+        assert b"attempts_total" in get(exporter.url)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(exposition, "render", lambda *_: 1 / 0)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            get(exporter.url)
+        time.sleep(0.1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError" in line
+
+
+def test_head_and_unknown_methods_are_answered(world: World) -> None:
+    world.good_run()
+    with _exporter(world.config, world.clock) as exporter:
+        with urllib.request.urlopen(urllib.request.Request(exporter.url, method="HEAD"), timeout=5) as reply:
+            assert reply.status == 200
+            assert reply.headers["Content-Type"] == exposition.CONTENT_TYPE
+            assert int(reply.headers["Content-Length"]) == len(world.text())
+            assert reply.read() == b""
+        for method in ("POST", "DELETE"):
+            with pytest.raises(urllib.error.HTTPError, match="501") as failure:
+                urllib.request.urlopen(urllib.request.Request(exporter.url, method=method), timeout=5)
+            failure.value.close()
 
 
 def test_two_scrapes_at_once_are_both_answered_whole(world: World) -> None:

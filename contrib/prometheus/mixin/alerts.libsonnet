@@ -86,6 +86,7 @@
             expr: |||
               (
               increase(pve_fsfreeze_guard_thaws_total[%(eventWindow)s]) > 0
+              or pve_fsfreeze_guard_thaws_total > last_over_time(pve_fsfreeze_guard_thaws_total[%(memory)s] offset %(eventWindow)s)
               or (
                 pve_fsfreeze_guard_thaws_total > 0
                 unless last_over_time(pve_fsfreeze_guard_thaws_total[%(memory)s] offset %(eventWindow)s)
@@ -146,6 +147,7 @@
             alert: 'HookErrors',
             expr: |||
               increase(pve_fsfreeze_hook_errors_total[%(eventWindow)s]) > 0
+              or pve_fsfreeze_hook_errors_total > last_over_time(pve_fsfreeze_hook_errors_total[%(memory)s] offset %(eventWindow)s)
               or (
                 pve_fsfreeze_hook_errors_total > 0
                 unless last_over_time(pve_fsfreeze_hook_errors_total[%(memory)s] offset %(eventWindow)s)

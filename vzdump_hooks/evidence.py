@@ -30,6 +30,7 @@ WHOLE_BACKUP_START = (
     LogEvent.THAW_ISSUED,
     LogEvent.POINT_IN_TIME,
 )
+"""Before 9.1.7 vzdump does not say that it is about to send its QMP command, only that it has returned."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class LogEvidence:
         """Whether all of ``events`` were logged, in this order."""
         rest: Iterable[LogEvent] = iter(self.events)
         return all(any(found is wanted for found in rest) for wanted in events)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether vzdump froze, sent its QMP command and thawed, in this order."""
+        says_so = self.saw(LogEvent.BACKUP_STARTING)
+        return self.in_order(*(e for e in WHOLE_BACKUP_START if says_so or e is not LogEvent.BACKUP_STARTING))
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: f
         return plain
     # Our thaw's count says nothing here: vzdump's own thaw may have come first.
     by_log = (
-        log.in_order(*WHOLE_BACKUP_START)
+        log.is_whole
         and not log.saw(LogEvent.FREEZE_FAILED, LogEvent.THAW_FAILED)
         and thaw is not None
         and thaw.confirmed
@@ -106,7 +113,7 @@ def judge_watched(
         return Verdict(crash, "vzdump did not freeze the guest")
     if log.saw(LogEvent.THAW_FAILED):
         return Verdict(unknown, "vzdump's thaw failed: see its log")
-    if not log.in_order(*WHOLE_BACKUP_START):
+    if not log.is_whole:
         return Verdict(unknown, "vzdump's log does not show freeze, backup and thaw in their order")
     if seen.thawed_early:
         return Verdict(crash, "the guest was not frozen any more before vzdump's thaw: something else thawed it")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snapshot import config as configuration
+from snapshot import logfmt
 from snapshot.clock import SystemClock
 from snapshot.errors import ApiError, ConfigError, GuestUnfitError, SafeSnapshotError
 from snapshot.journal import Journal
@@ -23,6 +24,7 @@ from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, open_access
 from snapshot.window import detached
+from snapshot.window.guardlink import FREEZING_PHASE
 from snapshot.window.launcher import ProcessLauncher
 from snapshot.window.process import harden, open_log
 from snapshot.window.signals import SignalGate
@@ -46,17 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     log = open_log("vzdump-hooks-holder")
     reporter = Reporter(connection)
+    order: HoldOrder | None = None
     try:
         order = HoldOrder.from_json(detached.read_line(connection))
         for problem in _hold(order, options.config, reporter):
-            log.error('event=not-recorded vmid=%d detail="%s"', order.vmid, problem)
+            log.error("%s", logfmt.line("not-recorded", **_log_keys(order), detail=problem))
     except Exception as error:  # noqa: BLE001 - the hook waits for a word, and a guard has what was frozen
         known = isinstance(error, SafeSnapshotError | OSError)
         text = str(error) if known else f"internal error ({type(error).__name__}: {error})"
         reporter(HoldReport(False, f"not frozen by us: {text}"))
-        log.error('event=hold-failed detail="%s"', text)
+        log.error("%s", logfmt.line("hold-failed", **(_log_keys(order) if order else {}), detail=text))
         return 1
     return 0
+
+
+def _log_keys(order: HoldOrder) -> dict[str, object]:
+    return {"vmid": order.vmid, "node": order.node, "phase": FREEZING_PHASE, "upid": order.upid}
 
 
 def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> list[str]:

@@ -112,7 +112,7 @@ class HookHold:
             if event in ENDS:
                 raise WindowBrokenError(f"the backup failed before its point in time ({event.value})")
             self._window.check()
-            if watch.evidence.in_order(LogEvent.FREEZE_ISSUED, LogEvent.BACKUP_STARTING):
+            if watch.evidence.saw(LogEvent.FREEZE_ISSUED):
                 self._look_for_a_stranger()
 
     def _look_for_a_stranger(self) -> None:

@@ -16,6 +16,9 @@ from vzdump_hooks.worker import Worker
 STALE_SECONDS = 7 * 86400.0
 """A plan that is older was left by a job that was killed."""
 
+CLOCK_SECONDS = 86400.0
+"""How far the clock may have gone back since the job began: a window is told by its UPID, this only finds it fast."""
+
 
 class Plan(NamedTuple):
     """backup-start's decision about a guest. ``obstacle``: why we will not freeze it, "" when we will."""
@@ -25,10 +28,14 @@ class Plan(NamedTuple):
     freeze_timeout_seconds: float
     max_window_seconds: float
     obstacle: str = ""
+    obstacle_name: str = ""
+    """The check that found the obstacle, as a word for the journal; "" for a policy, and without one."""
     watch: bool = False
     """Despite the obstacle vzdump may come to freeze by itself: its freeze is watched."""
     left_alone: bool = False
     """The guest's own PVE option turns freezing off: nobody freezes, and policy require does not mind."""
+    unclear: bool = False
+    """The holder ended without a word in post-restart: a freeze of its may still come."""
     at: float = 0.0
 
 
@@ -82,5 +89,5 @@ def windows_of_job(journal: Journal, worker: Worker, vmid: int | None = None) ->
     upid = worker.upid
     if upid is None:
         return []
-    found = journal.history(vmid=vmid, since_at=float(upid.started_at), limit=5000)
+    found = journal.history(vmid=vmid, since_at=upid.started_at - CLOCK_SECONDS, limit=5000)
     return [window for window in found if window.source == "vzdump" and window.upid == upid.text]

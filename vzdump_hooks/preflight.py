@@ -19,8 +19,8 @@ from vzdump_hooks.invocation import Mode
 from vzdump_hooks.notes import Plan
 from vzdump_hooks.settings import owner_of, policy_of
 
-TRANSIENT = frozenset({"agent", "thawed", "privileges"})
-"""Obstacles of ours that need not be vzdump's when it comes to its own freeze."""
+TRANSIENT = frozenset({"agent", "thawed", "privileges", "found"})
+"""Obstacles of ours that need not be vzdump's when it comes to its own freeze (which needs no token, say)."""
 
 
 class Found(NamedTuple):
@@ -45,13 +45,14 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
         for_snapshot=False,
         wish=lambda guest: Wish(ignore_freeze_option=rule_of(guest).ignore_freeze_option),
     )
-    JournalBook(lambda: Journal(config.journal.path)).agent_seen(health, access.clock)
     rule = rule_of(health.guest)
     policy = policy_of(config, rule)
+    if policy is not Policy.NEVER:  # nobody needs the agent of such a guest
+        JournalBook(lambda: Journal(config.journal.path)).agent_seen(health, access.clock)
     obstacle = health.obstacle
     if health.frozen and health.guest is not None and health.guest.kind is GuestKind.QEMU:
         obstacle = _heal(health.guest, access, rule, say) or obstacle
-    if mode is Mode.SUSPEND:
+    if mode is Mode.SUSPEND and (obstacle is None or obstacle.name != "thawed"):
         obstacle = Check("mode", CheckResult.NO_FREEZE, "mode suspend pauses the guest", "use mode snapshot")
     plan = Plan(
         policy=policy,
@@ -59,6 +60,7 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
         freeze_timeout_seconds=rule.freeze_timeout_seconds or config.freeze.freeze_timeout_seconds,
         max_window_seconds=rule.max_window_seconds or config.freeze.max_window_seconds,
         obstacle="policy never" if policy is Policy.NEVER else obstacle.message if obstacle else "",
+        obstacle_name=obstacle.name if obstacle and policy is not Policy.NEVER else "",
         watch=policy is not Policy.NEVER and obstacle is not None and obstacle.name in TRANSIENT,
         left_alone=health.freeze_disabled_by_option and not rule.ignore_freeze_option,
     )

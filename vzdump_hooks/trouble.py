@@ -8,7 +8,7 @@ from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import Journal
 from snapshot.metrics.projection import hook_error
 from snapshot.model import Policy
-from vzdump_hooks.invocation import Invocation, Phase
+from vzdump_hooks.invocation import Invocation, Mode, Phase
 from vzdump_hooks.settings import load_config
 
 SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})
@@ -16,7 +16,7 @@ SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})
 
 
 def report(invocation: Invocation, config_path: str | None, error: Exception, say: Callable[[str], None]) -> bool:
-    """Say what went wrong in this phase. True when policy ``require`` holds for this guest."""
+    """Say what went wrong in this phase. True when policy ``require`` wants a freeze of this guest."""
     ours = isinstance(error, SafeSnapshotError)
     text = str(error) if ours else f"internal error ({type(error).__name__}: {error}); please report it"
     try:
@@ -27,6 +27,8 @@ def report(invocation: Invocation, config_path: str | None, error: Exception, sa
         return False
     required = (
         invocation.vmid is not None
+        and invocation.is_qemu
+        and invocation.mode is not Mode.STOP
         and (config.rule_for(invocation.vmid).policy or config.freeze.policy) is Policy.REQUIRE
     )
     outcome = "policy require: this guest's backup fails" if required else "the backup goes on"

@@ -225,6 +225,6 @@ class _Noting:
 def _outcome(log: LogEvidence) -> str:
     if log.saw(LogEvent.FREEZE_FAILED, LogEvent.FREEZE_REFUSED_FROZEN):
         return FreezeOutcome.FAILED.value
-    if log.saw(LogEvent.BACKUP_STARTING):
+    if log.saw(LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED):
         return FreezeOutcome.ACKNOWLEDGED.value
     return FreezeOutcome.UNKNOWN.value

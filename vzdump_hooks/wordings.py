@@ -41,6 +41,7 @@ class Row(NamedTuple):
 
 
 GUEST_START = "INFO: Starting Backup of VM "
+STARTED = "INFO: started backup task '"
 ERROR = "ERROR: "
 
 TABLE: tuple[Row, ...] = (
@@ -55,9 +56,10 @@ TABLE: tuple[Row, ...] = (
     # Printed without a level by PVE::QemuServer::Agent, and never in the guest's own log.
     Row(LogEvent.FREEZE_SLOW, "still waiting on guest fs freeze"),
     Row(LogEvent.THAW_ISSUED, "INFO: issuing guest-agent 'fs-thaw' command"),
+    # since qemu-server 9.1.7; before, no line stands between the freeze and the thaw
     Row(LogEvent.BACKUP_STARTING, "INFO: starting backup via QMP command"),
     Row(LogEvent.BACKUP_STARTING, "INFO: setting up snapshot-access for backup"),
-    Row(LogEvent.POINT_IN_TIME, "INFO: started backup task '"),
+    Row(LogEvent.POINT_IN_TIME, STARTED),
     # A backup provider's point in time has no line of its own: the next one is about the guest's resumption.
     Row(LogEvent.POINT_IN_TIME, "INFO: resuming VM again"),
     Row(LogEvent.POINT_IN_TIME, "INFO: starting NBD server"),
@@ -112,12 +114,18 @@ class LogReader:
         event = recognise(line) if self.begun else None
         if event is LogEvent.GUEST_ERROR and line.startswith(ERROR):
             event = self._whose_error(line)
-        elif event is LogEvent.POINT_IN_TIME and self._stage not in (LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED):
-            # "resuming VM again" also ends a backup that failed before its QMP command.
-            event = LogEvent.GUEST_ERROR if self._stage is not LogEvent.POINT_IN_TIME else None
+        elif event is LogEvent.POINT_IN_TIME and not line.startswith(STARTED):
+            event = self._whose_resumption()
         if event in _STAGES:
             self._stage = event
         return event
+
+    def _whose_resumption(self) -> LogEvent | None:
+        """The guest's resumption also ends a backup that failed before its QMP command."""
+        if self._stage is LogEvent.POINT_IN_TIME:
+            return None
+        began = self._stage in (LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED)
+        return LogEvent.POINT_IN_TIME if began else LogEvent.GUEST_ERROR
 
     def _whose_error(self, line: str) -> LogEvent:
         """Between its freeze and its QMP command nothing but the freeze can fail (VZDump/QemuServer.pm, qga_fs_freeze).

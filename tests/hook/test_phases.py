@@ -50,6 +50,20 @@ def is_closed(lab: Site, window_id: str) -> bool:
 # -------------------------------------------------------------------------------------------------------- found frozen
 
 
+@pytest.mark.parametrize("mode", ["suspend", "stop"])
+@pytest.mark.parametrize("foreign", ["report", "thaw"])
+def test_a_guest_that_somebody_else_froze_is_seen_in_every_mode(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, mode: str, foreign: str
+) -> None:
+    """vzdump's shutdown of it hangs until it is given up."""
+    lab.settings["freeze"]["foreign"] = foreign
+    lab.write_config()
+    guest.ask("guest-fsfreeze-freeze")
+    assert job.phase("backup-start", mode) == 0
+    assert any("frozen" in line for line in job.said)
+    assert guest.is_frozen() == (foreign == "report")
+
+
 @pytest.mark.parametrize("mode", ["snapshot", "suspend", "stop"])
 def test_a_guest_that_an_earlier_run_left_frozen_is_healed_before_its_backup(
     lab: Site, guest: ScriptedGuest, job: HandMadeJob, mode: str
@@ -141,7 +155,7 @@ def test_a_guest_whose_option_turns_freezing_off_is_left_alone(
     job.write("INFO: skipping guest filesystem freeze - disabled in VM options")
     job.start_backup()
     assert job.phase("backup-end") == 0  # policy require does not mind
-    assert newest(lab).verdict == "crash-consistent"
+    assert (newest(lab).verdict, newest(lab).failure_stage) == ("crash-consistent", None)
     assert not guest.hook_log()
 
 
@@ -214,6 +228,68 @@ def test_the_more_particular_rule_wins(guest_with_tags: Site, monkeypatch: pytes
         assert "policy never" in (newest(lab).reason or "")
 
 
+@pytest.mark.parametrize("reason", ["option", "policy", "owner"])
+def test_a_guest_that_backup_start_could_not_look_at_is_looked_at_before_it_is_frozen(
+    guest_with_tags: Site, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """pveproxy was being restarted: a guest that is to be left alone was once frozen a second later."""
+    lab = guest_with_tags
+    guest = lab.guest
+    assert isinstance(guest, ScriptedGuest)
+    if reason == "option":
+        lab.node.set_config(100, agent="enabled=1,freeze-fs=0")
+    else:
+        add_rules(lab, f'[[guest]]\ntag = "db"\n{reason} = "{"never" if reason == "policy" else "vzdump"}"\n')
+    with by_hand(lab, monkeypatch) as job:
+        lab.node.stop_front()
+        assert job.phase("backup-start") == 0
+        lab.node.start_front()
+        assert job.phase("post-restart") == 0
+        assert not guest.hook_log()
+        assert bool(processes(lab)) == (reason == "owner")
+
+
+def test_a_rule_that_requires_holds_for_a_guest_that_backup_start_could_not_look_at(
+    guest_with_tags: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = guest_with_tags
+    guest = lab.guest
+    assert isinstance(guest, ScriptedGuest)
+    add_rules(lab, '[[guest]]\ntag = "db"\npolicy = "require"\n')
+    with by_hand(lab, monkeypatch) as job:
+        for held in (True, False):
+            lab.node.stop_front()
+            assert job.phase("backup-start") == 0
+            lab.node.start_front()
+            if held:
+                assert job.phase("post-restart") == 0
+                guest.ask("guest-fsfreeze-thaw")
+                job.start_backup()
+                assert job.phase("backup-end") == 1
+            else:
+                guest.kill_agent()
+                job.write("INFO: Finished Backup of VM 100 (00:00:01)", "INFO: Starting Backup of VM 100 (qemu)")
+                assert job.phase("post-restart") == 1
+        assert "policy require" in job.said[-1]
+
+
+def test_a_guest_that_the_token_may_not_see_is_watched_while_vzdump_freezes_it(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    """A backup that was stopped then left it frozen, and nobody came."""
+    secret = lab.node.add_token("blind@pve!hooks", ("Sys.Audit",))
+    lab.node.token_file.write_text(f"blind@pve!hooks={secret}\n")
+    assert job.phase("backup-start") == 0
+    assert "VM.Audit" in job.said[-1]
+    assert job.phase("post-restart") == 0
+    assert not guest.is_frozen()
+    job.write("INFO: issuing guest-agent 'fs-freeze' command")
+    guest.ask("guest-fsfreeze-freeze")
+    time.sleep(0.2)
+    job.kill()
+    check_thawed(lab)
+
+
 def test_policy_never_freezes_and_watches_nothing(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     policy(lab, "never")
     assert job.phase("backup-start") == 0
@@ -221,6 +297,8 @@ def test_policy_never_freezes_and_watches_nothing(lab: Site, guest: ScriptedGues
     assert not job.said
     assert not processes(lab)
     assert not guest.hook_log()
+    assert job.phase("backup-end") == 0
+    assert newest(lab).failure_stage is None
 
 
 def test_a_guest_without_an_agent_is_said_with_its_remedy_and_its_backup_goes_on(
@@ -261,6 +339,20 @@ def test_a_guest_whose_agent_is_not_switched_on_is_told_the_first_step(
     assert "qm set 100 --agent enabled=1" in job.said[-1]
     assert job.phase("post-restart") == 0
     assert not processes(lab)
+    job.start_backup()
+    assert job.phase("backup-end") == 0
+    window = newest(lab)
+    assert (window.failure_stage, window.failure_reason) == ("preflight", "agent-option"), "nobody would be alerted"
+    assert 'failures_total{id="qemu/100",node="pve1",reason="agent-option",source="vzdump",stage="preflight"' in (
+        lab.metrics_path.read_text()
+    )
+
+
+def test_a_guest_that_was_to_be_frozen_and_has_no_window_is_a_failure(lab: Site, job: HandMadeJob) -> None:
+    """Its holder could not be started, say; nobody would be alerted otherwise."""
+    assert job.phase("backup-start") == 0
+    assert job.phase("backup-end") == 0
+    assert (newest(lab).failure_stage, newest(lab).failure_reason) == ("guard", "not-started")
 
 
 @pytest.mark.parametrize("mode", ["suspend", "stop"])
@@ -280,6 +372,18 @@ def test_require_fails_mode_suspend_before_any_work_and_is_met_by_mode_stop(lab:
     assert "use mode snapshot" in job.said[-1]
     assert job.phase("backup-start", "stop") == 0
     assert job.phase("backup-end", "stop") == 0
+
+
+@pytest.mark.parametrize("kind", ["container", "stop"])
+def test_a_backup_that_needs_no_freeze_needs_no_journal_either(lab: Site, job: HandMadeJob, kind: str) -> None:
+    """With policy require and a full disk every container's backup was once reported as failed."""
+    policy(lab, "require")
+    lab.journal_path.parent.mkdir(exist_ok=True)
+    lab.journal_path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+    environment = {"VMTYPE": "lxc", "HOSTNAME": "ct"} if kind == "container" else {}
+    for phase in ("backup-start", "backup-end"):
+        assert job.phase(phase, "stop" if kind == "stop" else "snapshot", **environment) == 0
+    assert "the backup goes on" in job.said[-1]
 
 
 def test_a_container_is_left_alone_whatever_the_policy(lab: Site, job: HandMadeJob) -> None:
@@ -338,6 +442,13 @@ def test_an_earlier_jobs_window_is_not_this_ones(
         assert job.phase(phase) == 0
     assert newest(lab).verdict == "crash-consistent"
     assert "WARNING" in job.said[-1]
+
+
+def test_a_clock_that_went_back_since_the_job_began_loses_no_window(lab: Site, job: HandMadeJob) -> None:
+    past = job.upid.started_at - 900.0
+    left_open(lab, intent_at=past, upid=job.upid.text, verdict="filesystem-consistent", reason="x", closed_at=past)
+    assert job.phase("backup-end") == 0
+    assert job.said == ["guest 100: filesystem-consistent: x"]
 
 
 def test_the_job_ends_with_a_sum_and_with_metrics(lab: Site, job: HandMadeJob) -> None:

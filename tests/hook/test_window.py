@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +17,10 @@ from tests.lab.site import Site, wait_for
 
 # The hook's process does not wait for the holder it started: in the test's process that shows.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
+UNSAID = ("INFO: issuing guest-agent 'fs-freeze' command",)
+SAID = (*UNSAID, "INFO: starting backup via QMP command")
+"""vzdump's own freeze, before 9.1.7 and since: then its QMP command is said, too."""
 
 DEADLINE = {"freeze": {"freeze_timeout_seconds": 8, "max_window_seconds": 1.0}}
 
@@ -45,11 +51,12 @@ def test_the_guest_is_frozen_when_the_hook_returns_and_thawed_at_vzdumps_next_li
     assert "filesystem-consistent" in job.said[-1]
 
 
+@pytest.mark.parametrize("start", [SAID, UNSAID], ids=["9.1.9", "8.4"])
 def test_before_9_1_10_vzdump_freezes_and_thaws_on_top_of_ours(
-    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, start: tuple[str, ...]
 ) -> None:
     job.phase("post-restart")
-    job.write("INFO: issuing guest-agent 'fs-freeze' command", "INFO: starting backup via QMP command")
+    job.write(*start)
     time.sleep(0.2)
     assert guest.is_frozen()
     job.write("INFO: issuing guest-agent 'fs-thaw' command")
@@ -59,11 +66,12 @@ def test_before_9_1_10_vzdump_freezes_and_thaws_on_top_of_ours(
     assert window.verdict == "filesystem-consistent", window.reason
 
 
+@pytest.mark.parametrize("start", [SAID, UNSAID], ids=["9.1.9", "8.4"])
 def test_before_9_1_10_a_stranger_who_thaws_before_vzdump_does_is_noticed(
-    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, start: tuple[str, ...]
 ) -> None:
     job.phase("post-restart")
-    job.write("INFO: issuing guest-agent 'fs-freeze' command", "INFO: starting backup via QMP command")
+    job.write(*start)
     guest.ask("guest-fsfreeze-thaw")
     time.sleep(0.4)
     job.write("INFO: issuing guest-agent 'fs-thaw' command", "INFO: started backup task 'x'")
@@ -200,6 +208,31 @@ def test_a_hook_that_is_killed_while_it_waits_leaves_the_guest_thawed(
     check_thawed(lab, 0.0)
 
 
+def test_a_window_whose_freeze_may_still_come_is_not_closed_when_its_processes_are_dead(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    guest.set_knob("freeze_sleep", 3.0)
+    assert job.phase("backup-start") == 0
+
+    def kill_ours() -> None:
+        assert wait_for(lambda: bool(lab.node.requests("/agent/fsfreeze-freeze")), 20)
+        for module in OURS:
+            for pid in processes(lab, module):
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_ours)
+    killer.start()
+    assert job.phase("post-restart") == 0
+    killer.join()
+    assert "did not report" in job.said[-1]
+    job.start_backup()
+    assert job.phase("backup-end") == 0
+    assert any("may still come" in line for line in job.said)
+    check_thawed(lab, 0.0)
+    window = newest(lab)
+    assert (window.state, window.closed_at) == ("unknown", None), "`recover` must go on looking"
+
+
 def test_a_guest_that_dies_in_the_window_ends_it(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     job.phase("post-restart")
     guest.stop()
@@ -250,7 +283,10 @@ def vzdump_freezes(guest: ScriptedGuest, job: HandMadeJob) -> None:
     guest.ask("guest-fsfreeze-freeze")
 
 
-def test_vzdumps_own_freeze_is_seen_and_judged(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
+@pytest.mark.parametrize("start", [SAID[1:], ()], ids=["9.2", "8.4"])
+def test_vzdumps_own_freeze_is_seen_and_judged(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, start: tuple[str, ...]
+) -> None:
     owner_vzdump(lab)
     assert job.phase("post-restart") == 0
     assert "watching" in job.said[-1]
@@ -258,11 +294,12 @@ def test_vzdumps_own_freeze_is_seen_and_judged(lab: Site, guest: ScriptedGuest, 
     vzdump_freezes(guest, job)
     time.sleep(0.3)
     assert newest(lab).state == "freezing"  # metrics show a guest that is frozen
-    job.write("INFO: starting backup via QMP command", "INFO: issuing guest-agent 'fs-thaw' command")
+    job.write(*start, "INFO: issuing guest-agent 'fs-thaw' command")
     guest.ask("guest-fsfreeze-thaw")
     job.write("INFO: started backup task 'x'")
     window = settled(lab)
     assert (window.verdict, window.state) == ("filesystem-consistent", "thawed")
+    assert window.freeze_outcome == "acknowledged"
     assert window.window_seconds is not None
     assert window.window_seconds > 0.25
     assert window.thaw_attempts is None  # vzdump's own thaw did it
@@ -433,6 +470,19 @@ def test_a_freeze_whose_answer_is_lost_is_thawed_and_watched_for(
     job.start_backup()
     assert job.phase("backup-end") == 0
     assert newest(lab).verdict == "crash-consistent"
+
+
+def test_a_holder_that_systemd_does_not_start_is_said_in_systemds_words(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(arguments: object, **options: object) -> None:
+        raise subprocess.CalledProcessError(1, ["systemd-run", "x" * 500], stderr=b"Failed to connect to bus\n")
+
+    monkeypatch.setattr("vzdump_hooks.phases.post_restart.uses_systemd", lambda config: True)
+    monkeypatch.setattr("vzdump_hooks.phases.post_restart.detached.start_unit", refuse)
+    assert job.phase("post-restart") == 0
+    assert "(Failed to connect to bus); its guard" in job.said[-1]
+    assert not guest.hook_log()
 
 
 def test_a_guard_that_cannot_be_started_freezes_nothing(

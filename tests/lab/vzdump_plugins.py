@@ -23,6 +23,8 @@ from tests.lab.vzdump_options import JobOptions
 from tests.lab.vzdump_power import Verb, ask_power
 
 PROVIDER_NAME = "Lab Provider"
+_QMP_COMMAND_IS_SAID = (9, 1, 7)
+"""Before, no line stood between the freeze and the thaw, and an error of the command had no words in front."""
 
 
 @dataclass
@@ -184,9 +186,10 @@ class QemuPlugin(Plugin):
         )
         may_freeze = task.mode != "stop" and self._was_running and not self._was_paused
         thaw_again = may_freeze and freezer.freeze(self.guests.load(task.vmid).agent)
-        self.logger.info(
-            "setting up snapshot-access for backup" if self._provider else "starting backup via QMP command"
-        )
+        if self._provider:
+            self.logger.info("setting up snapshot-access for backup")
+        elif self.options.version >= _QMP_COMMAND_IS_SAID:
+            self.logger.info("starting backup via QMP command")
         failure: Exception | None = None
         try:
             copy.start(limits.start_file if self.options.writes_files else limits.start_pbs)
@@ -201,10 +204,10 @@ class QemuPlugin(Plugin):
         self._resume_after_start(task)
 
     def _start_failure(self, vmid: int, error: Exception) -> Exception:
-        """PVE's words for it. A signal keeps its own text with PBS, and loses it with a file: that job goes on."""
-        if self.options.writes_files:
+        """PVE's words for it. Since 9.1.7 a signal loses its own text with a file: that job goes on."""
+        if self.options.writes_files and self.options.version >= _QMP_COMMAND_IS_SAID:
             return Die(f"executing QMP command to start backup failed - {error}")
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted) or self.options.writes_files:
             return error
         command = "backup-access-setup" if self._provider else "backup"
         return Die(f"VM {vmid} qmp command '{command}' failed - {error}")

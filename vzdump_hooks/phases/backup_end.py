@@ -41,9 +41,9 @@ def run(call: Call) -> bool:
         window = _settled(journal, worker, vmid)
         is_new = window is None and not aborted
         if is_new:
-            window = _without_window(call, journal, worker, plan)
+            window = _without_window(call, journal, worker, plan or notes.plan_without_preflight(config, vmid))
         elif window is not None and _still_open(window):
-            window = _thaw(call, config, window) or window
+            window = _thaw(call, config, window, is_unclear=plan is None or plan.unclear) or window
         elif window is not None and aborted and plan is not None:
             window = _without_backup(journal, window)
             is_new = True
@@ -90,19 +90,25 @@ def _still_open(window: WindowRecord) -> bool:
     return window.closed_at is None and window.verdict is None
 
 
-def _thaw(call: Call, config: Config, window: WindowRecord) -> WindowRecord | None:
-    """The holder is gone or hangs: thaw by ourselves. Heavy imports only now."""
+def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool) -> WindowRecord | None:
+    """The holder is gone or hangs: thaw by ourselves. ``is_unclear``: its freeze may still come, so the window stays.
+
+    Heavy imports only now.
+    """
     from snapshot.pve.routes import open_access  # noqa: PLC0415
     from snapshot.recording import JournalBook  # noqa: PLC0415
-    from snapshot.recovery import close_recovered, thaw_now  # noqa: PLC0415
+    from snapshot.recovery import close_recovered, settle, thaw_now  # noqa: PLC0415
     from snapshot.window.thawing import was_never_armed  # noqa: PLC0415
 
     access = open_access(config, SystemClock())
     book = JournalBook(lambda: Journal(config.journal.path))
     try:
         report = None if was_never_armed(window) else thaw_now(window.guest, access)
-        close_recovered(book, window, report, access.clock)
         how = f"thawed over {report.route}" if report else "it had not frozen anything"
+        if report is not None and is_unclear and settle(book, window, report, access) > 0:
+            how += "; a freeze whose answer was lost may still come: `safe-snapshot recover` watches for it"
+        else:
+            close_recovered(book, window, report, access.clock)
         call.say(f"guest {window.vmid}: the holder of its window died; {how}")
     except SafeSnapshotError as error:
         call.say(f"ERROR: {error}")
@@ -123,9 +129,13 @@ def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
     return journal.get(window.id) or window
 
 
-def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Plan | None) -> WindowRecord:
-    """A backup that was never to be frozen gets its verdict recorded too: history and metrics shall be whole."""
+def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Plan) -> WindowRecord:
+    """A backup without a window gets its verdict recorded too: history and metrics shall be whole.
+
+    One that should have been frozen and could not be is a failure, as it is for safe-snapshot.
+    """
     invocation, now = call.invocation, SystemClock().time()
+    stage = word = None
     if not invocation.is_qemu:
         kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"
     elif invocation.mode is Mode.STOP:
@@ -134,7 +144,11 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         kind, reason = VerdictKind.CRASH_CONSISTENT, "mode suspend: paused, not frozen"
     else:
         kind = VerdictKind.CRASH_CONSISTENT
-        reason = f"not frozen by us: {plan.obstacle}" if plan and plan.obstacle else "not frozen by us"
+        reason = f"not frozen by us: {plan.obstacle}" if plan.obstacle else "not frozen by us"
+        if plan.obstacle_name and not plan.left_alone:
+            stage, word = "preflight", plan.obstacle_name
+        elif not plan.obstacle:
+            stage, word = "guard", "not-started"  # post-restart said why
     record = WindowRecord(
         id=os.urandom(16).hex(),
         vmid=invocation.vmid or 0,
@@ -152,6 +166,8 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         upid=worker.upid.text if worker.upid else None,
         verdict=kind.value,
         reason=reason,
+        failure_stage=stage,
+        failure_reason=word,
         closed_at=now,
     )
     try:

@@ -11,7 +11,7 @@ from snapshot.journal import Journal
 from snapshot.model import Check, Policy
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
-from vzdump_hooks.invocation import Mode
+from vzdump_hooks.invocation import Mode, Phase
 from vzdump_hooks.settings import load_config
 from vzdump_hooks.worker import find_worker
 
@@ -22,28 +22,43 @@ def run(call: Call) -> bool:
     if not invocation.is_qemu or invocation.vmid is None:
         return False  # a container is never frozen
     config = load_config(call.config_path)
-    if invocation.mode is Mode.STOP and not _may_be_ours(config, invocation.vmid):
-        return False  # off, or shut down before its backup: no freeze is needed
+    if invocation.mode is Mode.STOP and not _may_be_frozen(config, invocation.vmid):
+        return False  # off: no freeze is needed
+    _, failed = prepare(call, config, invocation.vmid)
+    return failed
+
+
+def prepare(call: Call, config: Config, vmid: int) -> tuple[notes.Plan, bool]:
+    """Look at the guest, and leave the plan for later phases; the plan, and whether ``require`` cannot be met.
+
+    Raises ApiError, ConfigError, and, where ``require`` needs the journal, JournalError.
+    """
     from vzdump_hooks.preflight import look  # noqa: PLC0415 - requests is slow to import
 
-    found = look(config, invocation.vmid, invocation.mode, call.say)
-    if invocation.mode is Mode.STOP:
-        return False
-    plan, obstacle = found.plan, found.obstacle
+    invocation = call.invocation
+    plan, obstacle = look(config, vmid, invocation.mode, call.say)
+    if invocation.mode is Mode.STOP:  # no freeze is needed, but the shutdown of a frozen guest hangs
+        if obstacle is not None and obstacle.name == "thawed":
+            call.say(f"WARNING: {obstacle.message}; {obstacle.remedy}")
+        return plan, False
+    needs_freeze = plan.policy is Policy.REQUIRE and not plan.left_alone
     try:
-        notes.leave(config, find_worker(config), invocation.vmid, plan._replace(at=SystemClock().time()))
+        notes.leave(config, find_worker(config), vmid, plan._replace(at=SystemClock().time()))
     except JournalError as error:
-        if plan.policy is Policy.REQUIRE and not plan.left_alone:
+        if needs_freeze:
             raise  # nothing will be frozen without the journal: better now than in post-restart
-        call.say(f"WARNING: {error}; without the journal we do not freeze")
+        if invocation.phase is Phase.BACKUP_START:  # post-restart says so itself
+            call.say(f"WARNING: {error}; without the journal we do not freeze")
     if obstacle is None or plan.policy is Policy.NEVER:
-        return False
+        return plan, False
     call.say(_line(obstacle, plan))
-    return plan.policy is Policy.REQUIRE and not plan.left_alone
+    return plan, needs_freeze
 
 
-def _may_be_ours(config: Config, vmid: int) -> bool:
-    """Whether an earlier run may have left this guest frozen: shutting it down would hang."""
+def _may_be_frozen(config: Config, vmid: int) -> bool:
+    """Whether the guest runs here with an agent's channel, or an earlier run may have left it frozen."""
+    if (config.local.socket_folder / f"{vmid}.qga").exists():
+        return True
     with closing(Journal(config.journal.path)) as journal:
         return bool(journal.open_windows(vmid))
 

@@ -5,12 +5,14 @@ Imports little: the holder does what needs PVE.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
 
 from snapshot.clock import SystemClock
 from snapshot.config import Config
+from snapshot.errors import ApiError, JournalError
 from snapshot.model import Policy
 from snapshot.window import detached
 from snapshot.window.launcher import uses_systemd
@@ -34,7 +36,10 @@ def run(call: Call) -> bool:
         return False
     config = load_config(call.config_path)
     worker = find_worker(config)
-    plan = notes.find(config, worker, invocation.vmid) or notes.plan_without_preflight(config, invocation.vmid)
+    early = notes.find(config, worker, invocation.vmid)
+    plan = early or _second_look(call, config)
+    if plan is None:
+        return True
     is_required = plan.policy is Policy.REQUIRE and not plan.left_alone
     if plan.obstacle and (is_required or not plan.watch):
         return is_required
@@ -44,12 +49,28 @@ def run(call: Call) -> bool:
         report = _hold(call, config, worker, plan)
     if report.held:
         call.say(report.message)
-    elif plan.obstacle and report.watched:
+    elif early and plan.obstacle and report.watched:
         call.say("should vzdump come to freeze by itself, it is watched")  # what is wrong was said at backup-start
     else:
         rest = "" if report.watched or is_required else "; vzdump may still freeze by itself, and nobody watches it"
         call.say(f"WARNING: {report.message}{rest}")
     return is_required and not report.held
+
+
+def _second_look(call: Call, config: Config) -> notes.Plan | None:
+    """backup-start could not look at the guest: its own option, or a rule by tag or pool, may say not to freeze it.
+
+    None: policy ``require`` cannot be met, as was said. Where PVE still does not answer, vzdump's freeze is watched.
+    """
+    from vzdump_hooks.phases import backup_start  # noqa: PLC0415 - heavy, and hardly ever needed
+
+    vmid = call.invocation.vmid or 0
+    try:
+        plan, failed = backup_start.prepare(call, config, vmid)
+    except ApiError as error:
+        plan = notes.plan_without_preflight(config, vmid)
+        return plan._replace(obstacle=plan.obstacle or f"not frozen by us: {error}", watch=not plan.obstacle)
+    return None if failed else plan
 
 
 def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldReport:
@@ -96,7 +117,11 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
                 connection.sendall(b"k")  # taken: from here on our end does not end the window
                 return report
     except (OSError, subprocess.SubprocessError, ValueError, TypeError, json.JSONDecodeError) as error:
-        return HoldReport(False, f"the holder of the freeze did not report ({error}); its guard thaws what it froze")
+        words: bytes = getattr(error, "stderr", None) or b""  # systemd-run's
+        why = words.decode(errors="replace").strip() or str(error)
+        with contextlib.suppress(JournalError):  # without a journal there is no window in it that could be closed early
+            notes.leave(config, worker, vmid, plan._replace(unclear=True, at=clock.time()))
+        return HoldReport(False, f"the holder of the freeze did not report ({why}); its guard thaws what it froze")
 
 
 def _start(

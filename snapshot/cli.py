@@ -7,12 +7,18 @@ import signal
 import sys
 import traceback
 from contextlib import closing
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+if Path(sys.argv[0]).name == "safe-snapshot" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # The imports below take longer than a mistyped line needs to be regretted: a Ctrl-C in them ends the program like
+    # any other, not with a traceback. main() brings handlers of its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import click
 
-from snapshot import cli_history, streams
+from snapshot import cli_history, remedies, streams
 from snapshot.cli_base import (
     Seconds,
     State,
@@ -20,6 +26,7 @@ from snapshot.cli_base import (
     adopt,
     common,
     description_option,
+    logfmt_option,
     name_option,
     pass_state,
     vmid_argument,
@@ -27,6 +34,7 @@ from snapshot.cli_base import (
 from snapshot.errors import (
     ApiError,
     ForeignFreezeError,
+    GuardError,
     GuestUnfitError,
     InterruptedBySignalError,
     JournalError,
@@ -43,10 +51,11 @@ from snapshot.operation import Request, Tools, safe_snapshot
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel
 from snapshot.recording import JournalBook
-from snapshot.recovery import close_recovered, frozen_guests, is_in_progress, recover, thaw_now
+from snapshot.recovery import frozen_guests, is_in_progress, recover, settle, thaw_now
 from snapshot.report import text
 from snapshot.window.launcher import ProcessLauncher
 from snapshot.window.signals import SIGNALS, SignalGate
+from snapshot.window.thawing import spec_of
 
 INTERNAL_ERROR = 1
 
@@ -101,6 +110,7 @@ def main_group(ctx: click.Context) -> None:
 @click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
 @click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
 @click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
+@logfmt_option
 @common()
 @pass_state
 def take(
@@ -123,6 +133,7 @@ def take(
     safe-snapshot 100 --dry-run
     safe-snapshot --json 100
     """
+    state.vmid = vmid
     config, access = state.config(), state.access()
     gate = SignalGate()
     tools = Tools(
@@ -149,7 +160,8 @@ def take(
         tools,
     )
     state.explain(text.result_details(result))
-    state.finish(text.result_lines(result), text.result_json(result), result.exit_code)
+    lines = [text.result_logfmt(result)] if state.as_logfmt else text.result_lines(result)
+    state.finish(lines, text.result_json(result), result.exit_code)
 
 
 @main_group.command(short_help="Can guest VMID be frozen, and what is missing?")
@@ -173,7 +185,8 @@ def check(state: State, vmid: Vmid) -> None:
 
     health = preflight.run(vmid, details=True, wish=wish)
     exit_code = _exit_code_of(health)
-    state.finish(text.health_lines(health), text.health_json(health, exit_code), exit_code)
+    lines = text.health_lines(health)
+    state.finish(lines[-1:] if state.is_quiet else lines, text.health_json(health, exit_code), exit_code)
 
 
 def _exit_code_of(health: Health) -> int:
@@ -199,40 +212,61 @@ def thaw(state: State, vmid: Vmid) -> None:
     if guest.kind is GuestKind.LXC:
         raise GuestUnfitError(f"{vmid} is a container: it has no guest agent and is never frozen by us")
     report = thaw_now(guest, access)
-    _close_windows(state, access, vmid, report)
-    count = "its agent gave no count" if report.filesystems is None else f"{report.filesystems} filesystems thawed"
+    notes = _close_windows(state, access, vmid, report)
+    number = report.filesystems
+    count = "its agent gave no count" if number is None else f"{remedies.count(number)} thawed"
     how = "it is off" if report.guest_gone else f"{count}, confirmed over {report.route}"
     state.finish(
-        [f"guest {vmid} is thawed: {how} ({report.attempts} attempt{'s' if report.attempts != 1 else ''})"],
-        text.object_json(vmid=vmid, thaw=report, exit_code=0),
+        [
+            *(f"warning: {note}" for note in notes),
+            f"guest {vmid} is thawed: {how} ({report.attempts} attempt{'s' if report.attempts != 1 else ''})",
+        ],
+        text.object_json(vmid=vmid, thaw=report, warnings=notes, exit_code=0),
         0,
     )
 
 
 def _to_rescue(access: Access, vmid: Vmid) -> Guest:
-    """The guest; with the API down, a guest of this node whose agent's socket is there."""
+    """The guest; with the API down, or blind for this token, a guest of this node whose agent's socket is there."""
     try:
         return GuestApi(access.main).find(vmid)
-    except ApiError:
+    except (ApiError, GuestUnfitError):
         here = Guest(vmid, Node(access.local_node), GuestKind.QEMU, running=True)
         if access.socket(here) is None:
             raise
         return here
 
 
-def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport) -> None:
-    if not access.config.journal.path.exists():
-        return
-    book = JournalBook(lambda: Journal(access.config.journal.path))
+def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport) -> list[str]:
+    """Close what the thaw has settled. A window whose freeze may still come is left open, to a guard: a thaw that was
+    confirmed before such a freeze says nothing.
+    """
+    config, notes = access.config, list[str]()
+    if not config.journal.path.exists():
+        return notes
+    book = JournalBook(lambda: Journal(config.journal.path))
     try:
         for window in book.journal.open_windows(vmid):
-            if not is_in_progress(window, access.config, state.clock.time()):
-                close_recovered(book, window, report, state.clock)
+            if not is_in_progress(window, config, state.clock.time()):
+                late = settle(book, window, report, access)
+                if late > 0:
+                    notes.append(_hand_over(state, access, window, late))
     except JournalError as error:
-        state.say(f"warning: {error}")
+        notes.append(str(error))
+    return notes
+
+
+def _hand_over(state: State, access: Access, window: WindowRecord, late: float) -> str:
+    still = f"a freeze whose answer was lost may still come, for up to {late / 60:.0f} min"
+    try:
+        ProcessLauncher(access.config, state.config_path, state.clock).adopt(spec_of(window, access.config))
+    except GuardError as error:
+        return f"{still}: run `safe-snapshot recover` again and again until then ({error.message})"
+    return f"{still}: a guard watches"
 
 
 @main_group.command(name="recover", short_help="Close windows that were left open.")
+@logfmt_option
 @common()
 @pass_state
 def recover_command(state: State) -> None:
@@ -242,13 +276,12 @@ def recover_command(state: State) -> None:
     found = recover(access, lambda: Journal(access.config.journal.path), state.say, launcher.adopt)
     bad = [r for r in found if not r.ok]
     exit_code = StillFrozenError.exit_code if bad else 0
-    lines = [f"guest {r.vmid} on {r.node}: {r.outcome} ({r.detail})" for r in found]
-    lines.append(f"{len(found)} windows looked at, {len(bad)} need you" if found else "no window was left open")
     try:
         with closing(Journal(access.config.journal.path)) as journal:
-            publish(access.config, journal, state.clock)
+            problems = publish(access.config, journal, state.clock)
     except SafeSnapshotError as error:
-        lines.append(f"warning: {error}")
+        problems = [str(error)]
+    lines = text.recovered_logfmt(found, problems) if state.as_logfmt else text.recovered_lines(found, problems)
     state.finish(lines, text.recovered_json(found, exit_code), exit_code)
 
 

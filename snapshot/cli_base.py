@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from snapshot import config as configuration
-from snapshot import streams
+from snapshot import logfmt, streams
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import SafeSnapshotError
@@ -29,9 +30,16 @@ class State:
     def __init__(self) -> None:
         self.config_path: Path | None = None
         self.as_json = False
+        self.as_logfmt = False
+        self.vmid: Vmid | None = None
         self.verbosity = NORMAL
         self.clock = SystemClock()
         self._started = self.clock.monotonic()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only the closing line is wanted."""
+        return self.verbosity == QUIET
 
     def config(self) -> Config:
         """The configuration. ConfigError as usual."""
@@ -44,9 +52,13 @@ class State:
 
     def say(self, line: str, at: float | None = None) -> None:
         """One progress line on standard error, with its time since the start. Never raises."""
-        if self.verbosity >= NORMAL and not self.as_json:
-            instant = self.clock.monotonic() if at is None else at
-            streams.err(f"{instant - self._started:7.3f} s  {line}")
+        if self.verbosity == QUIET or self.as_json:
+            return
+        seconds = (self.clock.monotonic() if at is None else at) - self._started
+        if self.as_logfmt:
+            streams.out(logfmt.line("step", vmid=self.vmid, at_seconds=seconds, message=line))
+        else:
+            streams.err(f"{seconds:7.3f} s  {line}")
 
     def explain(self, lines: list[str]) -> None:
         """What --verbose adds, on standard error."""
@@ -90,14 +102,38 @@ def common(envvar: str | None = None) -> Callable[[Callable[..., Any]], Callable
 
 
 def adopt(command: click.Command) -> click.Command:
-    """Give a command of another module the common options that it has not got itself."""
+    """Give a command of another module the common options that it has not got itself.
+
+    But --json: one that has none prints no object, and says so when it is asked for one in front of its name.
+    """
     known = {name for parameter in command.params for name in parameter.opts}
     for names, attributes in reversed(_common_options(None)):
-        if known.isdisjoint(names):
+        if known.isdisjoint(names) and _JSON_FLAG not in names:
             command.params.append(click.Option(names, **attributes))
-    for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        adopt(inner)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            adopt(inner)
+    elif command.callback is not None and _JSON_FLAG not in known:
+        command.callback = _refusing_json(command.callback)
     return command
+
+
+def _refusing_json(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(callback)
+    def checked(*args: Any, **values: Any) -> Any:
+        state = click.get_current_context().find_object(State)
+        if state is not None and state.as_json:
+            raise click.UsageError(f"this command prints no JSON object: leave {_JSON_FLAG} out")
+        return callback(*args, **values)
+
+    return checked
+
+
+def logfmt_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--logfmt, for the commands that timers run."""
+    return click.option("--logfmt", is_flag=True, expose_value=False, callback=_note("as_logfmt", True), help=_LOGFMT)(
+        command
+    )
 
 
 def _common_options(envvar: str | None) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -114,13 +150,15 @@ def _common_options(envvar: str | None) -> list[tuple[tuple[str, ...], dict[str,
     return [
         (("--verbose", "-v"), flag("verbosity", VERBOSE, _VERBOSE)),
         (("--quiet", "-q"), flag("verbosity", QUIET, _QUIET)),
-        (("--json",), flag("as_json", True, _JSON)),
+        ((_JSON_FLAG,), flag("as_json", True, _JSON)),
         (("--config",), {**path, "metavar": "FILE", "envvar": envvar, "help": _CONFIG}),
     ]
 
 
 _CONFIG = f"Another configuration than {configuration.DEFAULT_PATH}; also $VZDUMP_HOOKS_CONFIG."
+_JSON_FLAG = "--json"
 _JSON = "One versioned JSON object on standard output and nothing else."
+_LOGFMT = "key=value lines on standard output, for a log collector (docs/logs.md)."
 _QUIET = "Only the closing line."
 _VERBOSE = "Also what is normal: every check, the task's log; a traceback with an internal error."
 

@@ -24,7 +24,7 @@ from snapshot.model import VMID_MAX, VMID_MIN, Policy, check_snapshot_name
 _TOKEN_ID = re.compile(r"[^\s!@:/=]+@[A-Za-z][A-Za-z0-9.\-_]*![A-Za-z][A-Za-z0-9.\-_]*\Z")
 """PVE's own rule (PVE::AccessControl, $token_subid_regex), a little wider for the user's name."""
 _HOST = re.compile(
-    r"(?:[A-Za-z0-9][A-Za-z0-9.\-_]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z"
+    r"(?:[A-Za-z0-9][A-Za-z0-9.\-_]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?\Z"
 )
 """A name, an IPv4 or IPv6 address, the latter perhaps in brackets; perhaps with a port."""
 
@@ -218,7 +218,7 @@ def load(path: Path, *, required: bool = True) -> Config:
         raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})") from error
     try:
         tree = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not only tomllib's own: a number of 5000 digits, 5000 brackets
         raise ConfigError(f"the configuration {path} is not TOML ({error})") from error
     return parse(tree, str(path))
 
@@ -300,10 +300,13 @@ def _check(config: Config, where: str) -> None:
         raise ConfigError(f"{where}: [api] token_id is not of the form user@realm!tokenname")
     for name, hosts in (("host", (config.api.host,)), ("peers", config.api.peers)):
         for host in hosts:
-            if not _HOST.match(host):
+            found = _HOST.match(host)
+            if not found:
                 raise ConfigError(
                     f"{where}: [api] {name}: {host!r} is not a host", remedy="a name or an address, without https://"
                 )
+            if found["port"] and not 1 <= int(found["port"]) <= 65535:
+                raise ConfigError(f"{where}: [api] {name}: {found['port']} is not a port number")
     try:
         check_snapshot_name(f"{config.snapshot.name_prefix}-20260131-030005")
     except ValueError as error:

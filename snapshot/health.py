@@ -79,11 +79,11 @@ class Preflight:
             checks.append(_lock(guest))
             checks += self._snapshot_checks(guest, snapshot_name)
         checks += self._privileges(guest, wanted, for_snapshot)
-        if guest.kind is GuestKind.LXC:
-            checks.append(_container())
-            return Health(guest, tuple(checks))
         if not guest.running:
             checks.append(Check("running", CheckResult.OK, "shut down: its disks are at rest"))
+            return Health(guest, tuple(checks))
+        if guest.kind is GuestKind.LXC:
+            checks.append(_container())
             return Health(guest, tuple(checks))
         checks.append(_running(guest, current))
         option = AgentOption.parse(config.get("agent"))

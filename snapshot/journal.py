@@ -188,10 +188,7 @@ class Journal:
         with self.transaction("written") as db:
             other = next(filter(rival, self.open_windows(record.vmid)), None)
             if other is not None:
-                raise WindowTakenError(
-                    f"another run has guest {record.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",
-                    remedy="wait for it to end: `safe-snapshot status` shows it",
-                )
+                raise _taken(other)
             db.execute(
                 f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - names of our own fields
                 [values[name] for name in COLUMNS],
@@ -273,13 +270,28 @@ class Journal:
         return JournalError(f"the journal {self.path} cannot be {what} ({text})", remedy=remedy)
 
 
-def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> Mapping[str, object]:
-    """``values`` without a new state for a window that is closed: THAWED is an end (states.py).
+def _taken(other: WindowRecord) -> WindowTakenError:
+    if other.thawed_at is None:
+        return WindowTakenError(
+            f"another run has guest {other.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",
+            remedy="wait for it to end: `safe-snapshot status` shows it",
+        )
+    return WindowTakenError(
+        f"guest {other.vmid} is thawed, but an earlier freeze whose answer was lost may still come: its guard (pid "
+        f"{other.guard_pid}) would take a new one for it and thaw",
+        remedy="wait until it is over: `safe-snapshot status` shows it; [freeze] late_freeze_seconds says how long",
+    )
 
-    A guard or a recovery that was slower than the window's owner still adds what it did.
+
+def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> Mapping[str, object]:
+    """``values`` without a new state for a window that is closed or thawed for good: THAWED is an end (states.py).
+
+    A guard, a recovery or an owner that was slower than the other still adds what it did.
     """
-    if record is None or record.closed_at is None:
+    if record is None:
         return values
+    if record.closed_at is None:
+        return {name: v for name, v in values.items() if name != "state"} if record.state == "thawed" else values
     return {name: value for name, value in values.items() if name not in ("state", "quiet_until_at")}
 
 

@@ -261,11 +261,13 @@ class Health:
 
     @property
     def agent_up(self) -> bool | None:
-        """Whether the guest's agent answered; None when it was not asked or is not switched on."""
+        """Whether the guest's agent answered; None when it was not asked, for it is not switched on or we may not."""
         found = {check.name: check.result for check in self.checks}
         if found.get("agent-option") is not CheckResult.OK or "agent" not in found:
             return None
-        return found["agent"] is CheckResult.OK
+        answered = found["agent"] is CheckResult.OK
+        may_ask = found.get("privileges", CheckResult.OK) is CheckResult.OK
+        return answered if answered or may_ask else None
 
     @property
     def failure(self) -> Check | None:

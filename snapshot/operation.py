@@ -39,7 +39,7 @@ from snapshot.model import (
     Verdict,
     VerdictKind,
 )
-from snapshot.pve.agent import ApiChannel
+from snapshot.pve.agent import STATUS_SECONDS, ApiChannel
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import build_ladder, fastest_channel
 from snapshot.pve.tasks import Tasks
@@ -53,6 +53,9 @@ from snapshot.window.verdict import Evidence, Proof, judge
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 
 __all__ = ["Request", "Result", "Tools", "safe_snapshot"]
+
+USUAL_SECONDS = (10.0, STATUS_SECONDS)
+"""The time limits of the preflight's requests: the transport's own, and the agent's."""
 
 
 def safe_snapshot(request: Request, tools: Tools) -> Result:
@@ -186,13 +189,13 @@ class _Operation:
         return self.request.policy or self.rule.policy or self.tools.config.freeze.policy
 
     def _verdict_without_freeze(self, guest: Guest) -> Verdict | None:
+        if not guest.running:
+            return Verdict(VerdictKind.OFFLINE, "the guest was shut down")
         if guest.kind is GuestKind.LXC:
             if self.result.policy is Policy.REQUIRE:
                 return None  # the container check is the obstacle
             why = "a container: PVE froze its processes and synced, nothing proves more"
             return Verdict(VerdictKind.CRASH_CONSISTENT, why)
-        if not guest.running:
-            return Verdict(VerdictKind.OFFLINE, "the guest was shut down")
         if self.request.memory:
             return Verdict(VerdictKind.MEMORY, "RAM is part of the snapshot: a rollback continues where the guest was")
         if self.result.policy is Policy.NEVER:
@@ -241,9 +244,13 @@ class _Operation:
         What PVE refuses here ends the window first: the context thaws before any error goes on its way.
         """
         left = window.deadline - self.tools.clock.monotonic()
+        # A time limit that was in use before the freeze has an open connection; another one would be opened inside the
+        # window. The freeze's own comes first: it has answered a moment ago.
+        freezing = min(window.spec.freeze_timeout_seconds, window.spec.max_window_seconds)
+        limit = next((s for s in (freezing, *USUAL_SECONDS) if s <= left), max(1.0, left))
         try:
             with self.tools.gate.open():
-                upid = snapshot.begin(max(1.0, left))
+                upid = snapshot.begin(limit)
                 if not self.tasks.wait_for_end(upid, window.deadline, window.check):
                     window.check()
         except WindowBrokenError as broken:
@@ -392,11 +399,16 @@ class _Operation:
             word = "interrupted" if interrupted else "task"
             self.result.warnings += self.book.try_close(record.id, self.tools.clock, failed, "snapshot", word)
             raise
-        assert self.result.verdict is not None
+        found = self.result.verdict
+        assert found is not None
         # A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not.
         failure = ("preflight", self.obstacle.name) if self.obstacle else (None, None)
-        self.result.warnings += self.book.try_close(record.id, self.tools.clock, self.result.verdict, *failure)
-        self.snapshot.describe(self.result.verdict)
+        if found is not verdict:
+            failure = ("hold", "no-proof")
+        self.result.warnings += self.book.try_close(record.id, self.tools.clock, found, *failure)
+        if self.result.policy is Policy.REQUIRE and not found.is_consistent:
+            self.snapshot.remove_unproven(found)
+        self.snapshot.describe(found)
 
     def _take_plain(self, guest: Guest, snapshot: PveSnapshot, verdict: Verdict) -> None:
         try:
@@ -404,13 +416,8 @@ class _Operation:
                 snapshot.begin(self.tools.config.freeze.freeze_timeout_seconds)
         except ReplyLostError as error:
             self.tools.say(f"the answer to the snapshot request was lost ({error.message}): looking for it")
-        try:
-            snapshot.finish()
-        finally:
-            snapshot.thaw_what_pve_left()
-        if verdict.kind is VerdictKind.OFFLINE and snapshot.guest_runs():
-            verdict = Verdict(VerdictKind.UNKNOWN, "the guest was shut down at first but was started meanwhile")
-        self.result.verdict = verdict
+        snapshot.finish()
+        self.result.verdict = snapshot.confirm(verdict)
 
     # -- signals
 

@@ -14,7 +14,7 @@ from snapshot.errors import (
     ReplyLostError,
     SnapshotFailedError,
 )
-from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict
+from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.tasks import Tasks
 from snapshot.recovery import guest_state, thaw_now
@@ -22,6 +22,9 @@ from snapshot.run import Request, Result, Tools
 
 SETTLE_SECONDS = 5.0
 """After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
+
+REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
+"""How a task ends that has not begun (PVE::AbstractConfig, __snapshot_prepare)."""
 
 LOOK_SECONDS = 0.5
 """Between two looks for a snapshot whose request was never answered."""
@@ -61,17 +64,21 @@ class PveSnapshot:
     def finish(self) -> None:
         """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
 
-        SnapshotFailedError with PVE's text and what to do.
+        SnapshotFailedError with PVE's text and what to do; StillFrozenError when PVE left the guest frozen for good.
         """
-        if self._result.upid is None:
-            self._find_lost()
-        else:
-            self._follow(self._result.upid)
+        try:
+            if self._result.upid is None:
+                self._find_lost()
+            else:
+                self._follow(self._result.upid)
+        finally:
+            self._thaw_what_pve_left()
 
-    def thaw_what_pve_left(self) -> None:
+    def _thaw_what_pve_left(self) -> None:
         """PVE freezes by itself in a task that finds the guest thawed, and thaws once: a killed worker, or a thaw that
         failed, leaves it frozen. StillFrozenError when it cannot be thawed.
 
+        A window of ours is no safeguard: one that broke before the task came to its freeze left the guest thawed.
         A task that ended well has said so if its thaw did not work. One that still runs thaws by itself.
         """
         guest, task = self._guest, self._result.task
@@ -79,6 +86,8 @@ class PveSnapshot:
             return
         if task.succeeded and not any("thaw problems" in line for line in task.log):
             return
+        if any(text in task.exitstatus for text in REFUSED_TEXTS):
+            return  # PVE has frozen nothing: a guest that is frozen is so by somebody else's work
         if guest_state(guest, self._tools.access) is FreezeState.FROZEN:
             thaw_now(guest, self._tools.access)
             self._result.warnings.append("PVE's snapshot task had left the guest frozen: it was thawed")
@@ -115,12 +124,37 @@ class PveSnapshot:
             self._result.warnings.append(f"the verdict could not be written into the description ({error})")
             not_recorded(self._result)
 
-    def guest_runs(self) -> bool:
-        """Whether the guest runs now; False when PVE does not say."""
+    def confirm(self, verdict: Verdict) -> Verdict:
+        """``verdict``, or what is left of it: `offline` and `memory` rest on how the guest was found at first."""
+        why = ""
+        if verdict.kind is VerdictKind.OFFLINE:
+            runs = self._guest_runs()
+            if runs is None:
+                why = "the guest was shut down at first, and PVE does not say whether it stayed so"
+            elif runs:
+                why = "the guest was shut down at first but was started meanwhile"
+        elif verdict.kind is VerdictKind.MEMORY and not self._holds_ram():
+            why = "the guest was running at first, but PVE does not list the snapshot as one with RAM"
+        return Verdict(VerdictKind.UNKNOWN, why) if why else verdict
+
+    def _guest_runs(self) -> bool | None:
+        """Whether the guest runs now; None when PVE does not say."""
         try:
             return self._api.current(self._guest).get("status") == "running"
         except ApiError:
+            return None
+
+    def _holds_ram(self) -> bool:
+        """Whether PVE says that the snapshot has the guest's RAM in it.
+
+        It saves none, without a word, of a guest that went off (PVE::AbstractConfig, __snapshot_prepare).
+        """
+        path = f"{self._guest.path}/snapshot/{self._result.name}/config"
+        try:
+            answer = self._tools.access.main.request("GET", path)
+        except ApiError:
             return False
+        return isinstance(answer, dict) and bool(answer.get("vmstate"))
 
     def settle(self) -> None:
         """After a signal: find out within seconds what became of what PVE was at work on."""

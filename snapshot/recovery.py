@@ -84,8 +84,23 @@ def heal(guest: Guest, access: Access, book: JournalBook, *, thaw_foreign: bool)
         return Healed.LEFT_ALONE
     report = thaw_now(guest, access)
     for window in windows:
-        close_recovered(book, window, report, access.clock)
+        settle(book, window, report, access)
     return Healed.OWN if windows else Healed.FOREIGN
+
+
+def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access) -> float:
+    """Close a window whose processes are gone, after a confirmed thaw; 0 then.
+
+    A thaw says nothing of a freeze that may still come: such a window stays open, for `recover` and its guards, and the
+    answer is for how many seconds that may be. What cannot be written is left to the next recovery too.
+    """
+    clock = access.clock
+    late = 0.0 if report.guest_gone or was_never_armed(window) else late_seconds(window, access.config, clock)
+    if late > 0:
+        _note(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
+    else:
+        close_recovered(book, window, report, clock)
+    return late
 
 
 def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
@@ -197,7 +212,11 @@ class _Recovery:
     def _outcome(self, window: WindowRecord) -> tuple[str, str, bool]:
         now = self._clock.time()
         if is_in_progress(window, self._config, now):
-            if now < window.deadline_at + ALIVE_MARGIN_SECONDS or self._state(window.guest) is not FreezeState.FROZEN:
+            if (
+                now < window.deadline_at + ALIVE_MARGIN_SECONDS
+                or was_never_armed(window)  # a plain snapshot, say, whose task takes long: whoever froze, it was not us
+                or self._state(window.guest) is not FreezeState.FROZEN
+            ):
                 return "in-progress", "its owner or its guard is alive", True
             # Alive and idle: stopped, or hung. The window stays theirs.
             report = thaw_now(window.guest, self._access, self._limit)
@@ -219,17 +238,18 @@ class _Recovery:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
         late = late_seconds(window, self._config, self._clock)
-        if window.thawed_at is not None and self._state(guest) is FreezeState.THAWED:
-            # An earlier round thawed it: another thaw would only run the guest's thaw hooks again.
-            if late > 0:
-                return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
-            self._close(window, None)
-            return "was-thawed", "no late freeze can come any more", True
+        if window.thawed_at is not None and late > 0 and self._state(guest) is FreezeState.THAWED:
+            # An earlier round thawed it: another thaw would only run the guest's thaw hooks again. But not at the end:
+            # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
+            return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
         if late > 0 and not report.guest_gone:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
+        if window.thawed_at is not None and not report.filesystems:
+            self._close(window, None)
+            return "was-thawed", "no late freeze can come any more", True
         self._close(window, report)
         how = "the guest is off" if report.guest_gone else f"confirmed over {report.route}"
         return "thawed", how, True

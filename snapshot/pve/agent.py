@@ -7,6 +7,7 @@ PVE::QemuServer::Agent::assert_agent_available); an error of the agent itself ar
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, ReplyLostError
@@ -103,10 +104,13 @@ NOT_SENT_TEXTS = (
 )
 """PVE's 500s that come before the command is sent (assert_agent_available, load_config, proxying to the node)."""
 
+_GUEST_OFF = re.compile(r"\bVM [0-9]+ is not running\b")
+"""Nothing less: pvesh's text holds what ssh says on the way to another node, and a busy agent "is not running" too."""
+
 
 def _classify_failure(error: ApiFailureError) -> CommandNotSentError | AgentReplyLostError:
     text = error.message
-    if "is not running" in text and "VM " in text:
+    if _GUEST_OFF.search(text):
         return CommandNotSentError(text, guest_off=True)
     if error.status in (400, 501) or any(known in text for known in NOT_SENT_TEXTS):
         return CommandNotSentError(text, busy_or_gone=NOT_SENT_TEXTS[0] in text)

@@ -133,7 +133,7 @@ class HttpsTransport:
             cause, ConnectionRefusedError | urllib3.exceptions.NewConnectionError
         ):
             return ApiUnreachableError(
-                f"{self.name} cannot be reached ({clean(str(cause), 120)})",
+                f"{self.name} cannot be reached ({_reason(error, cause)})",
                 remedy="check [api] host and port, and `systemctl status pveproxy` on the node",
             )
         if isinstance(error, requests.exceptions.SSLError):
@@ -166,6 +166,13 @@ def _text(error: ResourceException, fields: Mapping[str, str]) -> str:
     """PVE's own words: its message, and the field it complains about (a 400 names it in ``errors`` alone)."""
     text = str(error.content or error.status_message or "").strip()
     return " ".join([text, *(f"{name}: {why}" for name, why in fields.items())])
+
+
+def _reason(error: OSError, cause: BaseException) -> str:
+    """What a failed connection says, without the object that urllib3 puts in front ("<HTTPSConnection(...)>: ")."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "nobody answers there"
+    return clean(str(cause).rpartition(">: ")[2], 120)
 
 
 def _root(error: BaseException) -> BaseException:

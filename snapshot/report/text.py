@@ -7,6 +7,7 @@ import json
 from enum import Enum
 from pathlib import Path
 
+from snapshot import logfmt
 from snapshot.clock import duration
 from snapshot.errors import SafeSnapshotError
 from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
@@ -74,6 +75,56 @@ def result_json(result: Result) -> str:
             "exit_code": result.exit_code,
         }
     )
+
+
+def result_logfmt(result: Result) -> str:
+    """The one closing line of a snapshot run for a log collector."""
+    verdict, error = result.verdict, result.error
+    return logfmt.line(
+        "snapshot",
+        vmid=result.vmid,
+        node=result.guest.node if result.guest else None,
+        window=result.window_id[:8] if result.window_id else None,
+        upid=result.upid.text if result.upid else None,
+        snapshot=result.name,
+        exists={True: "yes", False: "no", None: "unknown"}[result.snapshot_exists],
+        policy=result.policy.value,
+        verdict=verdict.kind.value if verdict else None,
+        reason=verdict.reason if verdict else None,
+        window_seconds=result.times.window_seconds,
+        plan=result.plan,
+        warnings="; ".join(dict.fromkeys(result.warnings)),
+        error=str(error) if error else None,
+        exit_code=result.exit_code,
+    )
+
+
+def recovered_lines(found: list[Recovered], warnings: list[str]) -> list[str]:
+    """What `recover` found, and whether it needs somebody."""
+    lines = [f"guest {r.vmid} on {r.node}: {r.outcome} ({r.detail})" for r in found]
+    bad = sum(1 for r in found if not r.ok)
+    lines.append(f"{len(found)} windows looked at, {bad} need you" if found else "no window was left open")
+    return lines + [f"warning: {warning}" for warning in warnings]
+
+
+def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[str]:
+    """The same for a log collector."""
+    lines = []
+    for r in found:
+        window = r.window_id[:8] if r.window_id else None
+        needs = "" if r.ok else "yes"
+        lines.append(
+            logfmt.line(
+                "recovered",
+                vmid=r.vmid,
+                node=r.node,
+                window=window,
+                outcome=r.outcome,
+                detail=r.detail,
+                needs_you=needs,
+            )
+        )
+    return lines + [logfmt.line("warning", detail=warning) for warning in warnings]
 
 
 def health_lines(health: Health) -> list[str]:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snapshot import config as configuration
+from snapshot import logfmt
 from snapshot.clock import Clock, SystemClock
 from snapshot.config import Config
 from snapshot.errors import ApiError, JournalError, SafeSnapshotError
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         harden()
         inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
     except (SafeSnapshotError, OSError) as error:
-        log.error('event=not-armed vmid=%d window=%s detail="%s"', spec.vmid, spec.window_id[:8], error)
+        log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))
         if connection is not None:
             _say(connection, {"op": "failed", "error": str(error)})
         return 1

@@ -217,8 +217,11 @@ class GuardCore:
             return
         if report.guest_gone:
             self._late_until = None
-        watching = max(0.0, self._late_until - self._clock.monotonic()) if self._late_until is not None else 0.0
-        self._recorder.thawed(cause, report, watching_seconds=watching)
+        self._recorder.thawed(cause, report, watching_seconds=self._watching_seconds())
+
+    def _watching_seconds(self) -> float:
+        """How long late freezes are still possible; 0 when they are not."""
+        return max(0.0, self._late_until - self._clock.monotonic()) if self._late_until is not None else 0.0
 
     def _wait_for_owner(self) -> None:
         """After an intervention with the owner alive: it decides what becomes of the window, until it ends."""
@@ -227,7 +230,7 @@ class GuardCore:
             look += 1
             self._sleep(LATE_LOOKS.interval(look))
             if self._late_until is not None and self._thawer.look() is FreezeState.FROZEN:
-                self._thaw_late_freeze()
+                self._thaw_late_freeze(is_seen=True)
 
     def _watch_for_late_freeze(self) -> None:
         """Look sparsely until no freeze can be on its way: the time is over *and* the agent has said thawed since.
@@ -240,22 +243,34 @@ class GuardCore:
         look = 0
         while self._late_until is not None and not self._signalled:
             if self._clock.monotonic() >= self._late_until and state is FreezeState.THAWED:
-                self._thaw_late_freeze()
+                self._thaw_late_freeze(is_seen=False)
                 self._late_until = None
                 return
             look += 1
             self._sleep(LATE_LOOKS.interval(look))
             doubtful, state = state is None or look == SPARSE_LOOK, self._thawer.look()
             if state is FreezeState.FROZEN or (state is FreezeState.THAWED and doubtful):
-                self._thaw_late_freeze()
+                self._thaw_late_freeze(is_seen=state is FreezeState.FROZEN)
 
-    def _thaw_late_freeze(self) -> None:
+    def _thaw_late_freeze(self, *, is_seen: bool) -> None:
+        """Thaw, for as long as it takes. A freeze that was seen, and stays, raises the alarm; a doubt does not."""
+        reported_stuck = False
+
+        def between(report: ThawReport) -> bool:
+            nonlocal reported_stuck
+            if is_seen and not reported_stuck and report.attempts >= self._thawer.slowest_after:
+                reported_stuck = True
+                self._recorder.stuck(Cause.LATE_FREEZE, report)
+            return False
+
         self._thawer.start_over()
-        report = self._thawer.until_confirmed(None, sleep=self._sleep)
+        report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
         if report.filesystems:
             self._recorder.late_freeze()
         if report.guest_gone:
             self._late_until = None
+        if reported_stuck:
+            self._recorder.thawed(Cause.LATE_FREEZE, report, watching_seconds=self._watching_seconds())
 
     def _sleep(self, seconds: float) -> None:
         """Wait, and keep up with what the owner says meanwhile: what changes our part in it ends the wait."""

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from snapshot.model import Guest, GuestKind, Node, Vmid
 
+FREEZING_PHASE = "post-restart"
+"""vzdump's phase in which a backup's window is opened; no other follows before it is closed (PVE/VZDump.pm)."""
+
 
 class Op(Enum):
     """What an owner tells its guard. The end of the connection without DISARM means: the owner died."""
@@ -41,6 +44,8 @@ class GuardSpec:
     late_freeze_seconds: float
     owner_pid: int
     owner_pid_start: int
+    upid: str = ""
+    """The vzdump task whose backup the window is for; "" for a snapshot of ours."""
     watch: tuple[tuple[int, int], ...] = ()
     """(pid, start time in clock ticks) of processes whose death ends the window: the vzdump worker."""
 
@@ -48,6 +53,18 @@ class GuardSpec:
     def guest(self) -> Guest:
         """The guest to thaw: only QEMU guests have an agent."""
         return Guest(Vmid(self.vmid), Node(self.node), GuestKind.QEMU, name=self.guest_name, running=True)
+
+    @property
+    def log_keys(self) -> dict[str, object]:
+        """What every log line about this window begins with."""
+        phase = FREEZING_PHASE if self.upid else ""
+        return {
+            "vmid": self.vmid,
+            "node": self.node,
+            "window": self.window_id[:8],
+            "phase": phase,
+            "upid": self.upid,
+        }
 
     def to_json(self) -> str:
         """One line."""

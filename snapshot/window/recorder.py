@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
+from snapshot import logfmt
 from snapshot.clock import Clock
 from snapshot.errors import JournalError
 from snapshot.journal import Journal, WindowRecord
@@ -126,13 +127,4 @@ class JournalRecorder:
             self._say(logging.ERROR, "metrics-not-written", detail=problem)
 
     def _say(self, level: int, what: str, **values: object) -> None:
-        pairs = "".join(f' {key}="{value}"' for key, value in values.items() if value not in ("", None))
-        self._log.log(
-            level,
-            "event=%s vmid=%d node=%s window=%s%s",
-            what,
-            self._spec.vmid,
-            self._spec.node,
-            self._spec.window_id[:8],
-            pairs,
-        )
+        self._log.log(level, "%s", logfmt.line(what, **self._spec.log_keys, **values))

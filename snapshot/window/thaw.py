@@ -198,6 +198,7 @@ class Thawer:
             except CommandNotSentError as error:
                 if error.guest_off:
                     return FreezeState.THAWED
+                self._detail = str(error)
                 if MOVED_TEXT in str(error) and self._relocate():
                     return FreezeState.THAWED if self._guest_gone else self.look()
             except Exception as error:  # noqa: BLE001 - whatever it was, this route has not answered
@@ -258,11 +259,19 @@ class Thawer:
         except GuestRemovedError:
             self._guest_gone = self._confirmed = True
             return True
+        except Exception as error:  # noqa: BLE001 - a token file being replaced: the next round asks again
+            self._detail = f"{self._detail}; its new place: {error}"
+            return False
         if ladder is None:
             return False
         self._ladder = ladder
         return True
 
     def _use_last_resort(self) -> None:
-        if self._ladder.last_resort is not None:
-            self._detail = f"{self._detail}; last resort: {self._ladder.last_resort()}"
+        if self._ladder.last_resort is None:
+            return
+        try:
+            said = self._ladder.last_resort()
+        except Exception as error:  # noqa: BLE001 - see round
+            said = f"{type(error).__name__}: {error}"
+        self._detail = f"{self._detail}; last resort: {said}"

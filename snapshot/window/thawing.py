@@ -34,6 +34,7 @@ def spec_of(record: WindowRecord, config: Config) -> GuardSpec:
         late_freeze_seconds=config.freeze.late_freeze_seconds,
         owner_pid=record.owner_pid,
         owner_pid_start=record.owner_pid_start,
+        upid=record.upid or "",
     )
 
 

@@ -385,6 +385,7 @@ class Window:
             late_freeze_seconds=spec.late_freeze_seconds,
             owner_pid=record.owner_pid,
             owner_pid_start=record.owner_pid_start,
+            upid=record.upid or "",
             watch=spec.watch,
         )
 

@@ -3,7 +3,8 @@
 a. *Thawed in time.* Whenever a freeze of ours holds the guest although somebody was responsible for its thaw, the way
    to the agent was free and one of our processes ran, for BOUND_SECONDS on end, it must be thawed at the end of them.
 b. *No false word.* No snapshot is called filesystem-consistent unless every filesystem was frozen from its first disk
-   to its last.
+   to its last. The exception: a guest that something else thawed (or reset) inside the window *and* somebody else froze
+   again before we asked: its agent says what it would have said anyway, and nothing tells the two freezes apart.
 c. *The journal's last word is not better than the truth.* No window is closed while its guest is held by its freeze.
 d. *Politeness.* PVE never has two agent calls of one run for a guest that both still have somebody waiting for them.
    The exceptions: whoever cannot hear a window's owner (a guard that was started again, a recovery) may ask beside it
@@ -36,6 +37,9 @@ from tests.campaign.scheduler import Process
 if TYPE_CHECKING:
     from tests.campaign.world import WindowTrace, World
 
+EPOCH = 1_700_000_000.0
+"""The wall clock when a run begins."""
+
 BOUND_SECONDS = 6.0
 """The retries' slowest pace (2 s) or a sparse look for late freezes (4 s), and a round over the routes."""
 GUARD_MARGIN_SECONDS = 2.0
@@ -53,6 +57,12 @@ ROUND_SECONDS = 38.0
 REACHABLE: dict[State, set[State]] = {state: {b for (a, _), b in TABLE.items() if a is state} for state in State}
 for _ in State:  # the transitive closure: not every step is recorded
     REACHABLE = {a: reached.union(*(REACHABLE[b] for b in reached)) for a, reached in REACHABLE.items()}
+
+STRANGER = "foreign"
+"""The tag of what somebody else asks the agent (faults.py)."""
+
+PROVEN_SECONDS = 2.0
+"""How long after the point in time the proof may be asked for, when nothing stands in the way."""
 
 CONSISTENT = VerdictKind.FILESYSTEM_CONSISTENT.value
 
@@ -120,8 +130,9 @@ def _responsible_from(window: WindowTrace, frozen: Held) -> float:
     assert window.freeze_sent_at is not None
     deadline = window.freeze_sent_at + window.max_window_seconds + GUARD_MARGIN_SECONDS
     ended = window.owner.ended_at if window.owner.ended_at is not None else float("inf")
-    if window.decided_at is not None and window.owner.stops:
-        deadline = max(deadline, window.decided_at + HOLD_BACK_SECONDS)
+    decided = window.decided_at
+    if decided is not None and any(began >= decided for began, _ in window.owner.stops):
+        deadline = max(deadline, decided + HOLD_BACK_SECONDS)  # stopped in the middle of its thaw
     return max(frozen.began, min(deadline, ended))
 
 
@@ -208,7 +219,8 @@ def _judge(world: World, name: str, who: str) -> Iterator[str]:
     model = world.guest.model
     whole = model.all_frozen_at(snapshot.began)
     broken = [at for at, mounts in model.transitions if snapshot.began < at < snapshot.ended and mounts < model.mounts]
-    if not whole or broken:
+    strange = any(f.tag == STRANGER and snapshot.began < f.at < snapshot.ended + PROVEN_SECONDS for f in model.freezes)
+    if (not whole or broken) and not strange:
         yield (
             f"(b) {who} calls {name} filesystem-consistent; its point in time was {snapshot.began:.3f} to "
             f"{snapshot.ended:.3f}, and the guest's freezes are {model.transitions}"
@@ -268,6 +280,9 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
     deadline = max(((w.freeze_sent_at or 0.0) + w.max_window_seconds for w in windows), default=0.0)
     roles = {call.process.role, other.process.role}
     if {"takeover", "recover"} & roles:
+        # They know the deadline that the journal has: of an owner that stood still before its freeze, an earlier one.
+        known = (row.deadline_at - EPOCH for row in rows(world) if any(row.id == w.id for w in windows))
+        deadline = min(deadline, max(known, default=deadline))
         blind = "clock jumped" in world.happened or ("recover" in roles and "disk full" in world.happened)
         return call.sent_at >= deadline or roles <= {"takeover", "recover"} or blind
     if any(w.disarmed_at is not None and w.disarmed_at <= call.sent_at for w in windows):

@@ -35,6 +35,28 @@ def test_a_run_depends_on_its_plan_alone() -> None:
     assert stories[0] == stories[1]
 
 
+def test_an_owner_that_stands_still_is_overtaken_by_its_guard_at_the_deadline() -> None:
+    outcome = command.run_plan(Plan("by hand", faults=(Fault("owner stopped", ("frozen", 0.05), 55.0),)))
+    assert outcome.happened == ["owner stopped"]
+    assert not outcome.violations
+
+
+def test_a_recovery_asks_nothing_for_a_plain_snapshot_that_takes_long() -> None:
+    """Found by the campaign: it asked beside the guard of the guest's other window."""
+    stopped = Fault("agent stopped", ("frozen", 0.003), 85.579)
+    plan = Plan(
+        "20261124:32924",
+        freeze_timeout_seconds=2.0,
+        max_window_seconds=30.0,
+        second_run_after=0.0774240702225093,
+        faults=(stopped,),
+    )
+    outcome = command.run_plan(plan)
+    assert outcome.windows == 1
+    assert outcome.happened == ["agent stopped"]
+    assert not outcome.violations
+
+
 def test_a_plan_survives_being_printed() -> None:
     for number in range(50):
         plan = faults.draw(f"printed:{number}")

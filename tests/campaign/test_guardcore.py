@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapshot.pve.agent import AgentReplyLostError, CommandNotSentError
+from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.window.guardcore import Cause, GuardCore, Happening, Message
 from snapshot.window.guardlink import Op
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
@@ -84,6 +84,16 @@ def test_an_owner_that_comes_back_past_its_deadline_is_given_way() -> None:
     core.run()
     assert [at for at, _, _ in route.calls] == [START + 12.0], "one round that had begun, and no more"
     assert notes.told == ["intervened deadline", "closed by owner"]
+
+
+def test_nothing_is_recorded_before_the_first_thaw_request() -> None:
+    route = ScriptedChannel(ManualClock(), [1, "thawed"])
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (0.5, Message(Happening.OWNER_GONE))])
+    told_at_first: list[list[str]] = []
+    route.answers[0] = lambda command: (told_at_first.append(list(notes.told)), 1)[1]
+    core.run()
+    assert told_at_first == [[]]
+    assert notes.told[0] == "intervened owner-died"
 
 
 def test_a_late_freeze_is_thawed_as_soon_as_it_shows() -> None:
@@ -189,3 +199,46 @@ def test_a_guard_that_cannot_thaw_raises_the_alarm_and_goes_on() -> None:
     core.run()
     assert notes.told == ["intervened owner-died", "stuck", "thawed", "closed"]
     assert clock.now < START + 63.0
+
+
+def test_a_late_freeze_that_cannot_be_thawed_raises_the_alarm_too() -> None:
+    """Its guest was thawed once: to the journal it holds nothing any more, and nobody would hear of it."""
+    clock = ManualClock()
+    is_over = False
+
+    def answer(command: str) -> object:
+        nonlocal is_over
+        is_frozen = clock.now > START + 30.0 and not is_over
+        if command == "fsfreeze-status":
+            return "frozen" if is_frozen else "thawed"
+        if is_frozen and clock.now < START + 70.0:
+            return AgentRefusedError("CommandNotFound", "Command guest-fsfreeze-thaw has been disabled")
+        is_over = is_over or is_frozen
+        return int(is_frozen)
+
+    route = ScriptedChannel(clock, [answer])
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=90.0)
+    core.run()
+    assert notes.told == [
+        "intervened owner-died",
+        "thawed, watching",
+        "stuck",
+        "late freeze",
+        "thawed, watching",
+        "closed",
+    ]
+
+
+def test_a_doubt_that_the_agent_does_not_settle_is_no_alarm() -> None:
+    """A silent agent after a good thaw is nothing new; whether its guest is frozen, nobody can tell."""
+    clock = ManualClock()
+
+    def answer(command: str) -> object:
+        if clock.now > START + 20.0 and command == "fsfreeze-thaw" and clock.now < START + 60.0:
+            return BUSY
+        return 0 if command == "fsfreeze-thaw" else "thawed"
+
+    route = ScriptedChannel(clock, [answer])
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=25.0)
+    core.run()
+    assert notes.told == ["intervened owner-died", "thawed, watching", "closed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snapshot.errors import GuestRemovedError
+from snapshot.errors import ConfigError, GuestRemovedError
 from snapshot.model import FreezeState
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.window.thaw import HOOK_FAILED_TEXT, Ladder
@@ -127,6 +127,34 @@ def test_a_guest_that_was_removed_holds_nothing() -> None:
     tool = thawer(clock, [ScriptedChannel(clock, [MOVED])], relocate=removed)
     assert tool.look() is FreezeState.THAWED
     assert tool.until_confirmed(60.0).guest_gone
+
+
+@pytest.mark.parametrize("action", ["thaw", "look"])
+def test_routes_that_cannot_be_found_anew_do_not_end_the_retries(action: str) -> None:
+    """The guest has moved, and the token's file was replaced at that moment: finding the new routes reads it."""
+    clock = ManualClock()
+    there = ScriptedChannel(clock, [1, "thawed"])
+    failures: list[Exception] = [ConfigError("there is no API token"), RuntimeError("a bug")]
+
+    def relocate() -> Ladder | None:
+        if failures:
+            raise failures.pop(0)
+        return Ladder([there])
+
+    tool = thawer(clock, [ScriptedChannel(clock, [MOVED])], relocate=relocate)
+    if action == "look":
+        assert tool.look() is None
+        assert "there is no API token" in tool.report().detail
+    assert tool.until_confirmed(60.0).confirmed
+
+
+def test_a_last_resort_that_fails_does_not_end_the_retries() -> None:
+    def broken() -> str:
+        raise RuntimeError("a bug")
+
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [*[BUSY] * 10, 1, "thawed"])
+    assert thawer(clock, [route], last_resort=broken).until_confirmed(60.0).confirmed
 
 
 def test_the_last_resort_is_used_only_after_many_rounds() -> None:

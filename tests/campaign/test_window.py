@@ -12,7 +12,8 @@ import pytest
 
 from snapshot.errors import WindowTakenError
 from snapshot.journal import Journal, WindowRecord
-from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Vmid
+from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
+from snapshot.pve.agent import AgentReplyLostError
 from snapshot.pve.tasks import process_start
 from snapshot.window.guardlink import GuardSpec, Op
 from snapshot.window.verdict import Proof
@@ -191,6 +192,18 @@ def test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze(jour
         pass
 
 
+def test_a_window_whose_freeze_may_still_come_stays_open_behind_its_verdict(journal: Journal) -> None:
+    with window(journal, ScriptedChannel(ManualClock(), [AgentReplyLostError("cut"), 0, "thawed"])) as first:
+        assert first.freeze().outcome is FreezeOutcome.UNKNOWN
+    first.close(Verdict(VerdictKind.CRASH_CONSISTENT, "the answer to the freeze was lost"), "freeze", "unknown")
+    record = journal.get(first.id)
+    assert record is not None
+    assert record.closed_at is None
+    assert record.quiet_until_at == pytest.approx(record.intent_at + 3600, abs=2)
+    with pytest.raises(WindowTakenError, match="an earlier freeze whose answer was lost may still come"):
+        window(journal, frozen_guest()).__enter__()
+
+
 def test_windows_of_the_dead_and_of_other_guests_are_no_rivals(journal: Journal) -> None:
     dead = _record(journal, owner_pid=1, owner_pid_start=0, guard_pid=None)
     other = _record(journal, id="w2", vmid=101)
@@ -217,6 +230,23 @@ def test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed(j
         route.clock.sleep(9.0)
         assert late.freeze().outcome is FreezeOutcome.REFUSED
     assert "freeze" not in route.commands
+
+
+@pytest.mark.parametrize(
+    ("said", "proof"),
+    [
+        ("frozen", Proof.STILL_FROZEN),
+        ("thawed", Proof.NOT_FROZEN),
+        (AgentReplyLostError("silent"), Proof.NO_ANSWER),
+    ],
+)
+def test_the_proof_is_what_the_agent_says_after_the_point_in_time(
+    journal: Journal, said: str | Exception, proof: Proof
+) -> None:
+    route = ScriptedChannel(ManualClock(), [1, said, 1, "thawed"])
+    with window(journal, route) as mine:
+        assert mine.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+        assert mine.prove() is proof
 
 
 @pytest.mark.parametrize(("left", "limit"), [(9.9, 8.0), (7.0, 4.0), (3.0, 2.0), (0.5, 1.0)])

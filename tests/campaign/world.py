@@ -59,7 +59,6 @@ from tests.campaign.seams import (
 from tests.lab.agentmodel import FREEZE, THAW, Faults
 
 VMID = 100
-EPOCH = 1_700_000_000.0
 RESTART_SECONDS = 0.5
 """RestartSec of the guard's unit (launcher.systemd_run)."""
 LONGEST_SECONDS = 400.0
@@ -332,7 +331,7 @@ class World:
     # -- the machine we run on
 
     def wall(self) -> float:
-        return EPOCH + self.scheduler.now + self.clock_offset
+        return invariants.EPOCH + self.scheduler.now + self.clock_offset
 
     def disk(self, what: str, seconds: float | None) -> None:
         """A write to the disk, or the opening of the journal: it takes time, and may fail."""

@@ -32,3 +32,25 @@ def test_the_lab_says_how_to_use_it_and_goes_away_cleanly(number: int) -> None:
         lab.send_signal(number)
         assert lab.wait(30) == 0
     assert not config.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--nodes 0", "'0' is not a number from 1 to 16"),
+        ("--nodes many", "'many' is not a number"),
+        ("--pve-version new", "'new' is not a version like 9.2.6"),
+    ],
+)
+def test_what_the_lab_cannot_be_is_said_before_anything_is_started(line: str, says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab", "--scripted", *line.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

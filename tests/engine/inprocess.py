@@ -50,19 +50,22 @@ class Capped:
 
     def __init__(self, transport: Transport) -> None:
         self.name = transport.name
+        self.limits: list[tuple[str, float]] = []
+        """Method and path of each request, and how long it was to wait: over HTTPS each limit is a connection."""
         self._transport = transport
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
     ) -> object:
+        self.limits.append((f"{method} {path}", timeout_seconds))
         return self._transport.request(method, path, params, timeout_seconds=min(timeout_seconds, CAP_SECONDS))
 
     def close(self) -> None:
         self._transport.close()
 
 
-def snapshot(lab: Site, name: str, policy: Policy) -> Result:
-    """Take one. Raises only what is a bug."""
+def snapshot(lab: Site, name: str, policy: Policy, limits: list[tuple[str, float]] | None = None) -> Result:
+    """Take one. Raises only what is a bug. ``limits`` gets Capped.limits."""
     config = configuration.load(lab.config_path)
     clock = SystemClock()
     access = open_access(config, clock)
@@ -84,3 +87,5 @@ def snapshot(lab: Site, name: str, policy: Policy) -> Result:
         )
     finally:
         capped.close()
+        if limits is not None:
+            limits += capped.limits

@@ -22,11 +22,14 @@ def test_a_wrong_token_is_named_without_its_secret(lab: Site) -> None:
     assert "11111111" not in run.text
 
 
-def test_an_expired_token_is_called_expired(lab: Site) -> None:
-    lab.node.fault(".*", "status", status=401, reason="token 'safe-snapshot' access expired", times=None)
+@pytest.mark.parametrize(
+    "reason", ["token 'safe-snapshot' access expired", "Permission denied - invalid csrf token", "no ticket"]
+)
+def test_the_reason_of_a_401_is_shown(lab: Site, reason: str) -> None:
+    lab.node.fault(".*", "status", status=401, reason=reason, times=None)
     run = take(lab)
     assert run.exit_code == 5, run
-    assert "access expired" in run.stderr
+    assert f"did not accept the credentials ({reason})" in run.stderr
 
 
 def test_a_token_that_expires_while_the_guest_is_frozen_does_not_leave_it_frozen(lab: Site) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.engine import kit
 from tests.engine.kit import FREEZE, take
 from tests.lab.scripted import ScriptedGuest
-from tests.lab.site import Site, wait_for
+from tests.lab.site import Run, Site, wait_for
 
 
 @pytest.mark.parametrize("policy", ["require", "prefer"])
@@ -57,12 +57,42 @@ def test_a_freeze_that_pve_gave_up_waiting_for_is_unknown(lab: Site, guest: Scri
     assert "got timeout" in run.stderr
 
 
-def test_a_freeze_request_that_was_never_sent_is_refused_and_leaves_nothing_open(lab: Site) -> None:
-    """The API goes down between the preflight and the freeze, so the connection is refused."""
-    lab.node.fault("/qemu/100/agent/fsfreeze-freeze", "status", status=500, reason="QEMU guest agent is not running")
+NOT_SENT = (
+    "QEMU guest agent is not running",
+    "No QEMU guest agent configured",
+    "VM 100 is not running",
+    "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist",
+    "hostname lookup 'pve1' failed - failed to get address info",
+)
+
+
+@pytest.mark.parametrize("reason", NOT_SENT)
+def test_a_freeze_request_that_was_never_sent_is_refused_and_leaves_nothing_open(lab: Site, reason: str) -> None:
+    """Something has changed between the preflight and the freeze: PVE's own check in front of the agent fails."""
+    lab.node.fault("/qemu/100/agent/fsfreeze-freeze", "status", status=500, reason=reason)
     run = take(lab, "--policy", "require")
     assert run.exit_code == 6, run
+    assert reason in run.stderr
     assert kit.window(lab).freeze_outcome == "refused"
+    assert kit.window(lab).closed_at is not None
+    assert not lab.node.requests("fsfreeze-thaw"), "nothing was sent, so nothing is to be thawed"
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_guest_that_goes_off_while_it_is_frozen_is_not_waited_for(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    """The proof and the thaw are answered `VM 100 is not running`: it holds nothing any more, and proves nothing."""
+    lab.node.set(task_delays={"finish": 1.5})
+    process = lab.start("100", "--name", "s1", "--policy", policy)
+    assert wait_for(lambda: bool(lab.node.points()))
+    guest.stop()
+    stdout, stderr = process.communicate(timeout=60)
+    run = kit.check(lab, Run(process.returncode, stdout, stderr, 0.0))
+    assert run.exit_code == (6 if policy == "require" else 0), run
+    assert "unknown: the agent did not say whether the guest was still frozen" in run.text
+    assert "guest went off" in run.stderr
+    assert ("s1" in kit.snapshots(lab)) == (policy == "prefer")
     assert kit.window(lab).closed_at is not None
 
 

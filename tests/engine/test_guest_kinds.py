@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from tests.engine import kit
-from tests.engine.kit import FREEZE, take
+from tests.engine.kit import FREEZE, check, take
 from tests.lab.node import GuestSpec
 from tests.lab.scripted import ScriptedGuest
-from tests.lab.site import Site
+from tests.lab.site import Run, Site, wait_for
 
 
 def lxc(**config: str | None) -> GuestSpec:
@@ -34,6 +38,15 @@ def test_a_container_with_policy_never(lab: Site) -> None:
     lab.node.add_guest(lxc())
     run = take(lab, "--policy", "never", vmid=200)
     assert run.exit_code == 0, run
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer", "never"])
+def test_a_container_that_is_off_is_offline_like_any_guest(lab: Site, policy: str) -> None:
+    lab.node.add_guest(GuestSpec(200, kind="lxc", running=False))
+    run = take(lab, "--policy", policy, vmid=200)
+    assert run.exit_code == 0, run
+    assert "offline: the guest was shut down" in run.stdout
+    assert "s1" in kit.snapshots(lab, 200)
 
 
 def test_a_containers_ram_cannot_be_saved(lab: Site) -> None:
@@ -92,6 +105,45 @@ def test_ram_of_a_guest_that_is_off_is_no_ram(lab: Site, guest: ScriptedGuest) -
     assert run.exit_code == 0
     assert "offline" in run.stdout
     assert "vmstate" not in kit.snapshots(lab)["s1"]
+
+
+def meanwhile(lab: Site, change: Callable[[], object], *arguments: str) -> Run:
+    """A run whose guest changes between the preflight and PVE's task."""
+    lab.node.fault("/qemu/100/snapshot$", "delay", method="POST", delay=1.5)
+    process = lab.start("100", "--name", "s1", *arguments)
+    assert wait_for(lambda: lab.node.fault_hits() > 0, 20)
+    change()
+    stdout, stderr = process.communicate(timeout=60)
+    return check(lab, Run(process.returncode, stdout, stderr, 0.0))
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_guest_that_was_started_meanwhile_is_not_called_offline(lab: Site, guest: ScriptedGuest, policy: str) -> None:
+    guest.stop()
+    run = meanwhile(lab, guest.start, "--policy", policy)
+    assert "unknown: the guest was shut down at first but was started meanwhile" in run.text
+    assert run.exit_code == (6 if policy == "require" else 0), run
+    assert ("s1" in kit.snapshots(lab)) == (policy == "prefer")
+    assert (kit.window(lab).verdict, kit.window(lab).failure_reason) == ("unknown", "no-proof")
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_guest_that_went_off_meanwhile_has_no_ram_in_its_snapshot(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    """PVE then saves none, and its task ends OK."""
+    run = meanwhile(lab, guest.stop, "--vmstate", "--policy", policy)
+    assert "unknown: the guest was running at first, but PVE does not list the snapshot as one with RAM" in run.text
+    assert run.exit_code == (6 if policy == "require" else 0), run
+    assert ("s1" in kit.snapshots(lab)) == (policy == "prefer")
+
+
+def test_without_a_second_word_from_pve_a_guest_is_not_called_offline(lab: Site, guest: ScriptedGuest) -> None:
+    guest.stop()
+    lab.node.fault("/status/current", "status", status=500, reason="no", nth=2)
+    run = take(lab)
+    assert run.exit_code == 0, run
+    assert "unknown: the guest was shut down at first, and PVE does not say whether it stayed so" in run.stdout
 
 
 def test_a_dry_run_changes_nothing(lab: Site, guest: ScriptedGuest) -> None:

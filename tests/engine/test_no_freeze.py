@@ -49,6 +49,16 @@ CANNOT_BE_FROZEN = (
         ("does not answer", "QEMU guest agent is not running", "apt install qemu-guest-agent", "apk add"),
     ),
     Row(
+        "agent's socket gone",
+        lambda lab: (lab.run / "100.qga").unlink(),
+        ("does not answer", "QEMU guest agent is not running"),
+    ),
+    Row(
+        "agent that does not answer PVE's question in time",
+        lambda lab: the_guest(lab).faults.delay.update({"guest-info": 3.0}),
+        ("does not answer", "VM 100 qga command 'guest-info' failed - got timeout"),
+    ),
+    Row(
         "freezing switched off in PVE",
         lambda lab: lab.node.set_config(100, agent="1,freeze-fs=0"),
         ("freeze-fs=0", "ignore_freeze_option"),

@@ -77,3 +77,30 @@ def test_trouble_of_pves_own_freezing_is_shown(lab: Site, guest: ScriptedGuest) 
     run = take(lab, "--policy", "never")
     assert run.exit_code == 0
     assert "PVE's snapshot task says: unable to freeze guest fs - failed to freeze /mnt" in run.stdout
+
+
+def test_a_thaw_of_pves_own_that_failed_is_shown(lab: Site, guest: ScriptedGuest) -> None:
+    """PVE thaws once and ends its task OK: the text stands in the task's log only."""
+    guest.set_knob("thaw_exit", 1)
+    run = take(lab, "--policy", "never")
+    assert run.exit_code == 0, run
+    assert (
+        "PVE's snapshot task says: guest-fsfreeze-thaw problems - Agent error: fsfreeze hook has failed" in run.stdout
+    )
+
+
+def test_a_guest_that_pves_own_thaw_left_frozen_is_thawed(lab: Site, guest: ScriptedGuest) -> None:
+    guest.faults.refuse["guest-fsfreeze-thaw"] = Refusal("GenericError", "not now")
+    lab.node.set(task_delays={"finish": 1.0})
+    process = lab.start("100", "--name", "s1", "--policy", "never")
+    assert wait_for(lambda: bool(lab.node.points()))
+    assert wait_for(lambda: any("thaw problems" in line for u in lab.node.running_tasks() for line in log(lab, u)))
+    guest.faults.refuse.clear()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "PVE's snapshot task had left the guest frozen: it was thawed" in stdout
+    assert not guest.is_frozen()
+
+
+def log(lab: Site, upid: object) -> list[str]:
+    return lab.node.task_log(str(upid))

@@ -11,8 +11,10 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -266,6 +268,32 @@ def test_a_signal_ends_the_other_commands_with_one_line(lab: Site, words: tuple[
     _, stderr = process.communicate(timeout=8)
     assert process.returncode == 128 + number, stderr
     assert stderr.splitlines() == [f"ERROR: ended by signal {number}"]
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "requests":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["/usr/bin/safe-snapshot", "status"]
+import snapshot.cli
+"""
+
+
+def test_ctrl_c_while_the_program_is_still_starting_is_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IMPORT],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_nohup_goes_on_after_a_hangup(lab: Site) -> None:

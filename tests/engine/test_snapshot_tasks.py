@@ -97,13 +97,32 @@ def test_a_killed_task_worker_leaves_no_frozen_guest(lab: Site, guest: ScriptedG
     assert wait_for(lambda: not guest.is_frozen(), 1.0)
 
 
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_guest_that_pve_froze_behind_our_window_is_not_left_frozen(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    """Our window breaks while the task prepares; PVE then finds the guest thawed, freezes it by itself, and dies."""
+    lab.node.set(task_delays={"prepare": 2.5, "inside": 20.0})
+    process = lab.start("100", "--name", "s1", "--max-window", "1", "--policy", policy)
+    assert wait_for(guest.is_frozen)
+    assert wait_for(lambda: not guest.is_frozen())
+    assert wait_for(guest.is_frozen), "by PVE"
+    (worker,) = lab.node.running_tasks()
+    os.kill(worker.pid, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 7, stderr
+    assert "PVE's snapshot task had left the guest frozen: it was thawed" in stdout
+    assert not guest.is_frozen()
+
+
 def test_a_stopped_task_thaws_and_cleans_up_by_itself(lab: Site, guest: ScriptedGuest) -> None:
     lab.node.set(task_delays={"before": 5.0})
     process = lab.start("100", "--name", "s1")
     assert wait_for(lambda: bool(lab.node.running_tasks()))
-    assert wait_for(guest.is_frozen)
-    for upid in lab.node.running_tasks():
-        os.kill(upid.pid, signal.SIGTERM)
+    (upid,) = lab.node.running_tasks()
+    # A TERM that lands inside PVE's look at the agent is swallowed, and the task goes on.
+    assert wait_for(lambda: any("already frozen" in line for line in lab.node.task_log(str(upid))))
+    os.kill(upid.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 7, stderr
     assert "received interrupt" in stderr
@@ -158,3 +177,19 @@ def test_a_snapshot_of_the_same_name_by_somebody_else_is_not_taken_for_ours(lab:
     run = take(lab, "--policy", "require")
     assert run.exit_code == 7, run
     assert kit.description(lab) == before
+
+
+def test_a_task_that_was_refused_in_front_of_its_freeze_is_no_reason_to_thaw_anybodys(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    """Somebody else has locked and frozen the guest meanwhile: a backup, another run."""
+    lab.node.fault("/qemu/100/snapshot$", "delay", method="POST", delay=1.5)
+    process = lab.start("100", "--name", "s1", "--policy", "never")
+    assert wait_for(lambda: lab.node.fault_hits() > 0, 20)
+    lab.node.set_config(100, lock="backup")
+    guest.ask(kit.FREEZE)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 7, stderr
+    assert "VM is locked (backup)" in stderr
+    assert "left the guest frozen" not in stdout
+    assert guest.is_frozen()

@@ -63,6 +63,10 @@ def fill(folder: Path) -> None:
         ("[guest]\nvmid = 100\n", "write [[guest]]"),
         ("[[guest]]\nvmid = 100\ntag = 'x'\n", "exactly one of vmid, tag and pool"),
         ("freeze = 1\n", "must be a table"),
+        ("[api]\nhost = 'pve1:99999'\n", "[api] host: 99999 is not a port number"),
+        ("[api]\npeers = ['pve1', '[::1]:0']\n", "[api] peers: 0 is not a port number"),
+        pytest.param("x = " + "[" * 5000 + "]" * 5000 + "\n", "is not TOML", id="brackets"),
+        pytest.param("[api]\nport = " + "9" * 5000 + "\n", "is not TOML", id="digits"),
     ],
 )
 def test_a_wrong_configuration_is_named_before_anything_is_done(lab: Site, text: str, says: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 import shlex
 import signal
 import sys
@@ -21,14 +22,15 @@ from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import BIN, Site, site
 
 FILESYSTEMS: tuple[Filesystem, ...] = ("ext4", "xfs")
+MOST_NODES = 16
 
 
 def main() -> int:
     """Run until Ctrl-C or SIGTERM; everything that was started or written is gone afterwards."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     parser.add_argument("--scripted", action="store_true", help="scripted guests, also where real ones could run")
-    parser.add_argument("--nodes", type=int, default=1, help="how many nodes the cluster has (default 1)")
-    parser.add_argument("--pve-version", default="9.2.6", help="qemu-server's version (default 9.2.6)")
+    parser.add_argument("--nodes", type=_nodes, default=1, help=f"1 to {MOST_NODES} nodes in the cluster (default 1)")
+    parser.add_argument("--pve-version", type=_version, default="9.2.6", help="qemu-server's version (default 9.2.6)")
     options = parser.parse_args()
     real = not options.scripted and real_available()
     if not real and not options.scripted:
@@ -46,6 +48,18 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nThe lab is gone.")
     return 0
+
+
+def _nodes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_NODES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_NODES}")
+    return int(text)
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version like 9.2.6 or 8.4.1")
+    return text
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

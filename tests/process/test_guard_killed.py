@@ -89,6 +89,24 @@ def test_recover_closes_the_window_when_no_late_freeze_can_come_any_more() -> No
         assert not guards(lab)
 
 
+def test_recover_does_not_close_a_window_on_the_word_of_an_agent_that_was_restarted() -> None:
+    """The last look says thawed, of a late freeze that the agent has forgotten: a thaw is sent at the end."""
+    with guarded_site(ScriptedGuest) as (lab, timeline):
+        lab.settings["freeze"]["late_freeze_seconds"] = 4
+        lab.write_config()
+        lab.node.fault("fsfreeze-freeze", "drop")
+        assert lab.safe_snapshot("100", "--policy", "require").exit_code == 11
+        kill(the_guard(lab))
+        assert lab.guest.ask("guest-fsfreeze-freeze") == 1
+        lab.guest.kill_agent()
+        lab.guest.start_agent(keep_state=False)
+        time.sleep(4)
+        assert timeline.is_frozen()
+        assert lab.safe_snapshot("recover").exit_code == 0
+        assert lab.windows()[0].closed_at is not None
+        assert not timeline.is_frozen()
+
+
 def test_a_guard_that_is_started_again_takes_its_window_over() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         argv = orphaned(lab, timeline)

@@ -151,6 +151,10 @@ def test_a_command_uses_pves_method_and_path(command: str, method: str) -> None:
 NOT_SENT = {
     "guest off": (ApiFailureError("500: VM 100 is not running", status=500), "guest_off"),
     "busy or gone": (ApiFailureError("500: QEMU guest agent is not running", status=500), "busy_or_gone"),
+    "busy or gone, over ssh with a banner": (
+        ApiFailureError("This VM host is ours. 500: QEMU guest agent is not running", status=500),
+        "busy_or_gone",
+    ),
     "no agent": (ApiFailureError("500: No QEMU guest agent configured", status=500), ""),
     "moved": (ApiFailureError("Configuration file 'nodes/a/qemu-server/1.conf' does not exist", status=500), ""),
     "node gone": (ApiFailureError("hostname lookup 'pve9' failed - failed to get address info", status=500), ""),

@@ -452,6 +452,14 @@ def test_an_address_of_ipv6_is_connected_to() -> None:
         freeze(HttpsTransport(Endpoint("::1", 1, "a@b!c", SECRET)))
 
 
+def test_who_cannot_be_reached_is_told_without_the_objects_in_between() -> None:
+    with pytest.raises(ApiUnreachableError) as caught:
+        freeze(HttpsTransport(Endpoint("127.0.0.1", 1, "a@b!c", SECRET)))
+    assert "Connection refused" in caught.value.message
+    assert "0x" not in caught.value.message
+    assert "<" not in caught.value.message
+
+
 def test_an_address_of_ipv6_is_written_in_brackets() -> None:
     assert Endpoint("fd00::1", 8006, "a@b!c", SECRET).url == "https://[fd00::1]:8006"
     assert SECRET not in repr(Endpoint("pve1", 8006, "a@b!c", SECRET))

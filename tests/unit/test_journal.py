@@ -140,6 +140,16 @@ def test_a_window_is_open_until_it_is_closed(journal: Journal) -> None:
     assert {w.id for w in journal.open_windows()} == {"late", "other"}
 
 
+def test_a_window_that_its_guard_has_thawed_is_not_called_stuck_by_an_owner_that_stood_still(journal: Journal) -> None:
+    """Found by the campaign (771:411): an owner that was stopped in its thaw comes back past its own limit."""
+    journal.begin(record("w1"))
+    journal.update("w1", state="thawed", thawed_at=START + 5)
+    journal.update("w1", state="stuck", thaw_attempts=1)
+    found = journal.get("w1")
+    assert found is not None
+    assert (found.state, found.thaw_attempts, found.closed_at) == ("thawed", 1, None)
+
+
 def test_history_is_newest_first_and_can_be_narrowed(journal: Journal) -> None:
     for n in range(4):
         journal.begin(record(f"w{n}", vmid=100 + n % 2, at=START + n, failure_stage="thaw" if n == 3 else None))

@@ -172,6 +172,15 @@ def test_the_obstacle_is_the_first_check_that_forbids_a_freeze_and_the_failure_t
     assert Health(None, checks[:2]).obstacle is None
 
 
+def test_an_agent_that_we_may_not_ask_is_not_down() -> None:
+    option = Check("agent-option", CheckResult.OK, "")
+    silent = Check("agent", CheckResult.NO_FREEZE, "")
+    denied = Check("privileges", CheckResult.NO_FREEZE, "")
+    assert Health(None, (option, silent)).agent_up is False
+    assert Health(None, (denied, option, silent)).agent_up is None
+    assert Health(None, (denied, option, Check("agent", CheckResult.OK, ""))).agent_up is True
+
+
 @pytest.mark.parametrize("cls", [Guest, Upid, Verdict, Check, Health, WindowTimes])
 def test_the_nouns_are_frozen(cls: type) -> None:
     assert dataclasses.is_dataclass(cls)

@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-real hook-matrix report-pictures clean
+.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-real mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
@@ -35,6 +35,9 @@ campaign: .venv/.ready  ## 50,000 freeze windows in virtual time, faults at ever
 
 campaign-real: .venv/.ready  ## 200 windows on real guests, processes killed at random instants
 	$(PY) -m tests.campaign_real --windows 200 $(ARGS)
+
+mutations: .venv/.ready  ## break each guarantee in a copy of the tree: the tests named for it must notice
+	$(PY) -m tests.mutations $(ARGS)
 
 hook-matrix: .venv/.ready  ## every owner, mode, storage kind and age of PVE, ten backups each, judged by the disk
 	$(PY) -m tests.hook.matrix --repeat 10 $(ARGS)

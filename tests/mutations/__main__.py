@@ -1,6 +1,7 @@
 """``python -m tests.mutations [NAME ...]``: break each guarantee in a copy of the tree; its tests must notice.
 
-Fails when a mutation survives one of its catchers, when a catcher cannot run, or when a change no longer applies.
+Fails when a mutation survives one of its catchers, when a catcher cannot run or fails without any mutation too (then
+it catches nothing), or when a change no longer applies.
 """
 
 from __future__ import annotations
@@ -38,6 +39,24 @@ def mutated(change: Mutation, root: Path) -> Iterator[tuple[Path, str]]:
         texts[edit.file] = text.replace(edit.old, edit.new)
     for file, text in texts.items():
         yield root / file, text
+
+
+class Baseline:
+    """What the catchers say of the sound tree: one that fails there would "catch" every mutation."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+        self._known: dict[str, str] = {}
+
+    def trouble(self, change: Mutation) -> list[str]:
+        """The catchers of ``change`` that do not pass without it. Each is run once."""
+        return [f"{catcher} (without the mutation: {why})" for catcher in change.catchers if (why := self._of(catcher))]
+
+    def _of(self, catcher: str) -> str:
+        if catcher not in self._known:
+            status, tail = _run(catcher, self._tree)
+            self._known[catcher] = "" if status == 0 else f"pytest ended with {status}: {tail}"
+        return self._known[catcher]
 
 
 def survivors(change: Mutation, tree: Path) -> list[str]:
@@ -96,10 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         tree = Path(folder)
         copy_tree(tree)
+        baseline = Baseline(tree)
         for change in chosen:
             began = time.monotonic()
             try:
-                survived = survivors(change, tree)
+                survived = baseline.trouble(change) or survivors(change, tree)
             except DoesNotApplyError as error:
                 survived = [str(error)]
             failed += bool(survived)

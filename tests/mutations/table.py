@@ -224,6 +224,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{THAW_TESTS}::test_a_guest_that_migrated_is_followed",
     ),
     mutation(
+        "routes that cannot be found anew end the retries",
+        THAW,
+        """
+        except Exception as error:  # noqa: BLE001 - a token file being replaced: the next round asks again
+            self._detail = f"{self._detail}; its new place: {error}"
+            return False
+""",
+        "",
+        f"{THAW_TESTS}::test_routes_that_cannot_be_found_anew_do_not_end_the_retries",
+    ),
+    mutation(
         "the limit not kept",
         THAW,
         """
@@ -270,7 +281,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         """
                 state = FreezeState.FROZEN
 """,
-        CAMPAIGN,
+        f"{WINDOW_TESTS}::test_the_proof_is_what_the_agent_says_after_the_point_in_time",
         f"{WINDOW_TESTS}::test_the_proof_is_bounded_by_the_deadline",
     ),
     mutation(
@@ -332,6 +343,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         CAMPAIGN,
     ),
     mutation(
+        "a busy agent's answer over the API taken for a guest that is off",
+        AGENT,
+        """
+    if _GUEST_OFF.search(text):
+""",
+        """
+    if "is not running" in text and "VM " in text:
+""",
+        "tests/unit/test_agent.py::test_what_pve_refuses_before_it_sends_was_not_sent",
+    ),
+    mutation(
         "stale reply believed",
         QGA,
         """
@@ -368,7 +390,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 return at_deadline
 """,
         f"{GUARD_TESTS}::test_an_owner_that_hangs_is_overtaken_at_the_deadline",
-        CAMPAIGN,
+        "tests/campaign/test_campaign.py::test_an_owner_that_stands_still_is_overtaken_by_its_guard_at_the_deadline",
     ),
     mutation(
         "deadline ignored by the owner",
@@ -397,8 +419,23 @@ MUTATIONS: tuple[Mutation, ...] = (
         WINDOW,
         "        if self.late_seconds > 0:\n            values[",
         "        if False:\n            values[",
-        CAMPAIGN,
-        f"{WINDOW_TESTS}::test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze",
+        f"{WINDOW_TESTS}::test_a_window_whose_freeze_may_still_come_stays_open_behind_its_verdict",
+    ),
+    mutation(
+        "UNKNOWN closed early by the rescue and by who heals",
+        "snapshot/recovery.py",
+        """
+    late = 0.0 if report.guest_gone""",
+        """
+    late = 0.0 if True or report.guest_gone""",
+        "tests/unit/test_recovery.py::test_a_window_whose_freeze_may_still_come_stays_open",
+    ),
+    mutation(
+        "UNKNOWN closed early by backup-end",
+        "vzdump_hooks/phases/backup_end.py",
+        "if report is not None and is_unclear and settle(",
+        "if report is None and is_unclear and settle(",
+        f"{HOOK_WINDOW}::test_a_window_whose_freeze_may_still_come_is_not_closed_when_its_processes_are_dead",
     ),
     mutation(
         "UNKNOWN closed early by the guard",
@@ -417,6 +454,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         GUARD,
         """
             if self._clock.monotonic() >= self._late_until and state is FreezeState.THAWED:
+                self._thaw_late_freeze(is_seen=False)
 """,
         """
             if self._clock.monotonic() >= self._late_until:
@@ -439,7 +477,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a restarted agent's status believed to the end",
         GUARD,
         """
-                self._thaw_late_freeze()
+                self._thaw_late_freeze(is_seen=False)
                 self._late_until = None
                 return
 """,
@@ -448,6 +486,17 @@ MUTATIONS: tuple[Mutation, ...] = (
                 return
 """,
         f"{GUARD_TESTS}::test_the_watch_ends_with_a_thaw_since_an_agent_that_was_restarted_may_say_thawed_of_a_frozen_guest",
+    ),
+    mutation(
+        "no alarm for a late freeze that stays",
+        GUARD,
+        """
+                self._recorder.stuck(Cause.LATE_FREEZE, report)
+""",
+        """
+                pass
+""",
+        f"{GUARD_TESTS}::test_a_late_freeze_that_cannot_be_thawed_raises_the_alarm_too",
     ),
     mutation(
         "the guard writes before it thaws",
@@ -461,7 +510,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
         if not told:
 """,
-        CAMPAIGN,
+        f"{GUARD_TESTS}::test_nothing_is_recorded_before_the_first_thaw_request",
     ),
     mutation(
         "the owner writes before it thaws",
@@ -551,7 +600,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a verdict on our freeze without the log's order",
         HOOK_EVIDENCE,
         """
-        log.in_order(*WHOLE_BACKUP_START)
+        log.is_whole
         and not log.saw(LogEvent.FREEZE_FAILED""",
         """
         log.saw(LogEvent.THAW_ISSUED)
@@ -561,7 +610,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a verdict on vzdump's freeze without the log's order",
         HOOK_EVIDENCE,
-        "    if not log.in_order(*WHOLE_BACKUP_START):",
+        "    if not log.is_whole:",
         "    if not log.saw(*WHOLE_BACKUP_START):",
         f"{HOOK_VERDICT}::test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_order",
     ),
@@ -637,7 +686,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "backup-end does not make sure of the thaw",
         "vzdump_hooks/phases/backup_end.py",
-        "            window = _thaw(call, config, window) or window",
+        "            window = _thaw(call, config, window, is_unclear=plan is None or plan.unclear) or window",
         "            pass",
         f"{HOOK_WINDOW}::test_a_process_of_ours_that_is_killed_leaves_the_guest_thawed",
     ),

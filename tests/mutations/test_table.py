@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.__main__ import ROOT, DoesNotApplyError, mutated
+from tests.mutations.__main__ import ROOT, Baseline, DoesNotApplyError, mutated
 from tests.mutations.table import MUTATIONS, Mutation, mutation
 
 
@@ -37,3 +37,12 @@ def test_a_mutation_of_text_that_is_gone_does_not_pass_unnoticed(tmp_path: Path)
     (tmp_path / "file.py").write_text("a = 1\n")
     with pytest.raises(DoesNotApplyError):
         list(mutated(mutation("gone", "file.py", "b = 2", "b = 3"), tmp_path))
+
+
+def test_a_catcher_that_fails_without_the_mutation_too_catches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_good.py").write_text("def test_it():\n    assert True\n")
+    (tmp_path / "test_bad.py").write_text("def test_it():\n    assert False\n")
+    baseline = Baseline(tmp_path)
+    assert baseline.trouble(mutation("any", "file.py", "a", "b", "test_good.py")) == []
+    (why,) = baseline.trouble(mutation("any", "file.py", "a", "b", "test_good.py", "test_bad.py"))
+    assert why.startswith("test_bad.py (without the mutation: pytest ended with 1: ")

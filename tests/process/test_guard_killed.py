@@ -74,7 +74,7 @@ def test_recover_thaws_when_both_were_killed() -> None:
         assert not timeline.is_frozen()
         assert started.seconds < 5
         assert wait_for(lambda: len(guards(lab)) == 1)  # and a guard watches for it
-        assert lab.safe_snapshot("status").exit_code == 0
+        assert wait_for(lambda: lab.safe_snapshot("status").exit_code == 0)  # once it has written that it does
 
 
 def test_recover_closes_the_window_when_no_late_freeze_can_come_any_more() -> None:

@@ -13,7 +13,7 @@ help:  ## this list
 .PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-real mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
-	LAB_REQUIRED=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
 
 lint: .venv/.ready  ## ruff and mypy
 	.venv/bin/ruff check .

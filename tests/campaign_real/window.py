@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 
 from snapshot.journal import WindowRecord
+from snapshot.states import State
 from tests.campaign_real.plan import Blow, Plan
 from tests.lab.guest import RealGuest
 from tests.lab.oracle import judge
@@ -236,7 +237,12 @@ class WindowRun:
             found = self._record()
             return found is not None and (found.closed_at is not None or bool(guards(self.lab)))
 
-        if not wait_for(looked_after, 10):
+        is_watched = wait_for(looked_after, 10)
+        if not is_watched and self._owner_dead and (self._record() or record).state == State.THAWED.value:
+            # Killed between its confirmed thaw and its verdict: nothing is at risk, and `recover` writes the end.
+            self.lab.safe_snapshot("recover")
+            is_watched = looked_after()
+        if not is_watched:
             self.outcome.problems.append(f"the window is open and nobody watches it: {self._record()!r}")
         self.outcome.verdict = (self._record() or record).verdict
 

@@ -1,22 +1,20 @@
-"""The configuration: TOML into frozen dataclasses, every key checked, unknown keys refused with a suggestion.
+"""The configuration: TOML into named tuples, every key checked, unknown keys refused with a suggestion.
 
-The dataclasses are the documentation's source: a field's name is the key, its default the default. Durations are in
+The named tuples are the documentation's source: a field's name is the key, its default the default. Durations are in
 seconds. The API token's secret stands in a file of its own, readable by root alone, and never in the configuration.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import stat
 import tomllib
 import types
 import typing
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from snapshot.errors import ConfigError
 from snapshot.model import VMID_MAX, VMID_MIN, Policy, check_snapshot_name
@@ -55,8 +53,7 @@ class Launcher(Enum):
     DETACHED = "detached"
 
 
-@dataclass(frozen=True)
-class ApiConfig:
+class ApiConfig(NamedTuple):
     """``[api]``: where the PVE API is and how to prove who we are."""
 
     host: str = "localhost"
@@ -71,8 +68,7 @@ class ApiConfig:
     """The CA that signed the node's certificate; by default PVE's own where it exists, else the system's."""
 
 
-@dataclass(frozen=True)
-class FreezeConfig:
+class FreezeConfig(NamedTuple):
     """``[freeze]``: when to freeze and for how long at most."""
 
     policy: Policy = Policy.PREFER
@@ -85,8 +81,7 @@ class FreezeConfig:
     foreign: ForeignFreeze = ForeignFreeze.REPORT
 
 
-@dataclass(frozen=True)
-class ThawConfig:
+class ThawConfig(NamedTuple):
     """``[thaw]``: how the thaw is retried."""
 
     attempt_timeout_seconds: float = 10.0
@@ -99,8 +94,7 @@ class ThawConfig:
     """Opt in to the last resort: SysRq j through sendkey, Linux guests only."""
 
 
-@dataclass(frozen=True)
-class LocalConfig:
+class LocalConfig(NamedTuple):
     """``[local]``: what is on this machine when it is a PVE node."""
 
     node: str = "auto"
@@ -112,15 +106,13 @@ class LocalConfig:
     product_uuid_file: Path = Path("/sys/class/dmi/id/product_uuid")
 
 
-@dataclass(frozen=True)
-class JournalConfig:
+class JournalConfig(NamedTuple):
     """``[journal]``: the SQLite file that records every window."""
 
     path: Path = Path("/var/lib/vzdump-hooks/journal.sqlite")
 
 
-@dataclass(frozen=True)
-class MetricsConfig:
+class MetricsConfig(NamedTuple):
     """``[metrics]``: where node_exporter's textfile collector looks, and the optional ways out."""
 
     textfile: Path | None = Path("/var/lib/prometheus/node-exporter/vzdump_hooks.prom")
@@ -131,16 +123,14 @@ class MetricsConfig:
     """A guest without a window for so long disappears from the metrics."""
 
 
-@dataclass(frozen=True)
-class GuardConfig:
+class GuardConfig(NamedTuple):
     """``[guard]``: the process that outlives the one that asked."""
 
     launcher: Launcher = Launcher.AUTO
     arm_timeout_seconds: float = 10.0
 
 
-@dataclass(frozen=True)
-class SnapshotConfig:
+class SnapshotConfig(NamedTuple):
     """``[snapshot]``: safe-snapshot's own settings."""
 
     name_prefix: str = "safe"
@@ -150,8 +140,7 @@ class SnapshotConfig:
     """How long to look for a snapshot whose request PVE never answered."""
 
 
-@dataclass(frozen=True)
-class HookConfig:
+class HookConfig(NamedTuple):
     """``[hook]``: what vzdump-hook does in a backup."""
 
     owner: FreezeOwner = FreezeOwner.HOOK
@@ -159,8 +148,7 @@ class HookConfig:
     """Write the verdict into the backup's notes through the storage API."""
 
 
-@dataclass(frozen=True)
-class GuestRule:
+class GuestRule(NamedTuple):
     """``[[guest]]``: other settings for the guests that match. Exactly one of vmid, tag and pool selects them."""
 
     vmid: int | None = None
@@ -175,8 +163,7 @@ class GuestRule:
     """Freeze even though the guest's own PVE option (freeze-fs=0) turns freezing off."""
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """Everything an operator may set."""
 
     api: ApiConfig = ApiConfig()
@@ -188,7 +175,7 @@ class Config:
     guard: GuardConfig = GuardConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     hook: HookConfig = HookConfig()
-    guest: tuple[GuestRule, ...] = field(default=())
+    guest: tuple[GuestRule, ...] = ()
 
     def rule_for(self, vmid: int, tags: tuple[str, ...] = (), pool: str = "") -> GuestRule:
         """The settings of the most particular matching rule: by vmid, else by tag, else by pool, else none."""
@@ -230,12 +217,14 @@ def parse(tree: dict[str, Any], where: str) -> Config:
     return config
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """An API token; the secret never prints."""
 
     id: str
-    secret: str = field(repr=False)
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Token(id={self.id!r})"
 
 
 def token(config: Config) -> Token:
@@ -317,7 +306,7 @@ def _build(cls: type[Any], tree: object, where: str, prefix: str) -> Any:
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: [{prefix}] must be a table")
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = cls._fields
     values: dict[str, object] = {}
     for key, value in tree.items():
         name = f"{prefix}.{key}" if prefix else key
@@ -331,6 +320,10 @@ def _build(cls: type[Any], tree: object, where: str, prefix: str) -> Any:
     return cls(**values)
 
 
+def _is_table(hint: Any) -> bool:
+    return isinstance(hint, type) and hasattr(hint, "_fields")
+
+
 def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa: PLR0912 - one line a type
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = [h for h in typing.get_args(hint) if h is not type(None)]
@@ -340,11 +333,11 @@ def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa
     if typing.get_origin(hint) is tuple:
         item_hint = typing.get_args(hint)[0]
         if not isinstance(value, list):
-            shape = f"a list of tables: write [[{name}]]" if dataclasses.is_dataclass(item_hint) else "a list"
+            shape = f"a list of tables: write [[{name}]]" if _is_table(item_hint) else "a list"
             raise ConfigError(f"{where}: {name!r} must be {shape}")
         return tuple(_convert(item_hint, item, where, name) for item in value)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, where, name)
+    if _is_table(hint):
+        return _build(hint, value, where, name)
     if isinstance(hint, type) and issubclass(hint, Enum):
         try:
             return hint(value)

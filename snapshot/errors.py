@@ -29,7 +29,6 @@ them. An exit code that is not in the table means failure too.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 
 
@@ -177,8 +176,8 @@ class InterruptedBySignalError(SafeSnapshotError):
 def exit_codes() -> Iterator[tuple[int, str, str]]:
     """(code, class name, what happened) for every code, in order: the source of the documentation's table."""
     seen: set[int] = set()
-    classes = [c for c in globals().values() if inspect.isclass(c) and issubclass(c, SafeSnapshotError)]
+    classes = [c for c in globals().values() if isinstance(c, type) and issubclass(c, SafeSnapshotError)]
     for cls in sorted(classes, key=lambda c: c.exit_code):
         if cls.exit_code not in seen:
             seen.add(cls.exit_code)
-            yield cls.exit_code, cls.__name__, " ".join((inspect.getdoc(cls) or "").split())
+            yield cls.exit_code, cls.__name__, " ".join((cls.__doc__ or "").split())

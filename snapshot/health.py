@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
@@ -31,8 +31,7 @@ LOOK_PRIVILEGES = ("VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted", "VM.Moni
 """Any one of them lets a token ask the agent what it can do."""
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """What is to be done with a guest, as far as the checks depend on it."""
 
     policy: Policy = Policy.PREFER
@@ -72,7 +71,7 @@ class Preflight:
         config = self._api.config(guest)
         lock = str(config.get("lock") or guest.lock)
         current = self._api.current(guest)
-        guest = replace(guest, lock=lock, running=current.get("status") == "running")
+        guest = guest._replace(lock=lock, running=current.get("status") == "running")
         wanted = wish(guest)
         checks.append(_template(guest))
         if for_snapshot:
@@ -94,7 +93,7 @@ class Preflight:
         if wanted.policy is Policy.NEVER:
             return health
         more, facts, frozen = self._freeze_checks(guest, config, option, wanted.ignore_freeze_option, details)
-        return replace(health, checks=(*checks, *more), facts=facts, frozen=frozen)
+        return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen)
 
     def _snapshot_checks(self, guest: Guest, name: str | None) -> list[Check]:
         checks = []
@@ -163,7 +162,7 @@ class Preflight:
             frozen = agent.status(self._channel_for(guest)) is FreezeState.FROZEN
         except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
             return health  # without an agent that answers nobody has frozen it through one
-        return replace(health, checks=(*health.checks, _thawed(guest, frozen)), frozen=frozen)
+        return health._replace(checks=(*health.checks, _thawed(guest, frozen)), frozen=frozen)
 
     def _not_this_machine(self, config: Mapping[str, object]) -> Check:
         theirs = smbios_uuid(config)

@@ -9,13 +9,11 @@ reported and changes nothing about the thaw.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ForwardRef, NamedTuple
 
 from snapshot.errors import JournalError, WindowTakenError
 from snapshot.metrics import projection
@@ -29,8 +27,12 @@ _MISFITS = (OverflowError, UnicodeEncodeError)
 """What the sqlite3 module says of a guest's or PVE's values that fit no column."""
 
 
-@dataclass(frozen=True)
-class WindowRecord:
+def new_id() -> str:
+    """A window's id: 32 random hex digits."""
+    return os.urandom(16).hex()
+
+
+class WindowRecord(NamedTuple):
     """One row of the journal: a freeze window, open until ``closed_at`` is set. Instants are Unix times."""
 
     id: str
@@ -90,20 +92,21 @@ class WindowRecord:
         return self.owner == Owner.FOREIGN.value
 
 
-COLUMNS = tuple(f.name for f in dataclasses.fields(WindowRecord))
-_REQUIRED = frozenset(f.name for f in dataclasses.fields(WindowRecord) if f.default is dataclasses.MISSING)
+COLUMNS = WindowRecord._fields
+_REQUIRED = frozenset(COLUMNS) - frozenset(WindowRecord._field_defaults)
 _TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 
 
-def _declaration(column: dataclasses.Field[Any]) -> str:
-    kind = _TYPES[str(column.type).partition(" ")[0]]
-    key = " PRIMARY KEY" if column.name == "id" else " NOT NULL" if column.name in _REQUIRED else ""
-    return f"{column.name} {kind}{key}"
+def _declaration(column: str) -> str:
+    hint: ForwardRef = WindowRecord.__annotations__[column]
+    kind = _TYPES[hint.__forward_arg__.partition(" ")[0]]
+    key = " PRIMARY KEY" if column == "id" else " NOT NULL" if column in _REQUIRED else ""
+    return f"{column} {kind}{key}"
 
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS windows "
-    f"({', '.join(_declaration(f) for f in dataclasses.fields(WindowRecord))}, {projection.COLUMN})",
+    f"({', '.join(_declaration(column) for column in COLUMNS)}, {projection.COLUMN})",
     "CREATE INDEX IF NOT EXISTS windows_open ON windows (vmid) WHERE closed_at IS NULL",
     "CREATE INDEX IF NOT EXISTS windows_by_time ON windows (intent_at)",
     "CREATE INDEX IF NOT EXISTS windows_by_guest ON windows (vmid, intent_at)",
@@ -184,7 +187,7 @@ class Journal:
 
         WindowTakenError, and nothing is written, when ``rival`` says yes to another open window of the same guest.
         """
-        values = dataclasses.asdict(record)
+        values = record._asdict()
         with self.transaction("written") as db:
             other = next(filter(rival, self.open_windows(record.vmid)), None)
             if other is not None:

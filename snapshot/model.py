@@ -1,4 +1,4 @@
-"""The nouns of this project as frozen dataclasses and enums. Standard library only; no I/O, no policy.
+"""The nouns of this project as named tuples and enums. Standard library only; no I/O, no policy.
 
 Words are PVE's and the guest agent's own: vmid, node, upid, freeze, thaw. Durations are in seconds, instants are Unix
 times (``*_at``) unless a name ends in ``_monotonic``.
@@ -7,9 +7,10 @@ times (``*_at``) unless a name ends in ``_monotonic``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import Enum
-from typing import NewType, Protocol
+from types import MappingProxyType
+from typing import NamedTuple, NewType, Protocol
 
 Vmid = NewType("Vmid", int)
 Node = NewType("Node", str)
@@ -19,6 +20,10 @@ VMID_MIN, VMID_MAX = 100, 999_999_999
 
 _VMID = re.compile(r"[1-9][0-9]{2,8}\Z")
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}\Z")
+_UPID = re.compile(
+    r"UPID:(?P<node>[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?):(?P<pid>[0-9A-Fa-f]{8}):"
+    r"(?P<pstart>[0-9A-Fa-f]{8,9}):(?P<start>[0-9A-Fa-f]{8}):(?P<kind>[^:\s/]+):(?P<id>[^:\s/]*):(?P<user>[^:\s/]+):\Z"
+)
 _RESERVED_NAMES = frozenset({"current", "pending"})
 
 
@@ -96,8 +101,7 @@ class VerdictKind(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A kind, and always the reason for it, in words for the operator."""
 
     kind: VerdictKind
@@ -125,8 +129,7 @@ class FreezeOutcome(Enum):
     """The reply was lost: the guest may be frozen, or may freeze later."""
 
 
-@dataclass(frozen=True)
-class FreezeReply:
+class FreezeReply(NamedTuple):
     """The answer to one freeze request: the outcome, how many filesystems, and the detail behind an outcome."""
 
     outcome: FreezeOutcome
@@ -134,8 +137,7 @@ class FreezeReply:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class ThawReport:
+class ThawReport(NamedTuple):
     """What it took to thaw a guest.
 
     ``filesystems`` is the highest count any acknowledged thaw of this window returned; None when no count was ever seen
@@ -153,8 +155,7 @@ class ThawReport:
     thaw_replies_lost: int = 0
 
 
-@dataclass(frozen=True)
-class Upid:
+class Upid(NamedTuple):
     """A PVE task's identity, ``UPID:<node>:<pid>:<pstart>:<starttime>:<type>:<id>:<user>:`` (PVE/UPID.pm)."""
 
     text: str
@@ -166,15 +167,10 @@ class Upid:
     id: str
     user: str
 
-    _PATTERN = re.compile(
-        r"UPID:(?P<node>[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?):(?P<pid>[0-9A-Fa-f]{8}):"
-        r"(?P<pstart>[0-9A-Fa-f]{8,9}):(?P<start>[0-9A-Fa-f]{8}):(?P<kind>[^:\s/]+):(?P<id>[^:\s/]*):(?P<user>[^:\s/]+):\Z"
-    )
-
     @classmethod
     def parse(cls, text: str) -> Upid:
         """Parse PVE's text form; ValueError when it is anything else."""
-        found = cls._PATTERN.match(text)
+        found = _UPID.match(text)
         if found is None:
             raise ValueError(f"{text[:120]!r} is not a UPID")
         return cls(
@@ -197,8 +193,7 @@ class Upid:
         return self.text
 
 
-@dataclass(frozen=True)
-class Guest:
+class Guest(NamedTuple):
     """A guest as ``/cluster/resources`` and its own status show it."""
 
     vmid: Vmid
@@ -233,8 +228,7 @@ class CheckResult(Enum):
     """Nothing can be done with this guest, whatever the policy."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One named preflight check: what was found, and what the operator can do about it."""
 
     name: str
@@ -243,13 +237,12 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(NamedTuple):
     """The preflight's result: every check in order, and what was learned about the guest on the way."""
 
     guest: Guest | None
     checks: tuple[Check, ...]
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: Mapping[str, object] = MappingProxyType({})
     frozen: bool = False
     """The agent says the guest is frozen right now, before we did anything."""
     freeze_disabled_by_option: bool = False
@@ -280,8 +273,7 @@ class Health:
         return self.worst(CheckResult.FAILED, CheckResult.NO_FREEZE)
 
 
-@dataclass(frozen=True)
-class WindowTimes:
+class WindowTimes(NamedTuple):
     """The parts of a freeze window, in seconds; None for a part that did not happen."""
 
     freezing_seconds: float | None = None

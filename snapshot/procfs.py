@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """This boot's id: a window of an earlier boot of this machine has no living owner or guard."""
+    try:
+        return BOOT_ID_FILE.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
 
 def process_start(pid: int, proc: Path = Path("/proc")) -> int | None:
     """Field 22 of /proc/<pid>/stat, or None when there is no such process."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Callable
 
 from snapshot.clock import Clock
 from snapshot.errors import JournalError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.metrics.projection import agent_seen
 from snapshot.model import Guest, Health, Owner, Verdict
-from snapshot.pve.tasks import process_start
+from snapshot.procfs import boot_id, process_start
 from snapshot.states import State
-from snapshot.window.window import boot_id
 
 
 class JournalBook:
@@ -109,7 +107,7 @@ def plain_record(guest: Guest, snapshot_name: str, clock: Clock) -> WindowRecord
     """The record of a snapshot without a freeze."""
     now, pid = clock.time(), os.getpid()
     return WindowRecord(
-        id=uuid.uuid4().hex,
+        id=new_id(),
         vmid=guest.vmid,
         node=guest.node,
         kind=guest.kind.value,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from snapshot.clock import Clock, compact
 from snapshot.config import Config, ForeignFreeze
@@ -23,18 +23,17 @@ from snapshot.errors import (
 )
 from snapshot.journal import Journal, WindowRecord, is_corrupt, set_aside
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind, Vmid
+from snapshot.procfs import boot_id, process_lives
 from snapshot.pve import agent
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, build_ladder, fastest_channel
-from snapshot.pve.tasks import process_lives
 from snapshot.recording import JournalBook
 from snapshot.states import State
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import late_seconds, spec_of, thawing_of, was_never_armed
-from snapshot.window.window import boot_id
 
 ALIVE_MARGIN_SECONDS = 10.0
 """How long past its deadline a living owner is trusted to be thawing still, on top of its own limit for that."""
@@ -51,8 +50,7 @@ class Healed(Enum):
     LEFT_ALONE = "nobody"
 
 
-@dataclass(frozen=True)
-class Recovered:
+class Recovered(NamedTuple):
     """What became of one open window or one frozen guest."""
 
     vmid: int

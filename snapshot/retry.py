@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import tenacity
 
@@ -13,8 +12,7 @@ from snapshot.clock import Clock
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Pace:
+class Pace(NamedTuple):
     """Intervals that grow from ``first_seconds`` by ``factor`` to ``slowest_seconds``, for ``limit_seconds`` in all.
 
     ``limit_seconds`` None means: for as long as it takes.

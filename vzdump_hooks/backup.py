@@ -7,7 +7,7 @@ by a process that has to thaw while the guest is frozen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from snapshot.clock import Clock
 from snapshot.config import Config, FreezeOwner
@@ -17,15 +17,15 @@ from snapshot.model import Guest
 from snapshot.pve.routes import Access, build_ladder
 from snapshot.recording import JournalBook
 from snapshot.window.guardlink import GuardSpec, Launcher
+from snapshot.window.ladder import Ladder
 from snapshot.window.signals import Gate
-from snapshot.window.thaw import Ladder, Thawer
+from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import thawing_of
 from vzdump_hooks.follow import BackupWatch
 from vzdump_hooks.order import HoldOrder, HoldReport
 
 
-@dataclass(frozen=True)
-class HoldTools:
+class HoldTools(NamedTuple):
     """The collaborators of a hold."""
 
     config: Config

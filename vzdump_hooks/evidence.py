@@ -15,7 +15,7 @@ open whose guard might have:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from snapshot.model import FreezeOutcome, Verdict, VerdictKind
 from snapshot.window.verdict import Evidence, Proof, judge
@@ -33,8 +33,7 @@ WHOLE_BACKUP_START = (
 """Before 9.1.7 vzdump does not say that it is about to send its QMP command, only that it has returned."""
 
 
-@dataclass(frozen=True)
-class LogEvidence:
+class LogEvidence(NamedTuple):
     """What vzdump's log said, in order, from the guest's start to the point in time."""
 
     events: tuple[LogEvent, ...] = ()
@@ -55,8 +54,7 @@ class LogEvidence:
         return self.in_order(*(e for e in WHOLE_BACKUP_START if says_so or e is not LogEvent.BACKUP_STARTING))
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What the agent said to us while vzdump froze and thawed by itself."""
 
     frozen: bool = False

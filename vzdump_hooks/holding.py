@@ -10,7 +10,7 @@ from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import fastest_channel
 from snapshot.recording import JournalBook
-from snapshot.window.thaw import Ladder
+from snapshot.window.ladder import Ladder
 from snapshot.window.verdict import Evidence
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 from vzdump_hooks.backup import HoldTools, is_alone

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from snapshot.config import FreezeOwner
 
 
-@dataclass(frozen=True)
-class HoldOrder:
+class HoldOrder(NamedTuple):
     """One guest's backup. Durations in seconds."""
 
     vmid: int
@@ -39,7 +36,7 @@ class HoldOrder:
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> HoldOrder:
@@ -47,8 +44,7 @@ class HoldOrder:
         return cls(**_object(text))
 
 
-@dataclass(frozen=True)
-class HoldReport:
+class HoldReport(NamedTuple):
     """What became of the freeze, as the hook prints it.
 
     ``held``: as ordered, frozen by us or vzdump's freeze is watched. ``watched``: vzdump's own freeze is watched.
@@ -60,7 +56,7 @@ class HoldReport:
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> HoldReport:

@@ -14,7 +14,6 @@ from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel, open_access
 from snapshot.recording import JournalBook
-from snapshot.recovery import Healed, heal
 from vzdump_hooks.invocation import Mode
 from vzdump_hooks.notes import Plan
 from vzdump_hooks.settings import owner_of, policy_of
@@ -69,6 +68,8 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
 
 def _heal(guest: Guest, access: Access, rule: GuestRule, say: Callable[[str], None]) -> Check | None:
     """Thaw what is ours (vzdump would skip a frozen guest silently, for ever); an obstacle when it stays frozen."""
+    from snapshot.recovery import Healed, heal  # noqa: PLC0415 - it brings what thaws, and hardly any guest is frozen
+
     config = access.config
     book = JournalBook(lambda: Journal(config.journal.path))
     foreign = rule.foreign or config.freeze.foreign

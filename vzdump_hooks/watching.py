@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.journal import WindowRecord
+from snapshot.journal import WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
-from snapshot.procfs import process_start
+from snapshot.procfs import boot_id, process_start
 from snapshot.recording import JournalBook
 from snapshot.states import State
-from snapshot.window.thaw import Ladder
+from snapshot.window.ladder import Ladder
 from snapshot.window.thawing import spec_of
-from snapshot.window.window import WindowBrokenError, boot_id
+from snapshot.window.window import WindowBrokenError
 from vzdump_hooks.backup import HoldTools, is_alone
 from vzdump_hooks.evidence import LogEvidence, Seen, judge_watched, watched_word
 from vzdump_hooks.look import AgentLook
@@ -39,8 +38,7 @@ RECORD_SECONDS = 6.0
 """How long to wait for the record of the freeze: a little longer than the journal waits for its lock."""
 
 
-@dataclass(frozen=True)
-class WatchEnd:
+class WatchEnd(NamedTuple):
     """How the window ended. ``report``: we had to thaw; None when vzdump did."""
 
     begun: bool
@@ -84,7 +82,7 @@ class VzdumpWatch:
         except InterruptedBySignalError as signalled:
             broken_by = f"the watching process was {signalled}"
         end = self._settle(broken_by)
-        self._seen = replace(self._seen, alone=is_alone(self._book, self._guest.vmid, record.id))
+        self._seen = self._seen._replace(alone=is_alone(self._book, self._guest.vmid, record.id))
         log = self._tools.watch.evidence
         verdict = judge_watched(log, self._seen, end.window_seconds, broken_by, end.confirmed)
         noting.finish()
@@ -115,13 +113,13 @@ class VzdumpWatch:
         thaw_issued = watch.evidence.saw(LogEvent.THAW_ISSUED)
         state = self._look.take() if thaw_issued else self._look.next(FROZEN_LOOK_SECONDS if self._seen.frozen else 0.0)
         if state is FreezeState.FROZEN:
-            self._seen = replace(self._seen, frozen=True)
+            self._seen = self._seen._replace(frozen=True)
         elif (
             state is FreezeState.THAWED
             and self._seen.frozen
             and not any(watch.has_logged(event) for event in (LogEvent.THAW_ISSUED, *ENDS))
         ):
-            self._seen = replace(self._seen, thawed_early=True)
+            self._seen = self._seen._replace(thawed_early=True)
 
     def _settle(self, broken_by: str) -> WatchEnd:
         """Make sure of vzdump's thaw."""
@@ -129,7 +127,7 @@ class VzdumpWatch:
         if begun is None:
             return WatchEnd(begun=False, confirmed=True, broken_by=broken_by)
         if not broken_by and self._look.take(LAST_LOOK_SECONDS) is FreezeState.FROZEN:
-            self._seen = replace(self._seen, frozen=True)  # whenever it was asked: so it was before the thaw
+            self._seen = self._seen._replace(frozen=True)  # whenever it was asked: so it was before the thaw
         failed = self._tools.watch.evidence.saw(LogEvent.THAW_FAILED)
         report: ThawReport | None = None
         if broken_by or failed or self._thawer.look() is not FreezeState.THAWED:
@@ -174,7 +172,7 @@ class VzdumpWatch:
         now, pid = self._tools.clock.time(), os.getpid()
         start = process_start(pid) or 0
         return WindowRecord(
-            id=uuid.uuid4().hex,
+            id=new_id(),
             vmid=self._guest.vmid,
             node=self._guest.node,
             kind=self._guest.kind.value,

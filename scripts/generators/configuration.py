@@ -1,14 +1,14 @@
-"""docs/configuration.md and contrib/config.toml from the configuration's dataclasses and their fields' texts."""
+"""docs/configuration.md and contrib/config.toml from the configuration's named tuples and their fields' texts."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import json
 import typing
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from snapshot import config as source
 from snapshot.config import Config, GuestRule
@@ -67,7 +67,7 @@ def _table(cls: type) -> str:
 
 def _sections() -> list[tuple[str, type]]:
     hints = typing.get_type_hints(Config)
-    return [(f.name, hints[f.name]) for f in dataclasses.fields(Config) if f.name != "guest"]
+    return [(name, hints[name]) for name in Config._fields if name != "guest"]
 
 
 def _about(cls: type) -> str:
@@ -75,11 +75,12 @@ def _about(cls: type) -> str:
     return text.partition(": ")[2][:1].upper() + text.partition(": ")[2][1:]
 
 
-def _fields(cls: type) -> list[tuple[str, str, str, str]]:
+def _fields(cls: Any) -> list[tuple[str, str, str, str]]:
     """(key, default as TOML or "", its choices, its text) of every field."""
     texts = _texts()[cls.__name__]
     hints = typing.get_type_hints(cls)
-    return [(f.name, _toml(f.default), _choices(hints[f.name]), texts.get(f.name, "")) for f in dataclasses.fields(cls)]
+    defaults = cls._field_defaults
+    return [(name, _toml(defaults[name]), _choices(hints[name]), texts.get(name, "")) for name in cls._fields]
 
 
 def _choices(hint: object) -> str:

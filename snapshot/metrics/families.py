@@ -7,8 +7,8 @@ text; the words of ``stage``, ``reason``, ``cause``, ``verdict`` and ``phase`` a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 GUEST_LABELS = ("id", "vmid", "node", "source")
 """``id`` as prometheus-pve-exporter writes it (``qemu/100``), so that both can be joined."""
@@ -76,8 +76,7 @@ class Kind(Enum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """One metric family. ``help`` is one sentence without a full stop, ``meaning`` what an operator reads out of it."""
 
     name: str

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from snapshot.errors import ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
 from snapshot.pve.transport import Transport, clean
 
+_FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
 
-@dataclass(frozen=True)
-class AgentOption:
+
+class AgentOption(NamedTuple):
     """The guest's ``agent:`` option (PVE::QemuServer::Agent). ``freeze`` is off when the operator turned it off."""
 
     configured: bool
     enabled: bool
     freeze: bool
-
-    _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
 
     @classmethod
     def parse(cls, value: object) -> AgentOption:
@@ -33,13 +32,12 @@ class AgentOption:
             on = setting.strip().lower() in ("1", "on", "yes", "true")
             if key == "enabled":
                 enabled = on
-            elif key in cls._FREEZE_KEYS:
+            elif key in _FREEZE_KEYS:
                 freeze = on
         return cls(configured=True, enabled=enabled, freeze=freeze)
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A snapshot as PVE lists it. ``state`` is empty once it is whole, else ``prepare`` or ``delete``."""
 
     name: str

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 import urllib3
@@ -22,15 +21,17 @@ CONNECT_SECONDS = 3.05
 """How long a connection may take to open; just above TCP's first retransmission, as requests advises."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where the API is and how to prove who we are. ``token_id`` is ``user@realm!name``; the secret never prints."""
 
     host: str
     port: int
     token_id: str
-    token_secret: str = field(repr=False)
+    token_secret: str
     ca_file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url}, {self.token_id})"
 
     @property
     def url(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from snapshot import config as configuration
 from snapshot.clock import Clock
@@ -16,14 +16,13 @@ from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
 from snapshot.pve.transport import Transport
-from snapshot.window.thaw import Ladder
+from snapshot.window.ladder import Ladder
 
 SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """This machine's ways to PVE: the API where a token is configured, and what the node itself offers."""
 
     config: Config

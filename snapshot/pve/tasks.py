@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from snapshot.clock import Clock
@@ -23,8 +23,7 @@ POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.3)
 """A snapshot takes 0.1 to 1 s on local storage: the interval is part of the freeze window, so it starts at 10 ms."""
 
 
-@dataclass(frozen=True)
-class TaskEnd:
+class TaskEnd(NamedTuple):
     """How a task ended: PVE's exit status, e.g. ``OK``, ``WARNINGS: 1``, an error's text, ``unexpected status``."""
 
     exitstatus: str

@@ -7,7 +7,6 @@ backup from writing its intent, and without the intent no guest is frozen.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
@@ -16,9 +15,9 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from snapshot.clock import iso
 from snapshot.errors import JournalError
@@ -46,8 +45,7 @@ _LINE = "{:<25} {:<12} {:<12} {:<8} {:>9}  {:<21} {}"
 _HEAD = _LINE.format("TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON")
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Which windows: of one guest or all, begun at or after an instant, only failed ones."""
 
     vmid: int | None = None
@@ -195,5 +193,5 @@ def _why(window: WindowRecord) -> str:
 
 
 def _flat(window: WindowRecord) -> dict[str, object]:
-    values = {"time": iso(window.intent_at), **dataclasses.asdict(window)}
+    values = {"time": iso(window.intent_at), **window._asdict()}
     return {name: values[name] for name in FIELDS}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -198,7 +198,7 @@ def object_json(**values: object) -> str:
 
 
 def _times(times: WindowTimes) -> dict[str, float | None]:
-    return {**dataclasses.asdict(times), "window_seconds": times.window_seconds}
+    return {**times._asdict(), "window_seconds": times.window_seconds}
 
 
 def _dump(tree: object) -> str:
@@ -210,9 +210,9 @@ def _plain(value: object) -> object:
         return value.text
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]

@@ -25,8 +25,8 @@ from snapshot.config import Config
 from snapshot.errors import ApiError, JournalError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.metrics.publish import publish
+from snapshot.procfs import process_lives
 from snapshot.pve.routes import Access, build_ladder, open_access
-from snapshot.pve.tasks import process_lives
 from snapshot.window import detached
 from snapshot.window.background import BackgroundRecorder
 from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Recorder

@@ -7,9 +7,10 @@ written, logged or imported. The recorder is called after the first request, nev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from snapshot.clock import Clock
 from snapshot.model import FreezeState, ThawReport
@@ -52,12 +53,11 @@ class Cause(Enum):
     RECOVERY = "recovery"
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One thing that happened."""
 
     what: Op | Happening
-    values: dict[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = MappingProxyType({})
 
 
 class Inbox(Protocol):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from snapshot.model import Guest, GuestKind, Node, Vmid
 
@@ -30,8 +28,7 @@ class Op(Enum):
     """The owner could not thaw within its limit: over to the guard."""
 
 
-@dataclass(frozen=True)
-class GuardSpec:
+class GuardSpec(NamedTuple):
     """What the guard needs to know of its window. Durations in seconds, counted from FREEZING."""
 
     window_id: str
@@ -68,7 +65,7 @@ class GuardSpec:
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> GuardSpec:

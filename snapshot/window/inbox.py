@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from snapshot.clock import Clock
-from snapshot.pve.tasks import process_start
+from snapshot.procfs import process_start
 from snapshot.window.guardcore import Happening, Message
 from snapshot.window.guardlink import Op
 from snapshot.window.signals import SIGNALS

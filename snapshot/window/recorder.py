@@ -12,7 +12,7 @@ from snapshot.clock import Clock
 from snapshot.errors import JournalError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import ThawReport, VerdictKind
-from snapshot.pve.tasks import process_start
+from snapshot.procfs import process_start
 from snapshot.states import State
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec

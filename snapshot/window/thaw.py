@@ -17,8 +17,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import NamedTuple
 
 from snapshot.clock import Clock
 from snapshot.errors import GuestRemovedError
@@ -33,37 +33,13 @@ from snapshot.pve.agent import (
 )
 from snapshot.pve.pvesh import START_SECONDS
 from snapshot.retry import Pace, retry_until
+from snapshot.window.ladder import Ladder
 
 MOVED_TEXT = "does not exist"
 """PVE's answer when the guest's configuration is not on that node: it migrated, or it was removed."""
 
 
-@dataclass
-class Ladder:
-    """The routes to one guest's agent, in the order they are tried, and how to find them again.
-
-    ``peers`` are alternatives to the first route: one of them is tried a round, in turn. ``relocate`` returns a new
-    ladder when the guest turns out to have moved, None when that cannot be told, and raises GuestRemovedError.
-    ``last_resort`` (SysRq) acts without an answer of the agent's.
-    """
-
-    routes: Sequence[AgentChannel]
-    peers: Sequence[AgentChannel] = ()
-    relocate: Callable[[], Ladder | None] = lambda: None
-    last_resort: Callable[[], str] | None = None
-    _turn: int = field(default=0, repr=False)
-
-    def round(self) -> list[AgentChannel]:
-        """The routes of the next round."""
-        chosen = list(self.routes)
-        if self.peers:
-            chosen.insert(1, self.peers[self._turn % len(self.peers)])
-            self._turn += 1
-        return chosen
-
-
-@dataclass(frozen=True)
-class Thawing:
+class Thawing(NamedTuple):
     """How a thaw is retried."""
 
     pace: Pace

@@ -6,8 +6,8 @@ agent still ``frozen`` after it, and a thaw acknowledged for as many filesystems
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, Verdict, VerdictKind
 
@@ -21,8 +21,7 @@ class Proof(Enum):
     NOT_ASKED = "not asked"
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Everything the verdict rests on. ``broken_by`` names what ended the window before its point in time, if known."""
 
     freeze: FreezeReply | None = None

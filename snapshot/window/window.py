@@ -7,27 +7,22 @@ one message to the guard (a write to a socket, no disk) and nothing else; every 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from snapshot.clock import Clock
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.journal import WindowRecord
+from snapshot.journal import WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
+from snapshot.procfs import boot_id, process_lives, process_start
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.pve.tasks import process_lives, process_start
 from snapshot.states import Event, State, WindowMachine
 from snapshot.window.guardlink import Guard, GuardSpec, Launcher, Op
 from snapshot.window.signals import Gate
 from snapshot.window.thaw import Thawer
 from snapshot.window.verdict import Proof
-
-BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 PROOF_SECONDS = (agent.STATUS_SECONDS, 4.0, 2.0, 1.0)
 """How long the proof may take: the longest that the deadline leaves room for. A few values only, since each costs a
@@ -55,8 +50,7 @@ class WindowBrokenError(Exception):
     """The window cannot be held any longer; the reason is the operator's. Internal: it never leaves an operation."""
 
 
-@dataclass(frozen=True)
-class WindowSpec:
+class WindowSpec(NamedTuple):
     """What kind of window is wanted. Durations in seconds."""
 
     guest: Guest
@@ -71,8 +65,7 @@ class WindowSpec:
     watch: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class WindowTools:
+class WindowTools(NamedTuple):
     """The collaborators of a window."""
 
     clock: Clock
@@ -90,7 +83,7 @@ class Window:
     """A freeze window. Each step may be taken once, in the order of the methods."""
 
     def __init__(self, spec: WindowSpec, tools: WindowTools) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = new_id()
         self.spec = spec
         self._tools = tools
         self._machine = WindowMachine()
@@ -444,14 +437,6 @@ def is_manned(record: WindowRecord) -> bool:
     if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
         return True
     return process_lives(record.guard_pid, record.guard_pid_start)
-
-
-def boot_id() -> str:
-    """This boot's id: a window of an earlier boot of this machine has no living owner or guard."""
-    try:
-        return BOOT_ID_FILE.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 __all__ = ["InterruptedBySignalError", "Window", "WindowBrokenError", "WindowSpec", "WindowTools"]

@@ -9,7 +9,8 @@ from snapshot.model import ThawReport
 from snapshot.retry import Pace
 from snapshot.window.guardcore import Cause, Message
 from snapshot.window.guardlink import GuardSpec
-from snapshot.window.thaw import Ladder, Thawer, Thawing
+from snapshot.window.ladder import Ladder
+from snapshot.window.thaw import Thawer, Thawing
 
 Answer = object | Exception | Callable[[str], object]
 

@@ -10,7 +10,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -307,7 +307,7 @@ class MemoryJournal:
             raise KeyError(f"no such columns: {sorted(unknown)}")
         if window_id in self.rows:
             kept: dict[str, Any] = dict(not_reopening(self.rows[window_id], values))
-            self.rows[window_id] = replace(self.rows[window_id], **kept)
+            self.rows[window_id] = self.rows[window_id]._replace(**kept)
 
     def get(self, window_id: str) -> WindowRecord | None:
         return self.rows.get(window_id)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from snapshot.pve.tasks import process_start
+from snapshot.procfs import process_start
 from snapshot.window import detached
 from snapshot.window.guardlink import GuardSpec, Op
 from tests.campaign.kit import guard_spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ import pytest
 from snapshot.errors import WindowTakenError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
+from snapshot.procfs import process_start
 from snapshot.pve.agent import AgentReplyLostError
-from snapshot.pve.tasks import process_start
 from snapshot.window.guardlink import GuardSpec, Op
 from snapshot.window.verdict import Proof
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
@@ -287,4 +287,4 @@ def _record(journal: Journal, **values: object) -> WindowRecord:
     journal.update(mine.id, closed_at=1.0)
     assert record is not None
     assert record.owner_pid_start == process_start(os.getpid())
-    return replace(record, **({"id": "w1", "state": "armed"} | values))  # type: ignore[arg-type]
+    return record._replace(**({"id": "w1", "state": "armed"} | values))  # type: ignore[arg-type]

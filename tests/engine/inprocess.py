@@ -6,7 +6,6 @@ request waits longer than CAP_SECONDS.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from snapshot import config as configuration
@@ -76,7 +75,7 @@ def snapshot(lab: Site, name: str, policy: Policy, limits: list[tuple[str, float
             Request(vmid=Vmid(100), name=name, policy=policy),
             Tools(
                 config=config,
-                access=dataclasses.replace(access, api=capped),
+                access=access._replace(api=capped),
                 clock=clock,
                 open_journal=lambda: Journal(config.journal.path),
                 launcher=IdleLauncher(),

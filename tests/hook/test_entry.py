@@ -205,6 +205,7 @@ IDLE_CALLS = [
     *([phase, mode, "100"] for phase, mode in itertools.product(("pre-stop", "pre-restart"), MODES)),
     ["post-restart", "stop", "100"],
     ["post-restart", "suspend", "100"],
+    ["log-end", "snapshot", "100"],
     ["brand-new", "snapshot", "100"],
 ]
 HEAVY = {"dataclasses", "tomllib", "json", "pathlib", "logging", "ssl", "sqlite3", "subprocess", "snapshot.config"}

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from snapshot.journal import Journal, WindowRecord
-from snapshot.window.window import boot_id
+from snapshot.procfs import boot_id
 from tests.hook.kit import HandMadeJob, add_rules, by_hand, check_thawed, hook_site, newest, processes, settled
 from tests.lab.node import PRIVILEGES, GuestSpec
 from tests.lab.scripted import ScriptedGuest

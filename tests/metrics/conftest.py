@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +75,7 @@ class World:
     def intent(self, vmid: int = 100, **values: object) -> str:
         """Begin a window; its id."""
         window = record(next(self._ids), vmid, self.clock.now)
-        window = dataclasses.replace(window, **values)  # type: ignore[arg-type]
+        window = window._replace(**values)  # type: ignore[arg-type]
         self.journal.begin(window)
         return window.id
 

@@ -36,7 +36,7 @@ def windows(guests: int, runs: int, until: float, span: float = 365 * DAY) -> It
 
 def _window(rng: random.Random, window: str, vmid: int, number: int, at: float) -> WindowRecord:
     weak = number % 10 == 9
-    values: dict[str, Any] = vars(record(window, vmid, at)) | {
+    values: dict[str, Any] = record(window, vmid, at)._asdict() | {
         "guest_name": f"{_NAMES[number % len(_NAMES)]}-{number:03d}",
         "node": f"pve{number % 3 + 1}",
         "source": "vzdump",
@@ -79,7 +79,7 @@ def fill(
     count = 0
     with journal.transaction("written") as db:
         for window in windows(guests, runs, until, span):
-            values = vars(window)
+            values = window._asdict()
             db.execute(insert, [values[name] for name in COLUMNS])
             count += 1
             if project or count > guests * (runs - 1):

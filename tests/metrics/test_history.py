@@ -358,7 +358,7 @@ def test_steps_are_whole_and_no_window_is_lost_between_them(world: World) -> Non
         journal = Journal(path)
         with journal.transaction("written") as db:
             for window in fleet.windows(3, runs, START, span):
-                values = vars(window)
+                values = window._asdict()
                 marks = ", ".join("?" * len(values))
                 db.execute(f"INSERT INTO windows ({', '.join(values)}) VALUES ({marks})", list(values.values()))
         journal.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import http.client
 import http.server
 import re
@@ -117,9 +116,8 @@ def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs
         ),
         _exporter(world.config, world.clock) as exporter,
     ):
-        world.config = dataclasses.replace(
-            world.config,
-            metrics=dataclasses.replace(world.config.metrics, pushgateway=f"http://127.0.0.1:{push_port}"),
+        world.config = world.config._replace(
+            metrics=world.config.metrics._replace(pushgateway=f"http://127.0.0.1:{push_port}"),
         )
         assert world.publish() == []
         written = world.textfile.read_bytes()
@@ -146,8 +144,8 @@ def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs
 def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World, tmp_path: Path) -> None:
     world.good_run()
     gateway = f"http://127.0.0.1:{free_port()}"
-    metrics = dataclasses.replace(world.config.metrics, pushgateway=gateway)
-    world.config = dataclasses.replace(world.config, metrics=metrics)
+    metrics = world.config.metrics._replace(pushgateway=gateway)
+    world.config = world.config._replace(metrics=metrics)
     (problem,) = world.publish()
     assert problem == f"the metrics were not pushed to {gateway} (Connection refused); see [metrics] pushgateway" or (
         "Connection refused" in problem and gateway in problem
@@ -155,7 +153,7 @@ def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World,
     assert world.textfile.exists()
     with _exporter(world.config, world.clock) as exporter:  # something else that speaks HTTP: it knows no PUT
         gateway = exporter.url.removesuffix("/metrics")
-        world.config = dataclasses.replace(world.config, metrics=dataclasses.replace(metrics, pushgateway=gateway))
+        world.config = world.config._replace(metrics=metrics._replace(pushgateway=gateway))
         (problem,) = world.publish()
     assert "501" in problem or "Unsupported" in problem
 
@@ -179,8 +177,8 @@ def test_a_pushgateway_with_a_password_takes_it_and_no_line_ever_tells_it(world:
     world.good_run()
 
     def pushed_to(gateway: str) -> list[str]:
-        metrics = dataclasses.replace(world.config.metrics, pushgateway=gateway)
-        world.config = dataclasses.replace(world.config, metrics=metrics)
+        metrics = world.config.metrics._replace(pushgateway=gateway)
+        world.config = world.config._replace(metrics=metrics)
         return world.publish()
 
     _Gateway.got.clear()

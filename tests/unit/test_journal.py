@@ -23,7 +23,7 @@ from tests.unit.kit import START, record
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = """
-import dataclasses, os, sys
+import os, sys
 from pathlib import Path
 from snapshot.journal import Journal
 from tests.unit.kit import record
@@ -415,5 +415,5 @@ def test_a_row_is_plain_data(journal: Journal) -> None:
     journal.begin(record("w1"))
     found = journal.get("w1")
     assert found is not None
-    assert json.loads(json.dumps(found.__dict__))["id"] == "w1"
+    assert json.loads(json.dumps(found._asdict()))["id"] == "w1"
     assert (found.guest.vmid, found.guest.id, found.is_foreign) == (100, "qemu/100", False)

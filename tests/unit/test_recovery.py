@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def settled(tmp_path: Path, window: WindowRecord, report: ThawReport) -> tuple[f
     clock = ManualClock()
     access = Access(Config(), clock, None, "")
     with contextlib.closing(Journal(tmp_path / "journal.sqlite")) as journal:
-        window = replace(window, intent_at=clock.time() - 600.0)
+        window = window._replace(intent_at=clock.time() - 600.0)
         journal.begin(window)
         late = settle(JournalBook(lambda: journal), window, report, access)
         found = journal.get(window.id)
@@ -44,7 +43,7 @@ def test_a_window_whose_freeze_may_still_come_stays_open(tmp_path: Path) -> None
     [
         ({"state": "armed", "freeze_outcome": "acknowledged"}, THAWED),
         ({"state": "idle"}, THAWED),
-        ({"state": "armed"}, replace(THAWED, guest_gone=True)),
+        ({"state": "armed"}, THAWED._replace(guest_gone=True)),
     ],
     ids=["the freeze was answered", "no guard was armed", "the guest is off"],
 )

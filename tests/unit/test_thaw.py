@@ -15,7 +15,8 @@ from snapshot.model import FreezeState, ThawReport, VerdictKind
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentRefusedError, CommandNotSentError
 from snapshot.retry import Pace
-from snapshot.window.thaw import Ladder, Thawer, Thawing
+from snapshot.window.ladder import Ladder
+from snapshot.window.thaw import Thawer, Thawing
 from snapshot.window.verdict import Evidence, Proof, judge
 from tests.lab.agentfacts import WINDOWS
 from tests.lab.agentmodel import VSS_TEXT, AgentModel, Faults
@@ -464,7 +465,8 @@ SILENT = """
 import sys
 from tests.unit.kit import ScriptedChannel, VirtualClock
 from tests.unit.test_thaw import THAWING
-from snapshot.window.thaw import Ladder, Thawer
+from snapshot.window.ladder import Ladder
+from snapshot.window.thaw import Thawer
 
 events, watching = [], False
 sys.addaudithook(lambda event, arguments: events.append((event, str(arguments)[:80])) if watching else None)

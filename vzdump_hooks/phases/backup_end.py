@@ -8,7 +8,7 @@ from contextlib import closing
 from snapshot.clock import SystemClock, duration
 from snapshot.config import Config
 from snapshot.errors import JournalError, SafeSnapshotError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.model import Owner, Policy, VerdictKind
 from snapshot.procfs import process_lives
 from snapshot.states import State
@@ -150,7 +150,7 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         elif not plan.obstacle:
             stage, word = "guard", "not-started"  # post-restart said why
     record = WindowRecord(
-        id=os.urandom(16).hex(),
+        id=new_id(),
         vmid=invocation.vmid or 0,
         node=worker.upid.node if worker.upid else os.uname().nodename.partition(".")[0],
         kind="qemu" if invocation.is_qemu else "lxc",

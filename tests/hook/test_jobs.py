@@ -99,15 +99,20 @@ def test_a_guard_that_stays_for_an_hour_holds_no_backup_up(lab: Site, guest: Scr
 # ------------------------------------------------------------------------------------------------------- the deadline
 
 
+@pytest.mark.parametrize(
+    ("deadline", "delay"), [(1, 3.0), pytest.param(30, 60.0, marks=pytest.mark.slow)], ids=["scaled", "as it is"]
+)
 @pytest.mark.parametrize("owner", ["hook", "vzdump"])
 @pytest.mark.parametrize("policy", ["prefer", "require"])
-def test_a_backup_command_that_takes_too_long_finds_the_guest_thawed(lab: Site, owner: str, policy: str) -> None:
-    """With a backup server the command may take 125 s, with the guest frozen. Here: a deadline of 1 s, and 3 s."""
+def test_a_backup_command_that_takes_too_long_finds_the_guest_thawed(
+    lab: Site, owner: str, policy: str, deadline: int, delay: float
+) -> None:
+    """With a backup server the command may take 125 s, with the guest frozen. Scaled down: a deadline of 1 s, and 3 s."""
     lab.settings |= {"hook": {"owner": owner}}
-    lab.settings["freeze"] |= {"max_window_seconds": 1, "policy": policy}
-    with lab.vzdump(100, limits=QUICK, storage_kind="pbs", backup_delay=3.0) as job:
+    lab.settings["freeze"] |= {"max_window_seconds": deadline, "policy": policy}
+    with lab.vzdump(100, limits=QUICK, storage_kind="pbs", backup_delay=delay) as job:
         job.wait_for_line("starting backup via QMP command")
-        assert wait_for(lambda: bool(newest(lab).verdict), 2.9)
+        assert wait_for(lambda: bool(newest(lab).verdict), delay - 0.1)
         assert not lab.guest.is_frozen()
         assert not any("started backup task" in line for line in job.log_lines)
         result = job.wait()
@@ -115,7 +120,7 @@ def test_a_backup_command_that_takes_too_long_finds_the_guest_thawed(lab: Site, 
     assert result.guests[100].state == ("ok" if policy == "prefer" else "err")
     window = newest(lab)
     assert (window.verdict, window.failure_reason) == ("crash-consistent", "deadline")
-    assert any("the deadline of 1 s passed" in line for line in said(result))
+    assert any(f"the deadline of {deadline} s passed" in line for line in said(result))
 
 
 # ----------------------------------------------------------------------------------------------------- several at once

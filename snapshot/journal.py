@@ -175,7 +175,7 @@ class Journal:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # a signal in between, too: the next writer must not wait for us
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise

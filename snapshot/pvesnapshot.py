@@ -145,16 +145,11 @@ class PveSnapshot:
             return None
 
     def _holds_ram(self) -> bool:
-        """Whether PVE says that the snapshot has the guest's RAM in it.
-
-        It saves none, without a word, of a guest that went off (PVE::AbstractConfig, __snapshot_prepare).
-        """
-        path = f"{self._guest.path}/snapshot/{self._result.name}/config"
+        """Whether PVE says that the snapshot has the guest's RAM in it."""
         try:
-            answer = self._tools.access.main.request("GET", path)
+            return self._api.snapshot_holds_ram(self._guest, self._result.name)
         except ApiError:
             return False
-        return isinstance(answer, dict) and bool(answer.get("vmstate"))
 
     def settle(self) -> None:
         """After a signal: find out within seconds what became of what PVE was at work on."""

@@ -56,7 +56,7 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
     from vzdump_hooks.watching import VzdumpWatch  # noqa: PLC0415
 
     book = JournalBook(tools.open_journal)
-    if not tools.watch.catch_up(tools.clock):
+    if not tools.watch.catch_up():
         # A guest must not stay frozen until its deadline because nobody sees that its backup has begun.
         tools.report(HoldReport(False, "vzdump's log does not show this guest's backup, so it cannot be followed"))
         return []

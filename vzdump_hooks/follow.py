@@ -45,10 +45,12 @@ class WorkerLife:
 class BackupWatch:
     """One guest's events from the first source that can be read; from the next one when it no longer can."""
 
-    def __init__(self, vmid: int, sources: Sequence[LogSource], worker: WorkerLife) -> None:
+    def __init__(self, vmid: int, sources: Sequence[LogSource], worker: WorkerLife, clock: Clock) -> None:
         self._reader = LogReader(vmid)
         self._sources = list(sources)
         self._worker = worker
+        self._clock = clock
+        self._look_at = 0.0
         self._waiting: list[LogEvent] = []
         self._seen: list[LogEvent] = []
 
@@ -57,8 +59,9 @@ class BackupWatch:
         """The events that were handed out so far."""
         return LogEvidence(tuple(self._seen))
 
-    def catch_up(self, clock: Clock) -> bool:
+    def catch_up(self) -> bool:
         """Read what is there already. False: the guest's start is not in the log, so nothing can be followed."""
+        clock = self._clock
         deadline = clock.monotonic() + CATCH_UP_SECONDS
         while self._sources:
             more = self._read()
@@ -72,16 +75,20 @@ class BackupWatch:
         return False
 
     def next(self, seconds: float) -> LogEvent | None:
-        """The next event, None after about ``seconds``. WorkerDiedError when the worker is gone and its log read."""
-        if not self._waiting:
+        """The next event, None after about ``seconds``. WorkerDiedError when the worker is gone and its log read.
+
+        The log is looked at no more often than its source likes, however often this is called.
+        """
+        pause = self._sources[0].pause_seconds if self._sources else seconds
+        now = self._clock.monotonic()
+        if not self._waiting and now >= self._look_at:
+            self._look_at = now + pause
             self._read()
-        if not self._waiting:
-            pause = self._sources[0].pause_seconds if self._sources else seconds
-            if self._worker.is_dead(min(seconds, pause)):
-                while self._read():
-                    pass
-                if not self._waiting:
-                    raise WorkerDiedError("the vzdump worker died")
+        if not self._waiting and self._worker.is_dead(min(seconds, pause)):
+            while self._read():
+                pass
+            if not self._waiting:
+                raise WorkerDiedError("the vzdump worker died")
         if not self._waiting:
             return None
         event = self._waiting.pop(0)

@@ -83,7 +83,7 @@ def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> lis
         gate=SignalGate(),
         publish=lambda journal: publish(config, journal, clock),
         report=reporter,
-        watch=BackupWatch(order.vmid, _sources(order, access), WorkerLife(order.worker_pid, order.worker_start)),
+        watch=BackupWatch(order.vmid, _sources(order, access), WorkerLife(order.worker_pid, order.worker_start), clock),
     )
     return hold_backup(order, guest, tools)
 

@@ -72,7 +72,7 @@ def write(path: Path, content: Callable[[], bytes], limit_seconds: float, clock:
             finally:
                 os.close(descriptor)
             os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+        except BaseException:  # a signal in between, too: nothing half written is left in a folder of somebody else
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise

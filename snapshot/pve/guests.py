@@ -140,6 +140,14 @@ class GuestApi:
         """Replace the snapshot's description."""
         self._transport.request("PUT", f"{guest.path}/snapshot/{name}/config", {"description": description})
 
+    def snapshot_holds_ram(self, guest: Guest, name: str) -> bool:
+        """Whether the snapshot has the guest's RAM in it.
+
+        Asked for, PVE saves none, without a word, of a guest that went off (PVE::AbstractConfig, __snapshot_prepare).
+        """
+        answer = self._transport.request("GET", f"{guest.path}/snapshot/{name}/config")
+        return bool(_mapping(answer, "snapshot config").get("vmstate"))
+
     def delete_snapshot(self, guest: Guest, name: str) -> Upid:
         """Start the task that removes the snapshot."""
         return _upid(self._transport.request("DELETE", f"{guest.path}/snapshot/{name}"))

@@ -18,6 +18,7 @@ from snapshot.errors import ApiDeniedError, ApiError, ReplyLostError
 from snapshot.model import Upid
 from snapshot.procfs import process_start
 from snapshot.pve.transport import Transport
+from tests.lab.site import wait_for
 from vzdump_hooks.follow import BackupWatch, WorkerDiedError, WorkerLife
 from vzdump_hooks.tasklog import LONGEST_LINE, ApiLog, FileLog, LogSource
 from vzdump_hooks.wordings import LogEvent
@@ -46,8 +47,8 @@ def life(process: subprocess.Popen[bytes]) -> WorkerLife:
 
 
 def watch_of(process: subprocess.Popen[bytes], *sources: LogSource) -> BackupWatch:
-    found = BackupWatch(100, sources, life(process))
-    assert found.catch_up(SystemClock())
+    found = BackupWatch(100, sources, life(process), SystemClock())
+    assert found.catch_up()
     return found
 
 
@@ -144,10 +145,12 @@ class Api(Transport):
         self.text = text
         self.error = error
         self.lost = False
+        self.requests = 0
 
     def request(self, method: str, path: str, params: object = None, *, timeout_seconds: float = 10.0) -> object:
         assert (method, path.endswith("/log")) == ("GET", True)
         assert isinstance(params, dict)
+        self.requests += 1
         if self.error is not None:
             raise self.error
         if self.lost:
@@ -206,7 +209,7 @@ def test_an_earlier_guests_lines_do_not_end_our_window(worker: subprocess.Popen[
     assert watch.next(0.02) is None
     append(path, QMP)
     api.text += QMP
-    assert watch.next(0.02) is LogEvent.BACKUP_STARTING
+    assert wait_for(lambda: watch.next(0.02) is LogEvent.BACKUP_STARTING, 5)
 
 
 def test_a_log_without_our_guest_cannot_be_followed(
@@ -214,9 +217,9 @@ def test_a_log_without_our_guest_cannot_be_followed(
 ) -> None:
     monkeypatch.setattr("vzdump_hooks.follow.CATCH_UP_SECONDS", 0.1)
     path.write_text(START.replace("100", "1001"))
-    assert not BackupWatch(100, [FileLog(path)], life(worker)).catch_up(SystemClock())
-    assert not BackupWatch(100, [FileLog(path.with_name("none"))], life(worker)).catch_up(SystemClock())
-    assert not BackupWatch(100, [], life(worker)).catch_up(SystemClock())
+    assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
+    assert not BackupWatch(100, [FileLog(path.with_name("none"))], life(worker), SystemClock()).catch_up()
+    assert not BackupWatch(100, [], life(worker), SystemClock()).catch_up()
 
 
 def test_our_guests_start_may_come_late(worker: subprocess.Popen[bytes], path: Path) -> None:
@@ -232,8 +235,18 @@ def test_a_file_that_vanishes_is_followed_over_the_api(worker: subprocess.Popen[
     assert watch.next(0.02) is LogEvent.BACKUP_STARTING
     path.unlink()
     api.text += POINT
-    found = [watch.next(0.01) for _ in range(40)]
-    assert [event for event in found if event] == [LogEvent.BACKUP_STARTING, LogEvent.POINT_IN_TIME]
+    assert wait_for(lambda: watch.next(0.01) is LogEvent.POINT_IN_TIME, 5)
+    assert watch.evidence.events[1:] == (LogEvent.BACKUP_STARTING, LogEvent.POINT_IN_TIME)
+
+
+def test_the_api_is_not_asked_more_often_than_it_likes(worker: subprocess.Popen[bytes]) -> None:
+    """Each request occupies one of pvedaemon's three workers, and a holder looks for its thaw every 5 ms."""
+    api = Api(START)
+    watch = watch_of(worker, ApiLog(api, UPID))
+    began, before = time.monotonic(), api.requests
+    for _ in range(100):
+        assert watch.next(0.005) is None
+    assert api.requests - before <= (time.monotonic() - began) / ApiLog.pause_seconds + 1
 
 
 def test_a_file_that_cannot_be_read_at_all_is_followed_over_the_api(

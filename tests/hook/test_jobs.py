@@ -107,7 +107,7 @@ def test_a_guard_that_stays_for_an_hour_holds_no_backup_up(lab: Site, guest: Scr
 def test_a_backup_command_that_takes_too_long_finds_the_guest_thawed(
     lab: Site, owner: str, policy: str, deadline: int, delay: float
 ) -> None:
-    """With a backup server the command may take 125 s, with the guest frozen. Scaled down: a deadline of 1 s, and 3 s."""
+    """With a backup server the command may take 125 s, with the guest frozen. Scaled: a deadline of 1 s, and 3 s."""
     lab.settings |= {"hook": {"owner": owner}}
     lab.settings["freeze"] |= {"max_window_seconds": deadline, "policy": policy}
     with lab.vzdump(100, limits=QUICK, storage_kind="pbs", backup_delay=delay) as job:

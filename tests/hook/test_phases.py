@@ -18,7 +18,10 @@ from tests.hook.kit import HandMadeJob, add_rules, by_hand, check_thawed, hook_s
 from tests.lab.node import PRIVILEGES, GuestSpec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
+from tests.unit.kit import record
+from vzdump_hooks import entry
 from vzdump_hooks.backup_notes import volume_of
+from vzdump_hooks.phases import backup_end
 
 # The hook's process does not wait for the holder it started: in the test's process that shows.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -45,6 +48,14 @@ def left_open(lab: Site, **values: Any) -> str:
 
 def is_closed(lab: Site, window_id: str) -> bool:
     return next(window for window in lab.windows() if window.id == window_id).closed_at is not None
+
+
+def test_the_alarm_is_not_cut_off_with_the_end_of_a_long_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    window = record(state="stuck", verdict="crash-consistent", reason="why " * 300)
+    entry.say(backup_end.describe(window))
+    line = capsys.readouterr().out
+    assert "WARNING: guest 100 MAY STILL BE FROZEN: run `safe-snapshot thaw 100`; crash-consistent: why" in line
+    assert len(line) < 600
 
 
 # -------------------------------------------------------------------------------------------------------- found frozen

@@ -646,8 +646,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "frozen though the log cannot be followed",
         "vzdump_hooks/backup.py",
-        "    if not tools.watch.catch_up(tools.clock):",
-        "    if not tools.watch.catch_up(tools.clock) and False:",
+        "    if not tools.watch.catch_up():",
+        "    if not tools.watch.catch_up() and False:",
         f"{HOOK_WINDOW}::test_without_a_log_that_can_be_followed_nothing_is_frozen",
     ),
     mutation(

@@ -161,7 +161,7 @@ class Preflight:
         try:
             frozen = agent.status(self._channel_for(guest)) is FreezeState.FROZEN
         except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
-            return health  # without an agent that answers nobody has frozen it through one
+            return health  # who asked for RAM goes by the journal then
         return health._replace(checks=(*health.checks, _thawed(guest, frozen)), frozen=frozen)
 
     def _not_this_machine(self, config: Mapping[str, object]) -> Check:

@@ -26,6 +26,7 @@ from snapshot.errors import (
     UsageError,
 )
 from snapshot.health import Preflight, Wish
+from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import (
     Check,
     CheckResult,
@@ -197,10 +198,26 @@ class _Operation:
             why = "a container: PVE froze its processes and synced, nothing proves more"
             return Verdict(VerdictKind.CRASH_CONSISTENT, why)
         if self.request.memory:
+            self._refuse_ram_of_a_frozen_guest(guest)
             return Verdict(VerdictKind.MEMORY, "RAM is part of the snapshot: a rollback continues where the guest was")
         if self.result.policy is Policy.NEVER:
             return Verdict(VerdictKind.CRASH_CONSISTENT, "policy never: not frozen by us, nothing proven")
         return None
+
+    def _refuse_ram_of_a_frozen_guest(self, guest: Guest) -> None:
+        """It would wake up frozen after a rollback. Where the agent did not say, what the journal knows counts."""
+        if any(check.name == "thawed" for check in self.result.checks):
+            return
+        try:
+            windows = self.book.journal.open_windows(guest.vmid)
+        except JournalError:
+            return  # said when this run is to be recorded
+        if any(map(may_be_frozen, windows)):
+            raise GuestUnfitError(
+                f"guest {guest.vmid} may still be frozen by an earlier run, and its agent does not answer: saved with "
+                "its RAM it would wake up frozen",
+                remedy=f"`safe-snapshot thaw {guest.vmid}` first",
+            )
 
     def _plan(self, guest: Guest, verdict: Verdict | None) -> str:
         kind = "with RAM " if self.request.memory else ""

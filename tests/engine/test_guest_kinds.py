@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
 
+from snapshot.journal import Journal
 from tests.engine import kit
 from tests.engine.kit import FREEZE, check, take
 from tests.lab.node import GuestSpec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, wait_for
+from tests.unit.kit import record
 
 
 def lxc(**config: str | None) -> GuestSpec:
@@ -97,6 +101,20 @@ def test_the_ram_of_a_guest_without_an_agent_is_saved(lab: Site, guest: Scripted
     guest.kill_agent()
     run = take(lab, "--vmstate", "--policy", "require")
     assert run.exit_code == 0, run
+
+
+def test_the_ram_of_a_guest_that_an_earlier_run_may_have_left_frozen_is_not_saved(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    """Its agent died in the freeze, so nobody can ask it. The alert on it must not end by such a snapshot either."""
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        journal.begin(record("w1", 100, state="stuck", freeze_outcome="acknowledged", frozen_at=time.time()))
+    guest.kill_agent()
+    run = take(lab, "--vmstate")
+    assert run.exit_code == 4, run
+    assert "may still be frozen by an earlier run" in run.stderr
+    assert "`safe-snapshot thaw 100`" in run.stderr
+    assert "s1" not in kit.snapshots(lab)
 
 
 def test_ram_of_a_guest_that_is_off_is_no_ram(lab: Site, guest: ScriptedGuest) -> None:

@@ -3,7 +3,7 @@
 Started by launcher.py, detached or as a systemd unit, in a session of its own, nothing inherited. It connects back to
 its owner, imports and opens all it will need, says ``armed``, and waits. Where nobody listens (systemd started it again
 after it was killed, or `recover` started it for an orphan) it takes the window over; all it needs to thaw stands in its
-arguments, so it does so with a broken journal too.
+arguments, so it does so with a broken journal too, and on a PVE node with a broken configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from snapshot import config as configuration
 from snapshot import logfmt
 from snapshot.clock import Clock, SystemClock
 from snapshot.config import Config
-from snapshot.errors import ApiError, JournalError, SafeSnapshotError
+from snapshot.errors import ApiError, ConfigError, JournalError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.procfs import process_lives
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if claim is None and connection is None:
         return 0  # another guard has this window already, and the journal could not say so
     try:
-        config = configuration.load(options.config or configuration.DEFAULT_PATH, required=options.config is not None)
+        config = _configuration(options.config, spec, log, is_armed_by_owner=connection is not None)
         access = open_access(config, clock)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
         thawer = prepare(spec, access)
@@ -76,6 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             core.take_over(Cause.OWNER_DIED if options.socket else Cause.RECOVERY, late_seconds=late)
     recorder.finish()
     return 0
+
+
+def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, is_armed_by_owner: bool) -> Config:
+    """The configuration. A broken one ends a guard that is being armed: no guest has been frozen (ConfigError).
+
+    One that was started again has a guest to thaw, and on a PVE node the defaults find its agent.
+    """
+    try:
+        return configuration.load(path or configuration.DEFAULT_PATH, required=path is not None)
+    except ConfigError as error:
+        if is_armed_by_owner:
+            raise
+        log.error("%s", logfmt.line("defaults-used", **spec.log_keys, detail=str(error)))
+        return Config()
 
 
 def _claim(spec: GuardSpec) -> socket.socket | None:

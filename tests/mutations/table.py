@@ -572,8 +572,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the death of vzdump's worker not watched",
         "vzdump_hooks/follow.py",
-        "            if self._worker.is_dead(min(seconds, pause)):",
-        "            if self._worker.is_dead(min(seconds, pause)) and False:",
+        "        if not self._waiting and self._worker.is_dead(min(seconds, pause)):",
+        "        if not self._waiting and self._worker.is_dead(min(seconds, pause)) and False:",
         f"{FOLLOWING}::test_a_workers_death_is_noticed_at_once",
         f"{HOOK_WINDOW}::test_vzdumps_freeze_is_thawed_when_vzdump_dies",
     ),
@@ -642,6 +642,26 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        self._rest = rest[:LONGEST_LINE]",
         "        self._rest = rest[-LONGEST_LINE:]",
         f"{FOLLOWING}::test_the_end_of_a_long_line_never_looks_like_a_line",
+    ),
+    mutation(
+        "the API is asked for the log without a pause",
+        "vzdump_hooks/follow.py",
+        "        if not self._waiting and now >= self._look_at:",
+        "        if not self._waiting:",
+        f"{FOLLOWING}::test_the_api_is_not_asked_more_often_than_it_likes",
+    ),
+    mutation(
+        "a guard that is started again ends at a broken configuration",
+        "snapshot/window/guard.py",
+        """
+        if is_armed_by_owner:
+            raise
+""",
+        """
+        raise
+""",
+        "tests/process/test_guard_killed.py::"
+        "test_a_guard_that_is_started_again_goes_by_the_defaults_where_the_configuration_is_broken",
     ),
     mutation(
         "frozen though the log cannot be followed",

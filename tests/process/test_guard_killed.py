@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from snapshot.config import Config
+from snapshot.errors import ConfigError
+from snapshot.window import guard
+from tests.campaign.kit import guard_spec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
@@ -124,6 +130,21 @@ def test_a_guard_that_is_started_again_thaws_with_the_journal_gone() -> None:
         with start_as_systemd_would(argv) as again:
             assert wait_for(lambda: not timeline.is_frozen(), 20)
             kill(again.pid)
+
+
+def test_a_guard_that_is_started_again_goes_by_the_defaults_where_the_configuration_is_broken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The operator is at work on it while a guest stands still: the defaults are right for a PVE node."""
+    broken = tmp_path / "config.toml"
+    broken.write_text("[thaw\n")
+    log = logging.getLogger("guard")
+    for path in (broken, tmp_path / "gone.toml"):
+        assert guard._configuration(path, guard_spec(), log, is_armed_by_owner=False) == Config()
+        assert "vmid=100" in caplog.text
+        assert path.name in caplog.text
+        with pytest.raises(ConfigError):
+            guard._configuration(path, guard_spec(), log, is_armed_by_owner=True)
 
 
 def test_a_guard_that_is_started_again_leaves_a_closed_window_alone() -> None:

@@ -34,6 +34,10 @@ stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "lab: ready" >/dev/console
 while read -r tag line <&3; do
+  case "$line" in
+    *" #$tag") ;;
+    *) line=$tag${line:+ $line}; echo "<garbled ${line##*#}>" >&3; continue ;;
+  esac
   eval "$line" </dev/null >/run/lab/out 2>&1 3>&-
   status=$?
   { echo "<begin $tag>"; cat /run/lab/out; echo; echo "<rc $tag $status>"; } >&3

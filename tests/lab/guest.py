@@ -38,6 +38,7 @@ _POLL_SECONDS = 0.01
 _NANOSECONDS = 1e9
 # The writer's shell empties the file before it writes the next number into it.
 _READ_COUNT = 'until read -r count </run/lab/count; do :; done; echo "$count"'
+_GARBLED = re.compile(r"<garbled (\S*)>\n")
 # Kills QEMU when this process dies without a word (SIGKILL): its standard input then ends without a line.
 _KEEPER = 'read -r _ || { grep -q qemu "/proc/$1/comm" && kill -9 "$1"; }'
 
@@ -150,7 +151,7 @@ class RealGuest(Guest):
         """
         tag = f"{time.monotonic_ns():x}.{next(self._tags)}"
         with self._control_lock:
-            text = _converse(self.control_socket, f"{tag} {line}\n", re.compile(rf"<rc {tag} (\d+)>\n"), timeout)
+            text = _converse(self.control_socket, tag, line, timeout)
         body, _, rest = text.partition(f"<begin {tag}>\n")[2].rpartition(f"<rc {tag} ")
         return int(rest.split(">")[0]), body.rstrip("\n")
 
@@ -317,8 +318,10 @@ def _save_state(guest: RealGuest, folder: Path) -> None:
         shutil.copyfile(guest.disk, folder / "disk.qcow2")
 
 
-def _converse(path: Path, request: str, end: re.Pattern[str], timeout: float) -> str:
-    """Send a line and read until ``end`` matches."""
+def _converse(path: Path, tag: str, line: str, timeout: float) -> str:
+    """Send a line, again where the guest lost its beginning, and read until its status has come: guestfiles/init."""
+    request = f"{tag} {line} #{tag}\n"
+    end = re.compile(rf"<rc {tag} \d+>\n")
     deadline = time.monotonic() + timeout
     text = ""
     with socket.socket(socket.AF_UNIX) as channel:
@@ -334,6 +337,9 @@ def _converse(path: Path, request: str, end: re.Pattern[str], timeout: float) ->
             if not data:
                 raise ConnectionError("the control port was closed")
             text += data.decode(errors="replace")
+            if any(lost and tag.endswith(lost) for lost in _GARBLED.findall(text)):
+                text = ""
+                channel.sendall(request.encode())
     return text
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshot import config as configuration
 from tests.lab.site import BIN
 from vzdump_hooks import entry
 from vzdump_hooks.dispatch import HANDLERS
@@ -247,3 +248,9 @@ def test_a_containers_phases_before_its_backup_have_nothing_to_do(phase: str) ->
 @pytest.mark.parametrize("module", ["backup_start", "post_restart", "backup_end", "log_end", "job"])
 def test_no_phase_imports_a_library_before_it_knows_that_it_needs_one(module: str) -> None:
     assert not foreign(imported_by(f"import vzdump_hooks.phases.{module}"))
+
+
+def test_what_log_end_looks_for_is_what_the_configuration_has() -> None:
+    """It cannot import them: that would cost more than the phase."""
+    assert Path(entry.CONFIG_PATH) == configuration.DEFAULT_PATH
+    assert entry.NOTES_OPTION.decode() in configuration.HookConfig._fields

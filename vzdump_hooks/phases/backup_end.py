@@ -64,12 +64,11 @@ def run(call: Call) -> bool:
 
 def describe(window: WindowRecord) -> str:
     """The one line about a backup. An alarm comes first: a long line is cut at its end."""
+    verdict = f"{window.verdict}: {window.reason}" if window.verdict else "no verdict: its window is still open"
     if window.closed_at is None and window.state == State.STUCK.value:
-        alarm = f"guest {window.vmid} MAY STILL BE FROZEN: run `safe-snapshot thaw {window.vmid}`"
-        return f"WARNING: {alarm}; {window.verdict or 'no verdict'}: {window.reason or 'its window is still open'}"
+        return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: run `safe-snapshot thaw {window.vmid}`; {verdict}"
     frozen = f", frozen for {duration(window.window_seconds)}" if window.window_seconds is not None else ""
     level = "" if window.verdict in CONSISTENT else "WARNING: "
-    verdict = f"{window.verdict}: {window.reason}" if window.verdict else "no verdict: its window is still open"
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
 
 

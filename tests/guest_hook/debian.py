@@ -30,18 +30,7 @@ mkdir -p /run/lab /data
 echo 0.02 >/run/lab/period
 echo 0 >/run/lab/count
 bash /opt/writer & echo $! >/run/lab/writer.pid
-stty -F /dev/ttyS1 raw -echo
-exec 3<>/dev/ttyS1
-echo "lab: ready" >/dev/console
-while read -r tag line <&3; do
-  case "$line" in
-    *" #$tag") ;;
-    *) line=$tag${line:+ $line}; echo "<garbled ${line##*#}>" >&3; continue ;;
-  esac
-  eval "$line" </dev/null >/run/lab/out 2>&1 3>&-
-  status=$?
-  { echo "<begin $tag>"; cat /run/lab/out; echo; echo "<rc $tag $status>"; } >&3
-done
+. /opt/control-port
 """
 _UNIT = """[Unit]
 After=qemu-guest-agent.service
@@ -53,6 +42,7 @@ WantedBy=multi-user.target
 """
 _FILES = {
     "opt/control": (_CONTROL, 0o755),
+    "opt/control-port": ((GUEST_FILES / "control").read_text(), 0o644),
     "opt/writer": ((GUEST_FILES / "writer").read_text(), 0o644),
     "etc/systemd/system/lab-control.service": (_UNIT, 0o644),
     "etc/fstab": ("/dev/vda / ext4 errors=remount-ro 0 1\n", 0o644),

@@ -34,11 +34,7 @@ def install(guest: RealGuest, limit: int = LIMIT_SECONDS) -> None:
         guest.shell(f"echo {text[start : start + _CHUNK]} >>/tmp/hook")
     guest.shell(f"base64 -d /tmp/hook >{HOOK} && chmod +x {HOOK}")
     guest.shell(f"printf 'LIMIT={limit}\\nNEXT=/lab/hook\\n' >/etc/fsfreeze-deadman.conf")
-    # The guest's init starts its agent through a function of its own; from now on with this hook.
-    guest.shell(
-        "start_agent() { /usr/sbin/qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run "
-        f"-F{HOOK} -l /run/qga.log </dev/null >/run/qga.out 2>&1 3>&- & echo $! >/run/qga.pid; }}"
-    )
+    guest.shell(f"echo {HOOK} >/run/lab/agent_hook")
     guest.kill_agent()
     guest.start_agent()
     assert guest.shell(f"{HOOK} selftest") == "works; the timer's programs run from memory"

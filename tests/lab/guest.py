@@ -38,7 +38,6 @@ _POLL_SECONDS = 0.01
 _NANOSECONDS = 1e9
 # The writer's shell empties the file before it writes the next number into it.
 _READ_COUNT = 'until read -r count </run/lab/count; do :; done; echo "$count"'
-_GARBLED = re.compile(r"<garbled (\S*)>\n")
 # Kills QEMU when this process dies without a word (SIGKILL): its standard input then ends without a line.
 _KEEPER = 'read -r _ || { grep -q qemu "/proc/$1/comm" && kill -9 "$1"; }'
 
@@ -319,8 +318,8 @@ def _save_state(guest: RealGuest, folder: Path) -> None:
 
 
 def _converse(path: Path, tag: str, line: str, timeout: float) -> str:
-    """Send a line, again where the guest lost its beginning, and read until its status has come: guestfiles/init."""
-    request = f"{tag} {line} #{tag}\n"
+    """Send a line and read until its status has come: guestfiles/control."""
+    request = f"{tag} {line}\n"
     end = re.compile(rf"<rc {tag} \d+>\n")
     deadline = time.monotonic() + timeout
     text = ""
@@ -337,9 +336,6 @@ def _converse(path: Path, tag: str, line: str, timeout: float) -> str:
             if not data:
                 raise ConnectionError("the control port was closed")
             text += data.decode(errors="replace")
-            if any(lost and tag.endswith(lost) for lost in _GARBLED.findall(text)):
-                text = ""
-                channel.sendall(request.encode())
     return text
 
 

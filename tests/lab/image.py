@@ -102,6 +102,7 @@ def _initramfs(found: packages.Packages, libraries: dict[str, Path]) -> bytes:
     archive.file("init", (GUEST_FILES / "init").read_bytes(), executable=True)
     archive.file("etc/os-release", (GUEST_FILES / "os-release").read_bytes())
     archive.file("lab/hook", (GUEST_FILES / "hook").read_bytes(), executable=True)
+    archive.file("lab/control", (GUEST_FILES / "control").read_bytes())
     archive.file("lab/writer", (GUEST_FILES / "writer").read_bytes())
     loaded: set[str] = set()
     for group, names in _MODULES.items():

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import time
 from pathlib import Path
 from typing import Any, Self
+
+from tests.lab.lines import LineSocket
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 _DELIMITER = b"\xff"
@@ -31,14 +32,7 @@ class AgentClient:
     """One connection to an agent's socket. Methods raise AgentError, TimeoutError, ConnectionError."""
 
     def __init__(self, path: Path, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        self._buffer = b""
-        self._socket = socket.socket(socket.AF_UNIX)
-        try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(str(path))
-        except BaseException:
-            self.close()
-            raise
+        self._lines = LineSocket(path, timeout, "the agent")
 
     def __enter__(self) -> Self:
         return self
@@ -47,11 +41,11 @@ class AgentClient:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        self._lines.close()
 
     def send(self, data: bytes) -> None:
         """Send raw bytes, for tests of half requests and of lost replies."""
-        self._socket.sendall(data)
+        self._lines.send(data)
 
     def send_command(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Send a command without waiting for its answer."""
@@ -60,18 +54,7 @@ class AgentClient:
 
     def read_line(self, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> bytes:
         """The next line from the agent, without its newline, delimiter byte included."""
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._buffer:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer from the agent")
-            self._socket.settimeout(left)
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionError("the agent's socket was closed")
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return line
+        return self._lines.line(time.monotonic() + timeout)
 
     def sync(self, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> list[bytes]:
         """Synchronise; returns the stale lines that stood before the answer."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+
+from tests.lab.lines import LineSocket
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
@@ -34,11 +35,8 @@ class QmpClient:
 
     def __init__(self, path: Path, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
         self.events: list[dict[str, Any]] = []
-        self._buffer = b""
-        self._socket = socket.socket(socket.AF_UNIX)
+        self._lines = LineSocket(path, timeout, "QEMU's monitor")
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(str(path))
             self.greeting = self._read(time.monotonic() + timeout)["QMP"]
             self.execute("qmp_capabilities", timeout=timeout)
         except BaseException:
@@ -52,13 +50,13 @@ class QmpClient:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        self._lines.close()
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """Run a command and return its ``return`` value."""
         deadline = time.monotonic() + (DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout)
         request = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        self._lines.send(json.dumps(request).encode() + b"\n")
         while True:
             message = self._read(deadline)
             if "event" in message:
@@ -84,17 +82,7 @@ class QmpClient:
         return str(self.execute("human-monitor-command", {"command-line": line}, timeout=timeout))
 
     def _read(self, deadline: float) -> dict[str, Any]:
-        while b"\n" not in self._buffer:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer on the QMP socket")
-            self._socket.settimeout(left)
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionError("the QMP socket was closed")
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = json.loads(self._lines.line(deadline))
         return message
 
 

@@ -41,6 +41,9 @@ ALIVE_MARGIN_SECONDS = 10.0
 RECOVER_LIMIT_SECONDS = 20.0
 """How long `recover` tries one guest before it turns to the next; a guard of its own goes on where one can be had."""
 
+LOOKED_NOTE = "every-guest-looked-at"
+"""In the journal: since it was begun, a recovery has looked at every guest and left none frozen."""
+
 
 class Healed(Enum):
     """Whose freeze was found, in words for a message."""
@@ -131,34 +134,44 @@ def recover(
     """Close every window that was left open: thaw what is ours, leave to the living what is theirs.
 
     ``adopt`` starts a guard for a window that has to stay open: its guest does not answer, or may still freeze late.
-    A journal that is corrupt is set aside and started anew. Where nothing can be known to be ours, every running guest
-    with an agent (of this node, where we are on one) is looked at and reported when frozen, or thawed where the
-    configuration says so. Raises JournalError when all that was done and the journal cannot be written.
+    A journal that is corrupt is set aside and started anew. A journal that no recovery has seen yet may stand in the
+    place of one that got lost, whoever began it: every running guest with an agent (of this node, where we are on one)
+    is looked at, until none is frozen, and reported when frozen, or thawed where the configuration says so. Raises
+    JournalError when all that was done and the journal cannot be written.
     """
-    path = access.config.journal.path
-    is_lost = not path.exists()
     book = JournalBook(open_journal)
     windows: list[WindowRecord] = []
+    is_new = True
     try:
         windows = book.journal.open_windows()
+        is_new = book.journal.note(LOOKED_NOTE) is None
     except JournalError as error:
-        is_lost = True
         say(error.message)
         book = JournalBook(open_journal)
         _make_room(access, say)
     work = _Recovery(access, book, say, adopt)
     done = [work.recover(window) for window in windows]
-    if is_lost:
+    if is_new:
         say("no journal tells which freezes are ours: looking at every guest")
-        done += [work.found_frozen(guest) for guest in frozen_guests(access)]
-    if is_lost and work.trouble is None:
+        found = [work.found_frozen(guest) for guest in frozen_guests(access, lambda guest: _is_known(book, guest))]
+        done += found
         try:
-            _ = book.journal  # a new one, for the next window
+            journal = book.journal  # perhaps a new one, for the next window
+            if all(guest.ok for guest in found):
+                journal.set_note(LOOKED_NOTE, "1", access.clock.time())
         except JournalError as error:
-            work.trouble = error
+            work.trouble = work.trouble or error
     if work.trouble is not None:
         raise work.trouble
     return done
+
+
+def _is_known(book: JournalBook, guest: Guest) -> bool:
+    """Whether a window says whose freeze this is: it was seen to already, or has begun since and is its owner's."""
+    try:
+        return bool(book.journal.open_windows(guest.vmid))
+    except JournalError:
+        return False
 
 
 def _make_room(access: Access, say: Report) -> None:
@@ -306,13 +319,14 @@ def close_recovered(
     return _note(book, window, **values)
 
 
-def frozen_guests(access: Access) -> Iterator[Guest]:
+def frozen_guests(access: Access, leave_out: Callable[[Guest], bool] = lambda guest: False) -> Iterator[Guest]:
     """Running QEMU guests (of this node, where we are on one) whose agent says frozen.
 
-    Raises ApiError when the API does not answer and this machine is no node.
+    ``leave_out`` is asked first: an agent answers one client at a time, and another may be thawing through it. Raises
+    ApiError when the API does not answer and this machine is no node.
     """
     for guest in _running_guests(access):
-        if guest_state(guest, access) is FreezeState.FROZEN:
+        if not leave_out(guest) and guest_state(guest, access) is FreezeState.FROZEN:
             yield guest
 
 

@@ -295,6 +295,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.rows: dict[str, WindowRecord] = {}
+        self.notes: dict[str, str] = {}
 
     def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
         if any(map(rival, self.open_windows(record.vmid))):
@@ -315,6 +316,12 @@ class MemoryJournal:
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         rows = [r for r in self.rows.values() if r.closed_at is None and vmid in (None, r.vmid)]
         return sorted(rows, key=lambda r: r.intent_at)
+
+    def note(self, key: str) -> str | None:
+        return self.notes.get(key)
+
+    def set_note(self, key: str, value: str, at: float) -> None:
+        self.notes[key] = value
 
 
 class FileJournal:
@@ -338,6 +345,14 @@ class FileJournal:
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         with closing(Journal(self._path)) as journal:
             return journal.open_windows(vmid)
+
+    def note(self, key: str) -> str | None:
+        with closing(Journal(self._path)) as journal:
+            return journal.note(key)
+
+    def set_note(self, key: str, value: str, at: float) -> None:
+        with closing(Journal(self._path)) as journal:
+            journal.set_note(key, value, at)
 
 
 class WorldJournal:
@@ -369,6 +384,16 @@ class WorldJournal:
         self._world.scheduler.step()
         found: list[WindowRecord] = self._world.backing.open_windows(vmid)
         return found
+
+    def note(self, key: str) -> str | None:
+        self._world.scheduler.step()
+        found: str | None = self._world.backing.note(key)
+        return found
+
+    def set_note(self, key: str, value: str, at: float) -> None:
+        self._world.disk("written", None)
+        self._world.backing.set_note(key, value, at)
+        self._world.scheduler.step()
 
     def transaction(self, what: str) -> AbstractContextManager[None]:
         """What only the metrics need is written nowhere, which the engine must not mind."""

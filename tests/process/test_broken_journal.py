@@ -140,13 +140,15 @@ def orphaned(lab: Site, timeline: Timeline) -> None:
     assert wait_for(timeline.is_frozen)
 
 
-@pytest.mark.parametrize("how", ["corrupt", "not a database", "missing"])
+@pytest.mark.parametrize("how", ["corrupt", "not a database", "missing", "begun anew"])
 def test_recover_finds_the_frozen_guest_without_a_journal(how: str) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         orphaned(lab, timeline)
         path = lab.journal_path
-        if how == "missing":
+        if how in ("missing", "begun anew"):
             path.unlink()
+            if how == "begun anew":
+                Journal(path).close()  # as any command does that comes first
         else:
             good = path.read_bytes()
             path.write_bytes(b"x" * 9000 if how == "not a database" else good[:200] + os.urandom(len(good) - 200))
@@ -156,9 +158,14 @@ def test_recover_finds_the_frozen_guest_without_a_journal(how: str) -> None:
         assert "guest 100" in recovered.text
         assert "safe-snapshot thaw 100" in recovered.text
         aside = list(path.parent.glob("journal.sqlite.broken-*"))
-        assert len(aside) == (0 if how == "missing" else 1)
+        assert len(aside) == (0 if how in ("missing", "begun anew") else 1)
+        assert lab.safe_snapshot("recover").exit_code == 8, "it is still frozen, and was forgotten"
         assert lab.safe_snapshot("thaw", "100").exit_code == 0
         assert not timeline.is_frozen()
+        assert lab.safe_snapshot("recover").exit_code == 0
+        asked = len(lab.node.requests("/cluster/resources"))
+        assert lab.safe_snapshot("recover").exit_code == 0
+        assert len(lab.node.requests("/cluster/resources")) == asked, "every guest is looked at again"
         assert lab.safe_snapshot("100", "--policy", "require").exit_code == 0
 
 

@@ -51,7 +51,8 @@ def _sweep(config: Config, call: Call) -> None:
     )
     for item in found:
         if item.outcome != "in-progress":
-            call.say(f"guest {item.vmid}: a window was left open: {item.outcome} ({item.detail})")
+            what = "a window was left open: " if item.window_id else ""
+            call.say(f"guest {item.vmid}: {what}{item.outcome} ({item.detail})")
 
 
 def _check_credentials(config: Config, say: Say) -> None:

@@ -490,7 +490,6 @@ class _Operation:
             launcher=self.tools.launcher,
             thawer=Thawer(build_ladder(access, guest), thawing_of(self.tools.config), self.tools.clock),
             freezing=ApiChannel(access.main, guest),
-            proving=fastest_channel(access, guest),
             gate=self.tools.gate,
         )
 

@@ -8,7 +8,6 @@ from snapshot.clock import duration
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, Verdict, VerdictKind
 from snapshot.pve.agent import ApiChannel
-from snapshot.pve.routes import fastest_channel
 from snapshot.recording import JournalBook
 from snapshot.window.ladder import Ladder
 from snapshot.window.verdict import Evidence
@@ -174,6 +173,5 @@ class HookHold:
             launcher=tools.launcher,
             thawer=tools.thawer(ladder),
             freezing=ApiChannel(tools.access.main, self._guest),
-            proving=fastest_channel(tools.access, self._guest),
             gate=tools.gate,
         )

@@ -54,8 +54,16 @@ class AgentChannel(Protocol):
 
     name: str
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
-        """The ``return`` of ``guest-<command>``. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError."""
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
+        """The ``return`` of ``guest-<command>``. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError.
+
+        ``keep_open``: another call follows at once, so a connection to the agent stays open for it after an answer. The
+        agent serves nobody else until then: ``release``.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let go of a connection that was kept open, if there is one. Never raises."""
         ...
 
 
@@ -69,7 +77,10 @@ class ApiChannel:
         self._transport = transport
         self._guest = guest
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
+    def release(self) -> None:
+        """See AgentChannel.release: PVE makes a connection to the agent for each call."""
+
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""
         method = "GET" if command in self._GETS else "POST"
         path = f"{self._guest.path}/agent/{command}"
@@ -157,9 +168,9 @@ def _is_clean_refusal(error: AgentRefusedError) -> bool:
     return HOOK_FAILED_TEXT in error.description
 
 
-def status(channel: AgentChannel, timeout_seconds: float = STATUS_SECONDS) -> FreezeState:
+def status(channel: AgentChannel, timeout_seconds: float = STATUS_SECONDS, *, keep_open: bool = False) -> FreezeState:
     """What the agent remembers. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError."""
-    answer = channel.call("fsfreeze-status", timeout_seconds=timeout_seconds)
+    answer = channel.call("fsfreeze-status", timeout_seconds=timeout_seconds, keep_open=keep_open)
     try:
         return FreezeState(answer)
     except ValueError:

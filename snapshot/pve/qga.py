@@ -5,6 +5,10 @@ has left, so every call here is bounded and holds the socket only for itself. A 
 left comes first and can look like a good answer; nothing is believed before our own ``guest-sync-delimited`` came back.
 The command is sent only after that, so a call that times out in its sync has certainly not left a command behind.
 
+An agent that finds nobody connected sleeps for 100 ms before it looks again (qga/main.c, channel_event_cb), so every
+change of clients may cost that much. Hence ``keep_open``: the proof, the thaw and the status after it share one
+connection.
+
 What a call leaves behind when it gives up must not cost PVE's next call. PVE (PVE::QMPClient, mux_input) reads answers
 in pairs, a sync's and a command's, and skips a pair whose number is lower than its own; a sync's answer alone swallows
 its own one and lets it time out (a thaw: 180 s), a higher number fails it. So our sync comes with a guest-ping, and has
@@ -13,6 +17,7 @@ a low number.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import socket
@@ -43,61 +48,104 @@ class SocketChannel:
         self._path = path
         self._clock = clock
         self._sync_seconds = sync_seconds
+        self._kept: _Connection | None = None
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""
         deadline = self._clock.monotonic() + timeout_seconds
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            lines = _Lines(connection, self._clock)
-            try:
-                connection.settimeout(min(self._sync_seconds, timeout_seconds))
-                connection.connect(str(self._path))
-                self._sync(connection, lines, min(deadline, self._clock.monotonic() + self._sync_seconds))
-            except OSError as error:
-                busy = isinstance(error, TimeoutError | BlockingIOError | ConnectionResetError | BrokenPipeError)
-                raise CommandNotSentError(
-                    f"{self.name}: {'busy or gone' if busy else clean(str(error))}", busy_or_gone=busy
-                ) from error
-            try:
-                connection.settimeout(max(0.01, deadline - self._clock.monotonic()))
-                connection.sendall(json.dumps({"execute": f"guest-{command}"}).encode() + b"\n")
-                return _result(lines.next(deadline), self.name)
-            except OSError as error:
-                raise AgentReplyLostError(f"{self.name}: no answer to guest-{command}: {clean(str(error))}") from error
+        connection = self._synced(min(deadline, self._clock.monotonic() + self._sync_seconds))
+        try:
+            answer = connection.ask(command, deadline)
+            if keep_open:
+                self._kept = connection
+        except OSError as error:
+            raise AgentReplyLostError(f"{self.name}: no answer to guest-{command}: {clean(str(error))}") from error
+        finally:
+            if self._kept is not connection:
+                connection.close()
+        return _result(answer, self.name)
 
-    @staticmethod
-    def _sync(connection: socket.socket, lines: _Lines, deadline: float) -> None:
+    def release(self) -> None:
+        """See AgentChannel.release."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _synced(self, deadline: float) -> _Connection:
+        """The kept connection, else a new one, once the agent has answered our sync over it."""
+        kept, self._kept = self._kept, None
+        try:
+            if kept is not None:
+                # One that QEMU let go of meanwhile tells nothing about the agent.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    return kept.sync(deadline)
+            return _Connection(self._path, self._clock, deadline).sync(deadline)
+        except OSError as error:
+            busy = isinstance(error, TimeoutError | BlockingIOError | ConnectionResetError | BrokenPipeError)
+            raise CommandNotSentError(
+                f"{self.name}: {'busy or gone' if busy else clean(str(error))}", busy_or_gone=busy
+            ) from error
+
+
+class _Connection:
+    """One connection to an agent. Everything raises OSError; deadlines are monotonic."""
+
+    def __init__(self, path: Path, clock: Clock, deadline: float) -> None:
+        self._clock = clock
+        self._buffer = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._limit(deadline)
+            self._socket.connect(str(path))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def sync(self, deadline: float) -> _Connection:
+        """Throw away what was meant for others. Closed when that fails."""
+        try:
+            self._sync(deadline)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def ask(self, command: str, deadline: float) -> bytes:
+        """The agent's line in answer to ``guest-<command>``."""
+        self._limit(deadline)
+        self._socket.sendall(json.dumps({"execute": f"guest-{command}"}).encode() + b"\n")
+        return self._line(deadline)
+
+    def _limit(self, deadline: float) -> None:
+        self._socket.settimeout(max(0.01, deadline - self._clock.monotonic()))
+
+    def _sync(self, deadline: float) -> None:
         token = 1 + secrets.randbelow(HIGHEST_ID)
         sync = {"execute": "guest-sync-delimited", "arguments": {"id": token}}
+        self._limit(deadline)
         # The sentinel first clears half a request that a dead client left in the agent's parser.
-        connection.sendall(_SENTINEL + json.dumps(sync).encode() + b'\n{"execute": "guest-ping"}\n')
+        self._socket.sendall(_SENTINEL + json.dumps(sync).encode() + b'\n{"execute": "guest-ping"}\n')
         while True:
-            line = lines.next(deadline)
+            line = self._line(deadline)
             try:
                 answer = json.loads(line.rpartition(_SENTINEL)[2])
             except (ValueError, RecursionError):  # the guest is not trusted: brackets without end, too
                 continue
             if isinstance(answer, dict) and answer.get("return") == token and _SENTINEL in line:
-                lines.next(deadline)  # the ping's
+                self._line(deadline)  # the ping's
                 return
 
-
-class _Lines:
-    """Newline-terminated replies of a socket, with a deadline each."""
-
-    def __init__(self, connection: socket.socket, clock: Clock) -> None:
-        self._connection = connection
-        self._clock = clock
-        self._buffer = b""
-
-    def next(self, deadline: float) -> bytes:
+    def _line(self, deadline: float) -> bytes:
         """The next line without its end; TimeoutError past ``deadline``, ConnectionResetError at end of file."""
         while b"\n" not in self._buffer:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise TimeoutError("no answer in time")
-            self._connection.settimeout(left)
-            data = self._connection.recv(65536)
+            self._socket.settimeout(left)
+            data = self._socket.recv(65536)
             if not data:
                 raise ConnectionResetError("the guest closed the channel")
             self._buffer += data

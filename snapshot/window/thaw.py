@@ -68,6 +68,11 @@ class Thawer:
         self._reset()
 
     @property
+    def fastest(self) -> AgentChannel:
+        """The route that is tried first. A connection that it was told to keep open carries the thaw."""
+        return self._ladder.routes[0]
+
+    @property
     def longest_silence_seconds(self) -> float:
         """The longest time between two requests of a thaw: one over the slowest route, and a pause."""
         return self._thawing.attempt_seconds + START_SECONDS + self._thawing.pace.slowest_seconds
@@ -161,6 +166,8 @@ class Thawer:
                 return False
             except Exception as error:  # noqa: BLE001 - a bug in one route must not end the retries over all of them
                 self._detail = f"{channel.name}: {type(error).__name__}: {error}"
+            finally:
+                channel.release()
         return False
 
     def look(self) -> FreezeState | None:
@@ -206,7 +213,7 @@ class Thawer:
         self._asked = True
         self._ahead()
         try:
-            count = channel.call("fsfreeze-thaw", timeout_seconds=self._thawing.attempt_seconds)
+            count = channel.call("fsfreeze-thaw", timeout_seconds=self._thawing.attempt_seconds, keep_open=True)
         except AgentRefusedError as error:
             if HOOK_FAILED_TEXT not in error.description:
                 raise

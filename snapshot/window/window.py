@@ -74,8 +74,6 @@ class WindowTools(NamedTuple):
     thawer: Thawer
     freezing: AgentChannel
     """Where the freeze is sent."""
-    proving: AgentChannel
-    """Where the status is asked for: the fastest channel to the agent."""
     gate: Gate
 
 
@@ -217,14 +215,17 @@ class Window:
         self.broken_by = self.broken_by or reason
 
     def prove(self) -> Proof:
-        """Ask, after the point in time, whether the guest is still frozen. A broken window is thawed without asking."""
+        """Ask, after the point in time, whether the guest is still frozen. A broken window is thawed without asking.
+
+        Right before ``thaw``: the connection that brought the answer carries it, and keeps everybody else waiting.
+        """
         left = self.deadline - self._tools.clock.monotonic() if self.is_frozen else 0.0
         if self.is_frozen and left <= 0:
             self.break_off(self._past_deadline)
         if self.is_frozen and not self.broken_by:
             try:
                 seconds = next((s for s in PROOF_SECONDS if s <= left), PROOF_SECONDS[-1])
-                state = agent.status(self._tools.proving, seconds)
+                state = agent.status(self._tools.thawer.fastest, seconds, keep_open=True)
                 self.proof = Proof.STILL_FROZEN if state is FreezeState.FROZEN else Proof.NOT_FROZEN
             except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
                 self.proof = Proof.NO_ANSWER

@@ -149,8 +149,10 @@ def _end_of_calm(world: World, since: float) -> float:
 
 def _taken(world: World) -> Iterator[tuple[float, float]]:
     """Times in which somebody keeps the agent's socket who can do nothing with it: PVE, in a call that nobody waits for
-    any more, or a process of ours that was stopped.
+    any more or in a task's own freezing, or a process of ours that was stopped.
     """
+    for task in world.pve.tasks.values():
+        yield from task.talks
     if world.plan.local_node:
         for process in world.scheduler.processes:
             yield from process.stops

@@ -42,15 +42,24 @@ class ScriptedChannel:
     seconds: float = 0.05
     calls: list[tuple[float, str, float]] = field(default_factory=list)
     """(begun, command, limit) of every call."""
+    kept_open: bool = False
+    """Whether a connection to the agent would be open now, which keeps everybody else waiting."""
+    connections: int = 0
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
+    def release(self) -> None:
+        self.kept_open = False
+
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         self.calls.append((self.clock.now, command, timeout_seconds))
+        self.connections += not self.kept_open
+        self.kept_open = False
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if callable(answer):
             answer = answer(command)
         self.clock.sleep(self.seconds)
         if isinstance(answer, Exception):
             raise answer
+        self.kept_open = keep_open
         return answer
 
     @property

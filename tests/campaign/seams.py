@@ -77,10 +77,7 @@ class WorldSocket:
         self._open = False
         self._timeout = 0.0
 
-    def __enter__(self) -> WorldSocket:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._leave()
 
     def settimeout(self, seconds: float) -> None:
@@ -89,13 +86,14 @@ class WorldSocket:
     def connect(self, _path: str) -> None:
         self._world.scheduler.step()
         self._process.at_death.append(self._leave)
-        self._world.note_connect(self._process)
+        self._world.note_agent_asked(self._process)
         if self._world.guest.node != self._world.plan.local_node or not self._world.guest.open(self):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         self._open = True
 
     def sendall(self, data: bytes) -> None:
         self._world.scheduler.step()
+        self._world.note_agent_asked(self._process)
         if self._eof:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
         self._world.guest.send(self, data)

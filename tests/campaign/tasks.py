@@ -42,6 +42,8 @@ class PveTask:
     job: Job | None = None
     began: float | None = None
     """When its first disk was taken."""
+    talks: list[tuple[float, float]] = field(default_factory=list)
+    """Times in which it had the agent's socket, or waited for it."""
 
     @property
     def running(self) -> bool:
@@ -104,14 +106,22 @@ def delete_steps(pve: Pve, task: PveTask, name: str) -> Steps:
     return "OK"
 
 
+def _ask(pve: Pve, task: PveTask, command: str, timeout: float, tag: str) -> Steps:
+    began = pve.scheduler.now
+    try:
+        return (yield Ask(command, timeout, tag))
+    finally:
+        task.talks.append((began, pve.scheduler.now))
+
+
 def _needs_freeze(pve: Pve, task: PveTask) -> Steps:
-    ping: Reply = yield Ask("guest-ping", 3.0, "ping")
+    ping: Reply = yield from _ask(pve, task, "guest-ping", 3.0, "ping")
     if not ping.ok:
         task.log.append("skipping guest filesystem freeze - agent configured but not running?")
         return False
     if not pve.setup.skips_frozen:
         return True
-    status: Reply = yield Ask("guest-fsfreeze-status", 5.0, "status")
+    status: Reply = yield from _ask(pve, task, "guest-fsfreeze-status", 5.0, "status")
     if status.value == "frozen":
         task.log.append("skipping guest filesystem freeze - already frozen")
         return False
@@ -120,7 +130,7 @@ def _needs_freeze(pve: Pve, task: PveTask) -> Steps:
 
 def _freeze(pve: Pve, task: PveTask) -> Steps:
     seconds = pve.setup.task_freeze_seconds
-    reply: Reply = yield Ask("guest-fsfreeze-freeze", seconds, task.tag)
+    reply: Reply = yield from _ask(pve, task, "guest-fsfreeze-freeze", seconds, task.tag)
     if reply.error is not None:
         task.log.append(f"unable to freeze guest fs - {reply.error.get('desc', 'unknown')}")
         return
@@ -129,7 +139,7 @@ def _freeze(pve: Pve, task: PveTask) -> Steps:
     status: Any = None
     for left in range(_STATUS_ROUNDS, 0, -1):
         task.log.append(f"still waiting on guest fs freeze - timeout in {10 * left} minutes")
-        asked: Reply = yield Ask("guest-fsfreeze-status", seconds, "status")
+        asked: Reply = yield from _ask(pve, task, "guest-fsfreeze-status", seconds, "status")
         if not asked.failure or "timeout" not in asked.failure:
             status = asked.value
             break
@@ -138,7 +148,7 @@ def _freeze(pve: Pve, task: PveTask) -> Steps:
 
 
 def _thaw(pve: Pve, task: PveTask) -> Steps:
-    reply: Reply = yield Ask("guest-fsfreeze-thaw", pve.setup.thaw_seconds, task.tag)
+    reply: Reply = yield from _ask(pve, task, "guest-fsfreeze-thaw", pve.setup.thaw_seconds, task.tag)
     if not reply.ok:
         why = reply.failure or (reply.error or {}).get("desc", "unknown")
         task.log.append(f"guest-fsfreeze-thaw problems - {why}")

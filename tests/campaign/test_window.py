@@ -94,7 +94,6 @@ def window(
         launcher=QuietLauncher(route.clock, guard or QuietGuard(), arming, on_arm),
         thawer=thawer(route.clock, [route]),
         freezing=route,
-        proving=route,
         gate=OpenGate(),
     )
     return Window(spec, tools)
@@ -247,6 +246,19 @@ def test_the_proof_is_what_the_agent_says_after_the_point_in_time(
     with window(journal, route) as mine:
         assert mine.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
         assert mine.prove() is proof
+
+
+def test_proof_thaw_and_status_share_a_connection_and_nothing_keeps_it(journal: Journal) -> None:
+    """Each change of clients may cost the agent's 100 ms, and whoever keeps a connection keeps all others out."""
+    route = frozen_guest()
+    with window(journal, route) as mine:
+        mine.freeze()
+        assert not route.kept_open
+        mine.prove()
+        assert route.connections == 2
+    assert route.commands == ["freeze", "status", "thaw", "status"]
+    assert route.connections == 2
+    assert not route.kept_open
 
 
 @pytest.mark.parametrize(("left", "limit"), [(9.9, 8.0), (7.0, 4.0), (3.0, 2.0), (0.5, 1.0)])

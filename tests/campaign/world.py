@@ -474,8 +474,8 @@ class World:
             if problem is not None:
                 self.violations.append(problem)
 
-    def note_connect(self, process: Process) -> None:
-        """A connection to the agent's own socket: for its guard always, and for an owner that has decided, to thaw."""
+    def note_agent_asked(self, process: Process) -> None:
+        """Over the agent's own socket: by its guard always, and by an owner that has decided, to thaw."""
         self.asked.append((process, self.scheduler.now))
         if process.role != "owner" or any(trace.decided_at is not None for trace in self.windows.values()):
             self._thaw_requested(process)

@@ -23,6 +23,7 @@ FIRST_REQUEST = "tests/campaign/test_first_request.py"
 HOOK_WINDOW = "tests/hook/test_window.py"
 HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
+QGA_TESTS = "tests/unit/test_qga.py"
 FOLLOWING = "tests/hook/test_following.py"
 
 
@@ -276,13 +277,34 @@ MUTATIONS: tuple[Mutation, ...] = (
         "proof skipped",
         WINDOW,
         """
-                state = agent.status(self._tools.proving, seconds)
+                state = agent.status(self._tools.thawer.fastest, seconds, keep_open=True)
 """,
         """
                 state = FreezeState.FROZEN
 """,
         f"{WINDOW_TESTS}::test_the_proof_is_what_the_agent_says_after_the_point_in_time",
         f"{WINDOW_TESTS}::test_the_proof_is_bounded_by_the_deadline",
+    ),
+    mutation(
+        "the proof's connection not kept for the thaw",
+        WINDOW,
+        """
+                state = agent.status(self._tools.thawer.fastest, seconds, keep_open=True)
+""",
+        """
+                state = agent.status(self._tools.thawer.fastest, seconds)
+""",
+        f"{WINDOW_TESTS}::test_proof_thaw_and_status_share_a_connection_and_nothing_keeps_it",
+    ),
+    mutation(
+        "a connection kept after a thaw that failed",
+        THAW,
+        """
+            finally:
+                channel.release()
+""",
+        "",
+        f"{QGA_TESTS}::test_a_thaw_that_fails_leaves_the_agent_to_others",
     ),
     mutation(
         "count not compared",

@@ -53,7 +53,10 @@ class ScriptedChannel:
         turns = value if isinstance(value, tuple) else (value,)
         return itertools.chain(turns, itertools.repeat(turns[-1]))
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
+    def release(self) -> None:
+        pass
+
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         self.calls.append(command)
         self.instants.append(self.clock.now)
         self.timeouts.append(timeout_seconds)
@@ -75,7 +78,10 @@ class ModelChannel:
         self._model = model
         self._clock = clock
 
-    def call(self, command: str, *, timeout_seconds: float) -> object:
+    def release(self) -> None:
+        pass
+
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         answer = self._model.exchange(f"guest-{command}", now=self._clock.now, timeout=timeout_seconds)
         self._clock.now = answer.at
         if answer.error is not None:

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
+from snapshot.clock import Clock, SystemClock
 from snapshot.model import FreezeOutcome, FreezeState
-from snapshot.pve import agent
+from snapshot.pve import agent, qga
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.pve.qga import SocketChannel
+from snapshot.retry import Pace
+from snapshot.window.ladder import Ladder
+from snapshot.window.thaw import Thawer, Thawing
+from tests.lab.agentmodel import Refusal
 from tests.lab.rundir import run_directory
 from tests.lab.scripted import ScriptedGuest
 
@@ -45,6 +49,10 @@ def channel(path: Path, sync_seconds: float = 0.3) -> SocketChannel:
 
 def of(guest: ScriptedGuest) -> SocketChannel:
     return channel(guest.agent_socket)
+
+
+def thawer(route: SocketChannel, attempt_seconds: float = 5.0) -> Thawer:
+    return Thawer(Ladder([route]), Thawing(Pace(0.05, 0.2, 2.0), attempt_seconds), SystemClock())
 
 
 def executed(guest: ScriptedGuest, command: str) -> int:
@@ -118,6 +126,73 @@ def test_the_socket_is_held_for_one_call_only(guest: ScriptedGuest) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- stale and half words
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The path of each connection to an agent that is made."""
+    made: list[Path] = []
+
+    class Counted(qga._Connection):
+        def __init__(self, path: Path, clock: Clock, deadline: float) -> None:
+            made.append(path)
+            super().__init__(path, clock, deadline)
+
+    monkeypatch.setattr(qga, "_Connection", Counted)
+    return made
+
+
+def frozen(guest: ScriptedGuest) -> SocketChannel:
+    """A channel that has frozen the guest and brought the proof."""
+    found = of(guest)
+    assert agent.freeze(found, 5.0).filesystems == 1
+    assert agent.status(found, 5.0, keep_open=True) is FreezeState.FROZEN
+    return found
+
+
+def test_proof_thaw_and_status_share_a_connection_and_nobody_waits_afterwards(
+    guest: ScriptedGuest, connections: list[Path]
+) -> None:
+    found = frozen(guest)
+    assert len(connections) == 2
+    report = thawer(found).until_confirmed(5.0)
+    assert (report.confirmed, report.filesystems, report.attempts) == (True, 1, 1)
+    assert len(connections) == 2
+    assert of(guest).call("ping", timeout_seconds=2.0) == {}
+
+
+def test_whoever_else_asks_waits_until_a_kept_connection_is_released(guest: ScriptedGuest) -> None:
+    found = frozen(guest)
+    with pytest.raises(CommandNotSentError, match="busy or gone"):
+        of(guest).call("ping", timeout_seconds=0.2)
+    found.release()
+    found.release()
+    assert of(guest).call("ping", timeout_seconds=2.0) == {}
+
+
+@pytest.mark.parametrize("how", ["refused", "no answer", "out of time"])
+def test_a_thaw_that_fails_leaves_the_agent_to_others(guest: ScriptedGuest, how: str) -> None:
+    """The next route, PVE's own or a guard's, leads to the same agent."""
+    found = frozen(guest)
+    if how == "refused":
+        guest.faults.refuse["guest-fsfreeze-thaw"] = Refusal("GenericError", "not now")
+    elif how == "no answer":
+        guest.set_knob("thaw_sleep", 0.8)
+    else:
+        guest.set_knob("thaw_sleep", 0.3)
+    work = thawer(found, attempt_seconds=0.4)
+    report = work.until_confirmed(0.1 if how == "out of time" else 0.01)
+    assert not report.confirmed
+    assert channel(guest.agent_socket, 3.0).call("ping", timeout_seconds=3.0) == {}
+    guest.faults.refuse.clear()
+
+
+def test_a_kept_connection_that_qemu_let_go_of_is_replaced(guest: ScriptedGuest, connections: list[Path]) -> None:
+    found = frozen(guest)
+    assert found._kept is not None
+    found._kept._socket.shutdown(socket.SHUT_RDWR)
+    assert found.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
+    assert len(connections) == 3
 
 
 def test_a_stale_reply_is_not_taken_for_ours(guest: ScriptedGuest) -> None:

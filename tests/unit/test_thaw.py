@@ -472,7 +472,7 @@ events, watching = [], False
 sys.addaudithook(lambda event, arguments: events.append((event, str(arguments)[:80])) if watching else None)
 
 class Channel(ScriptedChannel):
-    def call(self, command, *, timeout_seconds):
+    def call(self, command, *, timeout_seconds, keep_open=False):
         global watching
         watching = False
         return super().call(command, timeout_seconds=timeout_seconds)

@@ -24,8 +24,10 @@ def main(runs: int) -> None:
             "PVE's own freeze in a snapshot task": lambda name: _pve(lab, api, name),
             "safe-snapshot on the guest's node": lambda name: _ours(lab, name, "pve1"),
             "safe-snapshot from elsewhere (API only)": lambda name: _ours(lab, name, ""),
+            "safe-snapshot, PVE's own freezing off": lambda name: _pve_keeps_out(lab, lambda: _ours(lab, name, "pve1")),
             "vzdump's own freeze (PVE 9.2)": lambda name: _backup(lab, None),
             "vzdump-hook, owner hook": lambda name: _backup(lab, "hook"),
+            "owner hook, PVE's own freezing off": lambda name: _pve_keeps_out(lab, lambda: _backup(lab, "hook")),
             "vzdump-hook, owner vzdump": lambda name: _backup(lab, "vzdump"),
         }
         found: dict[str, list[float]] = {name: [] for name in kinds}
@@ -56,6 +58,17 @@ def _ours(lab: Site, name: str, node: str) -> None:
     run = lab.safe_snapshot("100", "--name", name, "--policy", "require", "--quiet")
     if run.exit_code != 0:
         raise RuntimeError(run.text)
+
+
+def _pve_keeps_out(lab: Site, take: Callable[[], None]) -> None:
+    """With freeze-fs=0 in the guest's options PVE asks its agent nothing while the guest is frozen by us."""
+    lab.node.set_config(100, agent="1,freeze-fs=0")
+    lab.rules = "[[guest]]\nvmid = 100\nignore_freeze_option = true\n"
+    try:
+        take()
+    finally:
+        lab.node.set_config(100, agent="1")
+        lab.rules = ""
 
 
 def _backup(lab: Site, owner: str | None) -> None:

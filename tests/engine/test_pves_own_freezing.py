@@ -27,6 +27,18 @@ def test_the_verdict_is_right_whatever_pve_freezes_by_itself(version: str) -> No
             assert "9.1.10" in run.stdout
 
 
+@pytest.mark.parametrize("version", ["9.2.6", "9.1.9", "9.1.5", "9.1.4", "8.4.1"])
+def test_with_pves_own_freezing_switched_off_a_proof_is_to_be_had_since_9_1_5(version: str) -> None:
+    """freeze-fs=0 covers snapshots since then: PVE does not touch the agent while the guest is frozen by us."""
+    with site(ScriptedGuest, pve_version=version) as lab:
+        lab.node.set_config(100, agent="1,freeze-fs=0")
+        lab.rules = "[[guest]]\nvmid = 100\nignore_freeze_option = true\n"
+        lab.write_config()
+        run = take(lab, "--json")
+        kind = "unknown" if version in ("9.1.4", "8.4.1") else "filesystem-consistent"
+        assert run.json["verdict"]["kind"] == kind, run
+
+
 @pytest.mark.parametrize("version", ["9.2.6", "9.1.9"])
 def test_a_window_that_broke_inside_pves_task_is_never_called_consistent(version: str) -> None:
     with site(ScriptedGuest, pve_version=version, task_delays={"before": 0.6}) as lab:

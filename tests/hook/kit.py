@@ -67,14 +67,7 @@ def hook_site(*guests: Callable[[int, Path], Guest], rules: str = "", **settings
 
 def add_rules(lab: Site, rules: str) -> None:
     """Put [[guest]] tables behind the configuration, now and whenever it is written again."""
-    write = lab.write_config
-
-    def write_with_rules(**tables: dict[str, Any]) -> None:
-        write(**tables)
-        with lab.config_path.open("a") as file:
-            file.write(rules)
-
-    lab.write_config = write_with_rules  # type: ignore[method-assign]
+    lab.rules += rules
     lab.write_config()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.kit import back_up, check_thawed, hook_site, newest, processes, said
+from tests.hook.kit import add_rules, back_up, check_thawed, hook_site, newest, processes, said
 from tests.hook.matrix import Cell, matrix_site, run_cell, sample
 from tests.lab.fixtures import require_real
 from tests.lab.node import GuestSpec
@@ -201,6 +201,18 @@ def test_a_backup_that_cannot_start_is_no_good_backup(lab: Site, version: str) -
     assert not result.ok
     window = newest(lab)
     assert (window.verdict, window.failure_reason) == ("crash-consistent", "backup-failed")
+    check_thawed(lab, 0.0)
+
+
+@pytest.mark.parametrize("version", ["8.4.0", "9.1.8", "9.2.6"])
+def test_with_pves_own_freezing_switched_off_our_own_is_proven(lab: Site, version: str) -> None:
+    """The shorter window: vzdump turns to the agent neither before nor after its point in time."""
+    lab.node.set_config(100, agent="enabled=1,freeze-fs-on-backup=0")
+    add_rules(lab, "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+    result = back_up(lab, qemu_server_version=version)
+    assert result.ok, result.log_lines
+    assert newest(lab).verdict == "filesystem-consistent", result.log_lines
+    assert any("isabled in VM options" in line for line in result.log_lines)
     check_thawed(lab, 0.0)
 
 

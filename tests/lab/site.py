@@ -64,6 +64,8 @@ class Site:
     node: LabNode
     guests: dict[int, Guest]
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rules: str = ""
+    """TOML that stands behind them: [[guest]] tables."""
 
     @property
     def guest(self) -> Guest:
@@ -86,7 +88,7 @@ class Site:
         return self.run / "state" / "journal.sqlite"
 
     def write_config(self, **tables: dict[str, Any]) -> None:
-        """Write the configuration: the lab's, then ``settings``, then ``tables``."""
+        """Write the configuration: the lab's, then ``settings``, then ``tables``; and ``rules``."""
         (self.run / "metrics").mkdir(exist_ok=True)
         (self.run / "state").mkdir(exist_ok=True)
         merged: dict[str, dict[str, Any]] = {
@@ -108,7 +110,7 @@ class Site:
         for name, values in merged.items():
             lines.append(f"[{name}]")
             lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
-        self.config_path.write_text("\n".join(lines) + "\n")
+        self.config_path.write_text("\n".join(lines) + "\n" + self.rules)
 
     def on_the_node(self) -> None:
         """Run our commands as on the guest's own node."""

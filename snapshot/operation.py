@@ -231,7 +231,7 @@ class _Operation:
         self.snapshot = self._snapshot_of(guest, window.id)
         failed: SafeSnapshotError | None = None
         try:
-            with window:
+            with self.tools.gate.unstoppable(), window:
                 self.tools.say(f"guard armed (pid {window.guard_pid})")
                 self._let_signals_through()
                 if window.freeze().outcome is FreezeOutcome.ACKNOWLEDGED:

@@ -2,10 +2,14 @@
 
 A handler that raises anywhere could tear the thaw itself apart, so signals are held back except inside ``open()``:
 around the waits for the freeze, the snapshot task and the like. One that was held back is seen at the next ``open()``.
+
+Ctrl-Z is held back for as long as a guest may be frozen: who is stopped thaws nothing, and who is stopped while its
+agent answers keeps everybody else, the guard too, from the agent's socket.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +26,10 @@ class Gate(Protocol):
 
     def open(self) -> AbstractContextManager[None]:
         """A context in which a signal, held back or new, raises InterruptedBySignalError."""
+        ...
+
+    def unstoppable(self) -> AbstractContextManager[None]:
+        """A context at whose end this process is stopped, if a terminal wanted that (Ctrl-Z) meanwhile."""
         ...
 
 
@@ -48,6 +56,24 @@ class SignalGate:
         finally:
             self._is_open = False
 
+    @contextmanager
+    def unstoppable(self) -> Iterator[None]:
+        """See Gate."""
+        wanted = False
+
+        def later(_number: int, _frame: FrameType | None) -> None:
+            nonlocal wanted
+            wanted = True
+
+        ignored = signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN
+        earlier = signal.signal(signal.SIGTSTP, signal.SIG_IGN if ignored else later)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, earlier)
+            if wanted:
+                os.kill(os.getpid(), signal.SIGTSTP)
+
     def check(self) -> None:
         """Raise for a signal that was held back."""
         if self.pending is not None:
@@ -70,5 +96,10 @@ class NoGate:
 
     @contextmanager
     def open(self) -> Iterator[None]:
+        """See Gate."""
+        yield
+
+    @contextmanager
+    def unstoppable(self) -> Iterator[None]:
         """See Gate."""
         yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,6 +139,9 @@ class WorldGate:
             yield
         finally:
             process.gate_open = False
+
+    def unstoppable(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass

@@ -312,6 +312,26 @@ def test_nohup_goes_on_after_a_hangup(lab: Site) -> None:
     assert "filesystem-consistent" in stdout
 
 
+def state_of(process: subprocess.Popen[str]) -> str:
+    """The letter in /proc: T is stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+def test_ctrl_z_stops_a_run_only_when_its_guest_is_thawed(lab: Site) -> None:
+    """A stopped owner thaws nothing: the guest would be frozen until the guard's deadline, half a minute."""
+    hold(lab, Step("POST", "/qemu/100/snapshot", after=True), seconds=0.8)
+    process = lab.start("100", "--name", "s1", process_group=0)  # a group of its own, as a shell gives its jobs
+    assert wait_for(lambda: lab.node.fault_hits() > 0, 20)
+    assert lab.guest.is_frozen()
+    process.send_signal(signal.SIGTSTP)
+    assert wait_for(lambda: not lab.guest.is_frozen(), 10)
+    assert wait_for(lambda: state_of(process) == "T", 10), "the terminal's wish is forgotten"
+    process.send_signal(signal.SIGCONT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "filesystem-consistent" in stdout
+
+
 def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_the_guard_is_not_in_it(lab: Site) -> None:
     """The terminal sends SIGINT to the foreground process group: the guard has a session of its own."""
     hold(lab, Step("POST", "/agent/fsfreeze-thaw"))

@@ -148,6 +148,31 @@ with gate.open():
     assert run(script, signal.SIGHUP, before=ignore) == (0, ["ready", "not ended"], "")
 
 
+def test_ctrl_z_is_held_back_until_the_end_and_not_forgotten() -> None:
+    script = """
+handler = signal.getsignal(signal.SIGTSTP)
+with gate.unstoppable():
+    os.kill(os.getpid(), signal.SIGTSTP)
+    say("goes on")
+    early = signal.SIGTSTP in signal.sigpending()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+say("wanted" if signal.SIGTSTP in signal.sigpending() and not early else "forgotten")
+say("back" if signal.getsignal(signal.SIGTSTP) is handler else "lost")
+"""
+    assert run(script) == (0, ["goes on", "wanted", "back"], "")
+
+
+def test_ctrl_z_that_our_parent_ignores_for_us_stays_ignored() -> None:
+    script = """
+signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+with gate.unstoppable():
+    os.kill(os.getpid(), signal.SIGTSTP)
+    say(signal.getsignal(signal.SIGTSTP).name)
+say("goes on")
+"""
+    assert run(script) == (0, ["SIG_IGN", "goes on"], "")
+
+
 def test_the_earlier_handlers_come_back() -> None:
     script = """
 gate.restore()

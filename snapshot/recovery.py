@@ -129,16 +129,23 @@ def is_in_progress(window: WindowRecord, config: Config, now: float) -> bool:
 
 
 def recover(
-    access: Access, open_journal: Callable[[], Journal], say: Report, adopt: Callable[[GuardSpec], None] | None = None
+    access: Access,
+    open_journal: Callable[[], Journal],
+    say: Report,
+    adopt: Callable[[GuardSpec], None] | None = None,
+    *,
+    everywhere: bool = True,
 ) -> list[Recovered]:
     """Close every window that was left open: thaw what is ours, leave to the living what is theirs.
 
     ``adopt`` starts a guard for a window that has to stay open: its guest does not answer, or may still freeze late.
     A journal that is corrupt is set aside and started anew. A journal that no recovery has seen yet may stand in the
     place of one that got lost, whoever began it: every running guest with an agent (of this node, where we are on one)
-    is looked at, until none is frozen, and reported when frozen, or thawed where the configuration says so. Raises
-    JournalError when all that was done and the journal cannot be written.
+    is looked at, until none is frozen, and reported when frozen, or thawed where the configuration says so. That takes
+    seconds for each agent that is silent; not ``everywhere`` leaves it to the next recovery. Raises JournalError when
+    all that was done and the journal cannot be written.
     """
+    is_lost = not access.config.journal.path.exists()
     book = JournalBook(open_journal)
     windows: list[WindowRecord] = []
     is_new = True
@@ -146,13 +153,15 @@ def recover(
         windows = book.journal.open_windows()
         is_new = book.journal.note(LOOKED_NOTE) is None
     except JournalError as error:
+        is_lost = True
         say(error.message)
         book = JournalBook(open_journal)
         _make_room(access, say)
     work = _Recovery(access, book, say, adopt)
     done = [work.recover(window) for window in windows]
-    if is_new:
+    if is_lost and everywhere:
         say("no journal tells which freezes are ours: looking at every guest")
+    if is_new and everywhere:
         found = [work.found_frozen(guest) for guest in frozen_guests(access, lambda guest: _is_known(book, guest))]
         done += found
         try:

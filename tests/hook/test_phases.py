@@ -140,6 +140,21 @@ def test_a_guest_in_a_living_window_of_ours_is_not_thawed_under_it(
     assert guest.is_frozen()
 
 
+def test_the_sweep_of_a_job_leaves_guests_without_a_window_to_recover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vzdump waits for it, and a silent agent costs seconds. `recover` looks at every guest of a new journal."""
+    with hook_site(ScriptedGuest, ScriptedGuest) as lab, by_hand(lab, monkeypatch) as job:
+        left_open(lab)
+        stranger = lab.guests[101]
+        assert isinstance(stranger, ScriptedGuest)
+        stranger.ask("guest-fsfreeze-freeze")
+        assert job.phase("job-start") == 0
+        with stranger.held() as (model, _):
+            assert [command for _, command in model.executed][-1] == "guest-fsfreeze-freeze", "it was asked"
+        recovered = lab.safe_snapshot("recover")
+        assert recovered.exit_code == 8, recovered.text
+        assert "guest 101" in recovered.text
+
+
 def test_a_job_begins_with_a_sweep_and_says_what_it_found(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     window = left_open(lab)
     guest.ask("guest-fsfreeze-freeze")

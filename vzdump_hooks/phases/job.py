@@ -48,11 +48,11 @@ def _sweep(config: Config, call: Call) -> None:
         lambda: Journal(config.journal.path),
         lambda line, at=None: None,
         ProcessLauncher(config, path, clock).adopt,
+        everywhere=False,  # vzdump waits
     )
     for item in found:
         if item.outcome != "in-progress":
-            what = "a window was left open: " if item.window_id else ""
-            call.say(f"guest {item.vmid}: {what}{item.outcome} ({item.detail})")
+            call.say(f"guest {item.vmid}: a window was left open: {item.outcome} ({item.detail})")
 
 
 def _check_credentials(config: Config, say: Say) -> None:

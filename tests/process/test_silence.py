@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 
 from tests.lab.agentfacts import WINDOWS
 from tests.lab.agentmodel import Faults
+from tests.lab.qga import AgentClient
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
@@ -44,6 +46,19 @@ def test_a_silent_agent_is_thawed_as_soon_as_it_answers() -> None:
         assert wait_for(lambda: lab.windows()[0].state == "thawed")
 
 
+def queued(lab: Site) -> AgentClient:
+    """A connection to the agent, as soon as there is room in its queue."""
+    found: list[AgentClient] = []
+
+    def connects() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            found.append(lab.guest.agent())
+        return bool(found)
+
+    assert wait_for(connects, 10)
+    return found[0]
+
+
 def test_an_agent_whose_answers_to_others_are_in_the_way_is_thawed_all_the_same() -> None:
     """PVE numbers its calls by its worker's pid, and gives up at once on an answer with a higher number."""
     with guarded_site(ScriptedGuest) as (lab, timeline):
@@ -55,7 +70,7 @@ def test_an_agent_whose_answers_to_others_are_in_the_way_is_thawed_all_the_same(
             kill(owner.pid)
         assert wait_for(lambda: lab.windows()[0].state == "stuck", 40)
         for _ in range(2):
-            with lab.guest.agent() as client:
+            with queued(lab) as client:
                 client.send(
                     b'{"execute":"guest-sync-delimited","arguments":{"id":99999999901}}\n{"execute":"guest-ping"}\n'
                 )

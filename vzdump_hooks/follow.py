@@ -67,7 +67,8 @@ class BackupWatch:
             more = self._read()
             if more:
                 continue
-            if self._reader.begun:
+            # An end is that of an earlier backup of this guest in the same job (`vzdump 100 100`): ours is yet to come.
+            if self._reader.begun and LogEvent.GUEST_DONE not in self._waiting:
                 return True
             if clock.monotonic() >= deadline:
                 return False
@@ -111,6 +112,10 @@ class BackupWatch:
                 self._waiting.clear()
                 return True
             return False
-        found = (self._reader.read(line) for line in lines)
-        self._waiting += [event for event in found if event is not None]
+        for line in lines:
+            event = self._reader.read(line)
+            if event is LogEvent.GUEST_BEGUN:
+                self._waiting.clear()
+            elif event is not None:
+                self._waiting.append(event)
         return bool(lines)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 class LogEvent(Enum):
     """What a line says."""
 
+    GUEST_BEGUN = "this guest's backup begins, or another one of it in the same job"
     FREEZE_ISSUED = "vzdump asks for a freeze"
     FREEZE_SKIPPED_FROZEN = "vzdump found the guest frozen"
     FREEZE_SKIPPED_NO_AGENT = "vzdump found no agent"
@@ -110,7 +111,7 @@ class LogReader:
         if line.startswith(self._start):
             self.restart()
             self.begun = True
-            return None
+            return LogEvent.GUEST_BEGUN
         event = recognise(line) if self.begun else None
         if event is LogEvent.GUEST_ERROR and line.startswith(ERROR):
             event = self._whose_error(line)

@@ -26,6 +26,7 @@ from vzdump_hooks.wordings import LogEvent
 START = "INFO: Starting Backup of VM 100 (qemu)\n"
 QMP = "INFO: starting backup via QMP command\n"
 POINT = "INFO: started backup task 'e54a9373'\n"
+DONE = "INFO: Finished Backup of VM 100 (00:00:03)\n"
 UPID = Upid.parse("UPID:pve1:00000BA2:00098436:6B035CE6:vzdump:100:root@pam:")
 
 
@@ -210,6 +211,34 @@ def test_an_earlier_guests_lines_do_not_end_our_window(worker: subprocess.Popen[
     append(path, QMP)
     api.text += QMP
     assert wait_for(lambda: watch.next(0.02) is LogEvent.BACKUP_STARTING, 5)
+
+
+@pytest.mark.parametrize("kind", ["file", "api"])
+def test_an_earlier_backup_of_the_same_guest_does_not_end_our_window(
+    worker: subprocess.Popen[bytes], path: Path, kind: str
+) -> None:
+    """`vzdump 100 100` makes two in one job. On a terminal the second one's start may come late."""
+    api = Api(START + QMP + POINT + DONE)
+    path.write_text(api.text)
+
+    def begin() -> None:
+        append(path, START)
+        api.text += START
+
+    threading.Timer(0.3, begin).start()
+    watch = watch_of(worker, FileLog(path) if kind == "file" else ApiLog(api, UPID))
+    assert watch.next(0.02) is None
+    append(path, QMP)
+    api.text += QMP
+    assert wait_for(lambda: watch.next(0.02) is LogEvent.BACKUP_STARTING, 5)
+
+
+def test_a_job_in_which_only_an_earlier_backup_of_the_guest_is_seen_cannot_be_followed(
+    worker: subprocess.Popen[bytes], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vzdump_hooks.follow.CATCH_UP_SECONDS", 0.1)
+    path.write_text(START + QMP + POINT + DONE)
+    assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
 
 
 def test_a_log_without_our_guest_cannot_be_followed(

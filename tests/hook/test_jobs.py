@@ -13,6 +13,7 @@ from tests.hook.kit import add_rules, back_up, check_thawed, hook_site, newest, 
 from tests.hook.matrix import Cell, matrix_site, run_cell, sample
 from tests.lab.fixtures import require_real
 from tests.lab.node import GuestSpec
+from tests.lab.oracle import judge_image
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.lab.vzdump import VzdumpJob
@@ -201,6 +202,22 @@ def test_a_backup_that_cannot_start_is_no_good_backup(lab: Site, version: str) -
     assert not result.ok
     window = newest(lab)
     assert (window.verdict, window.failure_reason) == ("crash-consistent", "backup-failed")
+    check_thawed(lab, 0.0)
+
+
+@pytest.mark.parametrize("owner", ["hook", "vzdump"])
+def test_a_guest_that_is_backed_up_twice_in_one_job_has_a_window_of_its_own_each_time(lab: Site, owner: str) -> None:
+    """`vzdump 100 100`: PVE leaves it in its list twice (PVE::VZDump, check_vmids)."""
+    lab.settings["hook"] = {"owner": owner}
+    if owner == "hook":  # so that nobody else freezes the guest when our window ends too early
+        lab.node.set_config(100, agent="1,freeze-fs=0")
+        add_rules(lab, "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+    result = back_up(lab, 100, 100, backup_delay=0.3)
+    assert result.ok, result.log_lines
+    assert [w.verdict for w in lab.windows()] == ["filesystem-consistent"] * 2, result.log_lines
+    archive = result.guests[100].archive
+    assert archive is not None
+    assert judge_image(archive, "ext4").consistent, "the second one was let go by the first one's line"
     check_thawed(lab, 0.0)
 
 

@@ -27,7 +27,7 @@ E = LogEvent
 
 def reader() -> LogReader:
     found = LogReader(100)
-    assert found.read(START) is None
+    assert found.read(START) is E.GUEST_BEGUN
     assert found.begun
     return found
 

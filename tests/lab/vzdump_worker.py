@@ -129,7 +129,7 @@ class Vzdump:
         self.logger.task_only(f"starting new backup job: {self._command_line()}")
         if elsewhere := self.guests.on_other_nodes():
             self.logger.task_only(f"skip external VMs: {', '.join(map(str, elsewhere))}")
-        for vmid in sorted(set(self.options.vmids) - set(elsewhere)):
+        for vmid in sorted(v for v in self.options.vmids if v not in elsewhere):
             kind = self.guests.kind(vmid)
             self.tasks.append(GuestTask(vmid, self.options.mode, self.plugins[kind] if kind else None))
         failure: Exception | None = None

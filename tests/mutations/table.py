@@ -13,6 +13,7 @@ QGA = "snapshot/pve/qga.py"
 JOURNAL = "snapshot/journal.py"
 HOLDING = "vzdump_hooks/holding.py"
 WATCHING = "vzdump_hooks/watching.py"
+FOLLOW = "vzdump_hooks/follow.py"
 HOOK_EVIDENCE = "vzdump_hooks/evidence.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
@@ -593,7 +594,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the death of vzdump's worker not watched",
-        "vzdump_hooks/follow.py",
+        FOLLOW,
         "        if not self._waiting and self._worker.is_dead(min(seconds, pause)):",
         "        if not self._waiting and self._worker.is_dead(min(seconds, pause)) and False:",
         f"{FOLLOWING}::test_a_workers_death_is_noticed_at_once",
@@ -659,6 +660,19 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{FOLLOWING}::test_an_earlier_guests_lines_do_not_end_our_window",
     ),
     mutation(
+        "what an earlier backup of the guest logged is taken for this one's",
+        FOLLOW,
+        """
+            if event is LogEvent.GUEST_BEGUN:
+                self._waiting.clear()
+            elif event is not None:
+""",
+        """
+            if event is not None:
+""",
+        f"{FOLLOWING}::test_an_earlier_backup_of_the_same_guest_does_not_end_our_window",
+    ),
+    mutation(
         "the end of a long line is read as a line",
         "vzdump_hooks/tasklog.py",
         "        self._rest = rest[:LONGEST_LINE]",
@@ -667,7 +681,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the API is asked for the log without a pause",
-        "vzdump_hooks/follow.py",
+        FOLLOW,
         "        if not self._waiting and now >= self._look_at:",
         "        if not self._waiting:",
         f"{FOLLOWING}::test_the_api_is_not_asked_more_often_than_it_likes",

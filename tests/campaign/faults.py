@@ -111,7 +111,8 @@ def _late_answer(world: World, fault: Fault) -> None:
 def _deaf_agent(world: World, fault: Fault) -> None:
     """The agent does the command and its answer is lost."""
     world.guest.model.faults.lose_replies[fault.target] = int(fault.value)
-    world.obstacle(45.0 * fault.value, "agent's answers lost")
+    # Whoever asks spares the agent meanwhile; where only the timer is left, each of its recoveries loses one answer.
+    world.obstacle(max(45.0, world.plan.recover_seconds) * fault.value, "agent's answers lost")
 
 
 def _refuse(world: World, fault: Fault) -> None:

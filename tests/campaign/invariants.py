@@ -149,7 +149,7 @@ def _end_of_calm(world: World, since: float) -> float:
 
 def _taken(world: World) -> Iterator[tuple[float, float]]:
     """Times in which somebody keeps the agent's socket who can do nothing with it: PVE, in a call that nobody waits for
-    any more or in a task's own freezing, or a process of ours that was stopped.
+    any more (or only a process that was stopped) or in a task's own freezing, or a process of ours that was stopped.
     """
     for task in world.pve.tasks.values():
         yield from task.talks
@@ -157,10 +157,18 @@ def _taken(world: World) -> Iterator[tuple[float, float]]:
         for process in world.scheduler.processes:
             yield from process.stops
     for call in world.pve.calls:
-        if call.command and call.known_at is not None and call.abandoned_at is not None:
+        if call.command and call.known_at is not None:
             over = call.over_at if call.over_at is not None else float("inf")
-            if over > call.abandoned_at:
-                yield call.abandoned_at, over
+            alone_from = min((at for at in (call.abandoned_at, *_stopped(call, over)) if at is not None), default=over)
+            if over > alone_from:
+                yield alone_from, over
+
+
+def _stopped(call: Call, over: float) -> Iterator[float]:
+    """When the process that made a call was stopped before the call was over."""
+    for stopped, continued in call.process.stops:
+        if stopped < over and continued > call.sent_at:
+            yield max(stopped, call.sent_at)
 
 
 def _nobody_there(world: World) -> Iterator[tuple[float, float]]:

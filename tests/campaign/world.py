@@ -167,10 +167,16 @@ class World:
         self.scheduler.run(self.scheduler.now + seconds)
 
     def finish(self) -> None:
-        """Go on until nothing more can happen, or for LONGEST_SECONDS (three times PVE's limit for a freeze)."""
-        longest = max(LONGEST_SECONDS, 3 * self.plan.pve.freeze_seconds) + self.scheduler.now
-        while not self.quiet and self.scheduler.now < longest:
+        """Go on until nothing more can happen, or for LONGEST_SECONDS (three times PVE's limit for a freeze; two rounds
+        of the recovery's timer after the last obstacle).
+        """
+        longest = self.scheduler.now + max(LONGEST_SECONDS, 3 * self.plan.pve.freeze_seconds)
+        while not self.quiet and self.scheduler.now < max(longest, self._obstacles_end + 2 * self.plan.recover_seconds):
             self.advance(5.0)
+
+    @property
+    def _obstacles_end(self) -> float:
+        return max((end for _, end, _ in self.obstacles), default=0.0)
 
     @property
     def quiet(self) -> bool:
@@ -181,7 +187,7 @@ class World:
             or any(call.known_at is not None and call.over_at is None for call in self.pve.calls if call.command)
             or self.guest.model.busy
             or self.backing.open_windows()
-            or any(end > self.scheduler.now for _, end, _ in self.obstacles)
+            or self._obstacles_end > self.scheduler.now
         )
 
     def story(self) -> list[str]:
@@ -352,7 +358,7 @@ class World:
         return 1 if task is not None and task.running else None
 
     def process_lives(self, pid: int | None, start: int | None, *_: object) -> bool:
-        return pid is not None and self.process_start(pid) == start
+        return pid is not None and start is not None and self.process_start(pid) == start
 
     def pidfd_open(self, pid: int) -> int:
         self.scheduler.step()

@@ -112,7 +112,9 @@ class GuardCore:
 
     def run(self) -> None:
         """Watch until the owner disarms us, or thaw; then watch for a late freeze as long as one is possible."""
-        if self._armed():
+        if self._spec.at_risk:
+            self._freeze_is_sent()
+        if self._spec.at_risk or self._armed():
             cause = self._at_risk(self._clock.monotonic() + self._spec.deadline_seconds + DEADLINE_MARGIN_SECONDS)
             if cause is not None:
                 self._intervene(cause)
@@ -141,7 +143,7 @@ class GuardCore:
             message = self._inbox.wait(None)
             match message.what if message else None:
                 case Op.FREEZING:
-                    self._late_until = self._clock.monotonic() + self._spec.late_freeze_seconds
+                    self._freeze_is_sent()
                     return True
                 case Op.DISARM:
                     self._owner_told = True
@@ -153,6 +155,9 @@ class GuardCore:
                     return False
                 case _:
                     continue  # a worker that died before any freeze: the owner will notice, or end
+
+    def _freeze_is_sent(self) -> None:
+        self._late_until = self._clock.monotonic() + self._spec.late_freeze_seconds
 
     def _at_risk(self, deadline: float) -> Cause | None:
         """Wait until the owner disarms us (None) or until there is a reason to thaw."""

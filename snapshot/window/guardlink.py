@@ -45,6 +45,8 @@ class GuardSpec(NamedTuple):
     """The vzdump task whose backup the window is for; "" for a snapshot of ours."""
     watch: tuple[tuple[int, int], ...] = ()
     """(pid, start time in clock ticks) of processes whose death ends the window: the vzdump worker."""
+    at_risk: bool = False
+    """A freeze may have been sent already: this guard stands in for one that died."""
 
     @property
     def guest(self) -> Guest:

@@ -337,13 +337,12 @@ class Window:
             return
         self._guard.release()
         try:
-            self._guard = self._tools.launcher.arm(self._order)
+            self._guard = self._tools.launcher.arm(self._order._replace(at_risk=True))
         except GuardError as error:
             self.unrecorded.append(
                 f"nobody watches guest {self.spec.guest.vmid} now: run `safe-snapshot recover` ({error})"
             )
             return
-        self._guard.tell(Op.FREEZING)
         self._record({"guard_pid": self._guard.pid, "guard_pid_start": process_start(self._guard.pid)})
 
     def _intent(self) -> WindowRecord:

@@ -274,6 +274,7 @@ class Pve:
     def _break(self, call: Call, why: str) -> None:
         if call.answer is None:
             call.broken = why
+            call.abandoned_at = call.abandoned_at or self.scheduler.now
             self.scheduler.wake(call.process)
 
     def restart(self, node: Node, seconds: float) -> None:

@@ -39,6 +39,24 @@ def test_an_owner_that_hangs_is_overtaken_at_the_deadline() -> None:
     assert route.calls[0][0] == START + 12.0
 
 
+def test_a_guard_that_stands_in_for_one_that_died_thaws_though_its_owner_dies_before_a_word() -> None:
+    """The freeze was sent under the first one: without a word the second one would take the guest for untouched."""
+    holds = [True]
+
+    def answer(command: str) -> object:
+        is_late = holds[0] and route.clock.now >= START + 2.0
+        if command == "fsfreeze-status":
+            return "frozen" if is_late else "thawed"
+        holds[0] = holds[0] and not is_late
+        return int(is_late)
+
+    route = ScriptedChannel(ManualClock(), [answer])
+    core, notes = guard(route, [(0.1, Message(Happening.OWNER_GONE))], at_risk=True, late_freeze_seconds=60.0)
+    core.run()
+    assert route.calls[0][:2] == (START + 0.1, "fsfreeze-thaw")
+    assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
+
+
 def test_a_disarmed_guard_asks_nothing() -> None:
     route = ScriptedChannel(ManualClock(), [AssertionError("asked")])
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.2, says(Op.FROZEN)), (1, says(Op.DISARM))])

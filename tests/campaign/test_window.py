@@ -261,6 +261,18 @@ def test_proof_thaw_and_status_share_a_connection_and_nothing_keeps_it(journal: 
     assert not route.kept_open
 
 
+def test_a_guard_that_stands_in_for_one_that_died_is_armed_with_the_freeze_on_its_way(journal: Journal) -> None:
+    """It may be the only one left a moment later, before its owner could tell it."""
+    armed: list[GuardSpec] = []
+    first = QuietGuard()
+    route = ScriptedChannel(ManualClock(), [AgentReplyLostError("silent"), 0, "thawed"])
+    with window(journal, route, guard=first, on_arm=armed.append) as mine:
+        mine.freeze()
+        first.lives = False
+    assert mine.late_seconds > 0
+    assert [spec.at_risk for spec in armed] == [False, True]
+
+
 @pytest.mark.parametrize(("left", "limit"), [(9.9, 8.0), (7.0, 4.0), (3.0, 2.0), (0.5, 1.0)])
 def test_the_proof_is_bounded_by_the_deadline(journal: Journal, left: float, limit: float) -> None:
     route = frozen_guest()

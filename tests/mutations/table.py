@@ -287,6 +287,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{WINDOW_TESTS}::test_the_proof_is_bounded_by_the_deadline",
     ),
     mutation(
+        "a guard that stands in for a dead one does not know that a freeze was sent",
+        WINDOW,
+        "self._order._replace(at_risk=True)",
+        "self._order",
+        f"{WINDOW_TESTS}::test_a_guard_that_stands_in_for_one_that_died_is_armed_with_the_freeze_on_its_way",
+    ),
+    mutation(
         "the proof's connection not kept for the thaw",
         WINDOW,
         """

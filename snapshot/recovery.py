@@ -96,7 +96,7 @@ def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: 
     answer is for how many seconds that may be. What cannot be written is left to the next recovery too.
     """
     clock = access.clock
-    late = 0.0 if report.guest_gone or was_never_armed(window) else late_seconds(window, access.config, clock)
+    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock)
     if late > 0:
         _note(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
     else:
@@ -263,7 +263,7 @@ class _Recovery:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
-        if late > 0 and not report.guest_gone:
+        if late > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True

@@ -220,8 +220,6 @@ class GuardCore:
             self._recorder.intervened(cause, report)
         if not report.confirmed:
             return
-        if report.guest_gone:
-            self._late_until = None
         self._recorder.thawed(cause, report, watching_seconds=self._watching_seconds())
 
     def _watching_seconds(self) -> float:
@@ -272,8 +270,6 @@ class GuardCore:
         report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
         if report.filesystems:
             self._recorder.late_freeze()
-        if report.guest_gone:
-            self._late_until = None
         if reported_stuck:
             self._recorder.thawed(Cause.LATE_FREEZE, report, watching_seconds=self._watching_seconds())
 

@@ -171,7 +171,7 @@ class Exchange:
         self._token = box.next_token()
         self._buffer = b""
         self._synced = False
-        self._over = False
+        self.is_over = False
         self._timer = scheduler.after(timeout, lambda: self._finish(Reply(failure="got timeout")))
         if not box.open(self):
             self._finish(Reply(failure="unable to connect to VM 100 qga socket - Connection refused"))
@@ -198,12 +198,12 @@ class Exchange:
 
     def abort(self) -> None:
         """The process that asked is gone."""
-        if not self._over:
-            self._over = True
+        if not self.is_over:
+            self.is_over = True
             self._timer.cancel()
             self._box.leave(self)
 
     def _finish(self, reply: Reply) -> None:
-        if not self._over:
+        if not self.is_over:
             self.abort()
             self._done(reply)

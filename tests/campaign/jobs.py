@@ -64,6 +64,6 @@ class Job:
         if isinstance(wanted, Sleep):
             self._timer = self._scheduler.after(wanted.seconds, lambda: self._send(None))
         else:
-            self._exchange = Exchange(
-                self._scheduler, self._box, wanted.command, wanted.timeout, wanted.tag, self._send
-            )
+            exchange = Exchange(self._scheduler, self._box, wanted.command, wanted.timeout, wanted.tag, self._send)
+            if not exchange.is_over:  # one that was answered at once has led to the next already
+                self._exchange = exchange

@@ -57,6 +57,25 @@ def test_a_guard_that_stands_in_for_one_that_died_thaws_though_its_owner_dies_be
     assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
 
 
+def test_a_guest_that_is_off_and_on_again_may_still_be_frozen_by_what_pve_holds() -> None:
+    """The freeze waits in PVE, the guest is shut down and started: its freeze comes with nobody's window open."""
+    holds = [True]
+
+    def answer(command: str) -> object:
+        if route.clock.now < START + 10.0:
+            raise CommandNotSentError("VM 100 is not running", guest_off=True)
+        is_late = holds[0] and route.clock.now >= START + 20.0
+        if command == "fsfreeze-status":
+            return "frozen" if is_late else "thawed"
+        holds[0] = holds[0] and not is_late
+        return int(is_late)
+
+    route = ScriptedChannel(ManualClock(), [answer])
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=60.0)
+    core.run()
+    assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
+
+
 def test_a_disarmed_guard_asks_nothing() -> None:
     route = ScriptedChannel(ManualClock(), [AssertionError("asked")])
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.2, says(Op.FROZEN)), (1, says(Op.DISARM))])

@@ -455,9 +455,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "UNKNOWN closed early by the rescue and by who heals",
         "snapshot/recovery.py",
         """
-    late = 0.0 if report.guest_gone""",
+    late = 0.0 if was_never_armed""",
         """
-    late = 0.0 if True or report.guest_gone""",
+    late = 0.0 if True or was_never_armed""",
         "tests/unit/test_recovery.py::test_a_window_whose_freeze_may_still_come_stays_open",
     ),
     mutation(

@@ -66,13 +66,14 @@ def test_every_state_in_which_the_guest_may_be_frozen_has_a_way_to_thawed(state:
 
 
 @pytest.mark.parametrize("state", MAY_BE_FROZEN, ids=lambda state: state.name)
-def test_a_guest_that_went_off_ends_every_window(state: State) -> None:
-    assert machine(state).on(Event.GUEST_GONE) is State.THAWED
+def test_a_guest_that_went_off_ends_a_window_unless_pve_may_hold_its_freeze_still(state: State) -> None:
+    doubtful = state in (State.UNKNOWN, State.STUCK)
+    assert machine(state).on(Event.GUEST_GONE) is (State.UNKNOWN if doubtful else State.THAWED)
 
 
-def test_unknown_is_left_for_thawed_only_by_a_quiet_period_or_a_guest_that_is_gone() -> None:
+def test_unknown_is_left_for_thawed_only_by_a_quiet_period() -> None:
     ways = {event for (state, event), target in TABLE.items() if state is State.UNKNOWN and target is State.THAWED}
-    assert ways == {Event.QUIET, Event.GUEST_GONE}
+    assert ways == {Event.QUIET}
 
 
 def test_a_confirmed_thaw_does_not_end_a_window_whose_freeze_reply_was_lost() -> None:
@@ -121,5 +122,5 @@ def test_no_walk_ends_a_window_early_after_a_lost_freeze_reply(events: list[Even
             continue
         reply_lost = reply_lost or event is Event.FREEZE_UNCLEAR
         if after is State.THAWED and reply_lost:
-            assert event in (Event.QUIET, Event.GUEST_GONE)
+            assert event is Event.QUIET
         assert window.late_freeze_possible is (reply_lost and after is not State.THAWED)

@@ -664,7 +664,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        event = recognise(line) if self.begun else None",
         "        event = recognise(line)",
         "tests/hook/test_wordings.py::test_another_guests_lines_before_ours_are_nobodys",
-        f"{FOLLOWING}::test_an_earlier_guests_lines_do_not_end_our_window",
     ),
     mutation(
         "what an earlier backup of the guest logged is taken for this one's",

@@ -159,9 +159,9 @@ def recover(
         _make_room(access, say)
     work = _Recovery(access, book, say, adopt)
     done = [work.recover(window) for window in windows]
-    if is_lost and everywhere:
-        say("no journal tells which freezes are ours: looking at every guest")
     if is_new and everywhere:
+        if is_lost:
+            say("no journal tells which freezes are ours: looking at every guest")
         found = [work.found_frozen(guest) for guest in frozen_guests(access, lambda guest: _is_known(book, guest))]
         done += found
         try:
@@ -266,7 +266,8 @@ class _Recovery:
         if late > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
-            return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
+            how = "the guest is off" if report.guest_gone else "thawed"
+            return "watched", f"{how}; a late freeze is still possible; {self._hand_over(window)}", True
         if window.thawed_at is not None and not report.filesystems:
             self._close(window, None)
             return "was-thawed", "no late freeze can come any more", True

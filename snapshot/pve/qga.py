@@ -48,38 +48,44 @@ class SocketChannel:
         self._path = path
         self._clock = clock
         self._sync_seconds = sync_seconds
-        self._kept: _Connection | None = None
+        self._connection: _Connection | None = None
+        """Open during a call, and after one that was to keep it open."""
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""
         deadline = self._clock.monotonic() + timeout_seconds
-        connection = self._synced(min(deadline, self._clock.monotonic() + self._sync_seconds))
+        is_answered = False
         try:
-            answer = connection.ask(command, deadline)
-            if keep_open:
-                self._kept = connection
-        except OSError as error:
-            raise AgentReplyLostError(f"{self.name}: no answer to guest-{command}: {clean(str(error))}") from error
+            connection = self._synced(min(deadline, self._clock.monotonic() + self._sync_seconds))
+            try:
+                answer = connection.ask(command, deadline)
+            except OSError as error:
+                raise AgentReplyLostError(f"{self.name}: no answer to guest-{command}: {clean(str(error))}") from error
+            is_answered = True
         finally:
-            if self._kept is not connection:
-                connection.close()
+            if not (is_answered and keep_open):
+                self.release()
         return _result(answer, self.name)
 
     def release(self) -> None:
         """See AgentChannel.release."""
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _synced(self, deadline: float) -> _Connection:
         """The kept connection, else a new one, once the agent has answered our sync over it."""
-        kept, self._kept = self._kept, None
         try:
-            if kept is not None:
+            if self._connection is not None:
                 # One that QEMU let go of meanwhile tells nothing about the agent.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    return kept.sync(deadline)
-            return _Connection(self._path, self._clock, deadline).sync(deadline)
+                    self._connection.sync(deadline)
+                    return self._connection
+                self.release()
+            self._connection = connection = _Connection(self._clock)
+            connection.open(self._path, deadline)
+            connection.sync(deadline)
+            return connection
         except OSError as error:
             busy = isinstance(error, TimeoutError | BlockingIOError | ConnectionResetError | BrokenPipeError)
             raise CommandNotSentError(
@@ -88,30 +94,19 @@ class SocketChannel:
 
 
 class _Connection:
-    """One connection to an agent. Everything raises OSError; deadlines are monotonic."""
+    """One connection to an agent, closed by whoever made it. Everything raises OSError; deadlines are monotonic."""
 
-    def __init__(self, path: Path, clock: Clock, deadline: float) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._limit(deadline)
-            self._socket.connect(str(path))
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         self._socket.close()
 
-    def sync(self, deadline: float) -> _Connection:
-        """Throw away what was meant for others. Closed when that fails."""
-        try:
-            self._sync(deadline)
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def open(self, path: Path, deadline: float) -> None:
+        self._limit(deadline)
+        self._socket.connect(str(path))
 
     def ask(self, command: str, deadline: float) -> bytes:
         """The agent's line in answer to ``guest-<command>``."""
@@ -122,7 +117,8 @@ class _Connection:
     def _limit(self, deadline: float) -> None:
         self._socket.settimeout(max(0.01, deadline - self._clock.monotonic()))
 
-    def _sync(self, deadline: float) -> None:
+    def sync(self, deadline: float) -> None:
+        """Throw away what was meant for others."""
         token = 1 + secrets.randbelow(HIGHEST_ID)
         sync = {"execute": "guest-sync-delimited", "arguments": {"id": token}}
         self._limit(deadline)

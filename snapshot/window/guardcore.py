@@ -112,9 +112,7 @@ class GuardCore:
 
     def run(self) -> None:
         """Watch until the owner disarms us, or thaw; then watch for a late freeze as long as one is possible."""
-        if self._spec.at_risk:
-            self._freeze_is_sent()
-        if self._spec.at_risk or self._armed():
+        if self._armed():
             cause = self._at_risk(self._clock.monotonic() + self._spec.deadline_seconds + DEADLINE_MARGIN_SECONDS)
             if cause is not None:
                 self._intervene(cause)
@@ -138,7 +136,10 @@ class GuardCore:
             self._recorder.closed(by_owner=by_owner)
 
     def _armed(self) -> bool:
-        """Wait while nothing is at risk; True once a freeze is about to be sent."""
+        """Wait while nothing is at risk; True once a freeze is about to be sent, or may have been."""
+        if self._spec.at_risk:
+            self._freeze_is_sent()
+            return True
         while True:
             message = self._inbox.wait(None)
             match message.what if message else None:

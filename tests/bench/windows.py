@@ -62,8 +62,7 @@ def _ours(lab: Site, name: str, node: str) -> None:
 
 def _pve_keeps_out(lab: Site, take: Callable[[], None]) -> None:
     """With freeze-fs=0 in the guest's options PVE asks its agent nothing while the guest is frozen by us."""
-    lab.node.set_config(100, agent="1,freeze-fs=0")
-    lab.rules = "[[guest]]\nvmid = 100\nignore_freeze_option = true\n"
+    lab.only_we_freeze()
     try:
         take()
     finally:

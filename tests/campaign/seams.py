@@ -77,15 +77,12 @@ class WorldSocket:
         self._open = False
         self._timeout = 0.0
 
-    def close(self) -> None:
-        self._leave()
-
     def settimeout(self, seconds: float) -> None:
         self._timeout = seconds
 
     def connect(self, _path: str) -> None:
         self._world.scheduler.step()
-        self._process.at_death.append(self._leave)
+        self._process.at_death.append(self.close)
         self._world.note_agent_asked(self._process)
         if self._world.guest.node != self._world.plan.local_node or not self._world.guest.open(self):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
@@ -117,7 +114,7 @@ class WorldSocket:
         self._open = False
         self._world.scheduler.wake(self._process)
 
-    def _leave(self) -> None:
+    def close(self) -> None:
         if self._open:
             self._open = False
             self._world.guest.leave(self)

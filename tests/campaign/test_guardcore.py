@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.window.guardcore import Cause, GuardCore, Happening, Message
 from snapshot.window.guardlink import Op
@@ -24,6 +26,20 @@ def says(op: Op, **values: float) -> Message:
     return Message(op, values)
 
 
+def freezing_late(clock: ManualClock, at: float) -> Callable[[str], object]:
+    """An agent that carries a freeze out at ``at``, and the next thaw after it."""
+    left = [1]
+
+    def answer(command: str) -> object:
+        held = left[0] if clock.now >= at else 0
+        if command == "fsfreeze-status":
+            return "frozen" if held else "thawed"
+        left[0] -= held
+        return held
+
+    return answer
+
+
 def test_an_owner_that_dies_is_answered_with_a_thaw_at_once() -> None:
     route = ScriptedChannel(ManualClock(), [1, "thawed"])
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (1.0, Message(Happening.OWNER_GONE))])
@@ -41,16 +57,8 @@ def test_an_owner_that_hangs_is_overtaken_at_the_deadline() -> None:
 
 def test_a_guard_that_stands_in_for_one_that_died_thaws_though_its_owner_dies_before_a_word() -> None:
     """The freeze was sent under the first one: without a word the second one would take the guest for untouched."""
-    holds = [True]
-
-    def answer(command: str) -> object:
-        is_late = holds[0] and route.clock.now >= START + 2.0
-        if command == "fsfreeze-status":
-            return "frozen" if is_late else "thawed"
-        holds[0] = holds[0] and not is_late
-        return int(is_late)
-
-    route = ScriptedChannel(ManualClock(), [answer])
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [freezing_late(clock, START + 2.0)])
     core, notes = guard(route, [(0.1, Message(Happening.OWNER_GONE))], at_risk=True, late_freeze_seconds=60.0)
     core.run()
     assert route.calls[0][:2] == (START + 0.1, "fsfreeze-thaw")
@@ -59,18 +67,15 @@ def test_a_guard_that_stands_in_for_one_that_died_thaws_though_its_owner_dies_be
 
 def test_a_guest_that_is_off_and_on_again_may_still_be_frozen_by_what_pve_holds() -> None:
     """The freeze waits in PVE, the guest is shut down and started: its freeze comes with nobody's window open."""
-    holds = [True]
+    clock = ManualClock()
+    late = freezing_late(clock, START + 20.0)
 
     def answer(command: str) -> object:
-        if route.clock.now < START + 10.0:
+        if clock.now < START + 10.0:
             raise CommandNotSentError("VM 100 is not running", guest_off=True)
-        is_late = holds[0] and route.clock.now >= START + 20.0
-        if command == "fsfreeze-status":
-            return "frozen" if is_late else "thawed"
-        holds[0] = holds[0] and not is_late
-        return int(is_late)
+        return late(command)
 
-    route = ScriptedChannel(ManualClock(), [answer])
+    route = ScriptedChannel(clock, [answer])
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=60.0)
     core.run()
     assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]

@@ -31,9 +31,7 @@ def test_the_verdict_is_right_whatever_pve_freezes_by_itself(version: str) -> No
 def test_with_pves_own_freezing_switched_off_a_proof_is_to_be_had_since_9_1_5(version: str) -> None:
     """freeze-fs=0 covers snapshots since then: PVE does not touch the agent while the guest is frozen by us."""
     with site(ScriptedGuest, pve_version=version) as lab:
-        lab.node.set_config(100, agent="1,freeze-fs=0")
-        lab.rules = "[[guest]]\nvmid = 100\nignore_freeze_option = true\n"
-        lab.write_config()
+        lab.only_we_freeze()
         run = take(lab, "--json")
         kind = "unknown" if version in ("9.1.4", "8.4.1") else "filesystem-consistent"
         assert run.json["verdict"]["kind"] == kind, run
@@ -62,8 +60,7 @@ def test_what_pve_cannot_prove_is_no_snapshot_for_policy_require(version: str) -
 
 
 def test_a_guest_whose_freezing_is_switched_off_is_frozen_when_its_rule_says_so(lab: Site) -> None:
-    lab.node.set_config(100, agent="1,freeze-fs=0")
-    lab.config_path.write_text(lab.config_path.read_text() + "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+    lab.only_we_freeze()
     run = take(lab, "--policy", "require")
     assert run.exit_code == 0, run
     assert "filesystem-consistent" in run.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.kit import add_rules, back_up, check_thawed, hook_site, newest, processes, said
+from tests.hook.kit import back_up, check_thawed, hook_site, newest, processes, said
 from tests.hook.matrix import Cell, matrix_site, run_cell, sample
 from tests.lab.fixtures import require_real
 from tests.lab.node import GuestSpec
@@ -210,8 +210,7 @@ def test_a_guest_that_is_backed_up_twice_in_one_job_has_a_window_of_its_own_each
     """`vzdump 100 100`: PVE leaves it in its list twice (PVE::VZDump, check_vmids)."""
     lab.settings["hook"] = {"owner": owner}
     if owner == "hook":  # so that nobody else freezes the guest when our window ends too early
-        lab.node.set_config(100, agent="1,freeze-fs=0")
-        add_rules(lab, "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+        lab.only_we_freeze()
     result = back_up(lab, 100, 100, backup_delay=0.3)
     assert result.ok, result.log_lines
     assert [w.verdict for w in lab.windows()] == ["filesystem-consistent"] * 2, result.log_lines
@@ -224,8 +223,7 @@ def test_a_guest_that_is_backed_up_twice_in_one_job_has_a_window_of_its_own_each
 @pytest.mark.parametrize("version", ["8.4.0", "9.1.8", "9.2.6"])
 def test_with_pves_own_freezing_switched_off_our_own_is_proven(lab: Site, version: str) -> None:
     """The shorter window: vzdump turns to the agent neither before nor after its point in time."""
-    lab.node.set_config(100, agent="enabled=1,freeze-fs-on-backup=0")
-    add_rules(lab, "[[guest]]\nvmid = 100\nignore_freeze_option = true\n")
+    lab.only_we_freeze("enabled=1,freeze-fs-on-backup=0")
     result = back_up(lab, qemu_server_version=version)
     assert result.ok, result.log_lines
     assert newest(lab).verdict == "filesystem-consistent", result.log_lines

@@ -112,6 +112,12 @@ class Site:
             lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
         self.config_path.write_text("\n".join(lines) + "\n" + self.rules)
 
+    def only_we_freeze(self, agent: str = "1,freeze-fs=0") -> None:
+        """Switch PVE's own freezing of guest 100 off, and let ours go on in spite of it."""
+        self.node.set_config(100, agent=agent)
+        self.rules = "[[guest]]\nvmid = 100\nignore_freeze_option = true\n"
+        self.write_config()
+
     def on_the_node(self) -> None:
         """Run our commands as on the guest's own node."""
         self.settings.setdefault("local", {})["node"] = self.node.node

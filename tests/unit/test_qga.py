@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import Clock, SystemClock
+from snapshot.clock import SystemClock
 from snapshot.model import FreezeOutcome, FreezeState
 from snapshot.pve import agent, qga
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
@@ -134,9 +134,9 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     made: list[Path] = []
 
     class Counted(qga._Connection):
-        def __init__(self, path: Path, clock: Clock, deadline: float) -> None:
+        def open(self, path: Path, deadline: float) -> None:
             made.append(path)
-            super().__init__(path, clock, deadline)
+            super().open(path, deadline)
 
     monkeypatch.setattr(qga, "_Connection", Counted)
     return made
@@ -189,8 +189,8 @@ def test_a_thaw_that_fails_leaves_the_agent_to_others(guest: ScriptedGuest, how:
 
 def test_a_kept_connection_that_qemu_let_go_of_is_replaced(guest: ScriptedGuest, connections: list[Path]) -> None:
     found = frozen(guest)
-    assert found._kept is not None
-    found._kept._socket.shutdown(socket.SHUT_RDWR)
+    assert found._connection is not None
+    found._connection._socket.shutdown(socket.SHUT_RDWR)
     assert found.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
     assert len(connections) == 3
 

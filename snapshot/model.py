@@ -24,6 +24,9 @@ _UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?):(?P<pid>[0-9A-Fa-f]{8}):"
     r"(?P<pstart>[0-9A-Fa-f]{8,9}):(?P<start>[0-9A-Fa-f]{8}):(?P<kind>[^:\s/]+):(?P<id>[^:\s/]*):(?P<user>[^:\s/]+):\Z"
 )
+UPID_MAX = 320
+"""PVE's own user names have at most 64 characters, and its tasks' ids are vmids, disks and storages."""
+
 _RESERVED_NAMES = frozenset({"current", "pending"})
 
 
@@ -171,7 +174,7 @@ class Upid(NamedTuple):
     def parse(cls, text: str) -> Upid:
         """Parse PVE's text form; ValueError when it is anything else."""
         found = _UPID.match(text)
-        if found is None:
+        if found is None or len(text) > UPID_MAX or not text.isprintable():
             raise ValueError(f"{text[:120]!r} is not a UPID")
         return cls(
             text=text,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from snapshot.errors import ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
-from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
+from snapshot.model import Guest, GuestKind, Node, Upid, Vmid, parse_vmid
 from snapshot.pve.transport import Transport, clean
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
+_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+"""A node's name (PVE::JSONSchema, pve-node): it stands in paths, so nothing else is taken for one."""
+
+LONGEST_TEXT = 4096
+"""Of one value in a guest's configuration or status: a description may hold 8 KiB, and we need none of it."""
+
+MOST_BYTES = 2**63 - 1
+"""A counter that is higher is none: it fits no database column, and no disk either."""
 
 
 class AgentOption(NamedTuple):
@@ -50,19 +60,35 @@ class Snapshot(NamedTuple):
         return not self.state
 
 
+class Listed(NamedTuple):
+    """One guest as /cluster/resources lists it."""
+
+    guest: Guest
+    status: str = ""
+    """``running``, ``stopped``, ``unknown`` (its node is offline); empty when the answer has none."""
+    diskwrite: int | None = None
+    """Bytes that its disks have been written since QEMU started; None when the answer has no such number."""
+    uptime: int | None = None
+    """Seconds since QEMU started."""
+
+
 class GuestApi:
-    """Reads guests, takes and describes snapshots. Every method raises the errors of Transport.request."""
+    """Reads guests, takes and describes snapshots. Every method raises the errors of Transport.request.
+
+    A row of a list that makes no sense is left out, and stands in ``oddities``, a word each.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.oddities: list[str] = []
 
     def find(self, vmid: Vmid) -> Guest:
         """The guest with ``vmid`` anywhere in the cluster. GuestUnfitError when this token sees none."""
-        listing = _rows(self._transport.request("GET", "cluster/resources", {"type": "vm"}), "cluster/resources")
-        for row in listing:
-            if row.get("vmid") == vmid or str(row.get("vmid")) == str(vmid):
+        rows = self._resources()
+        for row in rows:
+            if vmid_of(row.get("vmid")) == vmid:
                 return _guest_of(row, vmid)
-        if not listing:
+        if not rows:
             raise GuestUnfitError(
                 f"guest {vmid} not found: the API lists no guest at all for this token",
                 remedy="grant it VM.Audit (docs/privileges.md), or check that the guest exists: `qm list`, `pct list`",
@@ -71,34 +97,74 @@ class GuestApi:
 
     def list(self) -> tuple[Guest, ...]:
         """Every guest this token may see."""
-        rows = _rows(self._transport.request("GET", "cluster/resources", {"type": "vm"}), "cluster/resources")
-        return tuple(_guest_of(row, Vmid(int(str(row["vmid"])))) for row in rows if str(row.get("vmid", "")).isdigit())
+        return tuple(listed.guest for listed in self.listing())
+
+    def listing(self) -> tuple[Listed, ...]:
+        """Every guest this token may see, with what a look at all of them needs: one request."""
+        found: list[Listed] = []
+        for row in self._resources():
+            vmid = vmid_of(row.get("vmid"))
+            if vmid is None:
+                self._odd(f"a guest with the vmid {row.get('vmid')!r:.60}")
+                continue
+            try:
+                guest = _guest_of(row, vmid)
+            except ApiFailureError as error:
+                self._odd(error.message)
+                continue
+            status = clean(str(row.get("status") or ""), 40)
+            found.append(Listed(guest, status, number_of(row.get("diskwrite")), number_of(row.get("uptime"))))
+        return tuple(found)
+
+    def _resources(self) -> tuple[Mapping[str, object], ...]:
+        return self._rows("cluster/resources", {"type": "vm"})
+
+    def _rows(self, path: str, params: Mapping[str, object] | None = None) -> tuple[Mapping[str, object], ...]:
+        answer = self._transport.request("GET", path, params)
+        if not isinstance(answer, list):
+            raise ReplyLostError(f"PVE's answer to {path} is not a list: {clean(repr(answer), 80)}")
+        rows = tuple(row for row in answer if isinstance(row, dict))
+        if len(rows) < len(answer):
+            self._odd(f"{len(answer) - len(rows)} rows of {path} that are no objects")
+        return rows
+
+    def _odd(self, what: str) -> None:
+        self.oddities.append(f"PVE's answer has {clean(what, 120)}: left out")
 
     def online_nodes(self) -> tuple[Node, ...]:
         """The names of the cluster's nodes that are online."""
-        rows = _rows(self._transport.request("GET", "nodes"), "nodes")
-        return tuple(Node(str(row["node"])) for row in rows if row.get("status") == "online" and row.get("node"))
+        nodes = (_node_of(row.get("node")) for row in self._rows("nodes") if row.get("status") == "online")
+        return tuple(node for node in nodes if node is not None)
 
     def node_addresses(self) -> Mapping[Node, str]:
-        """Node name to address, from /cluster/status; empty where the token may not read it."""
-        rows = _rows(self._transport.request("GET", "cluster/status"), "cluster/status")
-        return {
-            Node(str(row["name"])): str(row["ip"])
-            for row in rows
-            if row.get("type") == "node" and row.get("online") and row.get("ip") and row.get("name")
-        }
+        """Online nodes' names and addresses, from /cluster/status; empty where the token may not read it."""
+        found: dict[Node, str] = {}
+        for row in self._rows("cluster/status"):
+            if row.get("type") != "node" or not row.get("online"):
+                continue
+            node = _node_of(row.get("name"))
+            try:
+                address = ipaddress.ip_address(str(row.get("ip")))
+            except ValueError:
+                self._odd(f"the address {row.get('ip')!r:.60} of node {row.get('name')!r:.60}")
+                continue
+            if node is not None:
+                found[node] = str(address)
+        return found
 
     def current(self, guest: Guest) -> Mapping[str, object]:
         """``status/current``: status, qmpstatus, lock, uptime, pid, ..."""
-        return _mapping(self._transport.request("GET", f"{guest.path}/status/current"), "status/current")
+        return _texts(_mapping(self._transport.request("GET", f"{guest.path}/status/current"), "status/current"))
 
     def config(self, guest: Guest) -> Mapping[str, object]:
-        """The guest's configuration."""
-        return _mapping(self._transport.request("GET", f"{guest.path}/config"), "config")
+        """The guest's configuration as PVE goes by it now. Without ``current`` PVE answers with the pending values,
+        those of the guest's next start (PVE::API2::Qemu, vm_config): what no backup or snapshot task looks at.
+        """
+        return _texts(_mapping(self._transport.request("GET", f"{guest.path}/config", {"current": 1}), "config"))
 
     def pending(self, guest: Guest) -> tuple[Mapping[str, object], ...]:
         """Options with their present and pending values: ``key``, ``value``, ``pending``."""
-        return _rows(self._transport.request("GET", f"{guest.path}/pending"), "pending")
+        return self._rows(f"{guest.path}/pending")
 
     def can_snapshot(self, guest: Guest) -> bool:
         """Whether all the guest's disks are on storage that can."""
@@ -107,7 +173,7 @@ class GuestApi:
 
     def snapshots(self, guest: Guest) -> Mapping[str, Snapshot]:
         """The guest's snapshots by name, without PVE's ``current``."""
-        rows = _rows(self._transport.request("GET", f"{guest.path}/snapshot"), "snapshot")
+        rows = self._rows(f"{guest.path}/snapshot")
         found = (
             Snapshot(str(r["name"]), str(r.get("description", "")), str(r.get("snapstate", "")))
             for r in rows
@@ -157,25 +223,46 @@ class GuestApi:
         current = self.current(guest)
         if current.get("status") != "running":
             return None
-        uptime = current.get("uptime", 0)
-        return float(uptime) if isinstance(uptime, int | float) else 0.0
+        return float(number_of(current.get("uptime")) or 0)
+
+
+def vmid_of(value: object) -> Vmid | None:
+    """The vmid in a field of an answer or in a file's name; None for anything else. ``isdigit`` is no ``int``: "²"."""
+    try:
+        return parse_vmid(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        return None
+
+
+def number_of(value: object) -> int | None:
+    """The whole number in a field of an answer (Perl's JSON may quote it); None for anything that is no such number."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_BYTES:
+        return None
+    return int(value)
+
+
+def _node_of(value: object) -> Node | None:
+    return Node(value) if isinstance(value, str) and _NODE.match(value) else None
 
 
 def _guest_of(row: Mapping[str, object], vmid: Vmid) -> Guest:
-    try:
-        kind = GuestKind(str(row.get("type")))
-    except ValueError:
-        raise ApiFailureError(f"PVE lists guest {vmid} as {clean(str(row.get('type')))!r}", status=200) from None
-    tags = str(row.get("tags") or "").replace(",", ";").split(";")
+    kind = next((kind for kind in GuestKind if kind.value == row.get("type")), None)
+    node = _node_of(row.get("node"))
+    if kind is None or node is None:
+        what = f"of the type {row.get('type')!r:.60} on the node {row.get('node')!r:.60}"
+        raise ApiFailureError(f"guest {vmid}, {clean(what)}", status=200)
+    tags = (clean(tag, 80) for tag in str(row.get("tags") or "").replace(",", ";").split(";"))
     return Guest(
         vmid=vmid,
-        node=Node(str(row.get("node", ""))),
+        node=node,
         kind=kind,
         name=clean(str(row.get("name") or ""), 80),
         running=row.get("status") == "running",
         template=str(row.get("template", 0)) in ("1", "True"),
         lock=clean(str(row.get("lock") or ""), 40),
-        tags=tuple(tag.strip() for tag in tags if tag.strip()),
+        tags=tuple(tag for tag in tags if tag),
         pool=clean(str(row.get("pool") or ""), 80),
     )
 
@@ -187,13 +274,12 @@ def _upid(answer: object) -> Upid:
         raise ReplyLostError(f"PVE started a task but gave no UPID: {clean(repr(answer), 80)}") from None
 
 
-def _rows(answer: object, what: str) -> tuple[Mapping[str, object], ...]:
-    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
-        raise ReplyLostError(f"PVE's answer to {what} is not a list of objects: {clean(repr(answer), 80)}")
-    return tuple(answer)
-
-
 def _mapping(answer: object, what: str) -> Mapping[str, object]:
     if not isinstance(answer, dict):
         raise ReplyLostError(f"PVE's answer to {what} is not an object: {clean(repr(answer), 80)}")
     return answer
+
+
+def _texts(answer: Mapping[str, object]) -> Mapping[str, object]:
+    """``answer`` with its texts fit for one line: a lock or a name is shown to people, and anybody may have set it."""
+    return {key: clean(value, LONGEST_TEXT) if isinstance(value, str) else value for key, value in answer.items()}

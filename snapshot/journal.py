@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ForwardRef, NamedTuple
 
+from snapshot import looks
 from snapshot.errors import JournalError, WindowTakenError
+from snapshot.looks import GuestLook
 from snapshot.metrics import projection
 from snapshot.model import Guest, GuestKind, Node, Owner, Vmid
 
@@ -244,6 +246,18 @@ class Journal:
         """Commit a note."""
         with self.transaction("written") as db:
             db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, value, at))
+
+    def looks(self) -> dict[str, GuestLook]:
+        """What was last seen of each guest, by its id, e.g. ``qemu/100``."""
+        try:
+            return looks.read(self._db)
+        except sqlite3.Error as error:
+            raise self._failure("read", error) from error
+
+    def put_looks(self, found: Iterable[GuestLook]) -> None:
+        """Commit a look at every guest, in place of the one before."""
+        with self.transaction("written") as db:
+            looks.write(db, found)
 
     def series(self) -> list[sqlite3.Row]:
         """The metric series, O(guests): name, id, vmid, node, source, labels (JSON), value, seen_at."""

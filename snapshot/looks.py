@@ -1,0 +1,91 @@
+"""What was last seen of each guest: one row a guest, in the journal's file. The minute's look writes it; `status`, the
+metrics and the next look read it.
+
+Three answers, never two: a guest is ``frozen``, ``thawed``, or not known, and then ``why`` says why. The table holds
+what this machine looks at and nothing older: a guest that is not listed any more has no row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+
+class Why(Enum):
+    """Why it is not known whether a guest is frozen: a fixed word, for metrics and messages."""
+
+    NOT_ASKED = "not-asked"
+    """Its turn to be asked has not come: it stands still since a moment ago, or this look's time was used up."""
+    AGENT_SILENT = "agent-silent"
+    """The agent did not answer, or is busy with somebody else."""
+    AGENT_OFF = "agent-off"
+    """The guest has no agent to ask: the option is off, or the guest was not restarted since it was set."""
+    REFUSED = "refused"
+    """The agent answers, but not this question: the command is blocked in the guest."""
+    DENIED = "denied"
+    """PVE does not let this token ask."""
+    NODE_OFFLINE = "node-offline"
+    """The guest's node is not online."""
+    API_BLIND = "api-blind"
+    """PVE lists no guest at all, or does not answer."""
+
+
+class GuestLook(NamedTuple):
+    """One guest as last seen. Instants are Unix times."""
+
+    id: str
+    """E.g. ``qemu/100``."""
+    vmid: int
+    node: str
+    name: str
+    running: bool
+    """As PVE lists it. Of a guest on a node that is offline nobody knows: False, and ``why`` says ``node-offline``."""
+    seen_at: float
+    """When it was last listed."""
+    diskwrite: int | None = None
+    """Bytes written since the guest was started, as QEMU counts them, without the agent."""
+    still_since_at: float | None = None
+    """Since when at least ``diskwrite`` stands still; None while the guest writes."""
+    asked_at: float | None = None
+    """When its agent was last asked, answered or not."""
+    state: str = ""
+    """``frozen``, ``thawed``, or empty: not known. A guest that was thawed and has written since is ``thawed``."""
+    why: str = ""
+    """A Why's value where the state is not known."""
+    frozen_since_at: float | None = None
+    """Since when at least it is frozen, where it is."""
+    silent: int = 0
+    """Questions in a row that were not answered."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether this is known: not frozen."""
+        return self.state == "thawed"
+
+
+COLUMNS = GuestLook._fields
+_TABLE = """CREATE TABLE IF NOT EXISTS looks (
+    id TEXT PRIMARY KEY, vmid INTEGER NOT NULL, node TEXT NOT NULL, name TEXT NOT NULL, running INTEGER NOT NULL,
+    seen_at REAL NOT NULL, diskwrite INTEGER, still_since_at REAL, asked_at REAL, state TEXT NOT NULL,
+    why TEXT NOT NULL, frozen_since_at REAL, silent INTEGER NOT NULL) WITHOUT ROWID"""
+
+
+def read(db: sqlite3.Connection) -> dict[str, GuestLook]:
+    """Every look, by the guest's id. A journal that never had one has none; raises sqlite3.Error for the rest."""
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'looks'").fetchone() is None:
+        return {}
+    rows = db.execute(f"SELECT {', '.join(COLUMNS)} FROM looks ORDER BY vmid, id")  # noqa: S608 - our own fields
+    found = (GuestLook(*row) for row in rows)
+    return {look.id: look._replace(running=bool(look.running)) for look in found}
+
+
+def write(db: sqlite3.Connection, found: Iterable[GuestLook]) -> None:
+    """Replace the table inside a transaction: a journal is one machine's, and so is its look at the guests."""
+    db.execute(_TABLE)
+    db.execute("DELETE FROM looks")
+    db.executemany(
+        f"INSERT OR REPLACE INTO looks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608
+        list(found),
+    )

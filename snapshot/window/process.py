@@ -1,4 +1,6 @@
-"""What makes a process of ours hard to kill and quiet: locked memory, a low OOM score, a log that never blocks."""
+"""What makes a process of ours hard to kill and quiet: locked memory, a low OOM score, a log that never blocks; and the
+end of one that stands still in everybody's way.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,18 @@ import ctypes
 import logging
 import os
 import resource
+import select
+import signal
 import socket
 from pathlib import Path
 
+from snapshot.procfs import process_is_stopped, process_start
+
 MCL_CURRENT, MCL_FUTURE = 1, 2
 OOM_SCORE_ADJUST = "-900"
+
+ENDING_SECONDS = 1.0
+"""How long the end of a killed process is waited for. One in an uninterruptible wait may take longer."""
 
 SYSLOG_SOCKET = Path("/dev/log")
 _FACILITY_DAEMON = 3
@@ -28,6 +37,34 @@ def harden() -> None:
     flags = MCL_CURRENT | MCL_FUTURE if is_unlimited else MCL_CURRENT
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).mlockall(flags)
+
+
+def end_if_it_stands_still(pid: int | None, start: int | None, *, is_silent: bool = False) -> bool:
+    """SIGKILL to this very process if it is stopped, or if the caller knows that ``is_silent``; True when it has ended.
+
+    For a process of ours that is past its deadline and may sit on the agent's socket: QEMU serves one client at a time,
+    so everybody else waits behind it for as long as it stands still. A stopped process (SIGSTOP) shows by itself. One
+    that hangs on a disk or in swap does not: ``is_silent`` says that no word came from it for longer than one attempt
+    of its may take. A living one that moves is never ended, nor are we. Takes ENDING_SECONDS at most.
+    """
+    if pid is None or pid == os.getpid() or not (is_silent or process_is_stopped(pid, start)):
+        return False
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if process_start(pid) != start:  # asked while the descriptor holds the number: it cannot be another's by now
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        # At its end its connections are closed, and whoever waits behind them has the agent.
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return bool(ended.poll(ENDING_SECONDS * 1000))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def open_log(name: str = "vzdump-hooks-guard") -> logging.Logger:

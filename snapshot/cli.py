@@ -180,8 +180,7 @@ def check(state: State, vmid: Vmid) -> None:
     )
 
     def wish(guest: Guest) -> Wish:
-        rule = access.config.rule_for(guest.vmid, guest.tags, guest.pool)
-        return Wish(ignore_freeze_option=rule.ignore_freeze_option)
+        return Wish(ignore_freeze_option=access.settings_for(guest).ignore_freeze_option)
 
     health = preflight.run(vmid, details=True, wish=wish)
     exit_code = _exit_code_of(health)

@@ -2,16 +2,22 @@
 
 The named tuples are the documentation's source: a field's name is the key, its default the default. Durations are in
 seconds. The API token's secret stands in a file of its own, readable by root alone, and never in the configuration.
+
+What holds for one guest is decided in one place, ``Config.for_guest``. A rescue does not wait for a mended file:
+``load_lenient`` takes what can be read.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import tomllib
 import types
 import typing
+import urllib.parse
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +34,29 @@ _HOST = re.compile(
 
 DEFAULT_PATH = Path("/etc/vzdump-hooks/config.toml")
 PVE_CA_FILE = Path("/etc/pve/pve-root-ca.pem")
+
+MOST_BYTES = 1 << 20
+"""Of a configuration or token file: what is larger is something else."""
+
+DAY_SECONDS = 86400.0
+LONGEST = {
+    # A freeze of PVE's own may wait for an hour; no guest should stand still for longer because of a slip of the pen.
+    "freeze_timeout_seconds": 3600.0,
+    "max_window_seconds": 3600.0,
+    "late_freeze_seconds": DAY_SECONDS,
+    "foreign_limit_seconds": DAY_SECONDS,
+    "attempt_timeout_seconds": 300.0,
+    "first_retry_seconds": 60.0,
+    "slowest_retry_seconds": 60.0,
+    "owner_limit_seconds": 3600.0,
+    "arm_timeout_seconds": 300.0,
+    "task_timeout_seconds": 7 * DAY_SECONDS,
+    "lost_reply_seconds": 3600.0,
+    "run_limit_seconds": 400 * DAY_SECONDS,
+    "forget_guest_after_days": 3650.0,
+}
+"""The largest value of each number. A guard waits in one system call, which takes no month for a duration."""
+MAY_BE_ZERO = frozenset({"run_limit_seconds"})
 
 
 class FreezeOwner(Enum):
@@ -79,6 +108,9 @@ class FreezeConfig(NamedTuple):
     late_freeze_seconds: float = 3600.0
     """How long to watch for a late freeze after a lost reply. PVE keeps an API freeze alive for up to an hour."""
     foreign: ForeignFreeze = ForeignFreeze.REPORT
+    """What to do with a guest that somebody else has left frozen: say so, or thaw it too."""
+    foreign_limit_seconds: float = 300.0
+    """How long a freeze by somebody else may last, with no task at work on the guest, before it is an alarm."""
 
 
 class ThawConfig(NamedTuple):
@@ -112,15 +144,50 @@ class JournalConfig(NamedTuple):
     path: Path = Path("/var/lib/vzdump-hooks/journal.sqlite")
 
 
+class Pushgateway(NamedTuple):
+    """Where metrics are pushed to. Neither the user nor the password ever prints."""
+
+    url: str
+    """Without credentials: fit for a message."""
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Pushgateway({self.url!r})"
+
+    @classmethod
+    def parse(cls, text: str) -> Pushgateway:
+        """From ``http[s]://[user:password@]host[:port][/path]``. ValueError, without a word of ``text``, otherwise."""
+        try:
+            parts = urllib.parse.urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("it is not a URL") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError("it must be a URL like http://host:9091")
+        if parts.query or parts.fragment:
+            raise ValueError("a URL with '?' or '#' is not taken: put credentials before the host, as user:password@")
+        if any(not c.isprintable() or c.isspace() for c in text) or not _HOST.match(host):
+            raise ValueError("it must be a URL like http://host:9091")
+        name = f"[{host}]" if ":" in host else host
+        return cls(
+            f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path}",
+            urllib.parse.unquote(parts.username or ""),
+            urllib.parse.unquote(parts.password or ""),
+        )
+
+
 class MetricsConfig(NamedTuple):
     """``[metrics]``: where node_exporter's textfile collector looks, and the optional ways out."""
 
     textfile: Path | None = Path("/var/lib/prometheus/node-exporter/vzdump_hooks.prom")
     """Empty string: no textfile."""
-    pushgateway: str = ""
-    """``http://host:9091``; empty: none."""
+    pushgateway: Pushgateway | None = None
+    """``http://host:9091``, or with ``user:password@`` before the host; empty: none."""
     forget_guest_after_days: float = 30.0
     """A guest without a window for so long disappears from the metrics."""
+    run_limit_seconds: float = 26 * 3600.0
+    """How old a guest's last guarded backup or snapshot may get before it is an alarm; 0: none is expected."""
 
 
 class GuardConfig(NamedTuple):
@@ -149,18 +216,54 @@ class HookConfig(NamedTuple):
 
 
 class GuestRule(NamedTuple):
-    """``[[guest]]``: other settings for the guests that match. Exactly one of vmid, tag and pool selects them."""
+    """``[[guest]]``: other settings for the guests that match. Exactly one of vmid, tag and pool selects them.
+
+    Several tables may match a guest: each key is taken from the most particular one that sets it, by vmid before tag
+    before pool, a nested pool before the one it lies in, else from the first in the file; of two policies of the same
+    rank the stricter one counts.
+    """
 
     vmid: int | None = None
     tag: str | None = None
+    """As PVE writes it: upper and lower case are the same unless the datacenter's tag-style is case-sensitive."""
     pool: str | None = None
+    """The pool, or one that it is nested in: ``prod`` selects the guests of ``prod/db`` too."""
     policy: Policy | None = None
     owner: FreezeOwner | None = None
     freeze_timeout_seconds: float | None = None
     max_window_seconds: float | None = None
     foreign: ForeignFreeze | None = None
-    ignore_freeze_option: bool = False
+    foreign_limit_seconds: float | None = None
+    ignore_freeze_option: bool | None = None
     """Freeze even though the guest's own PVE option (freeze-fs=0) turns freezing off."""
+    run_limit_seconds: float | None = None
+    """As in [metrics]: for a guest that is not backed up daily; 0 for one that is not guarded at all."""
+
+    @property
+    def selector(self) -> tuple[str, object]:
+        """What selects: the key, and its value."""
+        if self.vmid is not None:
+            return "vmid", self.vmid
+        return ("tag", self.tag) if self.tag is not None else ("pool", self.pool)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What it sets."""
+        selectors = ("vmid", "tag", "pool")
+        return {key: value for key, value in self._asdict().items() if key not in selectors and value is not None}
+
+
+class GuestSettings(NamedTuple):
+    """What holds for one guest, rules and general settings taken together. See Config.for_guest."""
+
+    policy: Policy
+    owner: FreezeOwner
+    freeze_timeout_seconds: float
+    max_window_seconds: float
+    foreign: ForeignFreeze
+    foreign_limit_seconds: float
+    ignore_freeze_option: bool
+    run_limit_seconds: float
 
 
 class Config(NamedTuple):
@@ -177,17 +280,49 @@ class Config(NamedTuple):
     hook: HookConfig = HookConfig()
     guest: tuple[GuestRule, ...] = ()
 
-    def rule_for(self, vmid: int, tags: tuple[str, ...] = (), pool: str = "") -> GuestRule:
-        """The settings of the most particular matching rule: by vmid, else by tag, else by pool, else none."""
-        for match in (
-            lambda r: r.vmid == vmid,
-            lambda r: r.tag is not None and r.tag in tags,
-            lambda r: r.pool is not None and r.pool == pool,
-        ):
-            found = next((rule for rule in self.guest if match(rule)), None)
-            if found is not None:
-                return found
-        return GuestRule()
+    def for_guest(
+        self, vmid: int, tags: Iterable[str] = (), pool: str = "", folds_tags: Callable[[], bool] = lambda: True
+    ) -> GuestSettings:
+        """The settings of one guest: every rule that matches it, merged key by key (see GuestRule).
+
+        ``folds_tags`` says whether the cluster's tags know no case; it is asked only where that makes a difference.
+        Where PVE has not been asked about the guest, rules by tag and pool cannot match.
+        """
+        freeze = self.freeze
+        general = GuestSettings(
+            policy=freeze.policy,
+            owner=self.hook.owner,
+            freeze_timeout_seconds=freeze.freeze_timeout_seconds,
+            max_window_seconds=freeze.max_window_seconds,
+            foreign=freeze.foreign,
+            foreign_limit_seconds=freeze.foreign_limit_seconds,
+            ignore_freeze_option=False,
+            run_limit_seconds=self.metrics.run_limit_seconds,
+        )
+        known = tuple(tags)
+        found = [rule for rule in self.guest if _matches(rule, vmid, known, pool, folds_tags)]
+        merged: dict[str, Any] = {}
+        for rule in sorted(found, key=_order):
+            merged = rule.settings | merged
+        return general._replace(**merged)
+
+
+def _matches(rule: GuestRule, vmid: int, tags: tuple[str, ...], pool: str, folds_tags: Callable[[], bool]) -> bool:
+    if rule.vmid is not None:
+        return rule.vmid == vmid
+    if rule.tag is not None:
+        alike = rule.tag.lower() in (tag.lower() for tag in tags)
+        return rule.tag in tags or (alike and folds_tags())
+    return rule.pool is not None and (pool == rule.pool or pool.startswith(f"{rule.pool}/"))
+
+
+_KINDS = ("vmid", "tag", "pool")
+_STRICTNESS: tuple[Policy | None, ...] = (Policy.REQUIRE, Policy.PREFER, Policy.NEVER, None)
+
+
+def _order(rule: GuestRule) -> tuple[int, int, int]:
+    """The most particular rule first, the strictest of equals; sorting keeps the file's order otherwise."""
+    return _KINDS.index(rule.selector[0]), -(rule.pool or "").count("/"), _STRICTNESS.index(rule.policy)
 
 
 def load(path: Path, *, required: bool = True) -> Config:
@@ -195,19 +330,65 @@ def load(path: Path, *, required: bool = True) -> Config:
 
     A missing file is an error only when ``required``; otherwise the defaults are the configuration.
     """
+    tree = _tree(path, required=required)
+    return parse(tree, str(path))
+
+
+def load_lenient(path: Path, *, required: bool = True) -> tuple[Config, list[str]]:
+    """What can be read of the configuration, and its faults as lines for the operator. Never raises.
+
+    For what must go on with a broken file: a section or a [[guest]] table with a fault counts for nothing, the rest
+    counts; a file that cannot be read at all leaves the defaults.
+    """
     try:
-        raw = path.read_bytes()
+        tree = _tree(path, required=required)
+    except ConfigError as error:
+        return Config(), [str(error)]
+    return parse_lenient(tree, str(path))
+
+
+def parse_lenient(tree: dict[str, Any], where: str) -> tuple[Config, list[str]]:
+    """As load_lenient, of a decoded TOML ``tree``."""
+    config, good, problems = Config(), dict[str, Any](), list[str]()
+    for name, value in tree.items():
+        is_list = name == "guest" and isinstance(value, list)
+        for part in value if is_list else [value]:
+            candidate = good | {name: [*good.get(name, ()), part] if is_list else part}
+            try:
+                config = parse(candidate, where)
+            except ConfigError as error:
+                problems.append(str(error))
+            else:
+                good = candidate
+    return config, problems
+
+
+def _tree(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        raw, _ = _read(path)
     except FileNotFoundError:
         if required:
             raise ConfigError(f"the configuration {path} does not exist", remedy="see contrib/config.toml") from None
-        return Config()
+        return {}
     except OSError as error:
         raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})") from error
     try:
-        tree = tomllib.loads(raw.decode("utf-8"))
+        return tomllib.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # not only tomllib's own: a number of 5000 digits, 5000 brackets
         raise ConfigError(f"the configuration {path} is not TOML ({error})") from error
-    return parse(tree, str(path))
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """The bytes of a regular file, and what it is. OSError at once for a pipe, a device, a folder, an endless file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes")
+    return raw, found
 
 
 def parse(tree: dict[str, Any], where: str) -> Config:
@@ -234,8 +415,8 @@ def token(config: Config) -> Token:
     """
     path = config.api.token_file
     try:
-        text = path.read_text(encoding="ascii").strip()
-        mode = stat.S_IMODE(path.stat().st_mode)
+        raw, found = _read(path)
+        text, mode = raw.decode("ascii").strip(), stat.S_IMODE(found.st_mode)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no API token: the token file {path} does not exist",
@@ -247,6 +428,11 @@ def token(config: Config) -> Token:
         raise ConfigError(f"the token file {path} cannot be read ({reason})", remedy="see [api] token_file") from None
     if mode & 0o077:
         raise ConfigError(f"the token file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"the token file {path} belongs to another user (uid {found.st_uid}), who may read and replace it",
+            remedy=f"chown root: {path}",
+        )
     in_file, equals, secret = text.rpartition("=")
     token_id = config.api.token_id or in_file
     if not secret or any(c.isspace() for c in secret) or (equals and in_file != token_id):
@@ -283,6 +469,14 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(f"{where}: [[guest]] number {number} needs exactly one of vmid, tag and pool")
         if rule.vmid is not None and not VMID_MIN <= rule.vmid <= VMID_MAX:
             raise ConfigError(f"{where}: [[guest]] number {number}: {rule.vmid} is not a vmid")
+        for earlier, other in enumerate(config.guest[: number - 1], 1):
+            at_odds = {key for key, value in rule.settings.items() if other.settings.get(key, value) != value}
+            if rule.selector == other.selector and at_odds:
+                raise ConfigError(
+                    f"{where}: [[guest]] number {earlier} and number {number} select the same guests and contradict "
+                    f"each other on {', '.join(sorted(at_odds))}",
+                    remedy="keep one of the two",
+                )
     if not 1 <= config.api.port <= 65535:
         raise ConfigError(f"{where}: [api] port: {config.api.port} is not a port number")
     if config.api.token_id and not _TOKEN_ID.match(config.api.token_id):
@@ -291,8 +485,9 @@ def _check(config: Config, where: str) -> None:
         for host in hosts:
             found = _HOST.match(host)
             if not found:
+                # Not repeated: somebody may have written credentials in front of it.
                 raise ConfigError(
-                    f"{where}: [api] {name}: {host!r} is not a host", remedy="a name or an address, without https://"
+                    f"{where}: [api] {name}: that is not a host", remedy="a name or an address, without https://"
                 )
             if found["port"] and not 1 <= int(found["port"]) <= 65535:
                 raise ConfigError(f"{where}: [api] {name}: {found['port']} is not a port number")
@@ -320,6 +515,16 @@ def _build(cls: type[Any], tree: object, where: str, prefix: str) -> Any:
     return cls(**values)
 
 
+def _pushgateway(value: object, where: str, name: str) -> Pushgateway:
+    """The value itself is in no message: it may hold a password."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {name!r} must be a string")
+    try:
+        return Pushgateway.parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {name!r}: {error}") from None
+
+
 def _is_table(hint: Any) -> bool:
     return isinstance(hint, type) and hasattr(hint, "_fields")
 
@@ -327,7 +532,7 @@ def _is_table(hint: Any) -> bool:
 def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa: PLR0912 - one line a type
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = [h for h in typing.get_args(hint) if h is not type(None)]
-        if value == "" and inner == [Path]:
+        if value == "" and inner[0] in (Path, Pushgateway):
             return None
         return _convert(inner[0], value, where, name)
     if typing.get_origin(hint) is tuple:
@@ -336,6 +541,8 @@ def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa
             shape = f"a list of tables: write [[{name}]]" if _is_table(item_hint) else "a list"
             raise ConfigError(f"{where}: {name!r} must be {shape}")
         return tuple(_convert(item_hint, item, where, name) for item in value)
+    if hint is Pushgateway:
+        return _pushgateway(value, where, name)
     if _is_table(hint):
         return _build(hint, value, where, name)
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -352,8 +559,11 @@ def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa
             return value
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if not 0 < value < 10**9:
-                raise ConfigError(f"{where}: {name!r} is {value}; it must be a positive number")
+            longest = LONGEST[name.rpartition(".")[2]]
+            is_positive = value > 0 or (value == 0 and name.rpartition(".")[2] in MAY_BE_ZERO)
+            if not is_positive or not value <= longest:
+                shown = value if isinstance(value, float) or abs(value) < 10**18 else "a very large number"
+                raise ConfigError(f"{where}: {name!r} is {shown}; it must be a positive number, {longest:g} at most")
             return float(value)
     elif hint is Path:
         if isinstance(value, str) and value.startswith("/") and "\0" not in value:

@@ -78,7 +78,7 @@ class _Operation:
         name = request.name or f"{config.snapshot.name_prefix}-{compact(tools.clock.time())}"
         self.request = request
         self.tools = tools
-        self.rule = config.rule_for(request.vmid)
+        self.settings = config.for_guest(request.vmid)
         self.tasks = Tasks(tools.access.main, tools.clock, tools.access.local_node)
         self.book = open_book(tools.open_journal)
         self.result = Result(request.vmid, name, self._policy())
@@ -159,9 +159,9 @@ class _Operation:
 
     def _wish(self, guest: Guest) -> Wish:
         """The settings for this guest, now that its tags and pool are known."""
-        self.rule = self.tools.config.rule_for(guest.vmid, guest.tags, guest.pool)
+        self.settings = self.tools.access.settings_for(guest)
         self.result.policy = self._policy()
-        return Wish(self.result.policy, self.rule.ignore_freeze_option, self.request.memory)
+        return Wish(self.result.policy, self.settings.ignore_freeze_option, self.request.memory)
 
     def _heal(self, health: Health) -> Health:
         """A guest found frozen: thaw it when the journal says that it is ours or the operator said so."""
@@ -172,9 +172,8 @@ class _Operation:
                 f"guest {guest.vmid} is frozen right now",
                 remedy=f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it",
             )
-        foreign = self.rule.foreign or self.tools.config.freeze.foreign
         # A guest that is locked is being worked on: whoever froze it may still need that.
-        thaw_foreign = foreign is ForeignFreeze.THAW and health.failure is None
+        thaw_foreign = self.settings.foreign is ForeignFreeze.THAW and health.failure is None
         healed = heal(guest, self.tools.access, self.book, thaw_foreign=thaw_foreign)
         if healed is Healed.LEFT_ALONE:
             if health.failure is not None:
@@ -187,7 +186,7 @@ class _Operation:
         return self._look()
 
     def _policy(self) -> Policy:
-        return self.request.policy or self.rule.policy or self.tools.config.freeze.policy
+        return self.request.policy or self.settings.policy
 
     def _verdict_without_freeze(self, guest: Guest) -> Verdict | None:
         if not guest.running:
@@ -468,17 +467,15 @@ class _Operation:
         return PveSnapshot(guest, mark, self.request, self.result, self.tools)
 
     def _spec(self, guest: Guest) -> WindowSpec:
-        freeze, request, rule = self.tools.config.freeze, self.request, self.rule
+        config, request, settings = self.tools.config, self.request, self.settings
         return WindowSpec(
             guest=guest,
             source="snapshot",
             owner=Owner.SNAPSHOT,
-            freeze_timeout_seconds=_first(
-                request.freeze_timeout_seconds, rule.freeze_timeout_seconds, freeze.freeze_timeout_seconds
-            ),
-            max_window_seconds=_first(request.max_window_seconds, rule.max_window_seconds, freeze.max_window_seconds),
-            late_freeze_seconds=freeze.late_freeze_seconds,
-            owner_limit_seconds=self.tools.config.thaw.owner_limit_seconds,
+            freeze_timeout_seconds=request.freeze_timeout_seconds or settings.freeze_timeout_seconds,
+            max_window_seconds=request.max_window_seconds or settings.max_window_seconds,
+            late_freeze_seconds=config.freeze.late_freeze_seconds,
+            owner_limit_seconds=config.thaw.owner_limit_seconds,
             snapshot_name=self.result.name,
         )
 
@@ -507,7 +504,3 @@ class _Operation:
         self.result.warnings += problems
         if problems or self.book.failed:
             not_recorded(self.result)
-
-
-def _first(*values: float | None) -> float:
-    return next(value for value in values if value is not None)

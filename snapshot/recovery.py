@@ -219,8 +219,7 @@ class _Recovery:
 
     def found_frozen(self, guest: Guest) -> Recovered:
         """A frozen guest of which nobody knows whose it is."""
-        rule = self._config.rule_for(guest.vmid, guest.tags, guest.pool)
-        if (rule.foreign or self._config.freeze.foreign) is ForeignFreeze.THAW:
+        if self._access.settings_for(guest).foreign is ForeignFreeze.THAW:
             try:
                 report = thaw_now(guest, self._access, self._limit)
             except StillFrozenError as error:

@@ -10,7 +10,6 @@ from snapshot.config import Config, FreezeOwner
 from snapshot.errors import JournalError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import Policy
-from vzdump_hooks.settings import owner_of, policy_of
 from vzdump_hooks.worker import Worker
 
 STALE_SECONDS = 7 * 86400.0
@@ -41,14 +40,13 @@ class Plan(NamedTuple):
 
 def plan_without_preflight(config: Config, vmid: int) -> Plan:
     """The plan where backup-start could not make one. Rules by tag and pool need PVE's word and are not known here."""
-    rule = config.rule_for(vmid)
-    policy = policy_of(config, rule)
+    settings = config.for_guest(vmid)
     return Plan(
-        policy=policy,
-        owner=owner_of(config, rule),
-        freeze_timeout_seconds=rule.freeze_timeout_seconds or config.freeze.freeze_timeout_seconds,
-        max_window_seconds=rule.max_window_seconds or config.freeze.max_window_seconds,
-        obstacle="policy never" if policy is Policy.NEVER else "",
+        policy=settings.policy,
+        owner=settings.owner,
+        freeze_timeout_seconds=settings.freeze_timeout_seconds,
+        max_window_seconds=settings.max_window_seconds,
+        obstacle="policy never" if settings.policy is Policy.NEVER else "",
     )
 
 

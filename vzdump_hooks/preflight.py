@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from snapshot.clock import SystemClock
-from snapshot.config import Config, ForeignFreeze, GuestRule
+from snapshot.config import Config, ForeignFreeze, GuestSettings
 from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
 from snapshot.health import Preflight, Wish
 from snapshot.journal import Journal
@@ -16,7 +16,6 @@ from snapshot.pve.routes import Access, fastest_channel, open_access
 from snapshot.recording import JournalBook
 from vzdump_hooks.invocation import Mode
 from vzdump_hooks.notes import Plan
-from vzdump_hooks.settings import owner_of, policy_of
 
 TRANSIENT = frozenset({"agent", "thawed", "privileges", "found"})
 """Obstacles of ours that need not be vzdump's when it comes to its own freeze (which needs no token, say)."""
@@ -36,45 +35,44 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
         GuestApi(access.main), lambda guest: fastest_channel(access, guest), config.local.product_uuid_file
     )
 
-    def rule_of(guest: Guest | None) -> GuestRule:
-        return config.rule_for(vmid, guest.tags, guest.pool) if guest is not None else config.rule_for(vmid)
+    def settings_of(guest: Guest | None) -> GuestSettings:
+        return access.settings_for(guest) if guest is not None else config.for_guest(vmid)
 
     health = preflight.run(
         Vmid(vmid),
         for_snapshot=False,
-        wish=lambda guest: Wish(ignore_freeze_option=rule_of(guest).ignore_freeze_option),
+        wish=lambda guest: Wish(ignore_freeze_option=settings_of(guest).ignore_freeze_option),
     )
-    rule = rule_of(health.guest)
-    policy = policy_of(config, rule)
+    settings = settings_of(health.guest)
+    policy = settings.policy
     if policy is not Policy.NEVER:  # nobody needs the agent of such a guest
         JournalBook(lambda: Journal(config.journal.path)).agent_seen(health, access.clock)
     obstacle = health.obstacle
     if health.frozen and health.guest is not None and health.guest.kind is GuestKind.QEMU:
-        obstacle = _heal(health.guest, access, rule, say) or obstacle
+        obstacle = _heal(health.guest, access, settings, say) or obstacle
     if mode is Mode.SUSPEND and (obstacle is None or obstacle.name != "thawed"):
         obstacle = Check("mode", CheckResult.NO_FREEZE, "mode suspend pauses the guest", "use mode snapshot")
     plan = Plan(
         policy=policy,
-        owner=owner_of(config, rule),
-        freeze_timeout_seconds=rule.freeze_timeout_seconds or config.freeze.freeze_timeout_seconds,
-        max_window_seconds=rule.max_window_seconds or config.freeze.max_window_seconds,
+        owner=settings.owner,
+        freeze_timeout_seconds=settings.freeze_timeout_seconds,
+        max_window_seconds=settings.max_window_seconds,
         obstacle="policy never" if policy is Policy.NEVER else obstacle.message if obstacle else "",
         obstacle_name=obstacle.name if obstacle and policy is not Policy.NEVER else "",
         watch=policy is not Policy.NEVER and obstacle is not None and obstacle.name in TRANSIENT,
-        left_alone=health.freeze_disabled_by_option and not rule.ignore_freeze_option,
+        left_alone=health.freeze_disabled_by_option and not settings.ignore_freeze_option,
     )
     return Found(plan, obstacle)
 
 
-def _heal(guest: Guest, access: Access, rule: GuestRule, say: Callable[[str], None]) -> Check | None:
+def _heal(guest: Guest, access: Access, settings: GuestSettings, say: Callable[[str], None]) -> Check | None:
     """Thaw what is ours (vzdump would skip a frozen guest silently, for ever); an obstacle when it stays frozen."""
     from snapshot.recovery import Healed, heal  # noqa: PLC0415 - it brings what thaws, and hardly any guest is frozen
 
     config = access.config
     book = JournalBook(lambda: Journal(config.journal.path))
-    foreign = rule.foreign or config.freeze.foreign
     try:
-        healed = heal(guest, access, book, thaw_foreign=foreign is ForeignFreeze.THAW)
+        healed = heal(guest, access, book, thaw_foreign=settings.foreign is ForeignFreeze.THAW)
     except (StillFrozenError, ForeignFreezeError, ApiError) as error:
         return Check("thawed", CheckResult.NO_FREEZE, error.message, error.remedy)
     if healed is Healed.LEFT_ALONE:

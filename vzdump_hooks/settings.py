@@ -5,21 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from snapshot import config as configuration
-from snapshot.config import Config, FreezeOwner, GuestRule
-from snapshot.model import Policy
+from snapshot.config import Config
 
 
 def load_config(config_path: str | None) -> Config:
     """The configuration. ConfigError when it is broken; a missing default file means the defaults."""
     path = Path(config_path) if config_path else configuration.DEFAULT_PATH
     return configuration.load(path, required=config_path is not None)
-
-
-def policy_of(config: Config, rule: GuestRule) -> Policy:
-    """The policy for a guest with this rule."""
-    return rule.policy or config.freeze.policy
-
-
-def owner_of(config: Config, rule: GuestRule) -> FreezeOwner:
-    """Who freezes a guest with this rule."""
-    return rule.owner or config.hook.owner

@@ -29,7 +29,7 @@ def report(invocation: Invocation, config_path: str | None, error: Exception, sa
         invocation.vmid is not None
         and invocation.is_qemu
         and invocation.mode is not Mode.STOP
-        and (config.rule_for(invocation.vmid).policy or config.freeze.policy) is Policy.REQUIRE
+        and config.for_guest(invocation.vmid).policy is Policy.REQUIRE
     )
     outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
     say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")

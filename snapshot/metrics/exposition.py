@@ -10,7 +10,6 @@ import json
 import math
 import platform
 import sqlite3
-import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -56,25 +55,18 @@ def render(journal: Journal, config: Config, now: float) -> bytes:
 
 def push(journal: Journal, config: Config, now: float, timeout_seconds: float) -> None:
     """Replace what the Pushgateway has of this machine. OSError when it does not take it, JournalError as above."""
-    gateway, user, password = _credentials(config.metrics.pushgateway)
+    gateway = config.metrics.pushgateway
+    if gateway is None:
+        return
+    credentials = functools.partial(basic_auth_handler, username=gateway.user, password=gateway.password)
     push_to_gateway(
-        gateway,
+        gateway.url,
         job=JOB,
         registry=_registry(journal, config, now),
         grouping_key={"instance": local_name()},
         timeout=timeout_seconds,
-        handler=functools.partial(basic_auth_handler, username=user, password=password) if user else default_handler,
+        handler=credentials if gateway.user else default_handler,
     )
-
-
-def _credentials(url: str) -> tuple[str, str, str]:
-    """``http://user:password@host:9091`` taken apart: the URL that urllib understands, the user, the password."""
-    parts = urllib.parse.urlsplit(url)
-    if "@" not in parts.netloc:
-        return url, "", ""
-    known, _, host = parts.netloc.rpartition("@")
-    user, _, password = known.partition(":")
-    return parts._replace(netloc=host).geturl(), urllib.parse.unquote(user), urllib.parse.unquote(password)
 
 
 class _Fixed(Collector):

@@ -5,11 +5,10 @@ prometheus_client is imported inside, when there is something to publish: the gu
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from snapshot.clock import Clock
-from snapshot.config import Config, MetricsConfig
+from snapshot.config import Config, MetricsConfig, Pushgateway
 from snapshot.errors import JournalError
 from snapshot.journal import Journal
 from snapshot.metrics import projection, textfile
@@ -17,9 +16,6 @@ from snapshot.metrics import projection, textfile
 TURN_SECONDS = 3.0
 """How long to wait for another writer. A guard that is still thawing publishes too: this is its longest pause."""
 PUSH_SECONDS = 3.0
-
-_CREDENTIALS = re.compile(r"//.*@")
-"""The lines for the operator end up in logs and mails."""
 
 
 def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
@@ -30,8 +26,8 @@ def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
         path = _textfile(config)
         if path is not None:
             problems += _write(path, config, journal, clock)
-        if config.metrics.pushgateway:
-            problems += _push(config, journal, clock)
+        if config.metrics.pushgateway is not None:
+            problems += _push(config, config.metrics.pushgateway, journal, clock)
     except JournalError as error:
         problems.append(f"metrics were not written: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the backup goes on; the line names it
@@ -69,19 +65,18 @@ def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[s
     return []
 
 
-def _push(config: Config, journal: Journal, clock: Clock) -> list[str]:
+def _push(config: Config, gateway: Pushgateway, journal: Journal, clock: Clock) -> list[str]:
     import http.client  # noqa: PLC0415 - as prometheus_client, which imports it
 
     from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
 
-    gateway = _CREDENTIALS.sub("//***@", config.metrics.pushgateway)
     try:
         # One after the other, and rendered within the turn, or an older push could arrive after a newer one.
         with textfile.turn(journal.path.parent, TURN_SECONDS, clock):
             exposition.push(journal, config, clock.time(), PUSH_SECONDS)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        return [f"the metrics were not pushed to {gateway} ({reason}); see [metrics] pushgateway"]
+        return [f"the metrics were not pushed to {gateway.url} ({reason}); see [metrics] pushgateway"]
     return []
 
 

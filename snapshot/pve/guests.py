@@ -152,6 +152,13 @@ class GuestApi:
                 found[node] = str(address)
         return found
 
+    def folds_tags(self) -> bool:
+        """Whether tags know no upper and lower case, as by default (datacenter.cfg, tag-style)."""
+        style = _mapping(self._transport.request("GET", "cluster/options"), "cluster/options").get("tag-style")
+        if isinstance(style, dict):
+            return str(style.get("case-sensitive", 0)) not in ("1", "True")
+        return "case-sensitive=1" not in str(style or "").replace(" ", "").split(",")
+
     def current(self, guest: Guest) -> Mapping[str, object]:
         """``status/current``: status, qmpstatus, lock, uptime, pid, ..."""
         return _texts(_mapping(self._transport.request("GET", f"{guest.path}/status/current"), "status/current"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from snapshot import config as configuration
 from snapshot.clock import Clock
-from snapshot.config import Config, Token
+from snapshot.config import Config, GuestSettings, Token
 from snapshot.errors import ApiError, ConfigError, GuestRemovedError, SafeSnapshotError
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
@@ -40,6 +40,16 @@ class Access(NamedTuple):
             return _pvesh(self.config)
         configuration.token(self.config)  # raises and says what is missing
         raise ConfigError("no way to the PVE API is configured")
+
+    def settings_for(self, guest: Guest) -> GuestSettings:
+        """What the configuration says about this guest, by its vmid, tags and pool."""
+        return self.config.for_guest(guest.vmid, guest.tags, guest.pool, self._folds_tags)
+
+    def _folds_tags(self) -> bool:
+        try:
+            return GuestApi(self.main).folds_tags()
+        except (ApiError, ConfigError):
+            return True  # PVE's default
 
     def is_local(self, guest: Guest) -> bool:
         """Whether the guest runs on this very node."""

@@ -23,7 +23,7 @@ from typing import ClassVar
 import pytest
 
 from snapshot.clock import SystemClock
-from snapshot.config import Config
+from snapshot.config import Config, Pushgateway
 from snapshot.errors import UsageError
 from snapshot.metrics import exposition, families, projection
 from snapshot.metrics.exporter import Exporter
@@ -117,7 +117,7 @@ def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs
         _exporter(world.config, world.clock) as exporter,
     ):
         world.config = world.config._replace(
-            metrics=world.config.metrics._replace(pushgateway=f"http://127.0.0.1:{push_port}"),
+            metrics=world.config.metrics._replace(pushgateway=Pushgateway.parse(f"http://127.0.0.1:{push_port}")),
         )
         assert world.publish() == []
         written = world.textfile.read_bytes()
@@ -144,7 +144,7 @@ def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs
 def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World, tmp_path: Path) -> None:
     world.good_run()
     gateway = f"http://127.0.0.1:{free_port()}"
-    metrics = world.config.metrics._replace(pushgateway=gateway)
+    metrics = world.config.metrics._replace(pushgateway=Pushgateway.parse(gateway))
     world.config = world.config._replace(metrics=metrics)
     (problem,) = world.publish()
     assert problem == f"the metrics were not pushed to {gateway} (Connection refused); see [metrics] pushgateway" or (
@@ -153,7 +153,7 @@ def test_a_pushgateway_that_is_not_there_or_says_no_costs_one_line(world: World,
     assert world.textfile.exists()
     with _exporter(world.config, world.clock) as exporter:  # something else that speaks HTTP: it knows no PUT
         gateway = exporter.url.removesuffix("/metrics")
-        world.config = world.config._replace(metrics=metrics._replace(pushgateway=gateway))
+        world.config = world.config._replace(metrics=metrics._replace(pushgateway=Pushgateway.parse(gateway)))
         (problem,) = world.publish()
     assert "501" in problem or "Unsupported" in problem
 
@@ -177,7 +177,7 @@ def test_a_pushgateway_with_a_password_takes_it_and_no_line_ever_tells_it(world:
     world.good_run()
 
     def pushed_to(gateway: str) -> list[str]:
-        metrics = world.config.metrics._replace(pushgateway=gateway)
+        metrics = world.config.metrics._replace(pushgateway=Pushgateway.parse(gateway))
         world.config = world.config._replace(metrics=metrics)
         return world.publish()
 
@@ -196,9 +196,8 @@ def test_a_pushgateway_with_a_password_takes_it_and_no_line_ever_tells_it(world:
             server.shutdown()
             thread.join()
     (gone,) = pushed_to(f"http://pve1:s3cret@{where}")
-    (bad,) = pushed_to("http://pve1:s3cret@127.0.0.1:port")
-    for problem in (wrong, gone, bad):
-        assert problem.startswith("the metrics were not pushed to http://***@127.0.0.1:")
+    for problem in (wrong, gone):
+        assert problem.startswith("the metrics were not pushed to http://127.0.0.1:")
         assert "s3cret" not in problem
     assert "401" in wrong or "Unauthorized" in wrong
 

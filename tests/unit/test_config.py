@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snapshot import config as configuration
-from snapshot.config import Config, ForeignFreeze, FreezeOwner, GuestRule, Launcher, Token, load, parse, token
+from snapshot.config import (
+    Config,
+    ForeignFreeze,
+    FreezeOwner,
+    GuestRule,
+    Launcher,
+    Token,
+    load,
+    load_lenient,
+    parse,
+    token,
+)
 from snapshot.errors import ConfigError
 from snapshot.model import Policy
 from tests.unit.kit import raised
@@ -159,42 +170,180 @@ MANY_RULES = """
 [[guest]]
 pool = "silver"
 policy = "never"
+max_window_seconds = 5
 [[guest]]
-tag = "db"
-policy = "require"
+pool = "silver/db"
+max_window_seconds = 6
 [[guest]]
 tag = "web"
 policy = "never"
+[[guest]]
+tag = "Db"
+policy = "require"
+max_window_seconds = 7
 [[guest]]
 vmid = 100
 policy = "prefer"
 [[guest]]
 vmid = 100
-policy = "never"
+run_limit_seconds = 0
 """
 
 
 @pytest.mark.parametrize(
-    ("vmid", "tags", "pool", "policy"),
+    ("vmid", "tags", "pool", "policy", "max_window_seconds"),
     [
-        (100, ("db",), "silver", Policy.PREFER),  # by vmid first, and the first of two
-        (101, ("web", "db"), "silver", Policy.REQUIRE),  # by tag, in the file's order, not the guest's
-        (101, ("web",), "silver", Policy.NEVER),
-        (101, ("other",), "silver", Policy.NEVER),  # by pool last
-        (101, ("other",), "gold", None),
-        (101, (), "", None),
+        (100, ("db",), "silver", Policy.PREFER, 7),  # the policy by vmid, the rest by tag
+        (100, (), "silver", Policy.PREFER, 5),
+        (101, ("web", "db"), "silver", Policy.REQUIRE, 7),  # of two tags the stricter policy, wherever it stands
+        (101, ("web",), "silver", Policy.NEVER, 5),
+        (101, ("other",), "silver", Policy.NEVER, 5),
+        (101, (), "silver/db", Policy.NEVER, 6),  # the inner pool first, then the one it lies in
+        (101, (), "silver/db/old", Policy.NEVER, 6),
+        (101, (), "silverware", Policy.PREFER, 30),
+        (101, ("other",), "gold", Policy.PREFER, 30),
+        (101, (), "", Policy.PREFER, 30),
     ],
 )
-def test_the_most_particular_rule_wins(vmid: int, tags: tuple[str, ...], pool: str, policy: Policy | None) -> None:
-    assert rules(MANY_RULES).rule_for(vmid, tags, pool).policy is policy
+def test_tables_that_match_a_guest_are_merged_key_by_key(
+    vmid: int, tags: tuple[str, ...], pool: str, policy: Policy, max_window_seconds: float
+) -> None:
+    found = rules(MANY_RULES).for_guest(vmid, tags, pool)
+    assert (found.policy, found.max_window_seconds) == (policy, max_window_seconds)
+    assert found.run_limit_seconds == (0 if vmid == 100 else 26 * 3600)
 
 
-def test_a_guest_without_a_rule_gets_an_empty_one() -> None:
-    assert Config().rule_for(100) == GuestRule()
+def test_a_guest_without_a_rule_gets_the_general_settings() -> None:
+    general = Config().for_guest(100)
+    assert general.policy is Policy.PREFER
+    assert general.owner is FreezeOwner.HOOK
+    assert general.ignore_freeze_option is False
+    assert general == rules('[[guest]]\ntag = "db"\npolicy = "never"\n').for_guest(100, (), "")
 
 
-def test_a_rule_without_a_pool_does_not_match_a_guest_without_one() -> None:
-    assert rules('[[guest]]\ntag = "db"\npolicy = "never"\n').rule_for(100, (), "").policy is None
+@pytest.mark.parametrize(("folds", "policy"), [(True, Policy.REQUIRE), (False, Policy.PREFER)])
+def test_a_tag_knows_no_case_unless_the_datacenter_says_so(folds: bool, policy: Policy) -> None:
+    config = rules('[[guest]]\ntag = "Prod"\npolicy = "require"\n')
+    assert config.for_guest(100, ("prod",), folds_tags=lambda: folds).policy is policy
+    assert config.for_guest(100, ("Prod",), folds_tags=lambda: pytest.fail("no matter here")).policy is Policy.REQUIRE
+    assert config.for_guest(100, ("web",), folds_tags=lambda: pytest.fail("nor here")).policy is Policy.PREFER
+
+
+@pytest.mark.parametrize("selector", ["vmid = 100", 'tag = "db"', 'pool = "silver"'])
+def test_two_tables_for_the_same_guests_that_contradict_each_other_are_a_mistake_in_the_file(selector: str) -> None:
+    first = f'[[guest]]\n{selector}\npolicy = "require"\n'
+    with pytest.raises(ConfigError, match=r"number 1 and number 2 .* contradict each other on policy"):
+        rules(f'{first}[[guest]]\n{selector}\npolicy = "never"\n')
+    assert rules(f'{first}[[guest]]\n{selector}\npolicy = "require"\nowner = "vzdump"\n')
+
+
+NUMBERS = sorted(
+    (section, key)
+    for section, cls in typing.get_type_hints(Config).items()
+    if section != "guest"
+    for key, hint in typing.get_type_hints(cls).items()
+    if hint is float
+)
+
+
+@pytest.mark.parametrize(("section", "key"), NUMBERS)
+def test_every_number_has_a_largest_value_that_a_wait_can_take(section: str, key: str) -> None:
+    longest = configuration.LONGEST[key]
+    assert longest * 1000 < 2**63
+    assert getattr(getattr(parse({section: {key: longest}}, "config.toml"), section), key) == longest
+    assert f"{longest:g} at most" in said({section: {key: longest * 1.01}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["user:s3cret@host:9091", "http:/user:s3cret@host", "http://h/?token=s3cret", "http://h/#s3cret", "s3cret",
+     "ftp://user:s3cret@host", "http://user:s3cret@", "http://user:s3cret@host:99999", "http://s3cret s3cret@h"],
+)  # fmt: skip
+def test_a_pushgateway_that_is_no_url_is_refused_without_showing_it(text: str) -> None:
+    assert "s3cret" not in said({"metrics": {"pushgateway": text}})
+
+
+def test_a_pushgateways_credentials_never_print() -> None:
+    found = parse({"metrics": {"pushgateway": "http://us%3Aer:s3cret@h:9091/x"}}, "x").metrics
+    assert found.pushgateway is not None
+    assert (found.pushgateway.url, found.pushgateway.user) == ("http://h:9091/x", "us:er")
+    assert "s3cret" not in f"{found} {found.pushgateway} {found.pushgateway!r}"
+
+
+def test_a_hosts_credentials_are_not_repeated() -> None:
+    assert "s3cret" not in said({"api": {"host": "https://root:s3cret@pve1"}})
+
+
+BROKEN = """
+[api]
+host = "pve7"
+[freeze]
+max_window_seconds = -1
+[hook]
+owner = "vzdump"
+[[guest]]
+vmid = 100
+policy = "always"
+[[guest]]
+vmid = 101
+policy = "require"
+"""
+
+
+def test_of_a_broken_configuration_the_parts_without_a_fault_count(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(BROKEN)
+    config, problems = load_lenient(path)
+    assert config.api.host == "pve7"
+    assert config.hook.owner is FreezeOwner.VZDUMP
+    assert config.freeze == Config().freeze
+    assert [rule.vmid for rule in config.guest] == [101]
+    assert len(problems) == 2
+    assert all(str(path) in line for line in problems)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), VALUES, max_size=6))
+def test_a_sound_configuration_has_no_problems_and_any_other_has(tree: dict[str, object]) -> None:
+    is_sound = raised(lambda: parse(tree, "config.toml"), ConfigError) is None
+    config, problems = configuration.parse_lenient(tree, "config.toml")
+    assert bool(problems) is not is_sound
+    if is_sound:
+        assert config == parse(tree, "config.toml")
+
+
+def test_a_configuration_that_cannot_be_read_at_all_leaves_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"[api")
+    config, problems = load_lenient(path)
+    assert config == Config()
+    assert [f"the configuration {path} is not TOML" in line for line in problems] == [True]
+    assert load_lenient(tmp_path / "none", required=False) == (Config(), [])
+    assert len(load_lenient(tmp_path / "none")[1]) == 1
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device", "endless"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd"
+    if kind == "fifo":
+        os.mkfifo(path, 0o600)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"#" * (configuration.MOST_BYTES + 1))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        token(parse({"api": {"token_file": str(path)}}, "x"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_token_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    config = with_token(tmp_path / "token", SECRET)
+    os.chown(tmp_path / "token", 65534, -1)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        token(config)
 
 
 def test_a_missing_file_is_an_error_only_when_it_was_asked_for(tmp_path: Path) -> None:

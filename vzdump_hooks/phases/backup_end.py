@@ -15,7 +15,7 @@ from snapshot.states import State
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.invocation import Mode, Phase
-from vzdump_hooks.settings import load_config, policy_of
+from vzdump_hooks.settings import load_config
 from vzdump_hooks.worker import Worker, find_worker
 
 SETTLE_SECONDS = 20.0
@@ -54,7 +54,7 @@ def run(call: Call) -> bool:
     if window is None or (aborted and plan is None and not _still_open(window)):
         return False  # said at backup-end, which failed this backup
     call.say(describe(window))
-    policy = plan.policy if plan else policy_of(config, config.rule_for(vmid))
+    policy = plan.policy if plan else config.for_guest(vmid).policy
     missed = policy is Policy.REQUIRE and invocation.is_qemu and window.verdict not in CONSISTENT
     if missed and not aborted and not (plan and plan.left_alone):
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")

@@ -129,3 +129,18 @@ def test_a_upid_that_would_not_be_shown_as_it_is_is_none(user: str) -> None:
     with pytest.raises(ValueError, match="not a UPID") as caught:
         Upid.parse(f"UPID:pve1:0000AAAA:0000BBBB:65A4F300:qmsnapshot:100:{user}:")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("options", "folds"),
+    [
+        ({}, True),
+        ({"tag-style": {"case-sensitive": 1}}, False),
+        ({"tag-style": {"case-sensitive": 0, "shape": "dense"}}, True),
+        ({"tag-style": "shape=dense,case-sensitive=1"}, False),
+        ({"tag-style": "case-sensitive=0"}, True),
+        ({"tag-style": None}, True),
+    ],
+)
+def test_tags_know_no_case_unless_the_datacenters_style_says_so(options: object, folds: bool) -> None:
+    assert GuestApi(Answers(options)).folds_tags() is folds

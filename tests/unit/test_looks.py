@@ -17,8 +17,16 @@ WELL = GuestLook(
     "qemu/100", 100, "pve1", "db", running=True, seen_at=START, diskwrite=7, asked_at=START, state="thawed"
 )
 UNKNOWN = GuestLook(
-    "qemu/101", 101, "pve1", "wéb\n", running=True, seen_at=START, still_since_at=START, why=Why.AGENT_SILENT.value, silent=3
-)  # fmt: skip
+    "qemu/101",
+    101,
+    "pve1",
+    "wéb\n",
+    running=True,
+    seen_at=START,
+    still_since_at=START,
+    why=Why.AGENT_SILENT.value,
+    silent=3,
+)
 
 
 @pytest.fixture

@@ -7,14 +7,8 @@ import signal
 import sys
 import traceback
 from contextlib import closing
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
-
-if Path(sys.argv[0]).name == "safe-snapshot" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # The imports below take longer than a mistyped line needs to be regretted: a Ctrl-C in them ends the program like
-    # any other, not with a traceback. main() brings handlers of its own.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import click
 

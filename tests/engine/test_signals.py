@@ -280,14 +280,14 @@ class CtrlC:
 
 sys.meta_path.insert(0, CtrlC())
 sys.argv = ["/usr/bin/safe-snapshot", "status"]
-import snapshot.cli
+from snapshot.entry import main
+main()
 """
 
 
 def test_ctrl_c_while_the_program_is_still_starting_is_no_traceback() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED_IMPORT],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-I", "-c", _INTERRUPTED_IMPORT],
         capture_output=True,
         text=True,
         check=False,

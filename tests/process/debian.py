@@ -89,7 +89,7 @@ def _archive(lab: Site, tree: Path, archive: Path) -> None:
     (units / "lab-network.service").write_text(_NETWORK)
     for unit in (_REPOSITORY / "contrib/systemd").rglob("*.*er*"):
         (units / unit.name).write_text(unit.read_text())
-    _script(tree / "usr/bin/safe-snapshot", _ENTRY.format(module="snapshot.cli"))
+    _script(tree / "usr/bin/safe-snapshot", _ENTRY.format(module="snapshot.entry"))
     (etc / "token").write_text(lab.node.token_file.read_text())
     (etc / "token").chmod(0o600)
     (etc / "ca.pem").write_bytes(lab.node.ca_file.read_bytes())

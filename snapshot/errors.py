@@ -19,6 +19,7 @@ them. An exit code that is not in the table means failure too.
     ├── SnapshotFailedError              7
     ├── StillFrozenError                 8
     ├── JournalError                     9
+    │   └── JournalBusyError             9
     ├── NotRecordedError                10
     ├── FreezeUnclearError              11
     ├── GuardError                      12
@@ -126,6 +127,10 @@ class JournalError(SafeSnapshotError):
     """The journal cannot be written or read. No guest is frozen without it."""
 
     exit_code = 9
+
+
+class JournalBusyError(JournalError):
+    """Another process holds the journal. Before a freeze waiting costs the guest nothing."""
 
 
 class NotRecordedError(SafeSnapshotError):

@@ -9,100 +9,38 @@ reported and changes nothing about the thaw.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ForwardRef, NamedTuple
+from typing import Any, TypeVar
 
-from snapshot import looks
-from snapshot.errors import JournalError, WindowTakenError
+from snapshot import journalfile, looks, streams
+from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
-from snapshot.model import Guest, GuestKind, Node, Owner, Vmid
+from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, new_id, parsed, printable
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
-BUSY_SECONDS = 5.0
 SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+ODD_LINES = 10
+"""How many rows that make no sense are told by name."""
+
+CARRIED = 20_000
+"""How many windows a new journal takes over of a broken one: the newest from each of its ends."""
 
 _MISFITS = (OverflowError, UnicodeEncodeError)
 """What the sqlite3 module says of a guest's or PVE's values that fit no column."""
 
 
-def new_id() -> str:
-    """A window's id: 32 random hex digits."""
-    return os.urandom(16).hex()
-
-
-class WindowRecord(NamedTuple):
-    """One row of the journal: a freeze window, open until ``closed_at`` is set. Instants are Unix times."""
-
-    id: str
-    vmid: int
-    node: str
-    kind: str
-    guest_name: str
-    source: str
-    """``snapshot`` or ``vzdump``: which of the two ways in."""
-    owner: str
-    """Who issued the freeze: an Owner's value."""
-    state: str
-    """A states.State's value, as last recorded."""
-    intent_at: float
-    deadline_at: float
-    owner_pid: int
-    owner_pid_start: int
-    boot_id: str
-    guard_pid: int | None = None
-    guard_pid_start: int | None = None
-    snapshot_name: str | None = None
-    upid: str | None = None
-    freeze_outcome: str | None = None
-    freeze_detail: str | None = None
-    filesystems_frozen: int | None = None
-    filesystems_thawed: int | None = None
-    frozen_at: float | None = None
-    thawed_at: float | None = None
-    freezing_seconds: float | None = None
-    held_seconds: float | None = None
-    thawing_seconds: float | None = None
-    window_seconds: float | None = None
-    thaw_attempts: int | None = None
-    thaw_route: str | None = None
-    thaw_detail: str | None = None
-    guard_cause: str | None = None
-    """Why the guard had to thaw (``owner-died``, ``deadline``, ...); None when it had not to."""
-    late_freezes: int = 0
-    quiet_until_at: float | None = None
-    """While set and ahead, an unanswered freeze may still be executed: the window stays open until then."""
-    failure_stage: str | None = None
-    """``preflight``, ``freeze``, ``hold``, ``snapshot`` or ``thaw``: where the window failed; None when it did not."""
-    failure_reason: str | None = None
-    """A short fixed word for metrics, e.g. ``agent-not-running``, ``deadline``, ``reply-lost``."""
-    verdict: str | None = None
-    reason: str | None = None
-    closed_at: float | None = None
-
-    @property
-    def guest(self) -> Guest:
-        """The guest as it was when the window was opened."""
-        return Guest(Vmid(self.vmid), Node(self.node), GuestKind(self.kind), name=self.guest_name)
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether somebody else issued the freeze."""
-        return self.owner == Owner.FOREIGN.value
-
-
-COLUMNS = WindowRecord._fields
-_REQUIRED = frozenset(COLUMNS) - frozenset(WindowRecord._field_defaults)
 _TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 
 
 def _declaration(column: str) -> str:
-    hint: ForwardRef = WindowRecord.__annotations__[column]
-    kind = _TYPES[hint.__forward_arg__.partition(" ")[0]]
-    key = " PRIMARY KEY" if column == "id" else " NOT NULL" if column in _REQUIRED else ""
+    kind = _TYPES[KINDS[column]]
+    key = " PRIMARY KEY" if column == "id" else " NOT NULL" if column in REQUIRED else ""
     return f"{column} {kind}{key}"
 
 
@@ -120,58 +58,102 @@ _SCHEMA = (
 )
 
 
-class Journal:
-    """An open journal. Raises JournalError, with what to do, for everything SQLite or the file system may say."""
+class _RenewedError(JournalError):
+    """The journal was broken and has been begun anew: what was asked may be asked once more."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+
+class Journal:
+    """An open journal. Raises JournalError, with what to do, for everything SQLite or the file system may say.
+
+    One that turns out to be broken, at whatever page and by whomever it is met, is set aside and begun anew; ``say``
+    gets the line about it, and what was asked goes on with the new one.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, say: Callable[[str], object] = streams.err) -> None:
         self.path = path
+        self._read_only = read_only
+        self._say = say
+        self._told: set[str] = set()
+        self._is_new = False
+        self._db = sqlite3.connect(":memory:")
+        self._file: journalfile.Identity | None = None
+        with contextlib.suppress(_RenewedError):
+            self._open()
+
+    def _open(self) -> None:
+        """Open what the path names now, in place of what was open before."""
         try:
-            is_new = not path.exists()
-            if is_new and not read_only:
-                path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-            self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            db, found = journalfile.connect(self.path, read_only=self._read_only)
         except (OSError, sqlite3.Error) as error:
             raise self._failure("opened", error) from error
+        self._db.close()
+        self._db, self._file = db, found
         try:
-            self._db.row_factory = sqlite3.Row
-            if read_only:
-                self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            else:
-                if is_new:
-                    os.chmod(path, 0o640)
-                # FULL: a commit is on the disk when it returns. The intent must survive a power failure.
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._migrate()
+            self._prepare()
         except (OSError, sqlite3.Error) as error:
             self._db.close()
             raise self._failure("opened", error) from error
-        except JournalError:
+        except BaseException:
             self._db.close()
             raise
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION:
-            return
-        if version > SCHEMA_VERSION:
-            raise JournalError(
-                f"the journal {self.path} was written by a newer version (schema {version})",
-                remedy="upgrade vzdump-hooks on this machine",
+    def _prepare(self) -> None:
+        if not self._read_only:
+            # EXTRA: a commit is on the disk when it returns, and so is the end of its rollback journal in the folder.
+            # The intent must survive a power failure.
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            _migrate(self._db, self.path)
+        else:
+            try:
+                self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            except sqlite3.OperationalError as error:
+                if not journalfile.needs_rollback(error):
+                    raise
+                self._db.close()
+                self._db = journalfile.copied(self.path)
+            self._db.execute("PRAGMA query_only = ON")
+        if _version(self._db) == SCHEMA_VERSION:
+            _check_schema(self._db)
+
+    def _begin_anew(self, error: Exception) -> JournalError:
+        """Set the broken file aside and open a new one: the error that says so, or that it could not be done."""
+        self._db.close()
+        try:
+            aside = journalfile.set_aside(self.path, self._file)
+        except OSError as failure:
+            return JournalError(
+                f"the journal {self.path} is broken ({error}) and cannot be set aside ({failure.strerror})",
+                remedy="as root, move it away: a new one begins by itself",
             )
-        self._db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
+        except JournalBusyError as busy:
+            return busy
+        self._is_new = True
+        try:
+            if aside is not None:  # else another process was first, and has said so
+                carried = _carry_over(aside, self.path)
+                self._say(
+                    f"WARNING: the journal {self.path} was broken ({error}): it is kept as {aside.name}, and a new one "
+                    f"was begun, with the {carried} windows that can be read"
+                )
+            self._open()
+        finally:
+            self._is_new = False
+        return _RenewedError(f"the journal {self.path} was broken ({error}), and a new one was begun")
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
 
+    def _follow(self) -> None:
+        """Another process may have set the file aside: what is said from now on stands in the new one."""
+        if journalfile.identity(self.path) != self._file:
+            with contextlib.suppress(_RenewedError):
+                self._open()
+
     @contextlib.contextmanager
     def transaction(self, what: str) -> Iterator[sqlite3.Connection]:
         """One committed, fsynced transaction; rolled back and raised as JournalError when anything in it fails."""
+        self._follow()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -184,30 +166,56 @@ class Journal:
         except (sqlite3.Error, *_MISFITS) as error:
             raise self._failure(what, error) from error
 
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def once() -> T:
+            with self.transaction("written") as db:
+                return work(db)
+
+        return _once_more(once)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def once() -> T:
+            self._follow()
+            try:
+                return work(self._db)
+            except sqlite3.Error as error:
+                raise self._failure("read", error) from error
+
+        # Inside a transaction the error is its own: it rolls back, and begins anew as a whole.
+        return work(self._db) if self._db.in_transaction else _once_more(once)
+
     def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool] = lambda other: False) -> None:
         """Commit the intent to open a window. After this returned, `recover` knows the window whatever happens.
 
         WindowTakenError, and nothing is written, when ``rival`` says yes to another open window of the same guest.
         """
-        values = record._asdict()
-        with self.transaction("written") as db:
+        _refuse_odd(self.path, record._asdict())
+
+        def work(db: sqlite3.Connection) -> None:
             other = next(filter(rival, self.open_windows(record.vmid)), None)
             if other is not None:
                 raise _taken(other)
-            db.execute(
-                f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - names of our own fields
-                [values[name] for name in COLUMNS],
-            )
+            _insert(db, record)
             _project(db, None, record)
 
-    def update(self, window_id: str, **values: object) -> None:
-        """Commit new ``values`` of columns of one window. One that is closed stays so: see not_reopening."""
-        with self.transaction("written") as db:
+        self._write(work)
+
+    def update(self, window_id: str, **values: object) -> bool:
+        """Commit new ``values`` of columns of one window. One that is closed stays so: see not_reopening.
+
+        False when there is no such window, for the journal was begun anew since.
+        """
+        _refuse_odd(self.path, values)
+
+        def work(db: sqlite3.Connection) -> bool:
             before = self.get(window_id)
             update_window(db, window_id, not_reopening(before, values))
             after = self.get(window_id)
             if after is not None:
                 _project(db, before, after)
+            return after is not None
+
+        return self._write(work)
 
     def get(self, window_id: str) -> WindowRecord | None:
         """The window, or None."""
@@ -239,52 +247,169 @@ class Journal:
 
     def note(self, key: str) -> str | None:
         """A small named value that processes leave for one another, or None."""
-        row = self._query("SELECT value FROM notes WHERE key = ?", (key,))
+        row = self.query("SELECT value FROM notes WHERE key = ?", (key,))
         return str(row[0]["value"]) if row else None
 
     def set_note(self, key: str, value: str, at: float) -> None:
         """Commit a note."""
-        with self.transaction("written") as db:
-            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, value, at))
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, value, at)))
 
     def looks(self) -> dict[str, GuestLook]:
         """What was last seen of each guest, by its id, e.g. ``qemu/100``."""
-        try:
-            return looks.read(self._db)
-        except sqlite3.Error as error:
-            raise self._failure("read", error) from error
+        return self._read(looks.read)
 
     def put_looks(self, found: Iterable[GuestLook]) -> None:
         """Commit a look at every guest, in place of the one before."""
-        with self.transaction("written") as db:
-            looks.write(db, found)
+        rows = list(found)
+        self._write(lambda db: looks.write(db, rows))
 
     def series(self) -> list[sqlite3.Row]:
         """The metric series, O(guests): name, id, vmid, node, source, labels (JSON), value, seen_at."""
-        return self._query("SELECT * FROM series ORDER BY name, id, node, source, labels")
+        return self.query("SELECT * FROM series ORDER BY name, id, node, source, labels")
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """What the journal's tables say, as it stands there."""
+        return self._read(lambda db: db.execute(sql, tuple(values)).fetchall())
+
+    def checked(self, rows: Iterable[sqlite3.Row]) -> Iterator[dict[str, Any]]:
+        """Rows of windows, each column of the type that it says. An odd row is told in a line, and left out."""
+        for row in rows:
+            try:
+                yield parsed(row)
+            except ValueError as error:
+                self._odd("window", row["id"], error)
 
     def _select(self, clause: str, values: Sequence[object] = ()) -> list[WindowRecord]:
-        rows = self._query(f"SELECT {', '.join(COLUMNS)} FROM windows {clause}", values)  # noqa: S608 - constants
-        return [WindowRecord(**dict(row)) for row in rows]
+        rows = self.query(f"SELECT {', '.join(COLUMNS)} FROM windows {clause}", values)  # noqa: S608 - constants
+        return [WindowRecord(**row) for row in self.checked(rows)]
 
-    def _query(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        try:
-            return self._db.execute(sql, tuple(values)).fetchall()
-        except sqlite3.Error as error:
-            raise self._failure("read", error) from error
+    def _odd(self, what: str, name: object, error: ValueError) -> None:
+        """Say once that a row makes no sense; the others go on."""
+        text = f"{what} {printable(str(name))[:80]}"
+        if text not in self._told and len(self._told) < ODD_LINES:
+            self._told.add(text)
+            self._say(f"WARNING: the journal {self.path} has a {text} that is left out, for it makes no sense: {error}")
 
     def _failure(self, what: str, error: Exception) -> JournalError:
+        if journalfile.was_moved(error):
+            self._open()
+            return _RenewedError(f"the journal {self.path} was set aside by another process")
+        if journalfile.is_broken(error) and not self._is_new:
+            return self._begin_anew(error)
+        text = str(error)
+        if journalfile.is_busy(error):
+            return JournalBusyError(
+                f"the journal {self.path} cannot be {what} ({text})",
+                remedy="another process holds it; try again, and look for a hung one: `fuser -v` on the file",
+            )
         remedies = {
             "disk is full": "free space on its file system",
             "readonly": "check the owner and mode of its folder, and that the file system is not read-only",
             "unable to open": "check that its folder exists and is writable for this user",
-            "malformed": "run `safe-snapshot recover`: it sets the broken file aside and starts a new one",
-            "not a database": "run `safe-snapshot recover`: it sets the broken file aside and starts a new one",
-            "locked": "another process holds it; try again, and look for a hung one: `fuser -v` on the file",
         }
-        text = str(error)
         remedy = next((r for key, r in remedies.items() if key in text), "check the folder and the disk")
         return JournalError(f"the journal {self.path} cannot be {what} ({text})", remedy=remedy)
+
+
+def _once_more(work: Callable[[], T]) -> T:
+    """Do it, and once more where the journal was begun anew meanwhile."""
+    try:
+        return work()
+    except _RenewedError:
+        return work()
+
+
+def _version(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = _version(db)
+    if version == SCHEMA_VERSION:
+        return
+    if version > SCHEMA_VERSION:
+        if [row[0] for row in db.execute("PRAGMA quick_check(1)")] != ["ok"]:
+            raise journalfile.NotOursError("its version makes no sense")
+        raise JournalError(
+            f"the journal {path} was written by a newer version (schema {version})",
+            remedy="upgrade vzdump-hooks on this machine",
+        )
+    with _ours():
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+
+
+def _check_schema(db: sqlite3.Connection) -> None:
+    """A file that says it is ours and has other tables is as broken as one that cannot be read."""
+    with _ours():
+        db.execute(f"SELECT {', '.join(COLUMNS)}, counted FROM windows LIMIT 0")  # noqa: S608 - our own fields
+        db.execute("SELECT name, id, vmid, node, source, labels, value, seen_at FROM series LIMIT 0")
+        db.execute("SELECT key, value, at FROM notes LIMIT 0")
+
+
+@contextlib.contextmanager
+def _ours() -> Iterator[None]:
+    """A statement that does not fit the tables it finds: they are not ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            raise journalfile.NotOursError(f"its tables are not ours: {error}") from error
+        raise
+
+
+def _carry_over(aside: Path, path: Path) -> int:
+    """Let the new journal begin with what can still be read of the broken one: its windows, and the counters.
+
+    How many windows; what cannot be read is lost, for `recover` to find.
+    """
+    windows = ", ".join((*COLUMNS, "counted"))
+    key = ("name", "id", "node", "source", "labels")
+    with (
+        contextlib.closing(journalfile.as_it_is(aside)) as old,
+        contextlib.closing(journalfile.connect(path, read_only=False)[0]) as new,
+    ):
+        _migrate(new, path)
+        new.execute("BEGIN IMMEDIATE")
+        for order in ("DESC", "ASC"):  # from both ends: a broken page in the middle costs what it holds
+            by_key = ", ".join(f"{column} {order}" for column in key)
+            for table, columns, rest in (
+                ("windows", windows, f"NOT INDEXED ORDER BY rowid {order} LIMIT {CARRIED}"),
+                ("series", "name, id, vmid, node, source, labels, value, seen_at", f"ORDER BY {by_key}"),
+            ):
+                marks = ", ".join("?" * (columns.count(",") + 1))
+                insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own
+                with contextlib.suppress(sqlite3.Error):
+                    for row in old.execute(f"SELECT {columns} FROM {table} {rest}"):  # noqa: S608 - as above
+                        new.execute(insert, row)
+        carried: int = new.execute("SELECT count(*) FROM windows").fetchone()[0]
+        new.execute("COMMIT")
+    return carried
+
+
+def _insert(db: sqlite3.Connection, record: WindowRecord) -> None:
+    db.execute(
+        f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - names of our own fields
+        record,
+    )
+
+
+def _refuse_odd(path: Path, values: Mapping[str, object]) -> None:
+    """What could not be read back is not written. KeyError for a column that does not exist."""
+    unknown = set(values) - set(COLUMNS)
+    if unknown:
+        raise KeyError(f"no such columns: {sorted(unknown)}")
+    for name, value in values.items():
+        try:
+            check_value(name, value)
+        except ValueError as error:
+            raise JournalError(
+                f"the journal {path} cannot be written ({error})", remedy="that is a mistake of ours: please report it"
+            ) from error
 
 
 def _taken(other: WindowRecord) -> WindowTakenError:
@@ -313,10 +438,7 @@ def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> 
 
 
 def update_window(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> None:
-    """Set columns of one window inside a transaction. KeyError for a column that does not exist."""
-    unknown = set(values) - set(COLUMNS)
-    if unknown:
-        raise KeyError(f"no such columns: {sorted(unknown)}")
+    """Set columns of one window inside a transaction."""
     if values:
         names = ", ".join(f"{name} = ?" for name in values)
         db.execute(f"UPDATE windows SET {names} WHERE id = ?", (*values.values(), window_id))  # noqa: S608
@@ -334,27 +456,4 @@ def _project(db: sqlite3.Connection, before: WindowRecord | None, after: WindowR
     db.execute("RELEASE metrics")
 
 
-def is_corrupt(path: Path) -> bool:
-    """Whether the file is there and is no SQLite database that can be read. A full disk or a lock is not that."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as db:
-            return [row[0] for row in db.execute("PRAGMA quick_check(1)")] != ["ok"]
-    except sqlite3.DatabaseError as error:
-        return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def set_aside(path: Path, stamp: str) -> Path | None:
-    """Move a broken journal (and SQLite's side files) out of the way; the new name, or None when it was not there.
-
-    The folder must be writable: raises JournalError otherwise.
-    """
-    target = path.with_name(f"{path.name}.broken-{stamp}")
-    try:
-        if not path.exists():
-            return None
-        path.rename(target)
-        for suffix in ("-journal", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-    except OSError as error:
-        raise JournalError(f"the broken journal {path} cannot be set aside ({error.strerror})") from error
-    return target
+__all__ = ["COLUMNS", "DEFAULT_PATH", "Journal", "WindowRecord", "new_id", "not_reopening", "printable"]

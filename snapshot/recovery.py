@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from snapshot.clock import Clock, compact
+from snapshot.clock import Clock
 from snapshot.config import Config, ForeignFreeze
 from snapshot.errors import (
     ApiError,
@@ -21,7 +21,7 @@ from snapshot.errors import (
     SafeSnapshotError,
     StillFrozenError,
 )
-from snapshot.journal import Journal, WindowRecord, is_corrupt, set_aside
+from snapshot.journal import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind, Vmid
 from snapshot.procfs import boot_id, process_lives
 from snapshot.pve import agent
@@ -156,7 +156,6 @@ def recover(
         is_lost = True
         say(error.message)
         book = JournalBook(open_journal)
-        _make_room(access, say)
     work = _Recovery(access, book, say, adopt)
     done = [work.recover(window) for window in windows]
     if is_new and everywhere:
@@ -181,17 +180,6 @@ def _is_known(book: JournalBook, guest: Guest) -> bool:
         return bool(book.journal.open_windows(guest.vmid))
     except JournalError:
         return False
-
-
-def _make_room(access: Access, say: Report) -> None:
-    """Set a corrupt journal aside. One that is locked, or on a full disk, holds its records still."""
-    path = access.config.journal.path
-    if not is_corrupt(path):
-        return
-    try:
-        say(f"set aside as {set_aside(path, compact(access.clock.time()))}")
-    except JournalError as error:
-        say(error.message)
 
 
 class _Recovery:

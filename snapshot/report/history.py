@@ -11,17 +11,15 @@ import io
 import itertools
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from snapshot.clock import iso
-from snapshot.errors import JournalError
-from snapshot.journal import BUSY_SECONDS, COLUMNS, Journal, WindowRecord
+from snapshot.journal import COLUMNS, Journal, WindowRecord
 
 BATCH = 2000
 JSON_VERSION = 1
@@ -74,37 +72,29 @@ def parse_since(text: str, now: float) -> float:
     raise ValueError(f"{text!r} is neither a span (36h, 7d, 2w, 1y) nor a date (2026-01-31, 2026-01-31T03:00)")
 
 
-def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> Iterator[sqlite3.Row]:
+def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any]]:
     """The windows' ``columns``, newest first. JournalError when there is no journal or it cannot be read."""
-    if not path.exists():
-        raise JournalError(
-            f"there is no journal at {path}", remedy="it begins with the first snapshot or backup; see [journal] path"
-        )
     where, values = _condition(question)
     chosen = ", ".join(dict.fromkeys((*columns, "intent_at", "id", "failure_stage")))
     sql = f"""SELECT {chosen} FROM windows WHERE {where} AND (intent_at < ? OR (intent_at = ? AND id < ?))
         AND intent_at <= ? ORDER BY intent_at DESC, id DESC LIMIT {BATCH}"""  # noqa: S608 - names and marks of our own
     # The last condition repeats the first two in a form that SQLite's index by time can use.
+    odd = f"SELECT {chosen} FROM windows WHERE {where} AND intent_at >= ''"  # noqa: S608 - a text, which is no instant
     instant, window = float("inf"), "\U0010ffff"
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
-            db.row_factory = sqlite3.Row
-            while True:
-                rows = db.execute(sql, (*values, instant, instant, window, instant)).fetchall()
-                # Here and not in SQL: with few failures one batch would otherwise read the whole file.
-                yield from (row for row in rows if row["failure_stage"] or not question.failed)
-                if len(rows) < BATCH:
-                    return
-                instant, window = rows[-1]["intent_at"], rows[-1]["id"]
-    except sqlite3.Error as error:
-        raise JournalError(
-            f"the journal {path} cannot be read ({error})", remedy="check its mode, and run `safe-snapshot recover`"
-        ) from error
+    with closing(Journal(path, read_only=True)) as journal:
+        yield from journal.checked(journal.query(odd, values))
+        while True:
+            rows = journal.query(sql, (*values, instant, instant, window, instant))
+            # Here and not in SQL: with few failures one batch would otherwise read the whole file.
+            yield from (row for row in journal.checked(rows) if row["failure_stage"] or not question.failed)
+            if len(rows) < BATCH:
+                return
+            instant, window = rows[-1]["intent_at"], rows[-1]["id"]
 
 
 def windows(path: Path, question: Question) -> Iterator[WindowRecord]:
     """The windows as records, newest first. JournalError as for ``read``."""
-    return (WindowRecord(**dict(row)) for row in read(path, question))
+    return (WindowRecord(**{name: row[name] for name in COLUMNS}) for row in read(path, question))
 
 
 def open_windows(path: Path, vmid: int | None) -> list[WindowRecord]:
@@ -161,7 +151,7 @@ def csv_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
 
 def _cell(value: object) -> object:
     """Some of it was said by a guest's agent: it must not become a formula on an operator's desk."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(_FORMULA) else value
 
 
 def seconds(value: float | None) -> str:

@@ -124,7 +124,7 @@ def test_what_a_guest_says_is_no_formula_in_a_spreadsheet(world: World) -> None:
     text = run(world, "history", "--csv").stdout
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
     assert row["reason"] == "'=HYPERLINK(1)"
-    assert row["freeze_detail"] == '\'+1,"x"\n2'
+    assert row["freeze_detail"] == '\'+1,"x" 2'
     assert (row["thaw_detail"], row["thaw_route"]) == ("'@SUM(A1)", "'-x")
     (found,) = json.loads(run(world, "history", "--json").stdout)["windows"]
     assert found["reason"] == "=HYPERLINK(1)"

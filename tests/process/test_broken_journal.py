@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import snapshot.journal
 from snapshot import config as configuration
+from snapshot import journalfile
 from snapshot.clock import SystemClock
 from snapshot.errors import JournalError
 from snapshot.journal import Journal
 from snapshot.pve.routes import open_access
 from snapshot.recovery import recover
+from tests.hook.kit import back_up, hook_site, newest, said
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
@@ -195,7 +196,7 @@ def test_a_locked_journal_does_not_stand_between_two_thaws() -> None:
 def test_a_locked_journal_is_not_taken_for_a_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         orphaned(lab, timeline)
-        monkeypatch.setattr(snapshot.journal, "BUSY_SECONDS", 0.2)
+        monkeypatch.setattr(journalfile, "BUSY_SECONDS", 0.2)
         access = open_access(configuration.load(lab.config_path), SystemClock())
         said: list[str] = []
         with contextlib.closing(sqlite3.connect(lab.journal_path, isolation_level=None)) as other:
@@ -223,3 +224,46 @@ def test_a_write_that_is_killed_halfway_leaves_a_journal_that_is_whole() -> None
         assert lab.safe_snapshot("recover").exit_code == 0
         assert not timeline.is_frozen()
         assert lab.windows()[0].thawed_at is not None
+
+
+@pytest.mark.parametrize("who", ["safe-snapshot", "hook", "status", "history", "metrics"])
+def test_whoever_meets_a_broken_journal_sets_it_aside_and_the_next_guest_is_frozen(who: str) -> None:
+    with hook_site(ScriptedGuest) as lab:
+        assert lab.safe_snapshot("100", "--policy", "require").exit_code == 0
+        lab.journal_path.write_bytes(os.urandom(lab.journal_path.stat().st_size))
+        match who:
+            case "safe-snapshot":
+                run = lab.safe_snapshot("100", "--policy", "require", "--name", "s2")
+                assert run.exit_code == 0, run.text
+                assert "was broken" in run.text
+            case "hook":
+                result = back_up(lab, 100)
+                assert result.log_lines[-1] == "TASK OK"
+                assert any("was broken" in line for line in result.log_lines)
+            case "metrics":
+                assert "was broken" in lab.safe_snapshot("metrics", "print").text
+            case _:
+                assert "was broken" in lab.safe_snapshot(who).text
+        assert len(list(lab.journal_path.parent.glob("*.broken-*"))) == 1
+        assert "was broken" not in lab.safe_snapshot("history").text
+        assert lab.safe_snapshot("100", "--policy", "require", "--name", "s3").exit_code == 0
+        assert newest(lab).verdict == "filesystem-consistent"
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "device"])
+def test_a_backup_goes_on_beside_a_journal_that_is_no_file(what: str) -> None:
+    with hook_site(ScriptedGuest) as lab:
+        lab.journal_path.unlink(missing_ok=True)
+        match what:
+            case "pipe":
+                os.mkfifo(lab.journal_path)
+            case "folder":
+                lab.journal_path.mkdir()
+            case "device":
+                lab.journal_path.symlink_to("/dev/zero")
+        result = back_up(lab, 100)
+        assert result.log_lines[-1] == "TASK OK"
+        assert any("no regular file" in line for line in said(result))
+        for command in (("status",), ("history",), ("recover",)):
+            assert "no regular file" in lab.safe_snapshot(*command).text, command
+        assert lab.safe_snapshot("100", "--policy", "require").exit_code == 9

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import journal as module
-from snapshot.errors import JournalError
-from snapshot.journal import SCHEMA_VERSION, Journal, is_corrupt, set_aside
+from snapshot import journalfile as module
+from snapshot.errors import JournalBusyError, JournalError
+from snapshot.journal import SCHEMA_VERSION, Journal
+from snapshot.journalfile import identity, set_aside
 from snapshot.metrics import projection
 from tests.unit.kit import START, record
 
@@ -52,6 +54,7 @@ with journal.transaction("written") as db:
     print("half", flush=True)
     sys.stdin.read()
 """
+WRITES_SOME = WRITES_HALF.replace("range(300)", "range(20)")
 WRITES_TWELVE = """
 journal = Journal(path)
 for n in range(12):
@@ -109,6 +112,20 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+def is_corrupt(path: Path) -> bool:
+    """Whether SQLite finds anything wrong in the file."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        try:
+            return [row[0] for row in db.execute("PRAGMA integrity_check")] != ["ok"]
+        except sqlite3.DatabaseError as error:
+            return error.sqlite_errorname in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+def aside(path: Path) -> list[Path]:
+    """What was set aside."""
+    return sorted(path.parent.glob(f"{path.name}.broken-*"))
+
+
 def said(call: object) -> JournalError:
     with pytest.raises(JournalError) as caught:
         call()  # type: ignore[operator]
@@ -118,7 +135,7 @@ def said(call: object) -> JournalError:
 
 
 def test_an_intent_is_read_back_as_it_was_written(journal: Journal) -> None:
-    intent = record("w1", snapshot_name="s1", upid="UPID:x", guest_name="wéb\0\n'")
+    intent = record("w1", snapshot_name="s1", upid="UPID:x", guest_name="wéb'")
     journal.begin(intent)
     assert journal.get("w1") == intent
     assert journal.get("other") is None
@@ -269,57 +286,211 @@ def test_a_journal_that_another_process_holds_is_said_to_be_locked(path: Path, m
         journal.begin(record("w1"))
 
 
-@pytest.mark.parametrize("content", [b"no database at all" * 100, b"\0" * 8192, b"SQLite format 3\0" + b"\xff" * 4096])
-def test_a_file_that_is_no_database_is_said_to_be_broken_and_set_aside(path: Path, content: bytes) -> None:
+BROKEN = {
+    "no database": b"no database at all" * 100,
+    "zeros": b"\0" * 8192,
+    "only its head": b"SQLite format 3\0" + b"\xff" * 4096,
+}
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_file_that_is_no_database_is_set_aside_and_said_once(path: Path, content: bytes, read_only: bool) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    error = said(lambda: Journal(path))
-    assert "safe-snapshot recover" in error.remedy
-    assert is_corrupt(path)
-    aside = set_aside(path, "20260131")
-    assert aside is not None
-    assert aside.read_bytes() == content
-    assert not path.exists()
-    Journal(path).close()
+    lines: list[str] = []
+    with contextlib.closing(Journal(path, read_only=read_only, say=lines.append)) as journal:
+        assert journal.open_windows() == []
+    (broken,) = aside(path)
+    assert broken.read_bytes() == content
+    (line,) = lines
+    assert str(path) in line
+    assert broken.name in line
+    with contextlib.closing(Journal(path, say=lines.append)) as journal:
+        journal.begin(record("w1"))
+    assert len(lines) == 1
 
 
-def test_a_database_that_is_damaged_inside_is_found(path: Path) -> None:
-    with contextlib.closing(Journal(path)) as journal, journal.transaction("written") as db:
-        db.executemany("INSERT INTO notes VALUES (?, ?, 0)", [(f"k{n}", "x" * 500) for n in range(200)])
+def filled(path: Path) -> int:
+    """A journal with some pages of everything, and one open window; how many pages."""
+    with contextlib.closing(Journal(path)) as journal:
+        for n in range(60):
+            journal.begin(record(f"w{n}", vmid=100 + n, at=START + n))
+            closed_at = None if n == 30 else START + 99
+            journal.update(f"w{n}", closed_at=closed_at, state="thawed", verdict="unknown", reason="x" * 500)
+        for n in range(20):
+            journal.set_note(f"k{n}", "y" * 700, START)
+        pages = journal.query("PRAGMA page_count")
+    return int(pages[0][0])
+
+
+def test_any_broken_page_costs_no_window(path: Path) -> None:
+    pages = filled(path)
+    good, page = path.read_bytes(), 4096
+    assert len(good) == pages * page
+    assert pages > 15
+    for number in range(pages):
+        path.write_bytes(good[: number * page] + os.urandom(page) + good[(number + 1) * page :])
+        lines: list[str] = []
+        with contextlib.closing(Journal(path, say=lines.append)) as journal:
+            journal.begin(record("new", vmid=7777, at=START + 100))
+            journal.update("new", closed_at=START + 101, state="thawed", verdict="unknown", reason="x" * 9000)
+            journal.set_note("k", "v", START)
+            journal.series()
+            journal.history()
+            found = journal.get("new")
+            assert found is not None, f"page {number}"
+            assert found.closed_at == START + 101, f"page {number}"
+            assert len(journal.open_windows()) <= 1, f"page {number}"
+        assert len(aside(path)) == len([line for line in lines if "broken" in line]) <= 1, f"page {number}: {lines}"
+        for broken in aside(path):
+            broken.unlink()
+
+
+def test_an_open_window_and_the_counters_outlive_a_broken_index(path: Path) -> None:
+    filled(path)
+    with contextlib.closing(Journal(path)) as journal:
+        root = journal.query("SELECT rootpage FROM sqlite_schema WHERE name = 'windows_open'")[0][0]
+        counters = {tuple(row) for row in journal.series()}
     raw = bytearray(path.read_bytes())
-    raw[len(raw) // 4 : len(raw) // 4 * 3] = b"\xff" * (len(raw) // 4 * 3 - len(raw) // 4)
+    raw[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
     path.write_bytes(raw)
-    assert is_corrupt(path)
+    lines: list[str] = []
+    with contextlib.closing(Journal(path, say=lines.append)) as journal:
+        assert [window.id for window in journal.open_windows()] == ["w30"]
+        assert {tuple(row) for row in journal.series()} == counters
+    assert "60 windows" in lines[0]
 
 
-def test_a_truncated_database_is_found(path: Path) -> None:
-    with contextlib.closing(Journal(path)) as journal, journal.transaction("written") as db:
-        db.executemany("INSERT INTO notes VALUES (?, ?, 0)", [(f"k{n}", "x" * 500) for n in range(50)])
+def test_a_truncated_journal_is_set_aside(path: Path) -> None:
+    filled(path)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    assert is_corrupt(path)
-
-
-def test_a_good_journal_and_one_that_is_not_there_are_not_called_corrupt(path: Path) -> None:
-    assert not is_corrupt(path)
-    assert set_aside(path, "x") is None
-    Journal(path).close()
+    with contextlib.closing(Journal(path)) as journal:
+        journal.history()
+        journal.begin(record("new"))
+    assert len(aside(path)) == 1
     assert not is_corrupt(path)
 
 
-def test_a_locked_journal_is_not_called_corrupt(path: Path) -> None:
+@pytest.mark.parametrize(
+    "schema", ["CREATE TABLE windows (x)", "CREATE TABLE other (x)", "CREATE TABLE notes (key TEXT, x TEXT)"]
+)
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
+def test_a_database_with_other_tables_costs_no_window(path: Path, schema: str, version: int) -> None:
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(schema)
+        db.execute(f"PRAGMA user_version = {version}")
+    with contextlib.closing(Journal(path)) as journal:
+        journal.begin(record("w1"))
+        assert [window.id for window in journal.open_windows()] == ["w1"]
+
+
+def test_two_that_meet_a_broken_journal_begin_one_new_one(path: Path) -> None:
+    filled(path)
+    path.write_bytes(b"\xff" * 20000)
+    writers = [process(WRITES_TWELVE, path, f"p{n}") for n in range(4)]
+    outputs = [writer.communicate(timeout=60) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4, outputs
+    assert len(aside(path)) == 1
+    assert sum("was broken" in err for _, err in outputs) == 1
+    with contextlib.closing(Journal(path)) as journal:
+        assert len(journal.history()) == 4 * 12
+
+
+def test_whoever_has_the_broken_file_open_goes_on_in_the_new_one(path: Path) -> None:
+    with contextlib.closing(Journal(path)) as early, contextlib.closing(Journal(path, read_only=True)) as reader:
+        early.begin(record("old"))
+        assert set_aside(path, identity(path)) is not None
+        assert reader_says(reader) == "there is no journal"
+        early.begin(record("new"))
+        assert early.update("old", reason="x") is False
+        assert [window.id for window in reader.open_windows()] == ["new"]
+
+
+def reader_says(reader: Journal) -> str:
+    return said(reader.open_windows).message.partition(" at ")[0]
+
+
+def test_a_file_is_not_set_aside_while_somebody_writes_to_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
     Journal(path).close()
-    with contextlib.closing(sqlite3.connect(path)) as holder:
-        holder.execute("BEGIN EXCLUSIVE")
-        assert not is_corrupt(path)
+    with process(WRITES_HALF, path) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(JournalBusyError):
+            set_aside(path, identity(path))
+        assert path.exists()
+        writer.kill()
 
 
-def test_setting_aside_takes_the_side_files_of_the_broken_one_away(path: Path) -> None:
+def test_what_another_process_has_set_aside_already_stays(path: Path) -> None:
+    Journal(path).close()
+    assert set_aside(path, (0, 0)) is None
+    assert path.exists()
+    path.unlink()
+    assert set_aside(path, (0, 0)) is None
+
+
+def test_the_side_files_of_the_broken_one_go_with_it(path: Path) -> None:
     Journal(path).close()
     side = path.with_name(path.name + "-journal")
     side.write_bytes(b"stale")
-    set_aside(path, "x")
+    target = set_aside(path, identity(path))
+    assert target is not None
     assert not side.exists()
+    assert target.with_name(target.name + "-journal").read_bytes() == b"stale"
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "device", "socket"])
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str, read_only: bool) -> None:
+    path = tmp_path / "journal.sqlite"
+    match what:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
+    signal.alarm(20)
+    try:
+        assert "no regular file" in said(lambda: Journal(path, read_only=read_only)).message
+    finally:
+        signal.alarm(0)
+    assert not aside(path)
+
+
+def test_a_commit_survives_a_power_loss_also_in_the_folder(journal: Journal) -> None:
+    extra = 3
+    assert journal.query("PRAGMA synchronous")[0][0] == extra
+
+
+def test_a_reader_reads_what_a_killed_writer_left(path: Path) -> None:
+    with process(WRITES_HALF, path) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.kill()
+    with contextlib.closing(Journal(path, read_only=True)) as reader:
+        assert [window.id for window in reader.open_windows()] == ["whole"]
+        assert reader.note("note-0") is None
+
+
+def test_a_reader_that_may_not_write_reads_what_a_killed_writer_left(tiny: Path) -> None:
+    path = tiny / "journal.sqlite"
+    with process(WRITES_SOME, path) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.kill()
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+    with contextlib.closing(Journal(path, read_only=True)) as reader:
+        assert [window.id for window in reader.open_windows()] == ["whole"]
+        assert reader.note("note-0") is None
 
 
 def test_an_empty_file_becomes_a_journal(path: Path) -> None:
@@ -351,10 +522,6 @@ def test_a_reader_cannot_write(path: Path) -> None:
     with contextlib.closing(Journal(path, read_only=True)) as reader:
         assert reader.history() == []
         assert "readonly" in said(lambda: reader.begin(record("w1"))).message
-
-
-def test_a_folder_in_place_of_the_journal_is_said(tmp_path: Path) -> None:
-    said(lambda: Journal(tmp_path))
 
 
 def test_a_file_in_place_of_its_folder_is_said(tmp_path: Path) -> None:
@@ -394,9 +561,18 @@ def test_a_read_only_file_system_is_said(tiny: Path) -> None:
             journal.begin(record("w1"))
 
     assert "read-only" in said(write).remedy
-    with pytest.raises(JournalError, match="cannot be set aside"):
-        set_aside(path, "x")
-    assert not is_corrupt(path)
+    with pytest.raises(OSError, match="Read-only"):
+        set_aside(path, identity(path))
+
+
+def test_a_broken_journal_that_cannot_be_set_aside_is_said(tiny: Path) -> None:
+    path = tiny / "journal.sqlite"
+    path.write_bytes(b"no database" * 100)
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+    for read_only in (False, True):
+        error = said(lambda read_only=read_only: Journal(path, read_only=read_only))
+        assert "is broken" in error.message
+        assert "move it away" in error.remedy
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**64), 10**30])

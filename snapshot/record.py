@@ -1,0 +1,144 @@
+"""A row of the journal: one freeze window, with a check of every column on its way in and out.
+
+A file may hold anything: what a bug, an older or newer version or an editor left there. A row is looked at once, here;
+behind this module its values are of the types that they say.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ForwardRef, NamedTuple
+
+from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
+from snapshot.states import State
+
+
+def new_id() -> str:
+    """A window's id: 32 random hex digits."""
+    return os.urandom(16).hex()
+
+
+class WindowRecord(NamedTuple):
+    """One row of the journal: a freeze window, open until ``closed_at`` is set. Instants are Unix times."""
+
+    id: str
+    vmid: int
+    node: str
+    kind: str
+    guest_name: str
+    source: str
+    """``snapshot`` or ``vzdump``: which of the two ways in."""
+    owner: str
+    """Who issued the freeze: an Owner's value."""
+    state: str
+    """A states.State's value, as last recorded."""
+    intent_at: float
+    deadline_at: float
+    owner_pid: int
+    owner_pid_start: int
+    boot_id: str
+    guard_pid: int | None = None
+    guard_pid_start: int | None = None
+    snapshot_name: str | None = None
+    upid: str | None = None
+    freeze_outcome: str | None = None
+    freeze_detail: str | None = None
+    filesystems_frozen: int | None = None
+    filesystems_thawed: int | None = None
+    frozen_at: float | None = None
+    thawed_at: float | None = None
+    freezing_seconds: float | None = None
+    held_seconds: float | None = None
+    thawing_seconds: float | None = None
+    window_seconds: float | None = None
+    thaw_attempts: int | None = None
+    thaw_route: str | None = None
+    thaw_detail: str | None = None
+    guard_cause: str | None = None
+    """Why the guard had to thaw (``owner-died``, ``deadline``, ...); None when it had not to."""
+    late_freezes: int = 0
+    quiet_until_at: float | None = None
+    """While set and ahead, an unanswered freeze may still be executed: the window stays open until then."""
+    failure_stage: str | None = None
+    """``preflight``, ``freeze``, ``hold``, ``snapshot`` or ``thaw``: where the window failed; None when it did not."""
+    failure_reason: str | None = None
+    """A short fixed word for metrics, e.g. ``agent-not-running``, ``deadline``, ``reply-lost``."""
+    verdict: str | None = None
+    reason: str | None = None
+    closed_at: float | None = None
+
+    @property
+    def guest(self) -> Guest:
+        """The guest as it was when the window was opened."""
+        return Guest(Vmid(self.vmid), Node(self.node), GuestKind(self.kind), name=self.guest_name)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody else issued the freeze."""
+        return self.owner == Owner.FOREIGN.value
+
+
+COLUMNS = WindowRecord._fields
+REQUIRED = frozenset(COLUMNS) - frozenset(WindowRecord._field_defaults)
+_WORDS: Mapping[str, type[Enum]] = {
+    "kind": GuestKind,
+    "owner": Owner,
+    "state": State,
+    "freeze_outcome": FreezeOutcome,
+    "verdict": VerdictKind,
+}
+INSTANT_MAX = 1e11
+"""A Unix time beyond is a mistake: no calendar has its year."""
+
+_INTEGERS = range(-(2**63), 2**63)
+
+
+def printable(text: str) -> str:
+    """``text`` with a space for each control character, whatever a guest, PVE or a stranger put into it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def _type_of(column: str) -> str:
+    hint: ForwardRef = WindowRecord.__annotations__[column]
+    return hint.__forward_arg__.partition(" ")[0]
+
+
+def _number(column: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return 0 <= value <= INSTANT_MAX if column.endswith("_at") else abs(value) <= INSTANT_MAX
+
+
+def check_value(column: str, value: object) -> object:
+    """``value`` when it is one that ``column`` of a window may have; ValueError that says so otherwise."""
+    kind = KINDS[column]
+    if value is None:
+        fits = column not in REQUIRED
+    elif kind == "str":
+        fits = isinstance(value, str) and (column not in _WORDS or value in _VALUES[column])
+    elif kind == "int":
+        fits = type(value) is int and value in _INTEGERS
+    else:
+        fits = _number(column, value)
+    if not fits:
+        raise ValueError(f"{column} cannot be {printable(repr(value))[:60]}")
+    return value
+
+
+KINDS = {column: _type_of(column) for column in COLUMNS}
+_VALUES = {column: frozenset(word.value for word in words) for column, words in _WORDS.items()}
+
+
+def parsed(row: sqlite3.Row) -> dict[str, Any]:
+    """The columns of a window's row, checked, its texts fit to be shown. ValueError names the one that is odd."""
+    values: dict[str, Any] = {}
+    for column, value in zip(row.keys(), row, strict=True):
+        check_value(column, value)
+        values[column] = printable(value) if type(value) is str else value
+    if "id" in values and values["id"] != row["id"]:
+        raise ValueError("id has control characters")
+    return values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot import disks, facts, locks, remedies
 from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
 from snapshot.pve import agent
@@ -68,18 +69,24 @@ class Preflight:
         except GuestUnfitError as error:
             return Health(None, (Check("found", CheckResult.FAILED, error.message, error.remedy),))
         checks = [Check("found", CheckResult.OK, f"{guest.kind.value} {_named(guest)} on node {guest.node}")]
-        config = self._api.config(guest)
+        try:
+            config, current = self._api.config(guest), self._api.current(guest)
+        except ApiError:
+            if not self._is_offline(guest):
+                raise
+            checks.append(_node_offline(guest))
+            return Health(guest, tuple(checks))
         lock = str(config.get("lock") or guest.lock)
-        current = self._api.current(guest)
-        guest = guest._replace(lock=lock, running=current.get("status") == "running")
+        # Only `stopped` is off: a guest of which PVE does not say so may run, and is treated so.
+        guest = guest._replace(lock=lock, running=current.get("status") != "stopped")
         wanted = wish(guest)
         checks.append(_template(guest))
         if for_snapshot:
-            checks.append(_lock(guest))
-            checks += self._snapshot_checks(guest, snapshot_name)
+            checks.append(locks.check_of(guest))
+            checks += self._snapshot_checks(guest, config, snapshot_name)
         checks += self._privileges(guest, wanted, for_snapshot)
         if not guest.running:
-            checks.append(Check("running", CheckResult.OK, "shut down: its disks are at rest"))
+            checks.append(_off(guest))
             return Health(guest, tuple(checks))
         if guest.kind is GuestKind.LXC:
             checks.append(_container())
@@ -95,22 +102,25 @@ class Preflight:
         more, facts, frozen = self._freeze_checks(guest, config, option, wanted.ignore_freeze_option, details)
         return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen)
 
-    def _snapshot_checks(self, guest: Guest, name: str | None) -> list[Check]:
-        checks = []
+    def _is_offline(self, guest: Guest) -> bool:
+        """Whether PVE says that the guest's node is offline: then nothing can be asked or done, and nothing is lost."""
+        try:
+            online = self._api.online_nodes()
+        except ApiError:
+            return False
+        return bool(online) and guest.node not in online
+
+    def _snapshot_checks(self, guest: Guest, config: Mapping[str, object], name: str | None) -> list[Check]:
+        checks: list[Check] = []
         try:
             can = self._api.can_snapshot(guest)
         except ApiFailureError as error:
             checks.append(Check("storage", CheckResult.WARNING, f"PVE does not say whether it can: {error.message}"))
         else:
-            checks.append(
-                Check("storage", CheckResult.OK, "all disks can be snapshotted")
+            checks += (
+                [Check("storage", CheckResult.OK, "all disks can be snapshotted")]
                 if can
-                else Check(
-                    "storage",
-                    CheckResult.FAILED,
-                    "a disk is on storage that cannot take snapshots",
-                    "move it to qcow2, LVM-thin, ZFS or Ceph (`qm move-disk`), or use vzdump",
-                )
+                else self._disks_in_the_way(guest, config)
             )
         if name is not None:
             taken = name in self._api.snapshots(guest)
@@ -120,6 +130,25 @@ class Preflight:
                 else Check("name", CheckResult.OK, f"{name!r} is free")
             )
         return checks
+
+    def _disks_in_the_way(self, guest: Guest, config: Mapping[str, object]) -> list[Check]:
+        try:
+            storages = self._api.storage_types(guest.node)
+        except ApiError:
+            storages = {}  # the volumes' names tell something too
+        found = disks.obstacles(guest, config, storages)
+        if not found:
+            every = ", ".join(f"{key} ({volume})" for key, volume in disks.disks(guest, config)) or "none listed"
+            return [
+                Check(
+                    "storage",
+                    CheckResult.FAILED,
+                    f"a disk is on storage that cannot take snapshots, and PVE does not say which: {every}",
+                    f"`pvesm status` on {guest.node} shows the types: LVM-thin, ZFS and Ceph can, and qcow2 files; "
+                    "or use vzdump",
+                )
+            ]
+        return [Check("storage", CheckResult.FAILED, f"{disk.key}: {disk.why}", disk.remedy) for disk in found]
 
     def _privileges(self, guest: Guest, wish: Wish, for_snapshot: bool) -> list[Check]:
         """What the token lacks, found before the guest is at risk. Nothing when PVE does not tell."""
@@ -140,22 +169,24 @@ class Preflight:
     def _freeze_checks(
         self, guest: Guest, config: Mapping[str, object], option: AgentOption, ignore_option: bool, details: bool
     ) -> tuple[list[Check], dict[str, object], bool]:
-        checks = [self._not_this_machine(config), self._agent_option(guest, option, ignore_option)]
+        checks = [self._not_this_machine(config), *self._agent_option(guest, option, ignore_option)]
         channel = self._channel_for(guest)
         try:
-            info = channel.call("info", timeout_seconds=QUICK_SECONDS)
-            state = agent.status(channel)
-        except (CommandNotSentError, AgentReplyLostError, AgentRefusedError) as error:
+            info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-status")
+        except (CommandNotSentError, AgentReplyLostError) as error:
             checks.append(self._silent_agent(guest, option, error))
             return checks, {}, False
-        version = clean(str(info.get("version", "?")), 40) if isinstance(info, dict) else "?"
+        version = info.get("version") if isinstance(info, dict) else None
+        version = clean(version, 40) if isinstance(version, str) else "?"
         checks.append(Check("agent", CheckResult.OK, f"answers (version {version})"))
-        frozen = state is FreezeState.FROZEN
-        checks += [_freeze_commands(info, frozen), _thawed(guest, frozen)]
-        facts: dict[str, object] = {"agent_version": version}
+        frozen = state == FreezeState.FROZEN.value
+        checks += [*_status_answer(state), _freeze_commands(info, frozen), _thawed(guest, frozen)]
+        told: dict[str, object] = {"agent_version": version}
         if details and not frozen:
-            facts |= guest_facts(channel)
-        return checks, facts, frozen
+            found = facts.filesystems(channel)
+            checks += facts.check_of(found)
+            told |= facts.guest_facts(channel, found)
+        return checks, told, frozen
 
     def _look_at_freeze(self, health: Health, guest: Guest) -> Health:
         try:
@@ -179,43 +210,55 @@ class Preflight:
             )
         return Check("not-this-machine", CheckResult.OK, "this program runs on another machine")
 
-    def _agent_option(self, guest: Guest, option: AgentOption, ignore_option: bool) -> Check:
+    def _agent_option(self, guest: Guest, option: AgentOption, ignore_option: bool) -> list[Check]:
         name = "agent-option"
-        if self._agent_is_pending(guest):
-            return Check(
-                name,
-                CheckResult.NO_FREEZE,
-                "the guest agent is switched on in PVE but waits for a full stop and start of the guest",
-                f"a reboot inside the guest is not enough: `qm shutdown {guest.vmid} && qm start {guest.vmid}`",
-            )
+        restart = (
+            "then a full stop and start, which the option waits for (a reboot inside the guest is not enough): "
+            f"`qm shutdown {guest.vmid} && qm start {guest.vmid}`"
+        )
+        pending = self._pending_option(guest)
+        if pending is not None and pending.enabled and not option.enabled:
+            return [
+                Check(
+                    name,
+                    CheckResult.NO_FREEZE,
+                    "the guest agent is switched on in PVE but waits for a full stop and start of the guest",
+                    f"a reboot inside the guest is not enough: `qm shutdown {guest.vmid} && qm start {guest.vmid}`",
+                )
+            ]
+        told = _pending_told(guest, option, pending)
         if not option.enabled:
-            return Check(
-                name,
-                CheckResult.NO_FREEZE,
-                "the guest agent is not switched on in PVE (step 1 of 2)",
-                f"`qm set {guest.vmid} --agent enabled=1`, then a full stop and start: "
-                f"`qm shutdown {guest.vmid} && qm start {guest.vmid}`",
-            )
+            return [
+                Check(
+                    name,
+                    CheckResult.NO_FREEZE,
+                    "the guest agent is not switched on in PVE (step 1 of 2)",
+                    f"`qm set {guest.vmid} --agent {option.switched_on(freeze=not ignore_option)}`, {restart}",
+                )
+            ]
         if not option.freeze and not ignore_option:
-            return Check(
-                name,
-                CheckResult.NO_FREEZE,
-                "freezing is switched off in the guest's PVE options (freeze-fs=0)",
-                f"`qm set {guest.vmid} --agent enabled=1,freeze-fs=1`, or name the guest in the configuration with "
-                "ignore_freeze_option = true",
-            )
-        return Check(name, CheckResult.OK, "switched on in PVE")
+            return [
+                Check(
+                    name,
+                    CheckResult.NO_FREEZE,
+                    f"freezing is switched off in the guest's PVE options ({option.freeze_key}=0)",
+                    f"`qm set {guest.vmid} --agent {option.switched_on()}`, {restart}; or name the guest in the "
+                    "configuration with ignore_freeze_option = true",
+                ),
+                *told,
+            ]
+        return [Check(name, CheckResult.OK, "switched on in PVE"), *told]
 
-    def _agent_is_pending(self, guest: Guest) -> bool:
+    def _pending_option(self, guest: Guest) -> AgentOption | None:
+        """The option as it will be after the guest's next start; None when nothing waits, or PVE does not say."""
         try:
             rows = self._api.pending(guest)
         except ApiError:
-            return False
+            return None
         row = next((r for r in rows if r.get("key") == "agent"), {})
-        if "pending" not in row:
-            return False
-        now, then = AgentOption.parse(row.get("value")), AgentOption.parse(row.get("pending"))
-        return then.enabled and not now.enabled
+        if "pending" in row:
+            return AgentOption.parse(row["pending"])
+        return AgentOption.parse(None) if row.get("delete") else None
 
     def _silent_agent(self, guest: Guest, option: AgentOption, error: Exception) -> Check:
         if isinstance(error, CommandNotSentError) and error.denied:
@@ -240,42 +283,6 @@ def smbios_uuid(config: Mapping[str, object]) -> str:
     return ""
 
 
-def guest_facts(channel: AgentChannel) -> dict[str, object]:
-    """OS, host name, addresses and filesystems as the agent tells them; what it does not tell is left out."""
-    facts: dict[str, object] = {}
-    for name, command, read in (
-        ("os", "get-osinfo", _os_name),
-        ("host_name", "get-host-name", lambda a: clean(str(a["host-name"]), 80)),
-        ("addresses", "network-get-interfaces", _addresses),
-        ("filesystems", "get-fsinfo", _filesystems),
-    ):
-        try:
-            facts[name] = read(channel.call(command, timeout_seconds=QUICK_SECONDS))
-        except (CommandNotSentError, AgentReplyLostError, AgentRefusedError, KeyError, TypeError, AttributeError):
-            continue
-    return facts
-
-
-def _os_name(answer: object) -> str:
-    values = answer if isinstance(answer, dict) else {}
-    return clean(str(values.get("pretty-name") or values.get("name") or values["id"]), 80)
-
-
-def _addresses(answer: object) -> list[str]:
-    found = []
-    for interface in answer if isinstance(answer, list) else []:
-        for address in interface.get("ip-addresses", []):
-            text = clean(str(address["ip-address"]), 60)
-            if not text.startswith(("127.", "::1", "fe80")):
-                found.append(text)
-    return found
-
-
-def _filesystems(answer: object) -> list[str]:
-    rows = answer if isinstance(answer, list) else []
-    return [clean(f"{row['mountpoint']} ({row['type']})", 80) for row in rows]
-
-
 def _named(guest: Guest) -> str:
     return f"{guest.vmid} ({guest.name})" if guest.name else str(guest.vmid)
 
@@ -296,6 +303,14 @@ def _lacks(privilege: str, guest: Guest, result: CheckResult) -> Check:
 
 
 def _running(guest: Guest, current: Mapping[str, object]) -> Check:
+    if current.get("status") != "running":
+        said = f" ({clean(str(current['status']), 40)!r})" if "status" in current else ""
+        return Check(
+            "running",
+            CheckResult.WARNING,
+            f"PVE does not say whether the guest runs{said}: it is taken for one that does",
+            f"`qm status {guest.vmid} --verbose` on {guest.node}",
+        )
     state = clean(str(current.get("qmpstatus", "running")), 40)
     if state == "running":
         return Check("running", CheckResult.OK, "running")
@@ -307,16 +322,35 @@ def _running(guest: Guest, current: Mapping[str, object]) -> Check:
     )
 
 
-def _lock(guest: Guest) -> Check:
-    if guest.lock:
-        return Check(
-            "lock",
-            CheckResult.FAILED,
-            f"the guest is locked ({guest.lock})",
-            "wait for the running task; when none runs (`pvesh get /cluster/tasks`): "
-            f"`{'pct' if guest.kind is GuestKind.LXC else 'qm'} unlock {guest.vmid}`",
+def _off(guest: Guest) -> Check:
+    if guest.lock == locks.HIBERNATED:
+        return Check("running", CheckResult.WARNING, "hibernated: its disks are as mounted as when its RAM was saved")
+    return Check("running", CheckResult.OK, "shut down: its disks are at rest")
+
+
+def _node_offline(guest: Guest) -> Check:
+    return Check(
+        "node",
+        CheckResult.FAILED,
+        f"its node {guest.node} is offline: nothing can be asked of the guest, or done with it",
+        f"bring {guest.node} back (`pvecm status` on another node); where HA moves the guest, try again then",
+    )
+
+
+def _pending_told(guest: Guest, now: AgentOption, then: AgentOption | None) -> list[Check]:
+    """What waits for the guest's next start and would change whether PVE freezes it."""
+    if then is None or (then.enabled, then.freeze) == (now.enabled, now.freeze):
+        return []
+    waits = "on" if then.enabled and then.freeze else "off"
+    return [
+        Check(
+            "agent-pending",
+            CheckResult.WARNING,
+            f"freezing by PVE is switched {waits} only from the guest's next full stop and start on: until then "
+            "PVE goes by the option as it was",
+            f"`qm shutdown {guest.vmid} && qm start {guest.vmid}`",
         )
-    return Check("lock", CheckResult.OK, "not locked")
+    ]
 
 
 def _container() -> Check:
@@ -335,19 +369,84 @@ def _thawed(guest: Guest, frozen: bool) -> Check:
     return Check("thawed", CheckResult.OK, "not frozen")
 
 
+def _ask(channel: AgentChannel, command: str) -> object:
+    """What the agent answers, or its AgentRefusedError: one that says no is there. Raises when there is no answer."""
+    try:
+        return channel.call(command, timeout_seconds=QUICK_SECONDS)
+    except AgentRefusedError as error:
+        return error
+
+
+def _status_answer(state: object) -> list[Check]:
+    """Without a status there is neither a proof nor a confirmed thaw, so nothing is frozen."""
+    if isinstance(state, AgentRefusedError):
+        return [_refused("guest-fsfreeze-status", state)]
+    if state in [known.value for known in FreezeState]:
+        return []
+    return [
+        Check(
+            "freeze-commands",
+            CheckResult.NO_FREEZE,
+            f"the agent says neither frozen nor thawed, but {clean(repr(state), 60)}",
+            "install another agent in the guest: this one is none, or broken",
+        )
+    ]
+
+
+def _refused(command: str, error: AgentRefusedError) -> Check:
+    return Check(
+        "freeze-commands",
+        CheckResult.NO_FREEZE,
+        f"the agent answers, but refuses {command}: {error}",
+        remedies.of_refusal(error.description),
+    )
+
+
 def _freeze_commands(info: object, frozen: bool) -> Check:
-    listed = info.get("supported_commands") if isinstance(info, dict) else None
-    states = {str(c.get("name")): bool(c.get("enabled")) for c in listed or [] if isinstance(c, dict)}
-    missing = [name for name in FREEZE_COMMANDS if not states.get(name, False)]
+    if isinstance(info, AgentRefusedError):
+        return _refused("guest-info", info)
+    states = _command_states(info)
+    if states is None:
+        return Check(
+            "freeze-commands",
+            CheckResult.WARNING,
+            "not known: the agent does not list its commands in a way that makes sense",
+            "a freeze shows it; it is tried",
+        )
+    blocked = [name for name in FREEZE_COMMANDS if states.get(name) is False]
+    unknown = [name for name in FREEZE_COMMANDS if name not in states]
     # A frozen agent lists freeze as disabled, thaw and status as enabled: that is its state, not its configuration.
-    if frozen and missing == ["guest-fsfreeze-freeze"]:
-        missing = []
-    if missing:
+    if frozen and blocked == ["guest-fsfreeze-freeze"]:
+        blocked = []
+    if blocked:
         return Check(
             "freeze-commands",
             CheckResult.NO_FREEZE,
-            f"the agent has {', '.join(missing)} switched off or does not know it",
-            "look for block-rpcs / BLACKLIST_RPC in the guest's qemu-ga configuration (/etc/sysconfig/qemu-ga, "
-            "/etc/qemu/qemu-ga.conf)",
+            f"the agent has {', '.join(blocked)} switched off",
+            remedies.ALLOW_COMMAND,
+        )
+    if unknown:
+        return Check(
+            "freeze-commands",
+            CheckResult.NO_FREEZE,
+            f"the agent does not know {', '.join(unknown)}",
+            remedies.NEWER_AGENT,
         )
     return Check("freeze-commands", CheckResult.OK, "freeze, thaw and status are enabled")
+
+
+def _command_states(info: object) -> dict[str, bool] | None:
+    """Each command that guest-info lists, and whether it is enabled; None when the list makes no sense.
+
+    The guest is not trusted: its answer may be any JSON.
+    """
+    listed = info.get("supported_commands") if isinstance(info, dict) else None
+    if not isinstance(listed, list) or not listed:
+        return None
+    states: dict[str, bool] = {}
+    for row in listed:
+        name, enabled = (row.get("name"), row.get("enabled")) if isinstance(row, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(enabled, bool):
+            return None
+        states[name] = enabled
+    return states

@@ -83,7 +83,8 @@ class _Operation:
         self.book = open_book(tools.open_journal)
         self.result = Result(request.vmid, name, self._policy())
         self.snapshot: PveSnapshot | None = None
-        self.obstacle: Check | None = None
+        self.failure: tuple[str, str] | tuple[None, None] = (None, None)
+        """Stage and reason, where the guest was to be frozen and cannot be."""
         self.is_closed = False
 
     def run(self) -> None:
@@ -123,7 +124,7 @@ class _Operation:
             return guest, known
         if health.obstacle is None:
             return guest, None
-        self.obstacle = health.obstacle
+        self.failure = ("preflight", health.obstacle.name)
         if result.policy is Policy.REQUIRE:
             self._record_refusal(guest, health.obstacle)
             raise NotConsistentError(
@@ -321,6 +322,7 @@ class _Operation:
         if self.result.policy is Policy.REQUIRE:
             raise error
         self.result.warnings.append(str(error))
+        self.failure = ("guard", "not-started")
         self._plain_snapshot(guest, Verdict(VerdictKind.CRASH_CONSISTENT, f"not frozen: {error.message}"))
 
     # -- 8. the verdict, and what it means
@@ -418,9 +420,7 @@ class _Operation:
         found = self.result.verdict
         assert found is not None
         # A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not.
-        failure = ("preflight", self.obstacle.name) if self.obstacle else (None, None)
-        if found is not verdict:
-            failure = ("hold", "no-proof")
+        failure = self.failure if found is verdict else ("hold", "no-proof")
         self.result.warnings += self.book.try_close(record.id, self.tools.clock, found, *failure)
         if self.result.policy is Policy.REQUIRE and not found.is_consistent:
             self.snapshot.remove_unproven(found)

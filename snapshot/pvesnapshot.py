@@ -140,9 +140,10 @@ class PveSnapshot:
     def _guest_runs(self) -> bool | None:
         """Whether the guest runs now; None when PVE does not say."""
         try:
-            return self._api.current(self._guest).get("status") == "running"
+            status = self._api.current(self._guest).get("status")
         except ApiError:
             return None
+        return {"running": True, "stopped": False}.get(str(status))
 
     def _holds_ram(self) -> bool:
         """Whether PVE says that the snapshot has the guest's RAM in it."""
@@ -230,8 +231,8 @@ class PveSnapshot:
         if verdict is None:
             lines.append(f"safe-snapshot: verdict pending (run {self._mark})")
         else:
-            window = self._result.times.window_seconds
-            span = f"; freeze window {duration(window)}" if window is not None else ""
+            frozen = self._result.frozen_seconds
+            span = f"; freeze window {duration(frozen)}" if frozen is not None else ""
             lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
         return "\n".join(lines)
 

@@ -1,39 +1,135 @@
-"""What to do about it: the second half of an operation's messages, and the fixed words that metrics count by."""
+"""What to do about it: the second half of an operation's messages, and the fixed words that metrics count by.
+
+Each table is asked from its top; a text's key stands in PVE's or the agent's own words, lower case.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from snapshot import locks
 from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
-from snapshot.model import FreezeOutcome, FreezeReply, Guest, GuestKind
+from snapshot.locks import tool
+from snapshot.model import FreezeOutcome, FreezeReply, Guest
 from snapshot.window.verdict import Proof
-from snapshot.window.window import Window
 
+if TYPE_CHECKING:  # at run time the hook's preflight would pay for the window
+    from snapshot.window.window import Window
 
-def tool(guest: Guest) -> str:
-    """PVE's command line tool for this kind of guest."""
-    return "pct" if guest.kind is GuestKind.LXC else "qm"
+__all__ = ["broken_word", "count", "failure_word", "of_freeze", "of_task", "tool"]
+
+_FULL = (
+    "free space on the guest's storage, old snapshots hold some too: `pvesm status`; ZFS `zfs list -o space`, LVM-thin "
+    "`lvs -a` (its metadata counts as well), Ceph `ceph df`"
+)
+_NO_QUORUM = (
+    "the cluster has no quorum, so nothing can be written below /etc/pve: `pvecm status` on a node shows who is missing"
+)
+_OFFLINE = "the guest's storage does not answer: `pvesm status` on its node shows which one, and the task's log why"
+
+_OF_TASK = (
+    ("no quorum", _NO_QUORUM),
+    ("cluster not ready", _NO_QUORUM),
+    (re.compile(r"/etc/pve/.*permission denied"), _NO_QUORUM),
+    ("can't lock file", "another command is at work on this guest right now: try again in a moment"),
+    ("already used", "choose another --name"),
+    ("feature is not available", "`safe-snapshot check {vmid}` names the disk that is on storage without snapshots"),
+    (
+        "unexpected status",
+        "the task was killed: `{tool} listsnapshot {vmid}`, remove what is half done with "
+        "`{tool} delsnapshot {vmid} <name> --force`, last of all `{tool} unlock {vmid}`",
+    ),
+    ("no space left", _FULL),
+    ("out of space", _FULL),
+    ("quota exceeded", _FULL),
+    ("threshold", _FULL),
+    (re.compile(r"\b(?:insufficient|not enough|no) (?:free|suitable)\b"), _FULL),
+    (re.compile(r"\b(?:pool|storage|disk|device) .*\bfull\b"), _FULL),
+    ("is not online", _OFFLINE),
+    ("is not available", _OFFLINE),
+    ("is disabled", _OFFLINE),
+    ("connection timed out", _OFFLINE),
+    ("connection refused", _OFFLINE),
+    ("no route to host", _OFFLINE),
+    ("stale file handle", _OFFLINE),
+    ("does not exist", "the guest's configuration names something that is gone: `{tool} config {vmid}`"),
+)
+"""A snapshot task's exit statuses (PVE::AbstractConfig, PVE::Cluster, the plugins of PVE::Storage and their tools)."""
+
+_IS_LOCKED = re.compile(r"\bis locked \((?P<lock>[a-z-]+)\)")
+
+_SELINUX = (
+    "SELinux keeps the agent out (or its owner does, of a FUSE mount): in the guest `ausearch -m avc -c qemu-ga` shows "
+    "it, `setsebool -P virt_qemu_ga_read_nonsecurity_files 1` lets the agent read all mounts"
+)
+_VSS = (
+    "VSS in Windows failed: in the guest `vssadmin list writers` shows which writer (restart its service), and "
+    "`vssadmin list providers` whether QEMU's is there; right after a boot give it some minutes"
+)
+LOOP_MOUNT = (
+    "a loop mount lies on a filesystem that is frozen before it (cPanel's /usr/tmpDSK, CloudLinux): `losetup -l` in "
+    "the guest shows it; mount a disk or a tmpfs there instead, or switch freezing off, in the guest's PVE options too"
+)
+ALLOW_COMMAND = (
+    "the agent's configuration in the guest forbids it: take it out of block-rpcs, or into allow-rpcs where that is "
+    "set (/etc/qemu/qemu-ga.conf; RHEL family: BLACKLIST_RPC, BLOCK_RPCS or FILTER_RPC_ARGS in "
+    "/etc/sysconfig/qemu-ga; or the options -b and -a), and restart the agent"
+)
+NEWER_AGENT = (
+    "this agent cannot freeze: install a newer one in the guest, with all its parts (Windows: the VSS provider)"
+)
+_OF_FREEZE = (
+    ("hook has failed", "the guest's own freeze hook failed: see /etc/qemu/fsfreeze-hook.d and its log in the guest"),
+    ("in frozen state", "the guest may be frozen by somebody else: `safe-snapshot status` tells, then try again"),
+    ("command is not allowed", f"frozen by somebody else (`safe-snapshot status` tells); or {ALLOW_COMMAND}"),
+    ("has been disabled", ALLOW_COMMAND),
+    ("has not been found", NEWER_AGENT),
+    (
+        "not currently supported",
+        "this agent was built without freezing, or its VSS provider is not installed: install it anew",
+    ),
+    (re.compile(r"failed to open .*(?:permission denied|operation not permitted)"), _SELINUX),
+    (re.compile(r"snapshot set|\bvss\b|shadow copy|\bwriters?\b|prepare for backup|frozen event"), _VSS),
+    ("deadlock", LOOP_MOUNT),
+    (
+        "resource busy",
+        "something else in the guest freezes it too (LVM, another backup): `fsfreeze --unfreeze <mount>` there",
+    ),
+    ("input/output error", "a disk of the guest has errors: `dmesg` in the guest"),
+    ("agent is not running", "the agent was busy with somebody else, or died: try again"),
+)
+"""The agent's errors (QEMU's qga/main.c, commands-linux.c, vss-win32/requester.cpp)."""
 
 
 def of_task(exitstatus: str, guest: Guest) -> str:
     """For a snapshot task's exit status."""
-    command = tool(guest)
-    remedies = {
-        "is locked": f"wait for the running task; when none runs: `{command} unlock {guest.vmid}`",
-        "already used": "choose another --name",
-        "feature is not available": "a disk is on storage without snapshots: move it, or use vzdump",
-        "unexpected status": f"the task was killed: look at `{command} listsnapshot {guest.vmid}`, remove what is half "
-        f"done, and `{command} unlock {guest.vmid}`",
-        "no space left": "free space on the guest's storage",
-    }
-    return next((text for key, text in remedies.items() if key in exitstatus.lower()), "see the task's log in PVE")
+    locked = _IS_LOCKED.search(exitstatus)
+    if locked:
+        return locks.remedy_of(guest._replace(lock=locked["lock"]))
+    return _find(_OF_TASK, exitstatus, guest) or "the task's log in PVE has more"
 
 
 def of_freeze(reply: FreezeReply, guest: Guest) -> str:
-    """For a freeze that did not work."""
+    """For a freeze that did not work. The guest passed every check, so this sends nobody back to them."""
     if reply.outcome is FreezeOutcome.NOTHING_FROZEN:
-        return "look at the guest's mounts and at SELinux: the agent found nothing it could freeze"
-    if "hook" in reply.detail:
-        return "the guest's own freeze hook failed: see /etc/qemu/fsfreeze-hook.d and its log in the guest"
-    return f"`safe-snapshot check {guest.vmid}` shows what is missing"
+        return (
+            "the agent found nothing it could freeze (ZFS, tmpfs and network filesystems cannot be): set policy never"
+        )
+    return _find(_OF_FREEZE, reply.detail, guest) or (
+        "the agent's own log in the guest has more (`journalctl -u qemu-guest-agent`; Windows: the event viewer)"
+    )
+
+
+def of_refusal(description: str) -> str:
+    """For a command that the agent refused while nothing was frozen: its answer's text."""
+    return NEWER_AGENT if "not been found" in description else ALLOW_COMMAND
+
+
+def _find(table: tuple[tuple[str | re.Pattern[str], str], ...], text: str, guest: Guest) -> str:
+    low = text.lower()
+    found = (remedy for key, remedy in table if (key in low if isinstance(key, str) else key.search(low)))
+    return next(found, "").format(tool=tool(guest), vmid=guest.vmid)
 
 
 def failure_word(error: SafeSnapshotError) -> str:

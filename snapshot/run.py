@@ -9,7 +9,19 @@ from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal import Journal
-from snapshot.model import Check, FreezeReply, Guest, Policy, Report, ThawReport, Upid, Verdict, Vmid, WindowTimes
+from snapshot.model import (
+    Check,
+    FreezeOutcome,
+    FreezeReply,
+    Guest,
+    Policy,
+    Report,
+    ThawReport,
+    Upid,
+    Verdict,
+    Vmid,
+    WindowTimes,
+)
 from snapshot.pve.routes import Access
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.guardlink import Launcher
@@ -67,6 +79,12 @@ class Result:
     verdict: Verdict | None = None
     warnings: list[str] = field(default_factory=list)
     error: SafeSnapshotError | None = None
+
+    @property
+    def frozen_seconds(self) -> float | None:
+        """How long the guest was frozen; None when it was not, or nobody knows."""
+        was_frozen = self.freeze is not None and self.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+        return self.times.window_seconds if was_frozen else None
 
     @property
     def exit_code(self) -> int:

@@ -28,6 +28,8 @@ class AgentOption(NamedTuple):
     configured: bool
     enabled: bool
     freeze: bool
+    parts: tuple[tuple[str, str], ...] = ()
+    """All of it, in its order: what a command that sets the option has to say again."""
 
     @classmethod
     def parse(cls, value: object) -> AgentOption:
@@ -35,16 +37,29 @@ class AgentOption(NamedTuple):
         if value is None:
             return cls(configured=False, enabled=False, freeze=False)
         enabled, freeze = False, True
+        parts: list[tuple[str, str]] = []
         for part in str(value).split(","):
-            key, equals, setting = part.strip().partition("=")
+            key, equals, setting = (text.strip() for text in part.partition("="))
             if not equals:
                 key, setting = "enabled", key
-            on = setting.strip().lower() in ("1", "on", "yes", "true")
+            on = setting.lower() in ("1", "on", "yes", "true")
             if key == "enabled":
                 enabled = on
             elif key in _FREEZE_KEYS:
                 freeze = on
-        return cls(configured=True, enabled=enabled, freeze=freeze)
+            parts.append((key, setting))
+        return cls(configured=True, enabled=enabled, freeze=freeze, parts=tuple(parts))
+
+    @property
+    def freeze_key(self) -> str:
+        """By which of its names the option says whether PVE freezes: that is one which this version takes."""
+        return next((key for key, _ in self.parts if key in _FREEZE_KEYS), _FREEZE_KEYS[0])
+
+    def switched_on(self, *, freeze: bool = True) -> str:
+        """Its value with the agent on, and freezing too where ``freeze``; the rest as it is."""
+        turned = {"enabled", *(_FREEZE_KEYS if freeze else ())}
+        rest = [(key, "1" if key in turned else setting) for key, setting in self.parts if key != "enabled"]
+        return ",".join(f"{key}={setting}" for key, setting in (("enabled", "1"), *rest))
 
 
 class Snapshot(NamedTuple):
@@ -135,6 +150,11 @@ class GuestApi:
         """The names of the cluster's nodes that are online."""
         nodes = (_node_of(row.get("node")) for row in self._rows("nodes") if row.get("status") == "online")
         return tuple(node for node in nodes if node is not None)
+
+    def storage_types(self, node: Node) -> Mapping[str, str]:
+        """The storages of ``node`` that this token may see: name to type, ``lvmthin`` say."""
+        rows = (r for r in self._rows("cluster/resources", {"type": "storage"}) if r.get("node") == node)
+        return {str(r["storage"]): str(r.get("plugintype", "")) for r in rows if r.get("storage")}
 
     def node_addresses(self) -> Mapping[Node, str]:
         """Online nodes' names and addresses, from /cluster/status; empty where the token may not read it."""

@@ -31,8 +31,8 @@ def result_lines(result: Result) -> list[str]:
     if result.plan:
         lines.append(result.plan)
     if result.verdict is not None and result.snapshot_exists:
-        window = result.times.window_seconds
-        span = f", frozen for {duration(window)}" if window is not None else ""
+        frozen = result.frozen_seconds
+        span = f", frozen for {duration(frozen)}" if frozen is not None else ""
         name = f"{result.guest.kind.value}/{result.vmid}" if result.guest else str(result.vmid)
         lines.append(f"snapshot {result.name} of {name}{span}: {result.verdict}")
     if result.error is not None:

@@ -64,9 +64,9 @@ CANNOT_BE_FROZEN = (
         ("freeze-fs=0", "ignore_freeze_option"),
     ),
     Row(
-        "freezing switched off in PVE, by the option's old name",
-        lambda lab: lab.node.set_config(100, agent="enabled=1,freeze-fs-on-backup=0"),
-        ("freeze-fs=0",),
+        "freezing switched off in PVE, by the option's old name, which PVE 8 takes alone",
+        lambda lab: lab.node.set_config(100, agent="enabled=1,freeze-fs-on-backup=0,type=isa"),
+        ("freeze-fs-on-backup=0", "--agent enabled=1,freeze-fs-on-backup=1,type=isa`", "full stop and start"),
     ),
     Row(
         "freeze commands blocked in the guest",

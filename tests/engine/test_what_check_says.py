@@ -1,0 +1,127 @@
+"""``check`` and a run's preflight: each answer of agent and PVE judged by itself, through the real command."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.engine import kit
+from tests.engine.kit import FREEZE, QUICK_LIMITS, check, set_pending, take
+from tests.lab.agentfacts import LINUX, GuestFacts
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site, site
+
+STATUS, THAW = "guest-fsfreeze-status", "guest-fsfreeze-thaw"
+
+
+@pytest.mark.parametrize("blocked", [(FREEZE, THAW, STATUS), (FREEZE,), (STATUS,), ("guest-info",)], ids=str)
+def test_an_agent_that_refuses_a_command_answers(lab: Site, guest: ScriptedGuest, blocked: tuple[str, ...]) -> None:
+    guest.faults.blocked = frozenset(blocked)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 6, run
+    assert "does not answer" not in run.text, run
+    assert "apt install" not in run.text, run
+    assert "block-rpcs" in run.text, run
+    assert blocked[0] in run.text
+    assert take(lab).exit_code == 0
+    assert re.search(r"pve_fsfreeze_agent_up\{.*\} 1.0", lab.metrics_path.read_text())
+    assert not lab.node.requests("fsfreeze-freeze"), "what cannot be proven or thawed is not frozen"
+
+
+@pytest.mark.parametrize("fault", ["{}", '{"supported_commands":5}', '{"supported_commands":[1,null,{"name":7}]}'])
+def test_an_agent_that_lists_nonsense_is_tried(lab: Site, fault: str) -> None:
+    lab.node.fault("/agent/info", "body", body=f'{{"data":{{"result":{fault}}}}}', times=None)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 0, run
+    assert "freeze-commands: not known" in run.stdout
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert "filesystem-consistent" in run.stdout
+
+
+def test_an_agent_whose_status_makes_no_sense_is_not_frozen(lab: Site) -> None:
+    lab.node.fault("/agent/fsfreeze-status", "body", body='{"data":{"result":["thawed"]}}', times=None)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 6, run
+    assert "neither frozen nor thawed" in run.stderr
+    assert not lab.node.requests("fsfreeze-freeze")
+
+
+def test_a_guest_in_which_nothing_can_be_frozen_is_not_called_ready() -> None:
+    facts = GuestFacts(osinfo=LINUX.osinfo, fsinfo=())
+
+    with site(lambda vmid, run: ScriptedGuest(vmid, run, mounts=0, facts=facts), limits=dict(QUICK_LIMITS)) as lab:
+        run = check(lab, lab.safe_snapshot("check", "100"))
+        assert run.exit_code == 6, run
+        assert "ZFS" in run.text
+        assert "ready" not in run.text
+
+
+@pytest.mark.parametrize("answer", ["{}", '{"status":null}', '{"status":"unknown"}', '{"status":"Stopped"}'])
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_only_stopped_is_off(lab: Site, guest: ScriptedGuest, answer: str, policy: str) -> None:
+    """Such a guest is frozen as one that runs, and so its snapshot is proven."""
+    lab.node.fault("/status/current", "body", body=f'{{"data":{answer}}}', times=None)
+    run = take(lab, "--policy", policy)
+    assert "offline" not in run.text, run
+    assert "PVE does not say whether the guest runs" in run.stderr
+    assert "filesystem-consistent" in run.stdout
+    guest.kill_agent()
+    run = check(lab, lab.safe_snapshot("100", "--name", "s2", "--policy", policy))
+    assert "offline" not in run.text, run
+    assert run.exit_code == (6 if policy == "require" else 0)
+
+
+def test_a_guest_that_was_off_is_called_offline_only_while_pve_says_stopped(lab: Site, guest: ScriptedGuest) -> None:
+    guest.stop()
+    lab.node.fault("/status/current", "body", body='{"data":{}}', nth=2)
+    run = take(lab)
+    assert "unknown: the guest was shut down at first, and PVE does not say whether it stayed so" in run.stdout
+
+
+def test_a_hibernated_guest_is_not_at_rest(lab: Site, guest: ScriptedGuest) -> None:
+    guest.stop()
+    lab.node.set_config(100, lock="suspended", vmstate="local-lvm:vm-100-state-suspend-2026-11-22")
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 4, run
+    assert "`qm resume 100`" in run.text
+    assert "unlock" not in run.text
+    assert "at rest" not in run.text
+
+
+@pytest.mark.parametrize(
+    ("value", "pending", "words"),
+    [
+        ("1", "1,freeze-fs=0", "switched off only from the guest's next full stop"),
+        ("1", "0", "switched off only from the guest's next full stop"),
+        ("1,freeze-fs=0", "1", "switched on only from the guest's next full stop"),
+    ],
+)
+def test_an_agent_option_that_waits_for_the_next_start_is_told(lab: Site, value: str, pending: str, words: str) -> None:
+    lab.node.set_config(100, agent=value)
+    set_pending(lab, agent=pending)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert words in run.stdout, run
+    assert run.exit_code == (0 if value == "1" else 6), run
+
+
+def test_a_guest_on_a_node_that_is_offline_is_told_so() -> None:
+    with site(ScriptedGuest, ScriptedGuest, nodes=("pve1", "pve2"), limits=dict(QUICK_LIMITS)) as lab:
+        lab.node.move_guest(101, "pve2")
+        lab.node.set_node_online("pve2", False)
+        for command in (["check", "101"], ["101", "--name", "s1"], ["101", "--name", "s1", "--dry-run"]):
+            run = lab.safe_snapshot(*command)
+            assert run.exit_code == 4, run
+            assert "its node pve2 is offline" in run.text
+            assert "may still be carried out" not in run.text
+
+
+def test_a_guard_that_cannot_be_started_is_a_failure_whatever_the_policy(lab: Site) -> None:
+    lab.settings["guard"] = {"launcher": "systemd", "arm_timeout_seconds": 3}  # no systemd in the lab
+    lab.write_config()
+    assert take(lab).exit_code == 0
+    assert (kit.window(lab).failure_stage, kit.window(lab).failure_reason) == ("guard", "not-started")
+    text = lab.metrics_path.read_text()
+    assert re.search(r"pve_fsfreeze_last_success_timestamp_seconds\{.*\} 0.0", text)
+    assert re.search(r'pve_fsfreeze_last_failure\{.*reason="not-started".*stage="guard".*\} 1.0', text)

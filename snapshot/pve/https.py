@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,10 @@ from proxmoxer import ProxmoxAPI
 from proxmoxer.core import ResourceException
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from snapshot.clock import Clock, SystemClock
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError, ReplyLostError, SafeSnapshotError
-from snapshot.pve.transport import clean, error_of_status
-
-CONNECT_SECONDS = 3.05
-"""How long a connection may take to open; just above TCP's first retransmission, as requests advises."""
+from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
+from snapshot.pve.transport import clean, error_of_status, most_bytes
 
 
 class Endpoint(NamedTuple):
@@ -41,30 +39,33 @@ class Endpoint(NamedTuple):
 
 
 class HttpsTransport:
-    """proxmoxer over HTTPS with an API token.
+    """proxmoxer over HTTPS with an API token. A request is over at its time limit, whatever the server does.
 
-    proxmoxer has one read timeout a session, so there is one session for each timeout in use; ``warm`` opens one ahead
-    of need. Nothing is retried here.
+    Nothing is retried here, and nothing followed: PVE's API redirects nobody.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Clock | None = None) -> None:
         self.name = endpoint.url
         self._endpoint = endpoint
-        self._sessions: dict[float, ProxmoxAPI] = {}
-        self._refused_fields: dict[str, str] = {}
+        self._limits = Limits(clock or SystemClock())
+        self._addresses = Addresses(endpoint.host, endpoint.port)
+        self._api: ProxmoxAPI | None = None
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
     ) -> object:
         """See Transport.request."""
-        call = getattr(self._session(timeout_seconds)(path.split("/")), method.lower())
-        self._refused_fields = {}
+        api = self._api = self._api or self._connect()
+        call = getattr(api(path.split("/")), method.lower())
+        self._limits.begin(timeout_seconds, most_bytes(path))
+        self._limits.refused_fields = {}
         try:
             answer: object = call(**(dict(params) if params else {}))
         except ResourceException as error:
-            raise error_of_status(error.status_code, _text(error, self._refused_fields), self.name) from error
+            text = _text(error, self._limits.refused_fields)
+            raise error_of_status(error.status_code, text, self.name) from error
         except SafeSnapshotError:
-            raise  # a signal that came through while waiting
+            raise  # a signal that came through while waiting, or what _check has to say
         except OSError as error:
             raise self._classify(error) from error
         except Exception as error:
@@ -78,77 +79,90 @@ class HttpsTransport:
 
     def close(self) -> None:
         """See Transport.close."""
-        for session in self._sessions.values():
-            session._store["session"].close()
-        self._sessions.clear()
+        if self._api is not None:
+            self._api._store["session"].close()
+            self._api = None
 
-    def _session(self, timeout_seconds: float) -> ProxmoxAPI:
-        session = self._sessions.get(timeout_seconds)
-        if session is None:
-            session = self._sessions[timeout_seconds] = self._connect(timeout_seconds)
-        return session
-
-    def _connect(self, timeout_seconds: float) -> ProxmoxAPI:
+    def _connect(self) -> ProxmoxAPI:
         endpoint = self._endpoint
         user, _, token_name = endpoint.token_id.partition("!")
-        limits = (min(CONNECT_SECONDS, timeout_seconds), timeout_seconds)
         api = ProxmoxAPI(
             "named-below",
             user=user,
             token_name=token_name,
             token_value=endpoint.token_secret,
             verify_ssl=str(endpoint.ca_file) if endpoint.ca_file else True,
-            timeout=limits,
         )
-        # proxmoxer 1.2 (Debian 12) takes an IPv6 address for a host with a port, and knows no time limit but a login's:
-        # a thaw through it would wait for as long as a hung node pleases.
+        # proxmoxer 1.2 (Debian 12) takes an IPv6 address for a host with a port.
         api._store["base_url"] = f"{endpoint.url}/api2/json"
         # A proxy from the environment must never stand between a node and its own API, and a ~/.netrc must not
         # replace the token.
         session = api._store["session"]
         session.trust_env = False
-        session.request = functools.partial(session.request, timeout=limits)
-        session.hooks["response"].append(self._keep_refused_fields)
+        session.mount("https://", BoundedAdapter(self._addresses, self._limits))
+        # A few bytes that unpack to gigabytes would pass any cap.
+        session.headers["Accept-Encoding"] = "identity"
+        session.hooks["response"].append(self._check)
+        request = session.request
+
+        def bounded(*arguments: object, **values: object) -> object:
+            # The adapter's sockets keep the limit; here it overrides proxmoxer's 5 s for a single read.
+            return request(*arguments, **values, timeout=self._limits.left(), allow_redirects=False)
+
+        session.request = bounded
         return api
 
-    def _keep_refused_fields(self, response: requests.Response, **_: object) -> None:
-        """Read which field a 400 complains about: proxmoxer 1.2 (Debian 12) looks for it in the wrong place."""
-        if response.status_code == requests.codes.bad_request:
-            try:
-                errors = response.json()["errors"]
-            except (ValueError, LookupError, TypeError, RecursionError):
-                return
-            if isinstance(errors, dict):
-                self._refused_fields = {name: why for name, why in errors.items() if isinstance(why, str)}
+    def _check(self, response: requests.Response, **_: object) -> None:
+        """Before the body is read: refuse what is not PVE's, and keep what proxmoxer drops."""
+        status = response.status_code
+        redirects = requests.codes.multiple_choices <= status < requests.codes.bad_request
+        packing = response.headers.get("Content-Encoding", "identity")
+        if redirects or status < requests.codes.ok or packing != "identity":
+            response.close()
+            where = clean(response.headers.get("Location", ""), 80)
+            what = f"{status}, go to {where}" if where else f"{status}, {packing}"
+            raise ReplyLostError(
+                f"{self.name} gave an answer that is not PVE's API ({what})",
+                remedy="check [api] host and port: they must name pveproxy itself, not a web server in front of it",
+            )
+        response.encoding = "utf-8"  # else requests guesses it, which takes minutes for a megabyte of nonsense
+        if status == requests.codes.bad_request:
+            self._limits.refused_fields = _refused_fields(response)
 
     def _classify(self, error: OSError) -> ApiError:
         """Whether the request can have been carried out. When in doubt: it can."""
         cause = _root(error)
+        if self._limits.was_sent:
+            return self._lost(cause)
         if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
             return ApiUnreachableError(
                 f"{self.name}: the certificate was not accepted ({clean(str(cause), 160)})",
                 remedy="set [api] ca_file to the cluster's CA (/etc/pve/pve-root-ca.pem) and [api] host to a name in "
                 "the certificate",
             )
-        if isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(
-            cause, ConnectionRefusedError | urllib3.exceptions.NewConnectionError
-        ):
+        if isinstance(cause, ssl.SSLError):
             return ApiUnreachableError(
-                f"{self.name} cannot be reached ({_reason(error, cause)})",
-                remedy="check [api] host and port, and `systemctl status pveproxy` on the node",
+                f"{self.name}: no TLS connection came about ({clean(str(cause), 160)})",
+                remedy="check [api] host and port",
             )
-        if isinstance(error, requests.exceptions.SSLError):
-            # In the handshake, or after the request: the exceptions are the same, so the request may have arrived.
-            return ReplyLostError(
-                f"{self.name}: TLS broke ({clean(str(cause), 160)}): the request may have been carried out",
-                remedy="check [api] host and port if this is the first request",
-            )
-        if isinstance(error, requests.exceptions.Timeout):
-            return ReplyLostError(f"{self.name} did not answer in time: the request may still be carried out")
-        return ReplyLostError(
-            f"{self.name}: the connection broke before an answer came ({clean(str(cause), 120)}): "
-            "the request may have been carried out"
+        why = (
+            "nobody answers there" if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) else str(cause)
         )
+        return ApiUnreachableError(
+            f"{self.name} cannot be reached ({clean(why, 120)})",
+            remedy="check [api] host and port, and `systemctl status pveproxy` on the node",
+        )
+
+    def _lost(self, cause: BaseException) -> ReplyLostError:
+        if isinstance(cause, AnswerTooLongError):
+            return ReplyLostError(
+                f"{self.name}: {cause}, which is not PVE's: the request may have been carried out",
+                remedy="check [api] host and port",
+            )
+        if self._limits.is_over:
+            return ReplyLostError(f"{self.name} did not answer in time: the request may still be carried out")
+        what = "TLS broke" if isinstance(cause, ssl.SSLError) else "the connection broke before an answer came"
+        return ReplyLostError(f"{self.name}: {what} ({clean(str(cause), 120)}): the request may have been carried out")
 
 
 def check_ca_file(path: Path) -> None:
@@ -169,19 +183,19 @@ def _text(error: ResourceException, fields: Mapping[str, str]) -> str:
     return " ".join([text, *(f"{name}: {why}" for name, why in fields.items())])
 
 
-def _reason(error: OSError, cause: BaseException) -> str:
-    """What a failed connection says, without the object that urllib3 puts in front ("<HTTPSConnection(...)>: ")."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return "nobody answers there"
-    return clean(str(cause).rpartition(">: ")[2], 120)
+def _refused_fields(response: requests.Response) -> dict[str, str]:
+    """Which field a 400 complains about: proxmoxer 1.2 (Debian 12) looks for it in the wrong place."""
+    try:
+        errors = response.json()["errors"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return {name: why for name, why in errors.items() if isinstance(why, str)} if isinstance(errors, dict) else {}
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost cause that requests and urllib3 wrapped; a NewConnectionError is as deep as it needs to go."""
+    """The innermost cause that requests and urllib3 wrapped."""
     current: Any = error
     for _ in range(8):
-        if isinstance(current, urllib3.exceptions.NewConnectionError):
-            return current
         inner = getattr(current, "reason", None)
         if not isinstance(inner, BaseException):
             inner = next((a for a in current.args if isinstance(a, BaseException)), None)

@@ -16,6 +16,23 @@ GATEWAY_STATUSES = frozenset({502, 503, 504, 595, 596, 597, 598, 599})
 """Answers of a proxy in the middle: the request may have gone on without it (pveproxy cuts after 30 s with 596)."""
 
 
+LIST_BYTES = 16 << 20
+"""The most that an answer about the whole cluster may have: 10,000 guests make 5 MB. Parsed it takes ten times that."""
+
+ANSWER_BYTES = 4 << 20
+"""The most that any other answer may have: a hundred snapshots with descriptions of 8 KB make 1 MB."""
+
+AGENT_BYTES = 1 << 20
+"""The most that an agent may answer, and pvesh may say on stderr: no guest is trusted, a guard's memory is locked."""
+
+
+def most_bytes(path: str) -> int:
+    """The most bytes that the answer to a request for ``path`` may have."""
+    if "/agent/" in path:
+        return AGENT_BYTES
+    return LIST_BYTES if path.startswith("cluster/") else ANSWER_BYTES
+
+
 class Transport(Protocol):
     """One way to reach the PVE API. ``name`` is for messages and reports, e.g. ``https://pve1:8006``."""
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
+import os
+import resource
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +29,7 @@ from snapshot.errors import (
 from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.transport import GATEWAY_STATUSES
 from tests.lab.node_certs import authority
+from tests.lab.site import wait_for
 from tests.unit.wire import Connection, Handler, Wire, reply
 
 SECRET = "5cc9cd64-7b0c-4d2e-a2a3-1a2b3c4d5e6f"
@@ -291,6 +298,302 @@ def test_a_data_that_is_null_is_none(serve: Serve) -> None:
     assert freeze(transport(wire.port, wire.ca_file)) is None
 
 
+# --------------------------------------------------------------------------------- a time limit is the whole request's
+
+
+LIMIT_SECONDS = 0.4
+HANG_SECONDS = 8.0
+"""Far beyond the limit, far below what each of these servers would keep a client for."""
+
+
+def keeps_saying(connection: Connection, text: bytes, pause_seconds: float) -> None:
+    while not connection.over.wait(pause_seconds):
+        connection.send(text)
+
+
+def drips_its_body(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+    keeps_saying(connection, b" ", 0.1)
+
+
+def drips_its_chunks(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    keeps_saying(connection, b"1\r\n \r\n", 0.1)
+
+
+def drips_a_body_that_ends_with_the_connection(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    keeps_saying(connection, b" ", 0.1)
+
+
+def drips_its_status_line(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 ")
+    keeps_saying(connection, b"O", 0.1)
+
+
+def drips_its_headers(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\n")
+    keeps_saying(connection, b"X: y\r\n", 0.1)
+
+
+def says_100_continue_slowly(connection: Connection) -> None:
+    keeps_saying(connection, b"HTTP/1.1 100 Continue\r\n\r\n", 0.1)
+
+
+def says_100_continue_quickly(connection: Connection) -> None:
+    keeps_saying(connection, b"HTTP/1.1 100 Continue\r\n\r\n" * 40, 0.001)
+
+
+def drips_an_error(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 500 VM 100 is not running\r\nContent-Length: 1000000\r\n\r\n")
+    keeps_saying(connection, b" ", 0.1)
+
+
+def drips_a_bad_parameter(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 400 Parameter verification failed.\r\nContent-Length: 1000000\r\n\r\n")
+    keeps_saying(connection, b" ", 0.1)
+
+
+DRIPPING = [
+    drips_its_body,
+    drips_its_chunks,
+    drips_a_body_that_ends_with_the_connection,
+    drips_its_status_line,
+    drips_its_headers,
+    says_100_continue_slowly,
+    says_100_continue_quickly,
+    drips_an_error,
+    drips_a_bad_parameter,
+]
+
+
+@pytest.mark.parametrize("handler", DRIPPING, ids=lambda handler: handler.__name__)
+def test_a_server_that_drips_is_one_that_does_not_answer_and_its_connection_is_closed(
+    serve: Serve, handler: Handler
+) -> None:
+    left = threading.Event()
+
+    def watched(connection: Connection) -> None:
+        try:
+            handler(connection)
+        except OSError:
+            left.set()
+            raise
+
+    wire = serve(watched)
+    began = time.monotonic()
+    with contextlib.closing(transport(wire.port, wire.ca_file)) as api:
+        with pytest.raises(ReplyLostError, match="did not answer in time"):
+            api.request("POST", "nodes/pve1/qemu/100/agent/fsfreeze-thaw", timeout_seconds=LIMIT_SECONDS)
+        assert time.monotonic() - began < HANG_SECONDS
+        assert left.wait(HANG_SECONDS), "the connection is still open"
+
+
+def test_a_server_that_accepts_and_does_not_shake_hands_is_unreachable_at_the_limit(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        error = failure(transport(silent.getsockname()[1], None), LIMIT_SECONDS)
+        assert time.monotonic() - began < HANG_SECONDS
+    assert isinstance(error, ApiUnreachableError), "nothing of the request was sent"
+
+
+def test_a_handshake_that_drips_is_over_at_the_limit() -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb")  # a ServerHello, byte by byte
+                while not over.wait(0.1):
+                    connection.sendall(b"\x03")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        error = failure(transport(listener.getsockname()[1], None), LIMIT_SECONDS)
+        assert time.monotonic() - began < HANG_SECONDS
+        over.set()
+        thread.join()
+    assert isinstance(error, ApiUnreachableError)
+
+
+def test_a_resolver_that_hangs_costs_one_thread_and_the_limit(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = serve(OK)
+    goes_on, asked, real = threading.Event(), [], socket.getaddrinfo
+
+    def hangs(host: str, *rest: Any, flags: int = 0, **values: Any) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        asked.append(host)
+        goes_on.wait(30)
+        return real("127.0.0.1", *rest, **values)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    api = transport(wire.port, wire.ca_file, host="localhost")
+    for _ in range(5):
+        with pytest.raises(ApiUnreachableError):
+            api.request("GET", "version", timeout_seconds=0.1)
+    assert asked == ["localhost"]
+    assert len([thread for thread in threading.enumerate() if thread.name == "lookup"]) == 1
+    goes_on.set()
+    for _ in range(3):
+        assert freeze(api) == {"result": 1}
+    assert asked == ["localhost"], "an address that works is not looked up again"
+
+
+def test_an_address_that_does_not_work_any_more_is_looked_up_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = serve(OK)
+    places, real = ["127.0.0.1", "127.0.0.9", "127.0.0.1"], socket.getaddrinfo
+
+    def moves(_host: str, *rest: Any, flags: int = 0, **values: Any) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        return real(places.pop(0), *rest, **values)
+
+    monkeypatch.setattr(socket, "getaddrinfo", moves)
+    api = transport(wire.port, wire.ca_file, host="pve1")
+    api._addresses._known = [(socket.AF_INET, ("127.0.0.9", wire.port))]
+    assert freeze(api) == {"result": 1}
+    assert len(places) == 2
+
+
+def test_a_guard_that_retries_against_a_dripping_server_piles_nothing_up(serve: Serve) -> None:
+    wire = serve(drips_its_body)
+    api = transport(wire.port, wire.ca_file)
+    for round_ in range(6):
+        with pytest.raises(ReplyLostError):
+            api.request("GET", "version", timeout_seconds=0.15)
+        if round_ == 0:
+            before = len(os.listdir("/proc/self/fd"))
+            threads = threading.active_count()
+    # The server's ends are this process's too: they go as it notices.
+    assert wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before + 1, HANG_SECONDS)
+    assert wait_for(lambda: threading.active_count() <= threads, HANG_SECONDS)
+
+
+def test_a_signal_ends_the_wait_at_once(serve: Serve) -> None:
+    wire = serve(drips_its_body)
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise InterruptedBySignalError(number)
+
+    earlier = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        began = time.monotonic()
+        with contextlib.closing(transport(wire.port, wire.ca_file)) as api, pytest.raises(InterruptedBySignalError):
+            api.request("GET", "version", timeout_seconds=30)
+        assert time.monotonic() - began < HANG_SECONDS
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, earlier)
+
+
+def test_time_limits_of_threads_that_share_a_transport_are_their_own(serve: Serve) -> None:
+    def slow(connection: Connection) -> None:
+        connection.over.wait(1.0)
+        OK(connection)
+
+    wire = serve(slow)
+    found: list[object] = []
+    with contextlib.closing(transport(wire.port, wire.ca_file)) as api:
+        patient = threading.Thread(target=lambda: found.append(api.request("GET", "version", timeout_seconds=20)))
+        patient.start()
+        with pytest.raises(ReplyLostError):
+            api.request("GET", "version", timeout_seconds=0.2)
+        patient.join()
+    assert found == [{"result": 1}]
+
+
+# -------------------------------------------------------------------------------------------- an answer has a length
+
+
+def floods_its_body(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    keeps_saying(connection, b"[" * 65536, 0.0)
+
+
+def floods_its_chunks(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    keeps_saying(connection, b"10000\r\n" + b"x" * 65536 + b"\r\n", 0.0)
+
+
+def floods_an_error(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 500 no\r\n\r\n")
+    keeps_saying(connection, b"\xff" * 65536, 0.0)
+
+
+def floods_with_100_continue(connection: Connection) -> None:
+    keeps_saying(connection, b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, 0.0)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [floods_its_body, floods_its_chunks, floods_an_error, floods_with_100_continue],
+    ids=lambda handler: handler.__name__,
+)
+def test_an_answer_without_end_is_not_kept(serve: Serve, handler: Handler) -> None:
+    wire = serve(handler)
+    before = peak_kib()
+    error = failure(transport(wire.port, wire.ca_file), 60.0)  # an answer of an agent's: a mebibyte at most
+    assert isinstance(error, ReplyLostError)
+    assert "more than 1 MiB" in error.message
+    assert peak_kib() - before < 64 << 10
+
+
+def peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_an_answer_about_the_whole_cluster_may_be_longer(serve: Serve) -> None:
+    rows = [{"vmid": 100 + number, "type": "qemu", "node": "pve1", "name": "x" * 200} for number in range(10_000)]
+    wire = serve(reply("200 OK", json.dumps({"data": rows})))
+    with contextlib.closing(transport(wire.port, wire.ca_file)) as api:
+        assert api.request("GET", "cluster/resources", {"type": "vm"}, timeout_seconds=60) == rows
+        with pytest.raises(ReplyLostError):
+            api.request("POST", "nodes/pve1/qemu/100/agent/fsfreeze-status", timeout_seconds=60)
+
+
+def test_a_packed_answer_is_not_unpacked(serve: Serve) -> None:
+    bomb = gzip.compress(b" " * (64 << 20))
+
+    def packed(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+
+    wire = serve(packed)
+    assert "gzip" in failure(transport(wire.port, wire.ca_file)).message
+    assert b"Accept-Encoding: identity" in wire.requests[0]
+
+
+# ------------------------------------------------------------------------------------------- nobody is sent elsewhere
+
+
+@pytest.mark.parametrize("status", ["300 x", "301 Moved", "302 Found", "303 x", "304 x", "307 x", "308 x", "101 x"])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_a_redirect_is_no_answer_of_pves_and_is_not_followed(serve: Serve, status: str, scheme: str) -> None:
+    elsewhere = socket.create_server(("127.0.0.1", 0))
+    elsewhere.setblocking(False)
+    place = f"{scheme}://127.0.0.1:{elsewhere.getsockname()[1]}/\x1b[2J"
+
+    def redirects(connection: Connection) -> None:
+        connection.send(f"HTTP/1.1 {status}\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with elsewhere:
+        wire = serve(redirects)
+        error = failure(transport(wire.port, wire.ca_file))
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert isinstance(error, ReplyLostError)
+    assert "not PVE's API" in error.message
+    assert "[api] host and port" in error.remedy
+    assert error.message.isprintable()
+    assert len(wire.requests) == 1
+
+
 # ---------------------------------------------------------------------------------------------------- PVE's own no
 
 
@@ -417,7 +720,8 @@ def test_a_signal_that_comes_through_while_waiting_is_not_taken_for_a_broken_ans
     wire = serve(OK)
     with contextlib.closing(transport(wire.port, wire.ca_file)) as api:
         api.request("GET", "version")
-        session = api._sessions[10.0]._store["session"]
+        assert api._api is not None
+        session = api._api._store["session"]
 
         def interrupted(*_: object, **__: object) -> None:
             raise InterruptedBySignalError(15)

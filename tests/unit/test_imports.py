@@ -19,8 +19,8 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 # Which file may import a library that is not Python's own: a pattern for Path.match.
 LIBRARIES = {
     "proxmoxer": "snapshot/pve/https.py",
-    "requests": "snapshot/pve/https.py",
-    "urllib3": "snapshot/pve/https.py",
+    "requests": "snapshot/pve/https*.py",
+    "urllib3": "snapshot/pve/https*.py",
     "tenacity": "snapshot/retry.py",
     "prometheus_client": "snapshot/metrics/exposition.py",
     "click": "snapshot/cli*.py",

@@ -1,0 +1,210 @@
+"""An HTTPS connection that cannot outlast its request: every wait and every byte counts against one limit.
+
+requests and urllib3 limit a single read, so a server that sends a byte a second, or ``100 Continue`` without end, keeps
+them for ever. Here the socket itself knows when the request's time is over: before each wait it sets its own time limit
+to what is left, and it counts what it receives. Nothing runs beside the caller, so a signal's exception ends a wait at
+once, and whatever ends a request closes its connection. Names alone are looked up in a thread (a resolver cannot be
+interrupted): one at a time, and its answer is kept, so no name is looked up twice while its addresses work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
+
+from snapshot.clock import Clock
+
+CONNECT_SECONDS = 3.05
+"""How long a connection to one address may take to open; just above TCP's first retransmission, as requests advises."""
+
+STACK_BYTES = 1 << 20
+"""Of the thread that looks names up: a guard's memory is locked."""
+
+_Address = tuple[socket.AddressFamily, object]
+
+
+class AnswerTooLongError(OSError):
+    """More bytes than any answer of PVE's has."""
+
+
+class Limits(threading.local):
+    """The request that this thread makes right now: how long it may take, how much may come, whether anything was sent.
+
+    A transport may be used by several threads, a connection by one of them at a time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ends_at = 0.0
+        self._most_bytes = self._bytes_left = 0
+        self.was_sent = False
+        """Whether a byte of the request may have left: before that nothing can have been carried out."""
+        self.refused_fields: Mapping[str, str] = {}
+        """What a 400 complains about, by field."""
+
+    def begin(self, seconds: float, most_bytes: int) -> None:
+        """A new request."""
+        self._ends_at = self._clock.monotonic() + seconds
+        self._most_bytes = self._bytes_left = most_bytes
+        self.was_sent = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return self._clock.monotonic() >= self._ends_at
+
+    def left(self) -> float:
+        """Seconds left, more than 0; TimeoutError when there are none."""
+        left = self._ends_at - self._clock.monotonic()
+        if left <= 0:
+            raise TimeoutError("its time is up")
+        return left
+
+    def received(self, count: int) -> None:
+        """Count bytes that came; AnswerTooLongError past the cap."""
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise AnswerTooLongError(f"the answer has more than {self._most_bytes >> 20} MiB")
+
+
+class Addresses:
+    """Where a host is: looked up within the request's limit, and again only when no known address is connected to."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._known: list[_Address] = []
+        self._lookup: _Lookup | None = None
+
+    def connect(self, limits: Limits) -> socket.socket:
+        """A connection to the first address that takes one. OSError."""
+        error: OSError | None = None
+        if self._known:
+            try:
+                return _dial(self._known, limits)
+            except OSError as failed:
+                error = failed
+        found = self._look_up(limits)
+        if error is not None and found == self._known:
+            raise error
+        self._known = found
+        return _dial(found, limits)
+
+    def _look_up(self, limits: Limits) -> list[_Address]:
+        with contextlib.suppress(socket.gaierror):
+            return _resolve(self._host, self._port, socket.AI_NUMERICHOST)
+        # One that hangs is waited for again by the next request: never two at once.
+        lookup = self._lookup = self._lookup or _Lookup(lambda: _resolve(self._host, self._port))
+        found = lookup.result(limits.left())
+        self._lookup = None
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+
+class _Lookup:
+    """One question to the resolver, in a thread that may hang."""
+
+    def __init__(self, ask: Callable[[], list[_Address]]) -> None:
+        self._ask = ask
+        self._answer: list[_Address] | OSError = []
+        self._done = threading.Event()
+        earlier = threading.stack_size(STACK_BYTES)
+        try:
+            threading.Thread(target=self._run, name="lookup", daemon=True).start()
+        finally:
+            threading.stack_size(earlier)
+
+    def result(self, seconds: float) -> list[_Address] | OSError:
+        """The answer, or TimeoutError after ``seconds``."""
+        if not self._done.wait(seconds):
+            raise TimeoutError("its name was not resolved in time")
+        return self._answer
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._ask()
+        except OSError as error:
+            self._answer = error
+        except Exception as error:  # noqa: BLE001 - a name that cannot be encoded, say: the caller is told, not a log
+            self._answer = OSError(str(error))
+        self._done.set()
+
+
+def _dial(addresses: Sequence[_Address], limits: Limits) -> socket.socket:
+    error: OSError = ConnectionRefusedError("it has no address")
+    for family, address in addresses:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(min(CONNECT_SECONDS, limits.left()))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.connect(address)  # type: ignore[arg-type]
+        except OSError as failed:
+            connection.close()
+            error = failed
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise error
+
+
+def _resolve(host: str, port: int, flags: int = 0) -> list[_Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+class _BoundedSocket(ssl.SSLSocket):
+    """TLS whose every wait ends with the request. ``limits`` comes with the class: ssl itself makes the objects."""
+
+    limits: Limits
+
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+        self.settimeout(self.limits.left())
+        self.limits.was_sent = True
+        return super().send(data, flags)
+
+    def recv_into(self, buffer: bytearray, nbytes: int | None = None, flags: int = 0) -> int:  # type: ignore[override]
+        self.settimeout(self.limits.left())
+        count = super().recv_into(buffer, nbytes, flags)
+        self.limits.received(count)
+        return count
+
+
+class BoundedAdapter(HTTPAdapter):
+    """For requests.Session.mount: one host, within ``limits``, nothing tried twice."""
+
+    def __init__(self, addresses: Addresses, limits: Limits) -> None:
+        socket_class = type("Socket", (_BoundedSocket,), {"limits": limits})
+
+        class Connection(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                connection = addresses.connect(limits)
+                connection.settimeout(limits.left())  # the handshake's: OpenSSL's wrapper takes it over
+                return connection
+
+            def connect(self) -> None:
+                if self.ssl_context is None:
+                    self.ssl_context = create_urllib3_context()
+                    self.ssl_context.verify_mode = ssl.CERT_REQUIRED
+                self.ssl_context.sslsocket_class = socket_class
+                super().connect()
+
+        self._pool_class = type("Pool", (HTTPSConnectionPool,), {"ConnectionCls": Connection})
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: object, **values: object) -> None:
+        """See HTTPAdapter."""
+        super().init_poolmanager(*args, **values)  # type: ignore[arg-type]
+        self.poolmanager.pool_classes_by_scheme = {"https": self._pool_class}
+
+
+__all__ = ["CONNECT_SECONDS", "AnswerTooLongError", "BoundedAdapter", "Limits"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snapshot import journalfile, looks, streams
+from snapshot.clock import Clock
 from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
@@ -24,6 +25,9 @@ DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+"""How long a run that holds no guest waits for its turn: a hundred at once on one node shall all freeze."""
 
 ODD_LINES = 10
 """How many rows that make no sense are told by name."""
@@ -56,6 +60,17 @@ _SCHEMA = (
         PRIMARY KEY (name, id, node, source, labels)) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
 )
+
+
+def patiently(work: Callable[[], T], clock: Clock, limit_seconds: float = PATIENCE_SECONDS) -> T:
+    """Do it, again and again while others hold the journal. For what waits while no guest is frozen."""
+    deadline = clock.monotonic() + limit_seconds
+    while True:
+        try:
+            return work()
+        except JournalBusyError:  # after BUSY_SECONDS each
+            if clock.monotonic() >= deadline:
+                raise
 
 
 class _RenewedError(JournalError):
@@ -456,4 +471,4 @@ def _project(db: sqlite3.Connection, before: WindowRecord | None, after: WindowR
     db.execute("RELEASE metrics")
 
 
-__all__ = ["COLUMNS", "DEFAULT_PATH", "Journal", "WindowRecord", "new_id", "not_reopening", "printable"]
+__all__ = ["COLUMNS", "DEFAULT_PATH", "Journal", "WindowRecord", "new_id", "not_reopening", "patiently", "printable"]

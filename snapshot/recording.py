@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from snapshot.clock import Clock
+from snapshot.clock import Clock, SystemClock
 from snapshot.errors import JournalError
-from snapshot.journal import Journal, WindowRecord, new_id
+from snapshot.journal import Journal, WindowRecord, new_id, patiently
 from snapshot.metrics.projection import agent_seen
 from snapshot.model import Guest, Health, Owner, Verdict
 from snapshot.procfs import boot_id, process_start
@@ -21,42 +21,49 @@ class JournalBook:
     ``begin`` and ``update`` raise JournalError; the ``try_`` methods return what went wrong as lines for the operator.
     """
 
-    def __init__(self, open_journal: Callable[[], Journal]) -> None:
+    def __init__(self, open_journal: Callable[[], Journal], clock: Clock | None = None) -> None:
         self._open = open_journal
+        self._clock = clock or SystemClock()
         self._journal: Journal | None = None
+        self._begun: dict[str, WindowRecord] = {}
         self.failed = False
 
     @property
     def journal(self) -> Journal:
         """The open journal. JournalError when it cannot be opened."""
         if self._journal is None:
-            try:
+            with self._failing():
                 self._journal = self._open()
-            except JournalError:
-                self.failed = True
-                raise
         return self._journal
 
     def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool] = lambda other: False) -> None:
         """See window.Book."""
-        try:
+        with self._failing():
             self.journal.begin(record, rival)
-        except JournalError:
-            self.failed = True
-            raise
+        self._begun[record.id] = record
 
     def update(self, window_id: str, **values: object) -> None:
-        """See window.Book."""
+        """See window.Book. A journal that was begun anew meanwhile gets the window once more."""
+        with self._failing():
+            known = self._begun.get(window_id)
+            if not self.journal.update(window_id, **values) and known is not None:
+                self.journal.begin(known)
+                self.journal.update(window_id, **values)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whether the last thing that was asked of the journal failed: then the rest of a run is not tried."""
         try:
-            self.journal.update(window_id, **values)
+            yield
         except JournalError:
             self.failed = True
             raise
+        self.failed = False
 
     def try_begin(self, record: WindowRecord) -> list[str]:
         """Record what needs no guarantee."""
         try:
-            self.begin(record)
+            patiently(lambda: self.begin(record), self._clock)
         except JournalError as error:
             return [str(error)]
         return []
@@ -67,16 +74,16 @@ class JournalBook:
         """Close a record that had no freeze."""
         if self.failed:
             return []  # said already
+        values = {
+            "closed_at": clock.time(),
+            "state": State.THAWED.value,
+            "verdict": verdict.kind.value,
+            "reason": verdict.reason,
+            "failure_stage": stage,
+            "failure_reason": reason,
+        }
         try:
-            self.update(
-                window_id,
-                closed_at=clock.time(),
-                state=State.THAWED.value,
-                verdict=verdict.kind.value,
-                reason=verdict.reason,
-                failure_stage=stage,
-                failure_reason=reason,
-            )
+            patiently(lambda: self.update(window_id, **values), clock)
         except JournalError as error:
             return [str(error)]
         return []

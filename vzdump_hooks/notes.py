@@ -6,9 +6,10 @@ import json
 from contextlib import closing
 from typing import NamedTuple
 
+from snapshot.clock import SystemClock
 from snapshot.config import Config, FreezeOwner
 from snapshot.errors import JournalError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import Journal, WindowRecord, patiently
 from snapshot.model import Policy
 from vzdump_hooks.worker import Worker
 
@@ -58,8 +59,12 @@ def key(worker: Worker, vmid: int) -> str:
 def leave(config: Config, worker: Worker, vmid: int, plan: Plan) -> None:
     """Leave the plan for post-restart. JournalError when that cannot be written."""
     text = json.dumps({**plan._asdict(), "policy": plan.policy.value, "owner": plan.owner.value})
-    with closing(Journal(config.journal.path)) as journal:
-        journal.set_note(key(worker, vmid), text, plan.at)
+
+    def write() -> None:
+        with closing(Journal(config.journal.path)) as journal:
+            journal.set_note(key(worker, vmid), text, plan.at)
+
+    patiently(write, SystemClock())
 
 
 def find(config: Config, worker: Worker, vmid: int) -> Plan | None:

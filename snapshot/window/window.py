@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from snapshot.clock import Clock
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.journal import WindowRecord, new_id
+from snapshot.journal import WindowRecord, new_id, patiently
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
 from snapshot.procfs import boot_id, process_lives, process_start
 from snapshot.pve import agent
@@ -23,6 +23,8 @@ from snapshot.window.guardlink import Guard, GuardSpec, Launcher, Op
 from snapshot.window.signals import Gate
 from snapshot.window.thaw import Thawer
 from snapshot.window.verdict import Proof
+
+T = TypeVar("T")
 
 PROOF_SECONDS = (agent.STATUS_SECONDS, 4.0, 2.0, 1.0)
 """How long the proof may take: the longest that the deadline leaves room for. A few values only, since each costs a
@@ -41,7 +43,7 @@ class Book(Protocol):
         """Commit the intent; JournalError when that is not possible, WindowTakenError when the guest has a rival."""
         ...
 
-    def update(self, window_id: str, **values: object) -> None:
+    def update(self, window_id: str, **values: object) -> object:
         """Commit new values; JournalError when that is not possible."""
         ...
 
@@ -148,9 +150,7 @@ class Window:
         One window a guest: a run that thawed another's freeze in front of its point in time, and froze behind it, would
         leave it with a proof and a full count of something else's freeze.
         """
-        self._intended_at = self._tools.clock.monotonic()
-        record = self._intent()
-        self._tools.book.begin(record, is_manned)
+        record = self._patiently(self._commit_intent)
         self._order = self._guard_spec(record)
         try:
             self._guard = self._tools.launcher.arm(self._order)
@@ -158,15 +158,8 @@ class Window:
             self._record(self._closing(str(error), "guard"))
             raise
         self._machine.on(Event.GUARD_ARMED)
-        self._armed_at = self._tools.clock.monotonic()
         try:
-            self._tools.book.update(
-                self.id,
-                guard_pid=self._guard.pid,
-                guard_pid_start=process_start(self._guard.pid),
-                state=State.ARMED.value,
-                deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
-            )
+            self._patiently(self._commit_armed)
         except JournalError:
             self._dismiss(0.0)
             raise
@@ -345,6 +338,27 @@ class Window:
             return
         self._record({"guard_pid": self._guard.pid, "guard_pid_start": process_start(self._guard.pid)})
 
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """While the guest is not frozen, waiting for others costs it nothing. Each try has its own instants."""
+        return patiently(work, self._tools.clock)
+
+    def _commit_intent(self) -> WindowRecord:
+        self._intended_at = self._tools.clock.monotonic()
+        record = self._intent()
+        self._tools.book.begin(record, is_manned)
+        return record
+
+    def _commit_armed(self) -> None:
+        guard = self._armed_guard()
+        self._armed_at = self._tools.clock.monotonic()
+        self._tools.book.update(
+            self.id,
+            guard_pid=guard.pid,
+            guard_pid_start=process_start(guard.pid),
+            state=State.ARMED.value,
+            deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
+        )
+
     def _intent(self) -> WindowRecord:
         spec, now, pid = self.spec, self._tools.clock.time(), os.getpid()
         return WindowRecord(
@@ -413,8 +427,14 @@ class Window:
         return values
 
     def _record(self, values: Mapping[str, object]) -> None:
+        def update() -> object:
+            return self._tools.book.update(self.id, **values)
+
         try:
-            self._tools.book.update(self.id, **values)
+            if self.may_be_frozen:
+                update()
+            else:
+                self._patiently(update)
         except JournalError as error:
             if str(error) not in self.unrecorded:
                 self.unrecorded.append(str(error))

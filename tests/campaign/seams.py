@@ -366,12 +366,14 @@ class WorldJournal:
         self._world.note_begin(record)
         self._world.scheduler.step()
 
-    def update(self, window_id: str, **values: object) -> None:
+    def update(self, window_id: str, **values: object) -> bool:
         self._world.disk("written", None)
         before = self._world.backing.get(window_id)
         self._world.backing.update(window_id, **values)
-        self._world.note_update(before, self._world.backing.get(window_id), values)
+        after = self._world.backing.get(window_id)
+        self._world.note_update(before, after, values)
         self._world.scheduler.step()
+        return after is not None
 
     def get(self, window_id: str) -> WindowRecord | None:
         self._world.scheduler.step()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.errors import WindowTakenError
+from snapshot.errors import JournalBusyError, WindowTakenError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.procfs import process_start
@@ -116,6 +116,46 @@ def test_the_intent_is_on_disk_before_the_guard_is_armed(journal: Journal) -> No
     known: list[WindowRecord | None] = []
     with window(journal, frozen_guest(), on_arm=lambda spec: known.append(journal.get(spec.window_id))):
         assert known[0] is not None
+
+
+def test_a_journal_that_others_hold_is_waited_for_while_the_guest_is_not_frozen(journal: Journal) -> None:
+    """Before the freeze, and for the record after the thaw."""
+    route = frozen_guest()
+    turns = Turns(journal, route.clock)
+    with window(turns, route) as mine:  # type: ignore[arg-type] - a journal that others hold for a while
+        mine.freeze()
+        turns.held_until = route.clock.now + 30
+        assert mine.prove() is Proof.STILL_FROZEN
+    mine.close(Verdict(VerdictKind.FILESYSTEM_CONSISTENT, "proven"), None, None)
+    assert turns.refused > 3
+    record = journal.get(mine.id)
+    assert record is not None
+    assert record.deadline_at - record.intent_at < 12  # of the try that worked
+    assert (record.verdict, record.closed_at is not None) == ("filesystem-consistent", True)
+    assert not mine.unrecorded
+
+
+class Turns:
+    """window.Book over a journal that others hold, and that says so after 5 s."""
+
+    def __init__(self, journal: Journal, clock: ManualClock) -> None:
+        self._journal, self._clock = journal, clock
+        self.held_until = clock.now + 30
+        self.refused = 0
+
+    def _wait(self) -> None:
+        if self._clock.now < self.held_until:
+            self._clock.sleep(5)
+            self.refused += 1
+            raise JournalBusyError("database is locked")
+
+    def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool]) -> None:
+        self._wait()
+        self._journal.begin(record, rival)
+
+    def update(self, window_id: str, **values: object) -> bool:
+        self._wait()
+        return self._journal.update(window_id, **values)
 
 
 def test_the_guard_hears_of_the_freeze_before_it_is_sent(journal: Journal) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ApiError, JournalError
+from snapshot.journal import PATIENCE_SECONDS
 from snapshot.model import Policy
 from snapshot.window import detached
 from snapshot.window.launcher import uses_systemd
@@ -94,6 +95,7 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
         config.guard.arm_timeout_seconds
         + min(plan.freeze_timeout_seconds, plan.max_window_seconds)
         + config.thaw.owner_limit_seconds
+        + PATIENCE_SECONDS  # the holder's, for the journal
         + MARGIN_SECONDS
     )
     address = detached.new_address(f"{vmid}-{worker.pid}")

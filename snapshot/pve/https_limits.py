@@ -13,20 +13,18 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
+from snapshot.aside import Aside
 from snapshot.clock import Clock
 
 CONNECT_SECONDS = 3.05
 """How long a connection to one address may take to open; just above TCP's first retransmission, as requests advises."""
-
-STACK_BYTES = 1 << 20
-"""Of the thread that looks names up: a guard's memory is locked."""
 
 _Address = tuple[socket.AddressFamily, object]
 
@@ -81,7 +79,7 @@ class Addresses:
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._known: list[_Address] = []
-        self._lookup: _Lookup | None = None
+        self._lookup: Aside[list[_Address]] | None = None
 
     def connect(self, limits: Limits) -> socket.socket:
         """A connection to the first address that takes one. OSError."""
@@ -101,41 +99,16 @@ class Addresses:
         with contextlib.suppress(socket.gaierror):
             return _resolve(self._host, self._port, socket.AI_NUMERICHOST)
         # One that hangs is waited for again by the next request: never two at once.
-        lookup = self._lookup = self._lookup or _Lookup(lambda: _resolve(self._host, self._port))
-        found = lookup.result(limits.left())
+        lookup = self._lookup = self._lookup or Aside(lambda: _resolve(self._host, self._port), "lookup")
+        try:
+            found = lookup.result(limits.left())
+        except TimeoutError:
+            raise TimeoutError("its name was not resolved in time") from None
+        except Exception:
+            self._lookup = None
+            raise
         self._lookup = None
-        if isinstance(found, OSError):
-            raise found
         return found
-
-
-class _Lookup:
-    """One question to the resolver, in a thread that may hang."""
-
-    def __init__(self, ask: Callable[[], list[_Address]]) -> None:
-        self._ask = ask
-        self._answer: list[_Address] | OSError = []
-        self._done = threading.Event()
-        earlier = threading.stack_size(STACK_BYTES)
-        try:
-            threading.Thread(target=self._run, name="lookup", daemon=True).start()
-        finally:
-            threading.stack_size(earlier)
-
-    def result(self, seconds: float) -> list[_Address] | OSError:
-        """The answer, or TimeoutError after ``seconds``."""
-        if not self._done.wait(seconds):
-            raise TimeoutError("its name was not resolved in time")
-        return self._answer
-
-    def _run(self) -> None:
-        try:
-            self._answer = self._ask()
-        except OSError as error:
-            self._answer = error
-        except Exception as error:  # noqa: BLE001 - a name that cannot be encoded, say: the caller is told, not a log
-            self._answer = OSError(str(error))
-        self._done.set()
 
 
 def _dial(addresses: Sequence[_Address], limits: Limits) -> socket.socket:
@@ -158,7 +131,10 @@ def _dial(addresses: Sequence[_Address], limits: Limits) -> socket.socket:
 
 
 def _resolve(host: str, port: int, flags: int = 0) -> list[_Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"no name can be {host!r:.60}") from error
     return [(family, address) for family, _, _, _, address in found]
 
 

@@ -12,6 +12,7 @@ from snapshot.errors import ApiError, ConfigError, GuestRemovedError, SafeSnapsh
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi
+from snapshot.pve.here import guests_here
 from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
@@ -54,6 +55,10 @@ class Access(NamedTuple):
     def is_local(self, guest: Guest) -> bool:
         """Whether the guest runs on this very node."""
         return bool(self.local_node) and guest.node == self.local_node
+
+    def guests_here(self) -> tuple[Guest, ...]:
+        """The guests that run on this node, by the node's own files: asks the API nothing. Empty off a node."""
+        return guests_here(self.config.local.socket_folder, self.local_node) if self.local_node else ()
 
     def socket(self, guest: Guest) -> SocketChannel | None:
         """The agent's own socket, when the guest runs here."""

@@ -1,0 +1,42 @@
+"""A call that may never return (a resolver, a file on a hung mount), made in a thread, so that the caller goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+STACK_BYTES = 1 << 20
+"""Of the thread: a guard's memory is locked, and the usual 8 MiB would be too."""
+
+
+class Aside(Generic[T]):
+    """``call``, begun at once. One that hangs keeps its thread: do not begin another before it is over."""
+
+    def __init__(self, call: Callable[[], T], name: str) -> None:
+        self._call = call
+        self._answer: T | None = None
+        self._error: Exception | None = None
+        self._done = threading.Event()
+        earlier = threading.stack_size(STACK_BYTES)
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        finally:
+            threading.stack_size(earlier)
+
+    def result(self, seconds: float) -> T:
+        """What the call returned or raised; TimeoutError when it has done neither within ``seconds``."""
+        if not self._done.wait(seconds):
+            raise TimeoutError("no answer in time")
+        if self._error is not None:
+            raise self._error
+        return self._answer  # type: ignore[return-value]
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._call()
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            self._error = error
+        self._done.set()

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import click
 
+from snapshot import files
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.errors import UsageError
@@ -166,17 +167,14 @@ def _stream(pieces: Iterable[str]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """A page is written whole or not at all. A device or a pipe is written to, never replaced; a link is followed."""
+    """A page is written whole or not at all."""
     try:
-        if file.exists() and not file.is_file():
-            file.write_text(text, encoding="utf-8")
-            return
-        target = Path(os.path.realpath(file))
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.put(file, text.encode(), 0o666 & ~_umask())
     except OSError as error:
         raise UsageError(f"{file} cannot be written ({error.strerror})", remedy="choose another --html") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

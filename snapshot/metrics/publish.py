@@ -35,6 +35,11 @@ def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
     return problems
 
 
+def lock_of(config: Config) -> Path:
+    """Whose turn it is to publish: a file beside the journal, in a folder that is ours."""
+    return config.journal.path.with_name(f"{config.journal.path.name}.publish-lock")
+
+
 def _textfile(config: Config) -> Path | None:
     path = config.metrics.textfile
     if path is not None and path == MetricsConfig().textfile and not path.parent.is_dir():
@@ -59,7 +64,9 @@ def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[s
     from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
 
     try:
-        textfile.write(path, lambda: exposition.render(journal, config, clock.time()), TURN_SECONDS, clock)
+        textfile.write(
+            path, lambda: exposition.render(journal, config, clock.time()), TURN_SECONDS, clock, lock_of(config)
+        )
     except OSError as error:
         return [f"the metrics file {path} was not written ({error.strerror or error}); {_remedy(path, error)}"]
     return []
@@ -72,7 +79,7 @@ def _push(config: Config, gateway: Pushgateway, journal: Journal, clock: Clock) 
 
     try:
         # One after the other, and rendered within the turn, or an older push could arrive after a newer one.
-        with textfile.turn(journal.path.parent, TURN_SECONDS, clock):
+        with textfile.turn(lock_of(config), TURN_SECONDS, clock):
             exposition.push(journal, config, clock.time(), PUSH_SECONDS)
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
@@ -86,5 +93,5 @@ def _remedy(path: Path, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"this user may not write to {path.parent}: see [metrics] textfile"
     if isinstance(error, textfile.WaitedTooLongError):
-        return f"look for a hung process: `fuser -v {path.parent}`"
+        return "look for a hung process: `fuser -v` on that file"
     return "the file there is as old as its date says"

@@ -13,11 +13,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from snapshot import files
 from snapshot.clock import Clock
 
 LOCK_LOOK_SECONDS = 0.02
 MODE = 0o644
 """node_exporter runs as a user of its own."""
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class WaitedTooLongError(OSError):
@@ -25,55 +28,52 @@ class WaitedTooLongError(OSError):
 
 
 @contextlib.contextmanager
-def turn(folder: Path, limit_seconds: float, clock: Clock) -> Iterator[int]:
-    """Hold ``folder`` for one writer; yields its descriptor. OSError when it cannot be opened or is not let go.
+def turn(lock: Path | None, limit_seconds: float, clock: Clock) -> Iterator[None]:
+    """Hold ``lock`` for one writer. WaitedTooLongError when it is not let go.
 
-    The lock is on the folder itself (flock), so nothing is left in it, and the kernel takes it back from a dead writer.
+    The lock is a file that nobody else can open (in the state folder, mode 0600): whoever can open a file can hold it.
+    Where it cannot be made (a full or read-only disk) the turn is not waited for: late metrics are better than none.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = -1 if lock is None else os.open(lock, _LOCK_FLAGS, 0o600)
+    except OSError:
+        descriptor = -1
     try:
         deadline = clock.monotonic() + limit_seconds
-        while True:
+        while descriptor >= 0:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if clock.monotonic() >= deadline:
                     raise WaitedTooLongError(
-                        errno.ETIMEDOUT, f"another process has held it for {limit_seconds:g} s"
+                        errno.ETIMEDOUT, f"another process has held {lock} for {limit_seconds:g} s"
                     ) from None
                 clock.sleep(LOCK_LOOK_SECONDS)
-        yield descriptor
+        yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
-def write(path: Path, content: Callable[[], bytes], limit_seconds: float, clock: Clock) -> None:
-    """Replace ``path`` by ``content()`` as one step: temporary file beside it, fsync, rename, mode 0644.
+def write(
+    path: Path, content: Callable[[], bytes], limit_seconds: float, clock: Clock, lock: Path | None = None
+) -> None:
+    """Replace ``path`` by ``content()`` as one step, readable for everybody.
 
-    OSError when that is not possible; the old file is then untouched. What ``content`` raises comes through.
+    OSError when that is not possible; the old file is then untouched. What ``content`` raises comes through. A file
+    that another writer has begun to render since we were called holds what we have to say: it is left at that.
     """
-    temporary = f".{path.name}.new"
-    with turn(path.parent, limit_seconds, clock) as folder:
-        data = content()
-        # A writer that was killed may have left its file; in a folder of somebody else it may be a trap instead, so it
-        # is never opened, only removed and made anew.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-        try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fchmod(descriptor, MODE)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:  # a signal in between, too: nothing half written is left in a folder of somebody else
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
-        os.fsync(folder)
+    called_at = clock.time()
+    with turn(lock, limit_seconds, clock):
+        now = clock.time()
+        if called_at < _date(path) <= now:
+            return
+        files.replace(path, content(), MODE, alone=True, at=now)
+
+
+def _date(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -314,6 +314,21 @@ def test_a_device_is_written_to_and_a_link_is_followed_neither_is_replaced(world
     assert target.read_text() == text[0]
 
 
+def test_a_page_in_a_folder_of_somebody_else_is_written_through_no_link(world: World) -> None:
+    world.good_run()
+    victim, folder = world.folder / "victim", world.folder / "theirs"
+    victim.write_text("precious")
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    page = folder / "r.html"
+    for name in (page.name, f".{page.name}.{os.getpid()}.new"):
+        (folder / name).symlink_to(victim)
+    assert run(world, "report", "--html", str(page)).exception is None
+    assert victim.read_text() == "precious"
+    assert not page.is_symlink()
+    assert page.read_text().startswith("<!doctype html>")
+
+
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "Europe/Berlin")

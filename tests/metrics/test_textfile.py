@@ -22,7 +22,7 @@ from snapshot.journal import Journal
 from snapshot.metrics import publish, textfile
 from tests.metrics.conftest import World, record, samples
 
-STEPS = ("open", "write", "fchmod", "fsync", "rename", "unlink", "close")
+STEPS = ("open", "write", "fchmod", "utime", "fsync", "rename", "unlink", "close")
 NOBODY = 65534
 
 
@@ -174,19 +174,79 @@ def test_an_older_rendering_never_replaces_a_newer_one(tmp_path: Path) -> None:
         time.sleep(0.3)
         return content
 
-    thread = threading.Thread(target=textfile.write, args=(path, slow, 5.0, SystemClock()))
+    turn = tmp_path / "turn"
+    thread = threading.Thread(target=textfile.write, args=(path, slow, 30.0, SystemClock(), turn))
     thread.start()
-    assert rendering.wait(5)
-    textfile.write(path, lambda: next(value), 5.0, SystemClock())
+    assert rendering.wait(30)
+    textfile.write(path, lambda: next(value), 30.0, SystemClock(), turn)
     thread.join()
     assert path.read_bytes() == b"2\n"
+
+
+def test_who_waited_while_another_rendered_what_both_have_to_say_writes_nothing(tmp_path: Path) -> None:
+    """A hundred runs that end at once make a few files, not a hundred."""
+    path, turn, clock = tmp_path / "m.prom", tmp_path / "turn", SystemClock()
+    waiting, rendered = threading.Event(), list[int]()
+
+    def content() -> bytes:
+        rendered.append(len(rendered))
+        waiting.wait(30)
+        return b"x\n"
+
+    threads = [threading.Thread(target=textfile.write, args=(path, content, 60.0, clock, turn)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(rendered) < 1:
+        time.sleep(0.001)
+    time.sleep(0.1)  # the others are called meanwhile; who is late renders by himself, which is right too
+    waiting.set()
+    for thread in threads:
+        thread.join()
+    assert len(rendered) < 8
+    future = time.time() + 3600
+    os.utime(path, (future, future))  # by a clock that was wrong
+    textfile.write(path, lambda: b"new\n", 1.0, clock, turn)
+    assert path.read_bytes() == b"new\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_keep_the_metrics_from_being_written(world: World) -> None:
+    """Whoever can open a file or a folder can hold its lock: ours is where nobody else can."""
+    world.good_run()
+    assert world.publish() == []
+    for folder in (world.folder, *world.folder.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    world.config.journal.path.parent.chmod(0o755)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        held = []
+        for folder in (world.textfile.parent, world.config.journal.path.parent):
+            for path in (folder, *folder.iterdir()):
+                with contextlib.suppress(OSError):
+                    held.append(os.open(path, os.O_RDONLY))
+                    fcntl.flock(held[-1], fcntl.LOCK_EX)
+        os.write(writer, str(len(held)).encode())
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert int(os.read(reader, 10)) >= 3
+        started = world.clock.now
+        assert world.publish() == []
+        assert world.clock.now == started
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_a_writer_that_hangs_costs_the_others_a_line_and_a_bounded_wait(world: World) -> None:
     world.good_run()
     assert world.publish() == []
     before = world.textfile.read_bytes()
-    holder = os.open(world.textfile.parent, os.O_RDONLY)
+    holder = os.open(publish.lock_of(world.config), os.O_RDWR)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)
         started = world.clock.now
@@ -194,7 +254,7 @@ def test_a_writer_that_hangs_costs_the_others_a_line_and_a_bounded_wait(world: W
         assert world.clock.now - started <= publish.TURN_SECONDS + 1
     finally:
         os.close(holder)
-    assert "another process has held it for 3 s" in problem
+    assert "publish-lock for 3 s" in problem
     assert "fuser" in problem
     assert world.textfile.read_bytes() == before
 
@@ -308,10 +368,11 @@ def test_the_default_folder_may_be_missing_nobody_asked_for_it(
 
 
 def test_a_trap_left_in_a_folder_that_others_may_write_to_is_not_stepped_into(world: World) -> None:
-    """A symbolic link under the temporary file's name would have us overwrite what it points to."""
+    """A symbolic link under the file's or a temporary file's name would have us overwrite what it points to."""
     victim = world.folder / "victim"
     victim.write_text("precious")
-    (world.textfile.parent / f".{world.textfile.name}.new").symlink_to(victim)
+    for name in (f".{world.textfile.name}.new", f".{world.textfile.name}.{'0' * 16}.new", world.textfile.name):
+        (world.textfile.parent / name).symlink_to(victim)
     world.good_run()
     assert world.publish() == []
     assert victim.read_text() == "precious"

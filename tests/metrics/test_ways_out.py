@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import http.server
+import os
 import re
 import signal
 import socket
@@ -212,7 +213,7 @@ def test_the_exporter_is_for_this_machine_unless_told_otherwise() -> None:
         Exporter("203.0.113.7", 9836, config, clock)
 
 
-def test_the_exporter_answers_a_broken_journal_with_an_error_not_with_no_failures(world: World) -> None:
+def test_the_exporter_answers_a_journal_that_cannot_be_read_with_an_error_not_with_no_failures(world: World) -> None:
     world.good_run()
     with _exporter(world.config, world.clock) as exporter:
         assert b"attempts_total" in get(exporter.url)
@@ -220,11 +221,12 @@ def test_the_exporter_answers_a_broken_journal_with_an_error_not_with_no_failure
         assert b"href=/metrics" in get(base + "/")
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(base + "/etc/passwd")
-        world.config.journal.path.write_bytes(b"this is no database" * 100)
+        world.config.journal.path.unlink()
+        os.mkfifo(world.config.journal.path)
         with pytest.raises(urllib.error.HTTPError) as failure:
             get(exporter.url)
         assert failure.value.code == 500
-        assert b"safe-snapshot recover" in failure.value.read()
+        assert b"no regular file" in failure.value.read()
         failure.value.close()
 
 

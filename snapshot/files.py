@@ -1,0 +1,87 @@
+"""One writer for every file that we replace, in folders that may not be ours. Standard library only.
+
+Root writes where others may write too: no name can be guessed, nothing that is there already is opened, and a link that
+somebody else made is replaced, never followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def replace(path: Path, data: bytes, mode: int, *, alone: bool = False, at: float | None = None) -> None:
+    """Put ``data`` in the place of ``path`` as one step: a new file beside it, fsync, rename.
+
+    OSError when that is not possible; the old file is then untouched. ``alone``: no other writer of ours is at work, so
+    what a killed one left is removed. ``at`` is the instant that the file's date says, the present one without.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if alone:
+            _sweep(folder, path.name)
+        temporary = f".{path.name[:200]}.{os.urandom(8).hex()}.new"
+        descriptor = os.open(temporary, _FLAGS, 0o600, dir_fd=folder)
+        try:
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fchmod(descriptor, mode)
+                if at is not None:
+                    os.utime(descriptor, (at, at))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:  # a signal in between, too: nothing half written is left in a folder of somebody else
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sweep(folder: int, name: str) -> None:
+    left = re.compile(rf"\.{re.escape(name[:200])}\.[0-9a-f]{{16}}\.new\Z")
+    for entry in os.listdir(folder):
+        if left.match(entry):
+            with contextlib.suppress(OSError):
+                os.unlink(entry, dir_fd=folder)
+
+
+def put(path: Path, data: bytes, mode: int) -> None:
+    """Where an operator said: a file is replaced, a pipe or a terminal is written to. OSError when that cannot be done.
+
+    A link is followed where nobody but us can have made it; elsewhere it is replaced like a file.
+    """
+    follow = _is_ours(path.parent)
+    if path.exists() and not path.is_file():
+        # Opened as it is, without a right to cut it short: what it is by then is seen afterwards.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            found = os.fstat(descriptor)
+            is_stream = stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)
+            if not is_stream or not (follow or found.st_uid in (0, os.geteuid())):
+                raise OSError(errno.EINVAL, "it is neither a file nor a pipe of ours")
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) or 0 :]
+        return
+    replace(Path(os.path.realpath(path)) if follow else path, data, mode)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody but root and this user can make an entry in the folder."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return False
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022

@@ -18,7 +18,17 @@ BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 VERDICTS = ("filesystem-consistent", "crash-consistent", "offline", "memory", "unknown")
 CONSISTENT_VERDICTS = frozenset({"filesystem-consistent", "offline", "memory"})
 
-GUARD_CAUSES = ("owner-died", "worker-died", "deadline", "owner-gave-up", "signal", "late-freeze", "recovery")
+GUARD_CAUSES = (
+    "owner-died",
+    "worker-died",
+    "deadline",
+    "owner-gave-up",
+    "owner-stopped",
+    "signal",
+    "guard-fault",
+    "late-freeze",
+    "recovery",
+)
 
 FAILURES = (
     ("preflight", "agent"),
@@ -43,6 +53,7 @@ FAILURES = (
     ("hold", "backup-failed"),
     ("hold", "guard-died"),
     ("hold", "owner-died"),
+    ("hold", "owner-stopped"),
     ("snapshot", "task"),
     ("snapshot", "backup-failed"),
     ("thaw", "no-answer"),

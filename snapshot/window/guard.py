@@ -17,12 +17,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from snapshot import config as configuration
 from snapshot import logfmt
 from snapshot.clock import Clock, SystemClock
 from snapshot.config import Config
-from snapshot.errors import ApiError, ConfigError, JournalError, SafeSnapshotError
+from snapshot.errors import ApiError, ConfigError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.procfs import process_lives
@@ -32,7 +33,7 @@ from snapshot.window.background import BackgroundRecorder
 from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Recorder
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.inbox import ProcessInbox
-from snapshot.window.process import harden, open_log
+from snapshot.window.process import Witnessed, harden, open_log
 from snapshot.window.recorder import JournalRecorder
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import late_seconds, thawing_of, was_never_armed
@@ -66,15 +67,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if connection is not None:
             _say(connection, {"op": "failed", "error": str(error)})
         return 1
-    core = GuardCore(spec, inbox, thawer, clock, recorder)
-    if connection is not None:
-        _say(connection, {"op": "armed", "pid": os.getpid()})
-        core.run()
-    else:
-        late = _orphan(spec, inbox, config, clock, recorder)
-        if late is not None:
-            core.take_over(Cause.OWNER_DIED if options.socket else Cause.RECOVERY, late_seconds=late)
-    recorder.finish()
+    core = GuardCore(spec, inbox, thawer, clock, recorder, Witnessed(*_owner(spec)))
+    try:
+        if connection is not None:
+            _say(connection, {"op": "armed", "pid": os.getpid()})
+            core.run()
+        else:
+            orphan = _orphan(spec, inbox, config, clock, recorder)
+            if orphan is not None:
+                cause = Cause.OWNER_DIED if options.socket else Cause.RECOVERY
+                core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
+    except Exception as error:  # noqa: BLE001 - the guest is thawed, or nothing was frozen (GuardCore)
+        log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))
+        return 1  # the window is not closed: systemd starts another guard, else `recover` comes back to it
+    finally:
+        recorder.finish()
     return 0
 
 
@@ -103,28 +110,37 @@ def _claim(spec: GuardSpec) -> socket.socket | None:
     return claim
 
 
-def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder) -> float | None:
-    """Nobody armed us, so somebody died. How long a late freeze is possible; None: nothing is to be done.
+class Orphan(NamedTuple):
+    """A window to take over: how long a late freeze is possible, and from when on its owner must not stand still."""
+
+    late_seconds: float
+    due: float
+
+
+def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder) -> Orphan | None:
+    """Nobody armed us, so somebody died. None: nothing is to be done.
 
     The journal knows, if it can be read. A living owner saw the end of the guard before us and thaws itself; this waits
     until it dies or dawdles.
     """
     record = _look_up(spec, config)
+    due = clock.monotonic()
     if record is None or record.closed_at is None:
         deadline_at = record.deadline_at if record is not None else clock.time() + spec.deadline_seconds
-        left = min(max(0.0, deadline_at - clock.time()), spec.deadline_seconds)
-        message = inbox.wait(left + DEADLINE_MARGIN_SECONDS)
+        left = min(max(0.0, deadline_at - clock.time()), spec.deadline_seconds) + DEADLINE_MARGIN_SECONDS
+        due += left
+        message = inbox.wait(left)
         if message is not None:
             inbox.put_back(message)  # a signal ends the watch, not the thaw
         record = _look_up(spec, config)
     if record is None:
-        return spec.late_freeze_seconds
+        return Orphan(spec.late_freeze_seconds, due)
     if record.closed_at is not None or _has_another_guard(record):
         return None
     if was_never_armed(record):
         recorder.closed(by_owner=False)
         return None
-    return min(late_seconds(record, config, clock), spec.late_freeze_seconds)
+    return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due)
 
 
 def _has_another_guard(record: WindowRecord) -> bool:
@@ -136,7 +152,7 @@ def _look_up(spec: GuardSpec, config: Config) -> WindowRecord | None:
     try:
         with contextlib.closing(Journal(config.journal.path)) as journal:
             return journal.get(spec.window_id)
-    except JournalError:
+    except Exception:  # noqa: BLE001 - whatever a journal holds, a guest may be frozen
         return None
 
 

@@ -22,6 +22,8 @@ class Op(Enum):
     """The freeze was answered: no late freeze can come of it."""
     THAWING = "thawing"
     """The owner is about to send a request of its thaw: stay back as long as one may take."""
+    ASKING = "asking"
+    """The owner asks the agent for its proof: until its next word it may sit on the agent's socket."""
     DISARM = "disarm"
     """The thaw is confirmed (or nothing was ever frozen). ``late_seconds`` above 0: watch for a late freeze so long."""
     ABANDON = "abandon"

@@ -17,6 +17,9 @@ from snapshot.window.guardcore import Happening, Message
 from snapshot.window.guardlink import Op
 from snapshot.window.signals import SIGNALS
 
+LONGEST_WAIT_SECONDS = 3600.0
+"""Of one system call: epoll counts milliseconds in 32 bits, and a duration from elsewhere may be anything."""
+
 
 class ProcessInbox:
     """guardcore.Inbox over a connection, pidfds and signals. Each death and each signal is reported once."""
@@ -38,12 +41,20 @@ class ProcessInbox:
         """See Inbox."""
         deadline = None if seconds is None else self._clock.monotonic() + seconds
         while not self._waiting:
-            left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
-            for key, _ in self._selector.select(left):
+            left = LONGEST_WAIT_SECONDS if deadline is None else deadline - self._clock.monotonic()
+            for key, _ in self._selector.select(min(max(0.0, left), LONGEST_WAIT_SECONDS)):
                 self._read(key)
             if not self._waiting and deadline is not None and self._clock.monotonic() >= deadline:
                 return None
         return self._waiting.popleft()
+
+    def close(self) -> None:
+        """See Inbox."""
+        if self._connection is not None:
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(self._connection)
+            self._connection.close()
+            self._connection = None
 
     def put_back(self, message: Message) -> None:
         """Let ``message`` be the next one again."""
@@ -103,5 +114,5 @@ def _message(line: bytes) -> Message | None:
     try:
         values = json.loads(line)
         return Message(Op(values.pop("op")), {k: float(v) for k, v in values.items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -14,7 +14,7 @@ import signal
 import socket
 from pathlib import Path
 
-from snapshot.procfs import process_is_stopped, process_start
+from snapshot.procfs import process_start
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
 OOM_SCORE_ADJUST = "-900"
@@ -39,32 +39,65 @@ def harden() -> None:
         ctypes.CDLL(None, use_errno=True).mlockall(flags)
 
 
+class Witnessed:
+    """Another process of ours, as it shows in /proc. Opened ahead: later looks open nothing, and meet no other one.
+
+    One that is gone, or that has another start time, is gone. Nothing raises.
+    """
+
+    def __init__(self, pid: int | None, start: int | None) -> None:
+        self._pidfd = self._stat = -1
+        if pid is None or pid == os.getpid():
+            return
+        with contextlib.suppress(OSError):
+            self._pidfd = os.pidfd_open(pid)
+            if process_start(pid) == start:  # the descriptor holds the number: it cannot become another's now
+                self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        return self._state() in ("", "Z", "X")
+
+    def end_if_it_stands_still(self, *, is_silent: bool = False) -> bool:
+        """See the function of that name."""
+        # A debugger stops a process for a moment (state t): it moves.
+        if self._state() != "T" and not (is_silent and not self.is_gone()):
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # At its end its connections are closed, and whoever waits behind them has the agent.
+            ended = select.poll()
+            ended.register(self._pidfd, select.POLLIN)
+            return bool(ended.poll(ENDING_SECONDS * 1000))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go of it."""
+        for descriptor in (self._pidfd, self._stat):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._pidfd = self._stat = -1
+
+    def _state(self) -> str:
+        """The third field of its stat, "" when it is gone (the read fails with ESRCH)."""
+        try:
+            fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
+        except OSError:
+            return ""
+        return fields[0].decode() if fields else ""
+
+
 def end_if_it_stands_still(pid: int | None, start: int | None, *, is_silent: bool = False) -> bool:
-    """SIGKILL to this very process if it is stopped, or if the caller knows that ``is_silent``; True when it has ended.
+    """SIGKILL to this very process if it is stopped, or as the caller knows ``is_silent``; True when it has ended.
 
     For a process of ours that is past its deadline and may sit on the agent's socket: QEMU serves one client at a time,
     so everybody else waits behind it for as long as it stands still. A stopped process (SIGSTOP) shows by itself. One
     that hangs on a disk or in swap does not: ``is_silent`` says that no word came from it for longer than one attempt
     of its may take. A living one that moves is never ended, nor are we. Takes ENDING_SECONDS at most.
     """
-    if pid is None or pid == os.getpid() or not (is_silent or process_is_stopped(pid, start)):
-        return False
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if process_start(pid) != start:  # asked while the descriptor holds the number: it cannot be another's by now
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        # At its end its connections are closed, and whoever waits behind them has the agent.
-        ended = select.poll()
-        ended.register(descriptor, select.POLLIN)
-        return bool(ended.poll(ENDING_SECONDS * 1000))
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    with contextlib.closing(Witnessed(pid, start)) as process:
+        return process.end_if_it_stands_still(is_silent=is_silent)
 
 
 def open_log(name: str = "vzdump-hooks-guard") -> logging.Logger:

@@ -17,7 +17,7 @@ from snapshot.states import State
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
 
-OWNER_SILENT_CAUSES = frozenset({Cause.OWNER_DIED, Cause.ABANDONED, Cause.RECOVERY})
+OWNER_SILENT_CAUSES = frozenset({Cause.OWNER_DIED, Cause.ABANDONED, Cause.OWNER_STOPPED, Cause.RECOVERY})
 
 
 class JournalRecorder:

@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from snapshot.clock import Clock
@@ -211,7 +212,7 @@ class Thawer:
         if self._asked:
             self._check_time()
         self._asked = True
-        self._ahead()
+        self._announce()
         try:
             count = channel.call("fsfreeze-thaw", timeout_seconds=self._thawing.attempt_seconds, keep_open=True)
         except AgentRefusedError as error:
@@ -228,8 +229,12 @@ class Thawer:
 
     def _says_thawed(self, channel: AgentChannel) -> bool:
         self._check_time()
-        self._ahead()
+        self._announce()
         return agent.status(channel, self._thawing.attempt_seconds) is FreezeState.THAWED
+
+    def _announce(self) -> None:
+        with suppress(Exception):  # a request is worth more than the word that it comes
+            self._ahead()
 
     def _check_time(self) -> None:
         if self._stop_at is not None and self._clock.monotonic() >= self._stop_at:

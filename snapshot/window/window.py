@@ -217,6 +217,7 @@ class Window:
             self.break_off(self._past_deadline)
         if self.is_frozen and not self.broken_by:
             try:
+                self._armed_guard().tell(Op.ASKING)
                 seconds = next((s for s in PROOF_SECONDS if s <= left), PROOF_SECONDS[-1])
                 state = agent.status(self._tools.thawer.fastest, seconds, keep_open=True)
                 self.proof = Proof.STILL_FROZEN if state is FreezeState.FROZEN else Proof.NOT_FROZEN

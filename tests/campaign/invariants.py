@@ -45,8 +45,8 @@ BOUND_SECONDS = 6.0
 GUARD_MARGIN_SECONDS = 2.0
 """How long after its deadline a window is still the owner's own business (guardcore.DEADLINE_MARGIN_SECONDS)."""
 
-HOLD_BACK_SECONDS = 20.0
-"""How long a guard waits for an owner that was stopped in the middle of its thaw (GuardCore._owner_thaws_until)."""
+STILL_SECONDS = 1.0
+"""How long past its deadline an owner that was stopped may keep everybody from the agent (STILL_LOOK_SECONDS)."""
 
 PREPARING_SECONDS = 35.0
 """The longest that a take-over asks PVE for its routes: three requests of 10 s, each answered by nobody."""
@@ -130,9 +130,6 @@ def _responsible_from(window: WindowTrace, frozen: Held) -> float:
     assert window.freeze_sent_at is not None
     deadline = window.freeze_sent_at + window.max_window_seconds + GUARD_MARGIN_SECONDS
     ended = window.owner.ended_at if window.owner.ended_at is not None else float("inf")
-    decided = window.decided_at
-    if decided is not None and any(began >= decided for began, _ in window.owner.stops):
-        deadline = max(deadline, decided + HOLD_BACK_SECONDS)  # stopped in the middle of its thaw
     return max(frozen.began, min(deadline, ended))
 
 
@@ -155,13 +152,24 @@ def _taken(world: World) -> Iterator[tuple[float, float]]:
         yield from task.talks
     if world.plan.local_node:
         for process in world.scheduler.processes:
-            yield from process.stops
+            until = min(process.ended_at or float("inf"), _loses_its_turn(world, process))
+            yield from ((stopped, min(continued, max(stopped, until))) for stopped, continued in process.stops)
     for call in world.pve.calls:
         if call.command and call.known_at is not None:
             over = call.over_at if call.over_at is not None else float("inf")
             alone_from = min((at for at in (call.abandoned_at, *_stopped(call, over)) if at is not None), default=over)
             if over > alone_from:
                 yield alone_from, over
+
+
+def _loses_its_turn(world: World, process: Process) -> float:
+    """From when on an owner that stands still is ended by its guard."""
+    mine = [
+        w.freeze_sent_at + w.max_window_seconds
+        for w in world.windows.values()
+        if w.owner is process and w.freeze_sent_at
+    ]
+    return max(mine) + GUARD_MARGIN_SECONDS + STILL_SECONDS if mine else float("inf")
 
 
 def _stopped(call: Call, over: float) -> Iterator[float]:

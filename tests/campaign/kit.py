@@ -84,6 +84,9 @@ class ScriptedInbox:
         self.clock.sleep(seconds)
         return None
 
+    def close(self) -> None:
+        """Nothing more is heard."""
+
 
 @dataclass
 class Notes:

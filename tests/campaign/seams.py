@@ -152,6 +152,7 @@ class Link:
     armed: bool = False
     failed: str = ""
     owner_open: bool = True
+    guard_open: bool = True
 
 
 class WorldLauncher:
@@ -197,7 +198,7 @@ class WorldGuard:
 
     def is_alive(self) -> bool:
         self._world.scheduler.step()
-        return self._guard.alive and self._link.owner_open
+        return self._guard.alive and self._link.owner_open and self._link.guard_open
 
     def release(self) -> None:
         self._world.scheduler.step()
@@ -225,6 +226,10 @@ class WorldInbox:
                 return None
             self._world.scheduler.wait(deadline)
 
+    def close(self) -> None:
+        """See Inbox."""
+        self._world.inbox_closed(self._process)
+
     def put_back(self, message: Message) -> None:
         """See ProcessInbox.put_back."""
         self._messages.appendleft(message)
@@ -233,6 +238,24 @@ class WorldInbox:
         """Something happened that wakes the guard."""
         self._messages.append(message)
         self._world.scheduler.wake(self._process)
+
+
+class WorldOwner:
+    """guardcore.OwnerLife: another simulated process, seen from outside."""
+
+    def __init__(self, world: World, pid: int) -> None:
+        self._world = world
+        self._pid = pid
+
+    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
+        scheduler = self._world.scheduler
+        scheduler.step()
+        owner = scheduler.process_of(self._pid)
+        if owner is None or not owner.alive or not (is_silent or owner.stopped_until > scheduler.now):
+            return False
+        self._world.events.append((scheduler.now, f"{scheduler.me()} ends {owner}"))
+        scheduler.kill(owner)
+        return True
 
 
 class WorldBackground:

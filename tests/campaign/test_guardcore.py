@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
 
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.window.guardcore import Cause, GuardCore, Happening, Message
+from snapshot.window.guardcore import Cause, GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
 from snapshot.window.guardlink import Op
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
 
@@ -14,12 +18,37 @@ START = 100.0
 
 
 def guard(
-    route: ScriptedChannel, script: list[tuple[float, Message]], notes: Notes | None = None, **spec: object
+    route: ScriptedChannel,
+    script: list[tuple[float, Message]],
+    notes: Notes | None = None,
+    owner: OwnerLife | None = None,
+    **spec: object,
 ) -> tuple[GuardCore, Notes]:
     """A guard on ``route``'s clock; instants of ``script`` are seconds after START."""
     notes = notes or Notes()
     inbox = ScriptedInbox(route.clock, [(START + at, message) for at, message in script])
-    return GuardCore(guard_spec(**spec), inbox, thawer(route.clock, [route]), route.clock, notes), notes
+    return GuardCore(guard_spec(**spec), inbox, thawer(route.clock, [route]), route.clock, notes, owner), notes
+
+
+@dataclass
+class Owner:
+    """guardcore.OwnerLife: stopped from ``stopped_at`` on, and in the agent's seat as long as it lives."""
+
+    clock: ManualClock
+    stopped_at: float = float("inf")
+    ended_at: float | None = None
+
+    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
+        if self.ended_at is None and (is_silent or self.clock.now >= self.stopped_at):
+            self.ended_at = self.clock.now
+            return True
+        return False
+
+    def answer(self, command: str) -> object:
+        """What the agent says to others."""
+        if self.ended_at is None:
+            return BUSY
+        return 1 if command == "fsfreeze-thaw" else "thawed"
 
 
 def says(op: Op, **values: float) -> Message:
@@ -284,3 +313,223 @@ def test_a_doubt_that_the_agent_does_not_settle_is_no_alarm() -> None:
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=25.0)
     core.run()
     assert notes.told == ["intervened owner-died", "thawed, watching", "closed"]
+
+
+# -------------------------------------------------------------------------------------- who stands still loses its turn
+
+
+@pytest.mark.parametrize("said", [Op.ASKING, Op.THAWING])
+def test_an_owner_that_was_stopped_in_the_agents_seat_is_ended_at_the_deadline(said: Op) -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 9.6)
+    route = ScriptedChannel(clock, [owner.answer])
+    script = [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (9.5, says(said))]
+    core, notes = guard(route, script, owner=owner)
+    core.run()
+    assert owner.ended_at == START + 12.0
+    assert route.calls[0][:2] == (START + 12.0, "fsfreeze-thaw")
+    assert notes.told == ["intervened owner-stopped", "thawed", "closed"]
+
+
+def test_an_owner_that_was_stopped_is_ended_as_soon_as_a_request_is_in_vain_whatever_it_said() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 9.6)
+    route = ScriptedChannel(clock, [owner.answer], seconds=3.0)
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN))], owner=owner)
+    core.run()
+    assert owner.ended_at is not None
+    assert owner.ended_at <= START + 12.0 + 3.0 + 0.5
+    assert notes.told == ["intervened deadline", "thawed", "closed"]
+
+
+def test_an_owner_that_was_stopped_and_is_in_nobodys_way_may_go_on_when_it_is_continued() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 1.0)
+    route = ScriptedChannel(clock, [1, "thawed"])
+    script = [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (60.0, says(Op.DISARM))]
+    core, notes = guard(route, script, owner=owner)
+    core.run()
+    assert owner.ended_at is None
+    assert notes.told == ["intervened deadline", "thawed", "closed by owner"]
+
+
+def test_an_owner_that_is_stopped_while_the_guard_stays_back_for_it_is_ended_within_a_second() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 15.3)
+    route = ScriptedChannel(clock, [owner.answer])
+    thaws = [(at, says(Op.THAWING)) for at in (11.0, 14.0)]
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), *thaws], owner=owner)
+    core.run()
+    assert owner.ended_at is not None
+    assert START + 15.3 <= owner.ended_at <= START + 16.4
+    assert notes.told == ["intervened owner-stopped", "thawed", "closed"]
+
+
+def test_an_owner_that_is_stopped_in_the_middle_of_the_guards_thaw_is_ended_before_its_next_request() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 13.0)
+    route = ScriptedChannel(clock, [owner.answer], seconds=3.0)
+    core, _ = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN))], owner=owner)
+    core.run()
+    assert owner.ended_at is not None
+    assert owner.ended_at <= START + 12.0 + 3.0 + 1.0
+
+
+def test_an_owner_that_hangs_without_a_word_is_ended_after_its_longest_silence_and_not_before() -> None:
+    """In state D, or in swap: nothing but its silence tells. It may be at its last request until then."""
+    clock = ManualClock()
+    owner = Owner(clock)
+    route = ScriptedChannel(clock, [owner.answer], seconds=0.5)
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (12.5, says(Op.THAWING))], owner=owner)
+    core.run()
+    silence = thawer(clock, [route]).longest_silence_seconds
+    assert owner.ended_at is not None
+    assert START + 12.5 + silence < owner.ended_at < START + 12.5 + silence + 5.0
+    assert notes.told[0] == "intervened deadline"
+    assert notes.told[-1] == "closed"
+
+
+def test_an_owner_that_moves_is_never_ended() -> None:
+    clock = ManualClock()
+    owner = Owner(clock)
+    route = ScriptedChannel(clock, [lambda command: BUSY if clock.now < START + 100.0 else owner.answer(command)])
+    thaws = [(9.0 + 9.0 * n, says(Op.THAWING)) for n in range(12)]
+    core, _ = guard(
+        route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), *thaws, (120.0, says(Op.DISARM))], owner=owner
+    )
+    core.run()
+    assert owner.ended_at is None
+
+
+def test_an_owner_that_has_handed_over_or_whose_guest_is_thawed_may_be_silent() -> None:
+    clock = ManualClock()
+    owner = Owner(clock)
+
+    def answer(command: str) -> object:
+        if clock.now < START + 90.0:
+            return BUSY
+        return 1 if command == "fsfreeze-thaw" else "thawed"
+
+    route = ScriptedChannel(clock, [answer])
+    core, _ = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (20.0, says(Op.ABANDON))], owner=owner)
+    core.run()
+    assert owner.ended_at is None
+    route = ScriptedChannel(ManualClock(), [1, "thawed"])
+    owner = Owner(route.clock)
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (300.0, says(Op.DISARM))], owner=owner)
+    core.run()
+    assert owner.ended_at is None
+    assert notes.told[-1] == "closed by owner"
+
+
+def test_before_the_deadline_a_stopped_owner_is_left_alone() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 1.0)
+    route = ScriptedChannel(clock, [1, "thawed"])
+    script = [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (5.0, Message(Happening.SIGNAL))]
+    core, _ = guard(route, script, owner=owner)
+    core.run()
+    assert owner.ended_at is None
+
+
+# ---------------------------------------------------------------------------------------------- whatever a guard meets
+
+
+class Faulty:
+    """Anything, whose calls fail: the ``number``-th, or all from there on."""
+
+    def __init__(self, behind: object, number: int, *, once: bool) -> None:
+        self._behind = behind
+        self._number = number
+        self._once = once
+        self._calls = itertools.count(1)
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        method = getattr(self._behind, name)
+
+        def call(*args: object, **values: object) -> object:
+            count = next(self._calls)
+            if count == self._number or (count > self._number and not self._once):
+                raise OverflowError("Python int too large to convert to C int")
+            found: object = method(*args, **values)
+            return found
+
+        return call
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("number", range(1, 16))
+@pytest.mark.parametrize("seam", ["inbox", "clock", "recorder", "owner"])
+def test_whatever_a_seam_raises_a_guest_that_may_be_frozen_is_thawed(seam: str, number: int, once: bool) -> None:
+    """The freeze comes late, in the middle of the watch: also then nobody ends with the guest frozen."""
+    clock = ManualClock()
+    held = {"from": START + 0.05, "late": START + 20.0}
+
+    def answer(command: str) -> object:
+        frozen = any(clock.now >= at for at in held.values())
+        if command == "fsfreeze-thaw":
+            for what in [what for what, at in held.items() if clock.now >= at]:
+                del held[what]
+            return int(frozen)
+        return "frozen" if frozen else "thawed"
+
+    route = ScriptedChannel(clock, [answer])
+    script = [(0.0, says(Op.FREEZING)), (3.0, says(Op.THAWING)), (25.0, Message(Happening.OWNER_GONE))]
+    inbox = ScriptedInbox(clock, [(START + at, message) for at, message in script])
+    seams: dict[str, object] = {
+        "inbox": inbox,
+        "clock": clock,
+        "recorder": Notes(),
+        "owner": Owner(clock, ended_at=0.0),
+    }
+    faulty = seams[seam] = Faulty(seams[seam], number, once=once)
+    core = GuardCore(
+        guard_spec(late_freeze_seconds=60.0),
+        seams["inbox"],  # type: ignore[arg-type]
+        thawer(clock if seam != "clock" else faulty, [route]),  # type: ignore[arg-type]
+        seams["clock"],  # type: ignore[arg-type]
+        seams["recorder"],  # type: ignore[arg-type]
+        seams["owner"],  # type: ignore[arg-type]
+    )
+    failed = False
+    try:
+        core.run()
+    except OverflowError:
+        failed = True
+    heard_of_the_freeze = len(inbox.script) < len(script)
+    if not heard_of_the_freeze:
+        assert failed, "a guard that ends before any freeze does so as a failure that its owner sees"
+        assert not route.calls
+    else:
+        assert "from" not in held
+        assert "late" not in held or seam == "clock", "without a clock it cannot wait for what may come"
+
+
+def test_a_guard_that_fails_before_any_freeze_asks_nothing() -> None:
+    route = ScriptedChannel(ManualClock(), [AssertionError("asked")])
+    inbox = Faulty(ScriptedInbox(route.clock, []), 1, once=True)
+    core = GuardCore(guard_spec(), inbox, thawer(route.clock, [route]), route.clock, Notes())  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        core.run()
+
+
+def test_a_guard_that_fails_hangs_up_so_that_its_owner_knows() -> None:
+    route = ScriptedChannel(ManualClock(), [1, "thawed"])
+    closed: list[float] = []
+
+    class Broken(ScriptedInbox):
+        def wait(self, seconds: float | None) -> Message | None:
+            if not self.script:
+                raise OverflowError
+            return super().wait(seconds)
+
+        def close(self) -> None:
+            closed.append(self.clock.now)
+
+    inbox: Inbox = Broken(route.clock, [(START, says(Op.FREEZING)), (START + 1, says(Op.FROZEN))])
+    notes: Recorder = Notes()
+    core = GuardCore(guard_spec(), inbox, thawer(route.clock, [route]), route.clock, notes)
+    with pytest.raises(OverflowError):
+        core.run()
+    assert closed == [START + 1]
+    assert notes.told == ["intervened guard-fault", "thawed"]  # type: ignore[attr-defined]

@@ -53,6 +53,7 @@ from tests.campaign.seams import (
     WorldInbox,
     WorldJournal,
     WorldLauncher,
+    WorldOwner,
     WorldTransport,
     disk_full,
 )
@@ -261,7 +262,8 @@ class World:
         self.scheduler.step()
         link.armed = True
         self.scheduler.wake(link.owner)
-        GuardCore(link.spec, inbox, thawer, self.clock, recorder).run()
+        owner = WorldOwner(self, link.spec.owner_pid)
+        GuardCore(link.spec, inbox, thawer, self.clock, recorder, owner).run()
         recorder.finish()
 
     def _guard_ended(self, spec: GuardSpec, process: Process) -> None:
@@ -297,10 +299,10 @@ class World:
             inbox.put_back(Message(Happening.WATCHED_DIED))
         else:
             owner.at_death.append(lambda: inbox.bring(Message(Happening.WATCHED_DIED)))
-        core = GuardCore(spec, inbox, thawer, self.clock, recorder)
-        late = guard_process._orphan(spec, inbox, self.config, self.clock, recorder)  # type: ignore[arg-type]
-        if late is not None:
-            core.take_over(cause, late_seconds=late)
+        core = GuardCore(spec, inbox, thawer, self.clock, recorder, WorldOwner(self, spec.owner_pid))
+        orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder)  # type: ignore[arg-type]
+        if orphan is not None:
+            core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
         recorder.finish()
 
     def _recover_timer(self) -> None:
@@ -326,6 +328,12 @@ class World:
             self.clock,
             self._log(),
         )
+
+    def inbox_closed(self, guard: Process) -> None:
+        """A guard hangs up: its owner sees it."""
+        for link, process in self.guards:
+            if process is guard:
+                link.guard_open = False
 
     def owner_hangs_up(self, link: Link) -> None:
         if link.owner_open:

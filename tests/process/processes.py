@@ -97,6 +97,12 @@ def requested(lab: Site, path: str, count: int = 1) -> None:
     assert wait_for(lambda: len(lab.node.requests(path)) >= count), f"no request for {path}"
 
 
+def task_has_skipped_its_freeze(lab: Site) -> bool:
+    """Before that, PVE's own task would find the guest thawed by the guard, and freeze it itself."""
+    logs = [lab.node.task_log(str(upid)) for upid in lab.node.running_tasks()]
+    return any("skipping guest filesystem freeze - already frozen" in log for log in logs)
+
+
 def pvesh_of(lab: Site) -> str:
     """An executable that is this site's pvesh."""
     path = lab.run / "pvesh"

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, guards, kill, requested, the_guard
+from tests.process.processes import guarded_site, guards, kill, requested, task_has_skipped_its_freeze, the_guard
 
 BOUND_SECONDS = 2.0
 
@@ -81,17 +81,11 @@ def test_the_guard_on_the_node_thaws_through_the_agents_socket(stage: str) -> No
             requested(lab, "/snapshot" if stage == "in the task" else path, count)
             assert wait_for(lambda: len(lab.guest.hook_log()) > 0)
             if stage == "in the task":
-                assert wait_for(lambda: _task_has_skipped_its_freeze(lab))
+                assert wait_for(lambda: task_has_skipped_its_freeze(lab))
             killed_at = kill(owner.pid)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed on the node, scripted guest")
         assert wait_for(lambda: lab.windows()[0].thaw_route is not None)
         assert "agent socket" in str(lab.windows()[0].thaw_route)
-
-
-def _task_has_skipped_its_freeze(lab: Site) -> bool:
-    """Before that, PVE's own task would find the guest thawed by the guard, and freeze it itself."""
-    logs = [lab.node.task_log(str(upid)) for upid in lab.node.running_tasks()]
-    return any("skipping guest filesystem freeze - already frozen" in log for log in logs)
 
 
 def test_the_guard_of_an_owner_killed_before_any_freeze_leaves_the_guest_alone() -> None:

@@ -5,11 +5,14 @@ Every way out (textfile, exporter, push) sends the bytes of ``render``; nothing 
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
 import platform
 import sqlite3
+import threading
+import urllib.error
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -53,20 +56,41 @@ def render(journal: Journal, config: Config, now: float) -> bytes:
     return generate_latest(_registry(journal, config, now))
 
 
-def push(journal: Journal, config: Config, now: float, timeout_seconds: float) -> None:
-    """Replace what the Pushgateway has of this machine. OSError when it does not take it, JournalError as above."""
+def push(journal: Journal, config: Config, now: float, limit_seconds: float) -> None:
+    """Replace what the Pushgateway has of this machine, within ``limit_seconds`` in all. OSError when it does not take
+    it in time, JournalError as above.
+    """
     gateway = config.metrics.pushgateway
     if gateway is None:
         return
     credentials = functools.partial(basic_auth_handler, username=gateway.user, password=gateway.password)
-    push_to_gateway(
-        gateway.url,
-        job=JOB,
-        registry=_registry(journal, config, now),
-        grouping_key={"instance": local_name()},
-        timeout=timeout_seconds,
-        handler=credentials if gateway.user else default_handler,
-    )
+    registry = _registry(journal, config, now)
+    failures: list[Exception] = []
+
+    def send() -> None:
+        try:
+            push_to_gateway(
+                gateway.url,
+                job=JOB,
+                registry=registry,
+                grouping_key={"instance": local_name()},
+                timeout=limit_seconds,
+                handler=credentials if gateway.user else default_handler,
+            )
+        except urllib.error.HTTPError as error:
+            error.close()
+            failures.append(OSError(errno.EPROTO, f"it answered {error.code} {error.reason}"))
+        except Exception as error:  # noqa: BLE001 - raised below, where somebody waits for it
+            failures.append(error)
+
+    # urllib's limit is one for each read: a gateway that drips would hold a backup for hours.
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(limit_seconds)
+    if thread.is_alive():
+        raise TimeoutError(errno.ETIMEDOUT, f"no whole answer in {limit_seconds:g} s")
+    for error in failures:
+        raise error
 
 
 class _Fixed(Collector):

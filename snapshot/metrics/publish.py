@@ -10,7 +10,7 @@ from pathlib import Path
 from snapshot.clock import Clock
 from snapshot.config import Config, MetricsConfig, Pushgateway
 from snapshot.errors import JournalError
-from snapshot.journal import Journal
+from snapshot.journal import Journal, printable
 from snapshot.metrics import projection, textfile
 
 TURN_SECONDS = 3.0
@@ -82,7 +82,9 @@ def _push(config: Config, gateway: Pushgateway, journal: Journal, clock: Clock) 
         with textfile.turn(lock_of(config), TURN_SECONDS, clock):
             exposition.push(journal, config, clock.time(), PUSH_SECONDS)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        reason = printable(str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error))[:200]
+        if gateway.password:
+            reason = reason.replace(gateway.password, "***")  # a gateway may echo what it was sent
         return [f"the metrics were not pushed to {gateway.url} ({reason}); see [metrics] pushgateway"]
     return []
 

@@ -26,7 +26,7 @@ import pytest
 from snapshot.clock import SystemClock
 from snapshot.config import Config, Pushgateway
 from snapshot.errors import UsageError
-from snapshot.metrics import exposition, families, projection
+from snapshot.metrics import exposition, families, projection, publish
 from snapshot.metrics.exporter import Exporter
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from tests.metrics import fleet
@@ -172,6 +172,46 @@ class _Gateway(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
+
+
+@contextlib.contextmanager
+def answering(answer: bytes, pause_seconds: float = 0.0) -> Iterator[int]:
+    """A server that sends ``answer``, a byte each ``pause_seconds`` where that is more than 0; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.recv(65536)
+                for piece in (answer,) if not pause_seconds else (bytes([c]) for c in answer * 100):
+                    peer.sendall(piece)
+                    time.sleep(pause_seconds)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+
+
+def test_what_a_pushgateway_says_is_fit_to_be_shown_and_holds_no_secret(world: World) -> None:
+    world.good_run()
+    said = b"HTTP/1.1 400 no \x1b[31mred\xe2\x80\xae for pve1:s3cret" + b"x" * 5000 + b"\r\nContent-Length: 0\r\n\r\n"
+    with answering(said) as port:
+        gateway = Pushgateway.parse(f"http://pve1:s3cret@127.0.0.1:{port}")
+        world.config = world.config._replace(metrics=world.config.metrics._replace(pushgateway=gateway))
+        (problem,) = world.publish()
+    assert "s3cret" not in problem
+    assert problem.isprintable()
+    assert len(problem) < 400
+
+
+def test_a_pushgateway_that_drips_is_given_up_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "PUSH_SECONDS", 0.5)
+    world.good_run()
+    with answering(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 500, pause_seconds=0.2) as port:
+        gateway = Pushgateway.parse(f"http://127.0.0.1:{port}")
+        world.config = world.config._replace(metrics=world.config.metrics._replace(pushgateway=gateway))
+        (problem,) = world.publish()
+    assert "no whole answer in 0.5 s" in problem
 
 
 def test_a_pushgateway_with_a_password_takes_it_and_no_line_ever_tells_it(world: World) -> None:

@@ -19,6 +19,7 @@ from snapshot.clock import Clock
 from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
+from snapshot.metrics.projection import Series
 from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, new_id, parsed, printable
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
@@ -90,6 +91,8 @@ class Journal:
         self._say = say
         self._told: set[str] = set()
         self._is_new = False
+        self.has_odd_series = False
+        """Whether `series` met a row that makes no sense."""
         self._db = sqlite3.connect(":memory:")
         self._file: journalfile.Identity | None = None
         with contextlib.suppress(_RenewedError):
@@ -278,9 +281,32 @@ class Journal:
         rows = list(found)
         self._write(lambda db: looks.write(db, rows))
 
-    def series(self) -> list[sqlite3.Row]:
-        """The metric series, O(guests): name, id, vmid, node, source, labels (JSON), value, seen_at."""
-        return self.query("SELECT * FROM series ORDER BY name, id, node, source, labels")
+    def series(self) -> list[Series]:
+        """The metric series, O(guests). An odd row is told in a line, and left out."""
+        found = []
+        for row in self.query("SELECT * FROM series ORDER BY name, id, node, source, labels"):
+            try:
+                found.append(projection.series_of(tuple(row)))
+            except ValueError as error:
+                self.has_odd_series = True
+                self._odd("metric", f"{row['name']} of {row['id']}", error)
+        return found
+
+    def drop_odd_series(self) -> None:
+        """Take rows away that make no sense: a counter begins anew where it could never be read again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for row in db.execute("SELECT * FROM series").fetchall():
+                try:
+                    projection.series_of(tuple(row))
+                except ValueError:
+                    db.execute(
+                        "DELETE FROM series WHERE name = ? AND id = ? AND node = ? AND source = ? AND labels = ?",
+                        [row[column] for column in ("name", "id", "node", "source", "labels")],
+                    )
+
+        self._write(work)
+        self.has_odd_series = False
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """What the journal's tables say, as it stands there."""

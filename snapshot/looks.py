@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
+from snapshot.record import INSTANT_MAX, printable
+
 
 class Why(Enum):
     """Why it is not known whether a guest is frozen: a fixed word, for metrics and messages."""
@@ -72,13 +74,38 @@ _TABLE = """CREATE TABLE IF NOT EXISTS looks (
     why TEXT NOT NULL, frozen_since_at REAL, silent INTEGER NOT NULL) WITHOUT ROWID"""
 
 
+_NUMBER = frozenset({int, float})
+_KINDS = {
+    **dict.fromkeys(("id", "node", "name", "state", "why"), frozenset({str})),
+    **dict.fromkeys(("vmid", "running", "silent"), frozenset({int})),
+    "seen_at": _NUMBER,
+    "diskwrite": frozenset({int, type(None)}),
+    **dict.fromkeys(("still_since_at", "asked_at", "frozen_since_at"), _NUMBER | {type(None)}),
+}
+
+
+def _is_odd(look: GuestLook) -> bool:
+    """Whether a column holds what it cannot: it is not known what was seen of this guest, then."""
+    return any(
+        type(value) not in _KINDS[column] or (column.endswith("_at") and not 0 <= (value or 0) <= INSTANT_MAX)
+        for column, value in look._asdict().items()
+    )
+
+
 def read(db: sqlite3.Connection) -> dict[str, GuestLook]:
-    """Every look, by the guest's id. A journal that never had one has none; raises sqlite3.Error for the rest."""
+    """Every look, by the guest's id; an odd one is left out, and the next look takes its place.
+
+    A journal that never had one has none; raises sqlite3.Error for the rest.
+    """
     if db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'looks'").fetchone() is None:
         return {}
     rows = db.execute(f"SELECT {', '.join(COLUMNS)} FROM looks ORDER BY vmid, id")  # noqa: S608 - our own fields
     found = (GuestLook(*row) for row in rows)
-    return {look.id: look._replace(running=bool(look.running)) for look in found}
+    return {
+        look.id: look._replace(running=bool(look.running), name=printable(look.name), node=printable(look.node))
+        for look in found
+        if not _is_odd(look)
+    }
 
 
 def write(db: sqlite3.Connection, found: Iterable[GuestLook]) -> None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 import math
 import platform
-import sqlite3
 import threading
 import urllib.error
 from collections import defaultdict
@@ -26,7 +24,7 @@ from snapshot.config import Config
 from snapshot.journal import Journal
 from snapshot.metrics import families
 from snapshot.metrics.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
-from snapshot.metrics.projection import BUCKET, COUNT, SUM, edge_label, local_name, may_be_frozen
+from snapshot.metrics.projection import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name, may_be_frozen
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JOB = "vzdump_hooks"
@@ -110,17 +108,17 @@ def _registry(journal: Journal, config: Config, now: float) -> CollectorRegistry
 class _Rows:
     """The series as they stand in the journal: family -> guest -> labels (JSON) -> value."""
 
-    def __init__(self, rows: Iterable[sqlite3.Row], forget_before: float, open_guests: set[Key]) -> None:
+    def __init__(self, rows: Iterable[Series], forget_before: float, open_guests: set[Key]) -> None:
         self._values: dict[str, dict[Key, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         self.hook_errors: dict[tuple[str, str], float] = {}
         seen: dict[Key, float] = {}
         for row in rows:
-            if row["name"] == families.HOOK_ERRORS.name:
-                self.hook_errors[row["node"], json.loads(row["labels"])["phase"]] = row["value"]
+            if row.name == families.HOOK_ERRORS.name:
+                self.hook_errors[row.node, labels_of(row.labels)["phase"]] = row.value
                 continue
-            key = (row["id"], str(row["vmid"]), row["node"], row["source"])
-            self._values[row["name"]][key][row["labels"]] = row["value"]
-            seen[key] = max(seen.get(key, 0.0), row["seen_at"])
+            key = (row.id, str(row.vmid), row.node, row.source)
+            self._values[row.name][key][row.labels] = row.value
+            seen[key] = max(seen.get(key, 0.0), row.seen_at)
         self._kept = {key for key, at in seen.items() if at >= forget_before} | open_guests
         # agent_up knows no source: its rows have none.
         self.guests = sorted((key for key in self._kept if key[3]), key=lambda key: (int(key[1]), *key))
@@ -179,7 +177,7 @@ def _histogram(rows: _Rows) -> Metric:
     metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
     edges = [edge_label(edge) for edge in BUCKETS_SECONDS]
     for key in rows.guests:
-        counts = {json.loads(labels)["le"]: value for labels, value in rows.labelled(BUCKET, key).items()}
+        counts = {labels_of(labels)["le"]: value for labels, value in rows.labelled(BUCKET, key).items()}
         buckets, total = [], 0.0
         for edge in edges:
             total += counts.get(edge, 0.0)
@@ -196,7 +194,7 @@ def _from_zero(rows: _Rows, family: Family, known: Iterable[tuple[str, ...]], na
     for key in rows.guests:
         values = zeros.copy()
         for text, value in rows.labelled(family.name, key).items():
-            labels = json.loads(text)
+            labels = labels_of(text)
             values[tuple(labels[name] for name in names)] = value
         for labels_of_one, value in values.items():
             metric.add_metric((*key, *labels_of_one), value)
@@ -208,11 +206,11 @@ def _states(rows: _Rows) -> Iterator[Metric]:
     failures = _metric(families.LAST_FAILURE)
     for key in rows.guests:
         for text in rows.labelled(families.LAST_VERDICT.name, key):
-            current = json.loads(text)["verdict"]
+            current = labels_of(text)["verdict"]
             for verdict in VERDICTS:
                 verdicts.add_metric((*key, verdict), float(verdict == current))
         for text in rows.labelled(families.LAST_FAILURE.name, key):
-            labels = json.loads(text)
+            labels = labels_of(text)
             failures.add_metric((*key, labels["stage"], labels["reason"]), 1.0)
     yield verdicts
     yield failures

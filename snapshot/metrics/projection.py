@@ -10,17 +10,19 @@ The journal calls ``apply`` after it wrote a row, in the same transaction, with 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from snapshot.metrics import families
 from snapshot.metrics.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
+from snapshot.record import WindowRecord, printable
 
 if TYPE_CHECKING:
-    from snapshot.journal import WindowRecord
     from snapshot.model import Guest
 
 COLUMN = "counted TEXT"
@@ -32,6 +34,52 @@ INTENT = "_last_intent"
 BUCKET = families.WINDOW.name + "_bucket"
 SUM = families.WINDOW.name + "_sum"
 COUNT = families.WINDOW.name + "_count"
+
+
+class Series(NamedTuple):
+    """One row of the table ``series``."""
+
+    name: str
+    id: str
+    vmid: int
+    node: str
+    source: str
+    labels: str
+    """What there is beside the guest's own labels: a JSON object, or "" for none."""
+    value: float
+    seen_at: float
+
+
+_LABELS = {
+    BUCKET: frozenset({"le"}),
+    **{family.name: frozenset(family.labels) - frozenset(families.GUEST_LABELS) for family in families.FAMILIES},
+}
+"""What a row's labels must be, by its name."""
+
+
+@functools.lru_cache(maxsize=4096)
+def labels_of(text: str) -> Mapping[str, str]:
+    """A row's own labels. ValueError for anything but a JSON object of texts."""
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"labels cannot be {text[:60]!r}")
+    return found
+
+
+def series_of(row: Sequence[object]) -> Series:
+    """A row of the table, checked. ValueError that says what is odd."""
+    for value, kind, column in zip(row, (str, str, int, str, str, str), Series._fields, strict=False):
+        if type(value) is not kind:
+            raise ValueError(f"{column} cannot be {printable(repr(value))[:60]}")
+    for value, column in zip(row[6:], Series._fields[6:], strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{column} cannot be {printable(repr(value))[:60]}")
+    found = Series(*cast("tuple[str, str, int, str, str, str, float, float]", row))
+    labels = frozenset(labels_of(found.labels))
+    if labels != _LABELS.get(found.name, labels):
+        raise ValueError(f"labels cannot be {printable(found.labels)[:60]!r}")
+    return found._replace(id=printable(found.id), node=printable(found.node), source=printable(found.source))
+
 
 OF_THE_LAST_RUN = (
     families.LAST_WINDOW.name,

@@ -52,8 +52,10 @@ def _forget(config: Config, journal: Journal, clock: Clock) -> None:
     before_at = clock.time() - config.metrics.forget_guest_after_days * 86400
     seen: dict[tuple[str, str, str], float] = {}
     for row in journal.series():
-        key = (row["id"], row["node"], row["source"])
-        seen[key] = max(seen.get(key, 0.0), row["seen_at"])
+        key = (row.id, row.node, row.source)
+        seen[key] = max(seen.get(key, 0.0), row.seen_at)
+    if journal.has_odd_series:
+        journal.drop_odd_series()
     kept = {(window.guest.id, window.node, window.source) for window in journal.open_windows()}
     if any(at < before_at and key[0] and key not in kept for key, at in seen.items()):
         with journal.transaction("written") as db:

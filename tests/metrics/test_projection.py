@@ -274,7 +274,7 @@ def test_removed_guests_disappear_after_the_configured_time_and_open_windows_do_
     assert world.value(PREFIX + "guest_frozen", vmid="200") == 1
     assert world.value(PREFIX + "attempts_total", vmid="300") == 1
     assert world.publish() == []
-    assert {row["vmid"] for row in world.journal.series()} == {200, 300}
+    assert {row.vmid for row in world.journal.series()} == {200, 300}
     assert 'guest_frozen{id="qemu/200"' in world.textfile.read_text()
 
 

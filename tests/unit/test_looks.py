@@ -20,7 +20,7 @@ UNKNOWN = GuestLook(
     "qemu/101",
     101,
     "pve1",
-    "wéb\n",
+    "wéb",
     running=True,
     seen_at=START,
     still_since_at=START,

@@ -62,7 +62,7 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
         return []
     problems: list[str] = []
     # The API is asked for the routes once, before anything is at risk: where it hangs that takes its time.
-    ladder = build_ladder(tools.access, guest)
+    ladder = build_ladder(tools.access, guest, ahead=True)
     why = order.not_ours_because
     if order.freeze_owner is FreezeOwner.HOOK and not why:
         hold = HookHold(order, guest, tools, book, ladder)

@@ -56,25 +56,31 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
     from vzdump_hooks.watching import VzdumpWatch  # noqa: PLC0415
 
     book = JournalBook(tools.open_journal)
-    if not tools.watch.catch_up():
-        # A guest must not stay frozen until its deadline because nobody sees that its backup has begun.
-        tools.report(HoldReport(False, "vzdump's log does not show this guest's backup, so it cannot be followed"))
-        return []
+    is_heard = tools.watch.catch_up()
     problems: list[str] = []
     # The API is asked for the routes once, before anything is at risk: where it hangs that takes its time.
-    ladder = build_ladder(tools.access, guest, ahead=True)
+    ladder = build_ladder(tools.access, guest)
     why = order.not_ours_because
+    if not is_heard and not why:
+        # A guest must not stay frozen until its deadline because nobody sees that its backup has begun.
+        task = "vzdump's log does not show this guest's backup" if order.upid else "this backup's task was not found"
+        why = f"{task}, so it cannot be followed"
+    if not is_heard and order.required:
+        tools.report(HoldReport(False, why))
+        return problems
+    nothing_to_freeze = cannot_guard = False
     if order.freeze_owner is FreezeOwner.HOOK and not why:
         hold = HookHold(order, guest, tools, book, ladder)
         why = hold.run()
         problems += hold.problems
         if not why:
             return problems + book.publish(tools.publish)
+        nothing_to_freeze, cannot_guard = hold.found_nothing, hold.cannot_guard
         if order.required:
             tools.report(HoldReport(False, why))
             return problems + book.publish(tools.publish)
     watching = VzdumpWatch(order, guest, tools, book, ladder)
-    watching.run(why)
+    watching.run(why, is_heard=is_heard, with_guard=not cannot_guard, nothing_to_freeze=nothing_to_freeze)
     return problems + watching.problems + book.publish(tools.publish)
 
 

@@ -9,12 +9,12 @@ from urllib.parse import quote
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import SafeSnapshotError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import WindowRecord
 from snapshot.pve.routes import open_access
 from vzdump_hooks import notes
 from vzdump_hooks.invocation import Invocation
 from vzdump_hooks.phases.backup_end import NO_BACKUP
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.worker import find_worker
 
 
@@ -25,7 +25,7 @@ def write_verdict(invocation: Invocation, config_path: str | None, say: Callable
     if not config.hook.write_notes or volume is None or invocation.vmid is None:
         return
     worker = find_worker(config)
-    with closing(Journal(config.journal.path)) as journal:
+    with closing(open_journal(config)) as journal:
         window = next(iter(notes.windows_of_job(journal, worker, invocation.vmid)), None)
     if window is None or window.verdict is None or window.failure_reason == NO_BACKUP:
         return

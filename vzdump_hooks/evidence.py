@@ -63,6 +63,12 @@ class Seen(NamedTuple):
     """It said thawed when it had to be frozen, before vzdump asked for its thaw."""
     alone: bool = True
     """No other window of ours was open for this guest."""
+    found_frozen: bool = False
+    """It said frozen before vzdump asked for its freeze: somebody else's."""
+    nothing_to_freeze: bool = False
+    """A freeze of ours right before vzdump's froze no filesystem."""
+    answered: bool = False
+    """It answered at all, where there was no log to follow."""
 
 
 def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: float | None) -> Verdict:
@@ -91,8 +97,8 @@ def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: f
     if by_log:
         return Verdict(
             VerdictKind.FILESYSTEM_CONSISTENT,
-            f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen; by vzdump's log it "
-            "thawed the guest itself after the point in time (PVE before 9.1.10)",
+            f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen; vzdump froze and thawed "
+            "on top of it, by its log around the point in time and without an error",
         )
     return plain
 
@@ -101,33 +107,51 @@ def judge_watched(
     log: LogEvidence, seen: Seen, window_seconds: float | None, broken_by: str, thaw_confirmed: bool
 ) -> Verdict:
     """The verdict where vzdump froze by itself and we watched."""
+    if log.saw(LogEvent.NO_DISKS):
+        return NO_DISKS
+    not_frozen = next((reason for event, reason in _NOT_FROZEN if log.saw(event)), "")
+    was_nothing = not seen.frozen and (seen.nothing_to_freeze or seen.thawed_early)
+    too_long = window_seconds is None or window_seconds >= SELF_THAW_SECONDS
     crash, unknown = VerdictKind.CRASH_CONSISTENT, VerdictKind.UNKNOWN
-    for event, reason in _NOT_FROZEN:
-        if log.saw(event):
-            return Verdict(crash, reason)
-    if broken_by:
-        return Verdict(crash, broken_by)
-    if not log.saw(LogEvent.FREEZE_ISSUED):
-        return Verdict(crash, "vzdump did not freeze the guest")
-    if log.saw(LogEvent.THAW_FAILED):
-        return Verdict(unknown, "vzdump's thaw failed: see its log")
-    if not log.is_whole:
-        return Verdict(unknown, "vzdump's log does not show freeze, backup and thaw in their order")
-    if seen.thawed_early:
-        return Verdict(crash, "the guest was not frozen any more before vzdump's thaw: something else thawed it")
-    if not seen.frozen:
-        return Verdict(unknown, "vzdump logged a freeze, but the agent never said frozen to us")
-    if not seen.alone:
-        return Verdict(unknown, "another window of ours was open: its guard may have thawed the guest")
-    if not thaw_confirmed:
-        return Verdict(unknown, "vzdump logged a thaw, but the agent does not say thawed")
-    if window_seconds is None or window_seconds >= SELF_THAW_SECONDS:
-        return Verdict(unknown, "too long a freeze for a proof from vzdump's log alone")
-    return Verdict(
+    doubts = (
+        (bool(not_frozen), crash, not_frozen),
+        (bool(broken_by), crash, broken_by),
+        (not log.saw(LogEvent.FREEZE_ISSUED), crash, "vzdump did not freeze the guest"),
+        (seen.found_frozen, crash, "somebody else had frozen the guest before vzdump did: nothing is proven"),
+        (log.saw(LogEvent.THAW_FAILED), unknown, "vzdump's thaw failed: see its log"),
+        (not log.is_whole, unknown, "vzdump's log does not show freeze, backup and thaw in their order"),
+        (was_nothing, crash, "vzdump's freeze froze no filesystem: the agent did not say frozen after it"),
+        (seen.thawed_early, crash, "the guest was not frozen any more before vzdump's thaw: something else thawed it"),
+        (not seen.frozen, unknown, "vzdump logged a freeze, but the agent never said frozen to us"),
+        (not seen.alone, unknown, "another window of ours was open: its guard may have thawed the guest"),
+        (not thaw_confirmed, unknown, "vzdump logged a thaw, but the agent does not say thawed"),
+        (too_long, unknown, "too long a freeze for a proof from vzdump's log alone"),
+    )
+    found = next((Verdict(kind, reason) for applies, kind, reason in doubts if applies), None)
+    return found or Verdict(
         VerdictKind.FILESYSTEM_CONSISTENT,
         "vzdump froze and thawed without an error, and the agent said frozen in between",
     )
 
+
+def judge_unheard(seen: Seen, broken_by: str, thaw_confirmed: bool) -> Verdict:
+    """The verdict where vzdump's log could not be followed: nothing tells when the point in time was."""
+    crash, unknown = VerdictKind.CRASH_CONSISTENT, VerdictKind.UNKNOWN
+    if broken_by:
+        return Verdict(crash, broken_by)
+    if seen.found_frozen:
+        return Verdict(crash, "the guest was found frozen by somebody else: nothing is proven")
+    if not thaw_confirmed:
+        return Verdict(unknown, "vzdump's log could not be followed, and the agent does not say thawed")
+    if seen.frozen:
+        return Verdict(
+            unknown, "vzdump's log could not be followed: the guest was frozen, but when it was saved is not known"
+        )
+    silent = "was never seen frozen" if seen.answered else "did not answer"
+    return Verdict(unknown, f"vzdump's log could not be followed, and the agent {silent}")
+
+
+NO_DISKS = Verdict(VerdictKind.CRASH_CONSISTENT, "the backup contains no disks: there is nothing to be consistent")
 
 _NOT_FROZEN = (
     (LogEvent.FREEZE_SKIPPED_NO_AGENT, "vzdump found no running guest agent and did not freeze"),

@@ -96,6 +96,11 @@ class BackupWatch:
         self._seen.append(event)
         return event
 
+    def wait(self, seconds: float) -> None:
+        """Wait, where there is no log to follow. WorkerDiedError when the worker is gone."""
+        if self._worker.is_dead(seconds):
+            raise WorkerDiedError("the vzdump worker died")
+
     def has_logged(self, event: LogEvent) -> bool:
         """Whether vzdump has logged ``event`` by now, handed out or not."""
         while self._read():

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _log_keys(order: HoldOrder) -> dict[str, object]:
-    return {"vmid": order.vmid, "node": order.node, "phase": FREEZING_PHASE, "upid": order.upid}
+    return {"vmid": order.vmid, "node": order.node, "phase": FREEZING_PHASE, "upid": order.job}
 
 
 def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> list[str]:

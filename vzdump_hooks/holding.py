@@ -13,7 +13,7 @@ from snapshot.window.ladder import Ladder
 from snapshot.window.verdict import Evidence
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 from vzdump_hooks.backup import HoldTools, is_alone
-from vzdump_hooks.evidence import Seen, hook_word, judge_hook
+from vzdump_hooks.evidence import NO_DISKS, Seen, hook_word, judge_hook
 from vzdump_hooks.look import AgentLook
 from vzdump_hooks.order import HoldOrder, HoldReport
 from vzdump_hooks.wordings import LogEvent
@@ -47,7 +47,13 @@ class HookHold:
         self._book = book
         self._window = Window(self._spec(), self._window_tools(ladder))
         self._thawed_early = False
+        self.cannot_guard = False
         self._look = AgentLook(tools.access, guest)
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the freeze was answered, and froze no filesystem at all."""
+        return self._window.reply is not None and self._window.reply.outcome is FreezeOutcome.NOTHING_FROZEN
 
     @property
     def problems(self) -> list[str]:
@@ -69,9 +75,13 @@ class HookHold:
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
         if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
             return self._not_frozen(reply)
+        log = self._tools.watch.evidence
+        if log.saw(LogEvent.NO_DISKS):
+            window.close(NO_DISKS, None, None)
+            return ""
         if not window.broken_by:
             self._wait_for_start()
-        log = self._tools.watch.evidence
+            log = self._tools.watch.evidence
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
         verdict = judge_hook(evidence, log, seen, window.times.held_seconds)
@@ -106,7 +116,7 @@ class HookHold:
         watch = self._tools.watch
         while True:
             event = watch.next(LOOK_SECONDS)
-            if event in RELEASES:
+            if event in RELEASES or event is LogEvent.NO_DISKS:
                 return
             if event in ENDS:
                 raise WindowBrokenError(f"the backup failed before its point in time ({event.value})")
@@ -141,12 +151,13 @@ class HookHold:
         window.close(Verdict(VerdictKind.CRASH_CONSISTENT, reason), "freeze", reply.outcome.value)
         if (report is not None and not report.confirmed) or window.late_seconds > 0:
             # A guard of ours stays, and thaws whatever it finds frozen: nothing can be proven about vzdump's freeze.
-            self._tools.report(HoldReport(False, why))
+            self._tools.report(HoldReport(False, why, watched=True))
             return ""
         return why
 
     def _never_armed(self, error: JournalError | GuardError) -> str:
         """The row, if there is one, was closed when the guard could not be armed; it has no verdict yet."""
+        self.cannot_guard = isinstance(error, GuardError)
         why = f"not frozen by us: {error}"
         self._window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), "guard", "not-started")
         return why
@@ -161,7 +172,7 @@ class HookHold:
             max_window_seconds=order.max_window_seconds,
             late_freeze_seconds=config.freeze.late_freeze_seconds,
             owner_limit_seconds=config.thaw.owner_limit_seconds,
-            upid=order.upid or None,
+            upid=order.job,
             watch=((order.worker_pid, order.worker_start),),
         )
 

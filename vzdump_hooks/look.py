@@ -42,7 +42,8 @@ class AgentLook:
             self._make = lambda: ApiChannel(access.main, guest)
         self._thread: threading.Thread | None = None
         self._answer: FreezeState | None = None
-        self._asked_at: float | None = None
+        self.asked_at: float | None = None
+        """When the last question was asked (monotonic)."""
 
     def next(self, pause_seconds: float = SOCKET_PAUSE_SECONDS) -> FreezeState | None:
         """The answer that has come since the last call, if any; else asks, ``pause_seconds`` after the last question.
@@ -52,8 +53,8 @@ class AgentLook:
         answer = self.take()
         now = self._clock.monotonic()
         pause = pause_seconds if self._is_local else max(pause_seconds, API_PAUSE_SECONDS)
-        if self._thread is None and (self._asked_at is None or now - self._asked_at >= pause):
-            self._asked_at = now
+        if self._thread is None and (self.asked_at is None or now - self.asked_at >= pause):
+            self.asked_at = now
             self._ask()
         return answer
 

@@ -17,6 +17,8 @@ class HoldOrder(NamedTuple):
     node: str
     upid: str
     """The vzdump task, "" when it could not be found."""
+    job: str
+    """What the journal knows the job by: the task, else a name for its worker (Worker.job)."""
     log: str
     """Its log file, "" likewise."""
     worker_pid: int
@@ -28,6 +30,12 @@ class HoldOrder(NamedTuple):
     """Policy ``require``: without a freeze of ours there will be no backup, so there is nothing else to watch."""
     not_ours_because: str = ""
     """Why we do not freeze though we own the freeze, "" when we do: vzdump's own freeze is watched instead."""
+    chosen: bool = False
+    """The operator wants no freeze of ours: what comes of vzdump's is told, and only a guest at risk is a failure."""
+    found_frozen: bool = False
+    """Somebody else's freeze was found, and is not ours to end."""
+    unclear: bool = False
+    """An earlier holder of this backup may have frozen: a freeze that is found is ours, and is thawed."""
 
     @property
     def freeze_owner(self) -> FreezeOwner:

@@ -9,16 +9,20 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config, ForeignFreeze, GuestSettings
 from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
 from snapshot.health import Preflight, Wish
-from snapshot.journal import Journal
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel, open_access
 from snapshot.recording import JournalBook
 from vzdump_hooks.invocation import Mode
-from vzdump_hooks.notes import Plan
+from vzdump_hooks.notes import NEVER, Plan
+from vzdump_hooks.settings import open_journal
 
-TRANSIENT = frozenset({"agent", "thawed", "privileges", "found"})
-"""Obstacles of ours that need not be vzdump's when it comes to its own freeze (which needs no token, say)."""
+PENDING = "agent-pending"
+"""A freeze option that waits for the guest's next start. The freeze that it will switch off goes on until then, by PVE
+alone: its operator wants none."""
+
+CHOSEN = frozenset({PENDING, "mode"})
+"""Obstacles that the operator has chosen."""
 
 
 class Found(NamedTuple):
@@ -30,7 +34,7 @@ class Found(NamedTuple):
 
 def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
     """Look at the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
-    access = open_access(config, SystemClock(), say)
+    access = open_access(config, SystemClock())
     preflight = Preflight(
         GuestApi(access.main), lambda guest: fastest_channel(access, guest), config.local.product_uuid_file
     )
@@ -46,21 +50,25 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
     settings = settings_of(health.guest)
     policy = settings.policy
     if policy is not Policy.NEVER:  # nobody needs the agent of such a guest
-        JournalBook(lambda: Journal(config.journal.path)).agent_seen(health, access.clock)
+        JournalBook(lambda: open_journal(config)).agent_seen(health, access.clock)
     obstacle = health.obstacle
     if health.frozen and health.guest is not None and health.guest.kind is GuestKind.QEMU:
         obstacle = _heal(health.guest, access, settings, say) or obstacle
     if mode is Mode.SUSPEND and (obstacle is None or obstacle.name != "thawed"):
         obstacle = Check("mode", CheckResult.NO_FREEZE, "mode suspend pauses the guest", "use mode snapshot")
+    if obstacle is None and policy is Policy.PREFER and not settings.ignore_freeze_option:
+        obstacle = next((check for check in health.checks if check.name == PENDING), None)
+    is_off = health.freeze_disabled_by_option and not settings.ignore_freeze_option
     plan = Plan(
         policy=policy,
         owner=settings.owner,
         freeze_timeout_seconds=settings.freeze_timeout_seconds,
         max_window_seconds=settings.max_window_seconds,
-        obstacle="policy never" if policy is Policy.NEVER else obstacle.message if obstacle else "",
+        obstacle=NEVER if policy is Policy.NEVER else obstacle.message if obstacle else "",
         obstacle_name=obstacle.name if obstacle and policy is not Policy.NEVER else "",
-        watch=policy is not Policy.NEVER and obstacle is not None and obstacle.name in TRANSIENT,
-        left_alone=health.freeze_disabled_by_option and not settings.ignore_freeze_option,
+        chosen=policy is Policy.NEVER or (obstacle is not None and (is_off or obstacle.name in CHOSEN)),
+        left_alone=is_off or any(c.name == "agent-option" and c.result is CheckResult.NO_FREEZE for c in health.checks),
+        found_frozen=obstacle is not None and obstacle.name == "thawed",
     )
     return Found(plan, obstacle)
 
@@ -70,7 +78,7 @@ def _heal(guest: Guest, access: Access, settings: GuestSettings, say: Callable[[
     from snapshot.recovery import Healed, heal  # noqa: PLC0415 - it brings what thaws, and hardly any guest is frozen
 
     config = access.config
-    book = JournalBook(lambda: Journal(config.journal.path))
+    book = JournalBook(lambda: open_journal(config))
     try:
         healed = heal(guest, access, book, thaw_foreign=settings.foreign is ForeignFreeze.THAW)
     except (StillFrozenError, ForeignFreezeError, ApiError) as error:

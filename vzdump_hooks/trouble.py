@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.journal import Journal
 from snapshot.metrics.projection import hook_error
 from snapshot.model import Policy
 from vzdump_hooks.invocation import Invocation, Mode, Phase
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 
 SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})
 """A broken configuration is said once in the job's log and once in each guest's, not in every phase."""
@@ -34,7 +33,7 @@ def report(invocation: Invocation, config_path: str | None, error: Exception, sa
     outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
     say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")
     try:
-        journal = Journal(config.journal.path)
+        journal = open_journal(config)
         with journal.transaction("written") as db:
             hook_error(db, invocation.phase.value)
         journal.close()

@@ -44,6 +44,8 @@ class Row(NamedTuple):
 GUEST_START = "INFO: Starting Backup of VM "
 STARTED = "INFO: started backup task '"
 ERROR = "ERROR: "
+QMP_ERROR = "ERROR: VM "
+"""How PVE::QMPClient begins its own errors, the backup command's among them."""
 
 TABLE: tuple[Row, ...] = (
     # since qemu-server 9.1.10; before; the third one between 9.1.6 and 9.1.9
@@ -105,6 +107,8 @@ class LogReader:
         """The log will be read again from its beginning."""
         self.begun = False
         self._stage: LogEvent | None = None
+        self._before: LogEvent | None = None
+        """The event of the line before, where that was an error."""
 
     def read(self, line: str) -> LogEvent | None:
         """The event in the next line, or None."""
@@ -112,13 +116,16 @@ class LogReader:
             self.restart()
             self.begun = True
             return LogEvent.GUEST_BEGUN
-        event = recognise(line) if self.begun else None
+        event, before = (recognise(line) if self.begun else None), self._before
         if event is LogEvent.GUEST_ERROR and line.startswith(ERROR):
-            event = self._whose_error(line)
+            # vzdump logs each line of an error by itself (PVE/VZDump.pm, debugmsg): what follows an agent's is its own.
+            goes_on = before is LogEvent.THAW_FAILED and not line.startswith(QMP_ERROR)
+            event = LogEvent.THAW_FAILED if goes_on else self._whose_error(line)
         elif event is LogEvent.POINT_IN_TIME and not line.startswith(STARTED):
             event = self._whose_resumption()
         if event in _STAGES:
             self._stage = event
+        self._before = event if line.startswith(ERROR) else None
         return event
 
     def _whose_resumption(self) -> LogEvent | None:

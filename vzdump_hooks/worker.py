@@ -29,17 +29,24 @@ class Worker(NamedTuple):
     upid: Upid | None
     log: Path | None
 
+    @property
+    def job(self) -> str:
+        """What the journal knows this job by: its task, and where that was not found a name that is as unique."""
+        return self.upid.text if self.upid is not None else f"worker:{self.pid}:{self.start}"
+
 
 def find_worker(config: Config, parent: int | None = None) -> Worker:
     """The worker above this process. Without a task it is still the process whose death ends the backup."""
     local = config.local
-    first: Worker | None = None
+    found: Worker | None = None
     listed = [*_upids_in(local.vzdump_pid_file), *_upids_in(local.task_folder / "active")]
     for pid in _ancestors(parent if parent is not None else os.getppid()):
         start = process_start(pid)
         if start is None:
             break
-        first = first or Worker(pid, start, None, None)
+        if found is None or pid == os.getpgrp():
+            # A worker leads its process group (PVE::RESTEnvironment, fork_worker); a wrapper script ends with our call.
+            found = Worker(pid, start, None, None)
         upid = (
             _upid_of_command_line(pid)
             or _upid_of_output(pid, local.task_folder)
@@ -47,7 +54,7 @@ def find_worker(config: Config, parent: int | None = None) -> Worker:
         )
         if upid is not None:
             return Worker(pid, start, upid, log_path(local.task_folder, upid))
-    return first or Worker(os.getppid(), 0, None, None)
+    return found or Worker(os.getppid(), 0, None, None)
 
 
 def _ancestors(pid: int) -> Iterator[int]:

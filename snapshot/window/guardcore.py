@@ -38,6 +38,8 @@ LATE_LOOKS = Pace(first_seconds=0.25, slowest_seconds=4.0)
 pvedaemon's three workers for 3 s, and often enough to thaw within 5 s of the agent's return. Soon at first: a freeze
 that was on its way when its owner died may be executed right behind the guard's thaw."""
 
+AFTERMATH_SECONDS = 10.0
+"""How long a guest is looked at once the vzdump worker whose freeze nobody follows any more is dead."""
 
 SPARSE_LOOK = next(n for n in range(1, 100) if LATE_LOOKS.is_slowest(n))
 
@@ -242,7 +244,12 @@ class GuardCore:
                     return False
                 case Happening.OWNER_GONE:
                     self._owner_gone = True
+                    if self._spec.others_freeze:
+                        self._freeze_is_sent()  # nobody would tell: every freeze that is seen is thawed
                     return False
+                case Happening.WATCHED_DIED if self._spec.others_freeze:
+                    self._freeze_is_sent()  # perhaps it froze: an owner that lives looks, and disarms us
+                    return True
                 case Happening.SIGNAL:
                     return False
                 case _:
@@ -440,6 +447,9 @@ class GuardCore:
                     return
                 case Op.FROZEN:
                     self._late_until = None
+                case Happening.WATCHED_DIED if self._spec.others_freeze and self._late_until is not None:
+                    # A dead worker asks for nothing any more: what it has sent stands in the channel before our thaw.
+                    self._late_until = min(self._late_until, self._clock.monotonic() + AFTERMATH_SECONDS)
                 case Happening.SIGNAL:
                     self._signalled = True
                 case _:

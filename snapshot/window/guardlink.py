@@ -49,6 +49,8 @@ class GuardSpec(NamedTuple):
     """(pid, start time in clock ticks) of processes whose death ends the window: the vzdump worker."""
     at_risk: bool = False
     """A freeze may have been sent already: this guard stands in for one that died."""
+    others_freeze: bool = False
+    """vzdump freezes, and the owner only follows: a freeze may come though the owner, who would tell, is gone."""
 
     @property
     def guest(self) -> Guest:

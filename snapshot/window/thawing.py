@@ -6,6 +6,7 @@ from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.journal import WindowRecord
 from snapshot.model import FreezeOutcome, Owner
+from snapshot.procfs import process_lives
 from snapshot.retry import Pace
 from snapshot.states import State
 from snapshot.window.guardlink import GuardSpec
@@ -44,6 +45,8 @@ def late_seconds(record: WindowRecord, config: Config, clock: Clock) -> float:
         return 0.0
     if record.state == State.THAWED.value:
         return 0.0  # its owner knew more: the guest went off
+    if record.owner == Owner.VZDUMP.value and not process_lives(record.owner_pid, record.owner_pid_start):
+        return 0.0  # whatever a dead vzdump has sent stands in the agent's channel before our thaw
     return max(0.0, record.intent_at + config.freeze.late_freeze_seconds - clock.time())
 
 

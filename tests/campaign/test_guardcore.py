@@ -533,3 +533,37 @@ def test_a_guard_that_fails_hangs_up_so_that_its_owner_knows() -> None:
         core.run()
     assert closed == [START + 1]
     assert notes.told == ["intervened guard-fault", "thawed"]  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------- a freeze of somebody else's
+
+
+def test_a_guard_of_vzdumps_freeze_whose_owner_dies_before_a_word_thaws_the_freeze_that_comes() -> None:
+    """vzdump goes on by itself, and nobody would tell this guard that it has begun to freeze."""
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [freezing_late(clock, START + 20.0)])
+    script = [(0.1, Message(Happening.OWNER_GONE)), (100.0, Message(Happening.WATCHED_DIED))]
+    core, notes = guard(route, script, others_freeze=True, late_freeze_seconds=3600.0)
+    core.run()
+    thawed_at = next(at for at, command, *_ in route.calls if command == "fsfreeze-thaw" and at >= START + 20.0)
+    assert thawed_at - (START + 20.0) <= 5.0
+    assert notes.told == ["late freeze", "closed"]
+    assert clock.now < START + 130.0  # a dead worker asks for nothing any more
+
+
+def test_a_guard_of_vzdumps_freeze_whose_worker_dies_under_a_standing_owner_thaws_at_the_deadline() -> None:
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [freezing_late(clock, START)])
+    script = [(1.0, Message(Happening.WATCHED_DIED)), (500.0, Message(Happening.OWNER_GONE))]
+    core, notes = guard(route, script, others_freeze=True)
+    core.run()
+    assert route.calls[0][:2] == (START + 13.0, "fsfreeze-thaw")
+    assert notes.told[:2] == ["intervened deadline", "thawed, watching"]
+
+
+def test_a_guard_of_vzdumps_freeze_asks_nothing_while_its_owner_follows_it() -> None:
+    route = ScriptedChannel(ManualClock(), [AssertionError("asked")])
+    script = [(50, says(Op.FREEZING)), (55, says(Op.FROZEN)), (60, says(Op.DISARM))]
+    core, notes = guard(route, script, others_freeze=True)
+    core.run()
+    assert notes.told == ["closed by owner"]

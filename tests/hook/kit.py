@@ -71,12 +71,6 @@ def add_rules(lab: Site, rules: str) -> None:
     lab.write_config()
 
 
-def without_pvesh(lab: Site) -> None:
-    """A node on which pvesh cannot take the API's place."""
-    lab.settings["local"]["pvesh"] = "/nowhere/pvesh"
-    lab.write_config()
-
-
 def story(lab: Site) -> str:
     """What to look at when a test fails."""
     lines = [repr(window) for window in lab.windows()] if lab.journal_path.exists() else ["no journal"]
@@ -219,8 +213,17 @@ def by_hand(lab: Site, monkeypatch: Any, vmid: int = 100) -> Iterator[HandMadeJo
     job = HandMadeJob(lab, vmid)
     for module in ("phases.backup_start", "phases.post_restart", "phases.backup_end", "phases.job", "backup_notes"):
         monkeypatch.setattr(f"vzdump_hooks.{module}.find_worker", lambda config: job.worker)
-    monkeypatch.setattr(detached, "start_process", start_from_here)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        started.append(start_from_here(arguments))
+        return started[-1]
+
+    monkeypatch.setattr(detached, "start_process", start)
     try:
         yield job
     finally:
         job.kill()
+        for process in started:
+            process.kill()
+            process.wait()

@@ -77,7 +77,7 @@ def test_nothing_of_vzdumps_is_held_by_what_outlives_the_hook(lab: Site, owner: 
         theirs = {target for target in descriptors(job.pid).values() if target.startswith(("pipe:", "socket:"))}
         theirs.add(str(job.task_log))
         ours = {pid: descriptors(pid) for pid in processes(lab)}
-        assert len(ours) == (2 if owner == "hook" else 1)
+        assert len(ours) == 2
         for found in ours.values():
             assert {found[number] for number in (0, 1, 2)} == {"/dev/null"}
             assert not theirs & set(found.values())

@@ -14,17 +14,7 @@ import pytest
 
 from snapshot.journal import Journal, WindowRecord
 from snapshot.procfs import boot_id
-from tests.hook.kit import (
-    HandMadeJob,
-    add_rules,
-    by_hand,
-    check_thawed,
-    hook_site,
-    newest,
-    processes,
-    settled,
-    without_pvesh,
-)
+from tests.hook.kit import HandMadeJob, add_rules, by_hand, check_thawed, hook_site, newest, processes, settled
 from tests.lab.node import PRIVILEGES, GuestSpec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
@@ -32,9 +22,6 @@ from tests.unit.kit import record
 from vzdump_hooks import entry
 from vzdump_hooks.backup_notes import volume_of
 from vzdump_hooks.phases import backup_end
-
-# The hook's process does not wait for the holder it started: in the test's process that shows.
-pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 
 def policy(lab: Site, word: str) -> None:
@@ -183,14 +170,13 @@ def test_a_guest_whose_option_turns_freezing_off_is_left_alone(
     lab: Site, guest: ScriptedGuest, job: HandMadeJob
 ) -> None:
     lab.node.set_config(100, agent="enabled=1,freeze-fs=0")
-    policy(lab, "require")
     assert job.phase("backup-start") == 0
-    assert "left alone" in job.said[-1]
+    assert job.said[-1].startswith("left alone")
     assert job.phase("post-restart") == 0
     assert not processes(lab)
     job.write("INFO: skipping guest filesystem freeze - disabled in VM options")
     job.start_backup()
-    assert job.phase("backup-end") == 0  # policy require does not mind
+    assert job.phase("backup-end") == 0
     assert (newest(lab).verdict, newest(lab).failure_stage) == ("crash-consistent", None)
     assert not guest.hook_log()
 
@@ -258,10 +244,10 @@ def test_the_more_particular_rule_wins(guest_with_tags: Site, monkeypatch: pytes
     with by_hand(lab, monkeypatch) as job:
         job.phase("backup-start")
         assert job.phase("post-restart") == 0
-        assert not processes(lab)
+        assert "policy never" in job.said[-1]
         job.start_backup()
         assert job.phase("backup-end") == 0
-        assert "policy never" in (newest(lab).reason or "")
+        assert not lab.guest.is_frozen()
 
 
 @pytest.mark.parametrize("reason", ["option", "policy", "owner"])
@@ -282,7 +268,7 @@ def test_a_guest_that_backup_start_could_not_look_at_is_looked_at_before_it_is_f
         lab.node.start_front()
         assert job.phase("post-restart") == 0
         assert not guest.hook_log()
-        assert bool(processes(lab)) == (reason == "owner")
+        assert bool(processes(lab)) == (reason != "option")
 
 
 def test_a_rule_that_requires_holds_for_a_guest_that_backup_start_could_not_look_at(
@@ -292,7 +278,6 @@ def test_a_rule_that_requires_holds_for_a_guest_that_backup_start_could_not_look
     guest = lab.guest
     assert isinstance(guest, ScriptedGuest)
     add_rules(lab, '[[guest]]\ntag = "db"\npolicy = "require"\n')
-    without_pvesh(lab)
     with by_hand(lab, monkeypatch) as job:
         for held in (True, False):
             lab.node.stop_front()
@@ -327,13 +312,16 @@ def test_a_guest_that_the_token_may_not_see_is_watched_while_vzdump_freezes_it(
     check_thawed(lab)
 
 
-def test_policy_never_freezes_and_watches_nothing(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
+def test_policy_never_freezes_nothing_and_watches_vzdumps_own_freeze(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
     policy(lab, "never")
     assert job.phase("backup-start") == 0
     assert job.phase("post-restart") == 0
-    assert not job.said
-    assert not processes(lab)
+    assert job.said == ["not frozen by us (policy never); vzdump's own freeze is watched"]
+    assert processes(lab)
     assert not guest.hook_log()
+    job.start_backup()
     assert job.phase("backup-end") == 0
     assert newest(lab).failure_stage is None
 
@@ -416,7 +404,7 @@ def test_a_backup_that_needs_no_freeze_needs_no_journal_either(lab: Site, job: H
     """With policy require and a full disk every container's backup was once reported as failed."""
     policy(lab, "require")
     lab.journal_path.parent.mkdir(exist_ok=True)
-    lab.journal_path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+    lab.journal_path.mkdir()
     environment = {"VMTYPE": "lxc", "HOSTNAME": "ct"} if kind == "container" else {}
     for phase in ("backup-start", "backup-end"):
         assert job.phase(phase, "stop" if kind == "stop" else "snapshot", **environment) == 0
@@ -477,7 +465,7 @@ def test_an_earlier_jobs_window_is_not_this_ones(
         monkeypatch.setattr(f"vzdump_hooks.phases.{module}.find_worker", lambda config: lost)
     for phase in ("backup-start", "post-restart", "backup-end"):
         assert job.phase(phase) == 0
-    assert newest(lab).verdict == "crash-consistent"
+    assert newest(lab).verdict == "unknown"
     assert "WARNING" in job.said[-1]
 
 
@@ -493,7 +481,6 @@ def test_the_job_ends_with_a_sum_and_with_metrics(lab: Site, job: HandMadeJob) -
     job.phase("post-restart")
     job.start_backup()
     job.phase("backup-end")
-    job.phase("backup-end", "stop")
     assert job.phase("job-end") == 0
     assert job.said[-1] == "1 guest: 1 filesystem-consistent"
     assert 'pve_fsfreeze_last_verdict{id="qemu/100"' in lab.metrics_path.read_text()
@@ -543,7 +530,6 @@ def test_notes_that_cannot_be_written_are_a_warning(lab: Site, job: HandMadeJob)
     target = str(lab.node.root / "var/lib/vz/dump/vzdump-qemu-100-2026_11_22-21_19_23.vma")
     assert job.phase("log-end", TARGET=target) == 0
     assert "WARNING: the verdict could not be written into the backup's notes" in job.said[-1]
-    without_pvesh(lab)
     lab.node.stop_front()
     assert job.phase("log-end", TARGET=target) == 0
     assert "cannot be reached" in job.said[-1]

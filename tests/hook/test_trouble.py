@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said, without_pvesh
+from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site
 
@@ -92,8 +92,8 @@ BREAKINGS: list[tuple[Breaking, str]] = [
     (wrong_token, "pveum user token list"),
     (no_ca, "see [api] ca_file"),
     (no_api, "systemctl status pveproxy"),
-    (corrupt_journal, "safe-snapshot recover"),
-    (journal_that_is_a_folder, "check that its folder exists"),
+    (corrupt_journal, "a new one was begun"),
+    (journal_that_is_a_folder, "move it away, or choose another"),
     (metrics_folder_that_is_missing, "create the folder"),
 ]
 
@@ -167,7 +167,6 @@ def test_a_disk_that_fills_in_the_window_does_not_keep_the_guest_frozen(small: P
 def test_require_fails_what_prefer_lets_through() -> None:
     with hook_site() as lab:
         lab.settings["freeze"] = {**SETTINGS["freeze"], "policy": "require"}
-        without_pvesh(lab)
         lab.node.stop_front()
         result = back_up(lab)
         assert not result.ok
@@ -196,7 +195,10 @@ def test_no_file_outside_the_state_and_metrics_folders_is_touched() -> None:
         assert own <= {"state", "metrics", "node", "config.toml", "vzdump-hook", "wrapper"} | {
             path.name for path in lab.run.glob("100*")
         }
-        assert {path.name for path in (lab.run / "state").iterdir()} <= {"journal.sqlite", "metrics.lock", "turn"}
+        assert {path.name for path in (lab.run / "state").iterdir()} <= {
+            "journal.sqlite",
+            "journal.sqlite.publish-lock",
+        }
         assert any("filesystem-consistent" in line for line in said(result))
 
 

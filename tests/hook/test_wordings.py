@@ -172,6 +172,23 @@ def test_a_thaw_that_the_agent_refuses_is_read(log: Any, version: str) -> None:
     assert found == [*whole(version)[:-1], E.THAW_FAILED, E.POINT_IN_TIME]
 
 
+@pytest.mark.parametrize("version", ["9.1.8", "9.2.6"])
+def test_an_agents_error_of_several_lines_is_no_failure_of_the_backup(log: Any, version: str) -> None:
+    lines = log(version, Agent(thaw=error("hook failed:\n/etc/hook: line 3\nstopped")))
+    at = next(n for n, line in enumerate(lines) if "Agent error" in line)
+    # As vzdump logs them: each by itself, with its level.
+    lines = [
+        *lines[: at + 1],
+        "ERROR: /etc/hook: line 3",
+        "ERROR: stopped",
+        *(x for x in lines[at + 1 :] if "INFO" in x),
+    ]
+    found = events(lines)
+    assert E.GUEST_ERROR not in found
+    assert found[-1] is E.POINT_IN_TIME
+    assert events([*lines[: at + 2], "ERROR: VM 100 qmp command 'backup' failed - got timeout"])[-1] is E.GUEST_ERROR
+
+
 def test_a_slow_freeze_is_read(log: Any) -> None:
     found = events(log("9.1.8", Agent(freeze=PeerTimeout("got timeout"), status="frozen")))
     assert found == whole("9.1.8", E.FREEZE_SLOW)

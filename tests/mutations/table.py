@@ -22,6 +22,7 @@ GUARD_TESTS = "tests/campaign/test_guardcore.py"
 WINDOW_TESTS = "tests/campaign/test_window.py"
 FIRST_REQUEST = "tests/campaign/test_first_request.py"
 HOOK_WINDOW = "tests/hook/test_window.py"
+HOOK_WATCHING = "tests/hook/test_watching.py"
 HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
 QGA_TESTS = "tests/unit/test_qga.py"
@@ -640,15 +641,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a verdict on vzdump's freeze without the log's order",
         HOOK_EVIDENCE,
-        "    if not log.is_whole:",
-        "    if not log.saw(*WHOLE_BACKUP_START):",
+        "        (not log.is_whole, unknown,",
+        "        (not log.saw(*WHOLE_BACKUP_START), unknown,",
         f"{HOOK_VERDICT}::test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_order",
     ),
     mutation(
         "a freeze of vzdump's that nobody saw is believed",
         HOOK_EVIDENCE,
-        "    if not seen.frozen:",
-        "    if False:",
+        "        (not seen.frozen, unknown,",
+        "        (False, unknown,",
         f"{HOOK_VERDICT}::test_a_freeze_that_nobody_saw_is_unknown",
     ),
     mutation(
@@ -661,8 +662,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "another guest's lines end our window",
         "vzdump_hooks/wordings.py",
-        "        event = recognise(line) if self.begun else None",
-        "        event = recognise(line)",
+        "        event, before = (recognise(line) if self.begun else None), self._before",
+        "        event, before = recognise(line), self._before",
         "tests/hook/test_wordings.py::test_another_guests_lines_before_ours_are_nobodys",
     ),
     mutation(
@@ -708,15 +709,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "frozen though the log cannot be followed",
         "vzdump_hooks/backup.py",
-        "    if not tools.watch.catch_up():",
-        "    if not tools.watch.catch_up() and False:",
+        "    is_heard = tools.watch.catch_up()",
+        "    is_heard = tools.watch.catch_up() or True",
         f"{HOOK_WINDOW}::test_without_a_log_that_can_be_followed_nothing_is_frozen",
     ),
     mutation(
         "vzdump's freeze without a deadline",
         WATCHING,
-        "            if clock.monotonic() - self._begun_at > self._order.max_window_seconds:",
-        "            if False:",
+        "        if self._begun_at is None or self._tools.clock.monotonic() - self._begun_at <= limit:",
+        "        if True:",
         f"{HOOK_WINDOW}::test_vzdumps_freeze_is_thawed_at_the_deadline",
     ),
     mutation(
@@ -730,13 +731,57 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "nobody goes on with a thaw of vzdump's that is not confirmed",
         WATCHING,
-        """
-        if not end.confirmed:
-            try:""",
-        """
-        if False:
-            try:""",
+        "self._guard.tell(Op.DISARM if end.confirmed else Op.ABANDON)",
+        "self._guard.tell(Op.DISARM)",
         f"{HOOK_WINDOW}::test_a_thaw_that_nobody_can_confirm_gets_a_guard_that_goes_on",
+    ),
+    mutation(
+        "vzdump's freeze is left to itself where we do not freeze",
+        "vzdump_hooks/phases/post_restart.py",
+        "    if plan.left_alone:",
+        "    if plan.left_alone or plan.obstacle:",
+        f"{HOOK_WATCHING}::test_a_worker_that_is_killed_inside_vzdumps_own_freeze_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "a backup without a log is not followed",
+        "vzdump_hooks/watching.py",
+        "ended = self._follow(noting) if is_heard else self._follow_unheard(noting)",
+        "ended = self._follow(noting) if is_heard else Ended()",
+        f"{HOOK_WATCHING}::test_a_worker_that_is_killed_inside_vzdumps_own_freeze_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "no guard for vzdump's freeze",
+        WATCHING,
+        "        if with_guard:",
+        "        if False:",
+        f"{HOOK_WATCHING}::test_a_watcher_that_is_killed_leaves_nobody_frozen",
+        f"{HOOK_WATCHING}::test_a_watcher_that_stands_still_loses_its_turn_at_the_deadline",
+    ),
+    mutation(
+        "a guard of vzdump's freeze ends with a watcher that told it nothing",
+        GUARD,
+        """
+                    if self._spec.others_freeze:
+                        self._freeze_is_sent()  # nobody""",
+        """
+                    if False:
+                        self._freeze_is_sent()  # nobody""",
+        f"{HOOK_WATCHING}::test_a_watcher_that_is_killed_leaves_nobody_frozen",
+        f"{GUARD_TESTS}::test_a_guard_of_vzdumps_freeze_whose_owner_dies_before_a_word_thaws_the_freeze_that_comes",
+    ),
+    mutation(
+        "a second backup of a guest in one job gets the first one's verdict",
+        "vzdump_hooks/notes.py",
+        "    return list(takewhile(lambda window: window.id != last, windows))",
+        "    return windows",
+        f"{HOOK_WATCHING}::test_the_second_backup_of_a_guest_in_one_job_does_not_get_the_first_ones_verdict",
+    ),
+    mutation(
+        "a holder that cannot be started leaves nothing for recover",
+        "vzdump_hooks/phases/post_restart.py",
+        "            journal.begin(record)",
+        "            pass",
+        f"{HOOK_WINDOW}::test_a_holder_that_cannot_be_started_at_all_leaves_the_guest_to_recover",
     ),
     mutation(
         "a backup that failed keeps a good verdict",
@@ -755,14 +800,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "another job's window taken for this one's",
         "vzdump_hooks/notes.py",
-        """
-    if upid is None:
-        return []
-""",
-        """
-    if upid is None:
-        return [w for w in journal.history(vmid=vmid) if w.source == "vzdump"]
-""",
+        """if window.source == "vzdump" and window.upid == worker.job]""",
+        """if window.source == "vzdump"]""",
         f"{HOOK_PHASES}::test_an_earlier_jobs_window_is_not_this_ones",
     ),
     mutation(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+import signal
+from contextlib import closing, suppress
 
 from snapshot.clock import SystemClock, duration
 from snapshot.config import Config
-from snapshot.errors import JournalError, SafeSnapshotError
+from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal import Journal, WindowRecord, new_id
+from snapshot.metrics.projection import local_name
 from snapshot.model import Owner, Policy, VerdictKind
 from snapshot.procfs import process_lives
 from snapshot.states import State
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.invocation import Mode, Phase
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.worker import Worker, find_worker
 
 SETTLE_SECONDS = 20.0
 """How long the holder may take to write its verdict after the backup's end; it has nothing else to do by then."""
+
+HINT_SECONDS = 1.0
+"""After how long a process that only follows vzdump's freeze is told: one that has a log to follow needs it not."""
 
 CONSISTENT = frozenset({VerdictKind.FILESYSTEM_CONSISTENT.value, VerdictKind.OFFLINE.value, VerdictKind.MEMORY.value})
 
@@ -37,8 +42,11 @@ def run(call: Call) -> bool:
     worker = find_worker(config)
     plan = notes.find(config, worker, vmid)
     aborted = invocation.phase is Phase.BACKUP_ABORT
-    with closing(Journal(config.journal.path)) as journal:
+    with closing(open_journal(config)) as journal:
         window = _settled(journal, worker, vmid)
+        for earlier in notes.windows_of_backup(journal, worker, vmid)[1:]:
+            if _still_open(earlier) and not process_lives(earlier.owner_pid, earlier.owner_pid_start):
+                _thaw(call, config, earlier, is_unclear=plan is None or plan.unclear)
         is_new = window is None and not aborted
         if is_new:
             window = _without_window(call, journal, worker, plan or notes.plan_without_preflight(config, vmid))
@@ -47,16 +55,16 @@ def run(call: Call) -> bool:
         elif window is not None and aborted and plan is not None:
             window = _without_backup(journal, window)
             is_new = True
-        if plan is not None:
-            _forget(call, journal, worker)
+        if plan is not None or window is not None:
+            _done(call, journal, worker, window if window is None or not _still_open(window) else None)
         if is_new:
             _publish(config, journal, call)
     if window is None or (aborted and plan is None and not _still_open(window)):
         return False  # said at backup-end, which failed this backup
     call.say(describe(window))
     policy = plan.policy if plan else config.for_guest(vmid).policy
-    missed = policy is Policy.REQUIRE and invocation.is_qemu and window.verdict not in CONSISTENT
-    if missed and not aborted and not (plan and plan.left_alone):
+    missed = policy is Policy.REQUIRE and invocation.is_qemu and _has_failed(window)
+    if missed and not aborted:
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")
         return True
     return False
@@ -68,20 +76,33 @@ def describe(window: WindowRecord) -> str:
     if window.closed_at is None and window.state == State.STUCK.value:
         return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: run `safe-snapshot thaw {window.vmid}`; {verdict}"
     frozen = f", frozen for {duration(window.window_seconds)}" if window.window_seconds is not None else ""
-    level = "" if window.verdict in CONSISTENT else "WARNING: "
+    level = "WARNING: " if _has_failed(window) else ""  # what the operator chose is no failure
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
+
+
+def _has_failed(window: WindowRecord) -> bool:
+    """Whether the backup is not what was wanted. One that was not to be frozen, or has no disks, has not."""
+    return window.verdict is None or (window.verdict not in CONSISTENT and window.failure_stage is not None)
 
 
 def _settled(journal: Journal, worker: Worker, vmid: int) -> WindowRecord | None:
     """This backup's window, once its holder has written its verdict or is dead."""
     clock = SystemClock()
-    deadline = clock.monotonic() + SETTLE_SECONDS
+    now = clock.monotonic()
+    deadline, hint_at = now + SETTLE_SECONDS, now + HINT_SECONDS
     while True:
-        window = next(iter(notes.windows_of_job(journal, worker, vmid)), None)
+        window = next(iter(notes.windows_of_backup(journal, worker, vmid)), None)
         if window is None or not _still_open(window) or clock.monotonic() >= deadline:
             return window
+        if window.owner_pid == worker.pid:
+            return window  # nobody followed it: see post_restart
         if not process_lives(window.owner_pid, window.owner_pid_start):
             return journal.get(window.id)  # its last word may have come just now
+        if window.owner == Owner.VZDUMP.value and clock.monotonic() >= hint_at:
+            # It follows no log: nothing but this tells it that the backup is over.
+            hint_at = deadline
+            with suppress(ProcessLookupError):
+                os.kill(window.owner_pid, signal.SIGTERM)
         clock.sleep(0.05)
 
 
@@ -101,7 +122,7 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     from snapshot.window.thawing import was_never_armed  # noqa: PLC0415
 
     access = open_access(config, SystemClock())
-    book = JournalBook(lambda: Journal(config.journal.path))
+    book = JournalBook(lambda: open_journal(config))
     try:
         report = None if was_never_armed(window) else thaw_now(window.guest, access)
         how = f"thawed over {report.route}" if report else "it had not frozen anything"
@@ -109,10 +130,26 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
             how += "; a freeze whose answer was lost may still come: `safe-snapshot recover` watches for it"
         else:
             close_recovered(book, window, report, access.clock)
-        call.say(f"guest {window.vmid}: the holder of its window died; {how}")
+        is_unmanned = window.owner == Owner.VZDUMP.value and window.guard_pid is None
+        who = "nobody followed vzdump's freeze" if is_unmanned else "the holder of its window died"
+        call.say(f"guest {window.vmid}: {who}; {how}")
+    except StillFrozenError as error:
+        call.say(f"ERROR: {error}")
+        with suppress(JournalError):
+            book.update(window.id, state=State.STUCK.value, failure_stage="thaw", failure_reason="no-answer")
     except SafeSnapshotError as error:
         call.say(f"ERROR: {error}")
+    else:
+        _send_home(window)
     return book.journal.get(window.id)
+
+
+def _send_home(window: WindowRecord) -> None:
+    """vzdump's freeze is over: a guard that went on looking for it would only thaw other people's."""
+    guard = window.guard_pid
+    if window.owner == Owner.VZDUMP.value and guard and process_lives(guard, window.guard_pid_start):
+        with suppress(ProcessLookupError):
+            os.kill(guard, signal.SIGTERM)
 
 
 def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
@@ -136,23 +173,23 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
     """
     invocation, now = call.invocation, SystemClock().time()
     stage = word = None
-    if not invocation.is_qemu:
-        kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"
-    elif invocation.mode is Mode.STOP:
+    if invocation.mode is Mode.STOP:
         kind, reason = VerdictKind.OFFLINE, "the guest was shut down, or had been, when the backup began"
+    elif not invocation.is_qemu:
+        kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"
     elif invocation.mode is Mode.SUSPEND:
         kind, reason = VerdictKind.CRASH_CONSISTENT, "mode suspend: paused, not frozen"
     else:
         kind = VerdictKind.CRASH_CONSISTENT
         reason = f"not frozen by us: {plan.obstacle}" if plan.obstacle else "not frozen by us"
-        if plan.obstacle_name and not plan.left_alone:
+        if plan.obstacle_name and not plan.chosen:
             stage, word = "preflight", plan.obstacle_name
         elif not plan.obstacle:
             stage, word = "guard", "not-started"  # post-restart said why
     record = WindowRecord(
         id=new_id(),
         vmid=invocation.vmid or 0,
-        node=worker.upid.node if worker.upid else os.uname().nodename.partition(".")[0],
+        node=worker.upid.node if worker.upid else local_name(),
         kind="qemu" if invocation.is_qemu else "lxc",
         guest_name=invocation.guest_name,
         source="vzdump",
@@ -163,7 +200,7 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         owner_pid=os.getpid(),
         owner_pid_start=0,
         boot_id="",
-        upid=worker.upid.text if worker.upid else None,
+        upid=worker.job,
         verdict=kind.value,
         reason=reason,
         failure_stage=stage,
@@ -177,9 +214,9 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
     return record
 
 
-def _forget(call: Call, journal: Journal, worker: Worker) -> None:
+def _done(call: Call, journal: Journal, worker: Worker, window: WindowRecord | None) -> None:
     try:
-        notes.forget(journal, worker, call.invocation.vmid or 0, SystemClock().time())
+        notes.done(journal, worker, call.invocation.vmid or 0, window, SystemClock().time())
     except JournalError as error:
         call.say(f"WARNING: {error}")
 

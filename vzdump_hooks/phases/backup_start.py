@@ -7,12 +7,11 @@ from contextlib import closing
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import JournalError
-from snapshot.journal import Journal
 from snapshot.model import Check, Policy
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.invocation import Mode, Phase
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.worker import find_worker
 
 
@@ -41,7 +40,7 @@ def prepare(call: Call, config: Config, vmid: int) -> tuple[notes.Plan, bool]:
         if obstacle is not None and obstacle.name == "thawed":
             call.say(f"WARNING: {obstacle.message}; {obstacle.remedy}")
         return plan, False
-    needs_freeze = plan.policy is Policy.REQUIRE and not plan.left_alone
+    needs_freeze = plan.policy is Policy.REQUIRE
     try:
         notes.leave(config, find_worker(config), vmid, plan._replace(at=SystemClock().time()))
     except JournalError as error:
@@ -59,14 +58,15 @@ def _may_be_frozen(config: Config, vmid: int) -> bool:
     """Whether the guest runs here with an agent's channel, or an earlier run may have left it frozen."""
     if (config.local.socket_folder / f"{vmid}.qga").exists():
         return True
-    with closing(Journal(config.journal.path)) as journal:
+    with closing(open_journal(config)) as journal:
         return bool(journal.open_windows(vmid))
 
 
 def _line(obstacle: Check, plan: notes.Plan) -> str:
     remedy = f"; {obstacle.remedy}" if obstacle.remedy else ""
-    if plan.left_alone:
-        return f"left alone: {obstacle.message}"
     if plan.policy is Policy.REQUIRE:
-        return f"ERROR: policy require, and this guest cannot be frozen: {obstacle.message}{remedy}"
+        other = "; or give this guest policy prefer or never" if plan.chosen else ""
+        return f"ERROR: policy require, and this guest cannot be frozen: {obstacle.message}{remedy}{other}"
+    if plan.chosen:
+        return f"left alone: {obstacle.message}"
     return f"WARNING: this backup will be crash-consistent: {obstacle.message}{remedy}"

@@ -11,10 +11,10 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
+from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call, Say
 from vzdump_hooks.invocation import Phase
-from vzdump_hooks.notes import windows_of_job
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.worker import find_worker
 
 
@@ -22,10 +22,11 @@ def run(call: Call) -> bool:
     """Never fails a job."""
     config = load_config(call.config_path)
     phase = call.invocation.phase
-    with closing(Journal(config.journal.path)) as journal:
+    with closing(open_journal(config)) as journal:
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:
             _summary(config, journal, call.say)
+            notes.forget(journal, find_worker(config))
         else:
             _check_credentials(config, call.say)
     if left_open:
@@ -45,7 +46,7 @@ def _sweep(config: Config, call: Call) -> None:
     path = Path(call.config_path).absolute() if call.config_path else None
     found = recover(
         open_access(config, clock),
-        lambda: Journal(config.journal.path),
+        lambda: open_journal(config),
         lambda line, at=None: None,
         ProcessLauncher(config, path, clock).adopt,
         everywhere=False,  # vzdump waits
@@ -71,10 +72,8 @@ def _check_credentials(config: Config, say: Say) -> None:
 
 def _summary(config: Config, journal: Journal, say: Say) -> None:
     worker = find_worker(config)
-    if worker.upid is None:
-        return
     newest: dict[int, WindowRecord] = {}
-    for window in windows_of_job(journal, worker):
+    for window in notes.windows_of_job(journal, worker):
         newest.setdefault(window.vmid, window)
     if newest:
         counts = Counter(window.verdict or "unknown" for window in newest.values())
@@ -88,7 +87,7 @@ def _publish(config: Config, say: Say) -> None:
     from snapshot.metrics.publish import publish  # noqa: PLC0415 - prometheus_client is slow to import
 
     try:
-        with closing(Journal(config.journal.path)) as journal:
+        with closing(open_journal(config)) as journal:
             for problem in publish(config, journal, SystemClock()):
                 say(f"metrics: {problem}")
     except SafeSnapshotError as error:

@@ -13,14 +13,17 @@ from pathlib import Path
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ApiError, JournalError
-from snapshot.journal import PATIENCE_SECONDS
-from snapshot.model import Policy
+from snapshot.journal import PATIENCE_SECONDS, WindowRecord, new_id
+from snapshot.metrics.projection import local_name
+from snapshot.model import GuestKind, Owner, Policy
+from snapshot.procfs import boot_id
+from snapshot.states import State
 from snapshot.window import detached
 from snapshot.window.launcher import uses_systemd
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.order import HoldOrder, HoldReport
-from vzdump_hooks.settings import load_config
+from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.worker import Worker, find_worker
 
 MARGIN_SECONDS = 15.0
@@ -28,6 +31,14 @@ MARGIN_SECONDS = 15.0
 
 LOOK_SECONDS = 0.25
 """How often a holder that has not connected yet is looked at: one that died at once is noticed at once."""
+
+
+class HolderError(Exception):
+    """A holder that gave no report. ``was_ordered``: it had its order by then, and may have frozen. Internal."""
+
+    def __init__(self, text: str, *, was_ordered: bool) -> None:
+        super().__init__(text)
+        self.was_ordered = was_ordered
 
 
 def run(call: Call) -> bool:
@@ -41,21 +52,24 @@ def run(call: Call) -> bool:
     plan = early or _second_look(call, config)
     if plan is None:
         return True
-    is_required = plan.policy is Policy.REQUIRE and not plan.left_alone
-    if plan.obstacle and (is_required or not plan.watch):
-        return is_required
-    if worker.upid is None:
-        report = HoldReport(False, "the task of this backup was not found, so its log cannot be followed")
-    else:
-        report = _hold(call, config, worker, plan)
-    if report.held:
-        call.say(report.message)
-    elif early and plan.obstacle and report.watched:
-        call.say("should vzdump come to freeze by itself, it is watched")  # what is wrong was said at backup-start
-    else:
-        rest = "" if report.watched or is_required else "; vzdump may still freeze by itself, and nobody watches it"
-        call.say(f"WARNING: {report.message}{rest}")
+    is_required = plan.policy is Policy.REQUIRE
+    if plan.obstacle and is_required:
+        call.say(f"ERROR: policy require, and this guest cannot be frozen: {plan.obstacle}")
+        return True
+    if plan.left_alone:
+        return False  # vzdump will not freeze it either
+    report = _hold(call, config, worker, plan)
+    call.say(_line(report, plan, was_said=early is not None))
     return is_required and not report.held
+
+
+def _line(report: HoldReport, plan: notes.Plan, *, was_said: bool) -> str:
+    if report.held or (plan.chosen and report.watched):
+        return report.message
+    if was_said and plan.obstacle and report.watched:
+        return "should vzdump come to freeze by itself, it is watched"  # what is wrong was said at backup-start
+    unseen = "" if report.watched or plan.policy is Policy.REQUIRE else "vzdump may freeze by itself unseen: "
+    return f"WARNING: {unseen}{report.message}"
 
 
 def _second_look(call: Call, config: Config) -> notes.Plan | None:
@@ -70,18 +84,41 @@ def _second_look(call: Call, config: Config) -> notes.Plan | None:
         plan, failed = backup_start.prepare(call, config, vmid)
     except ApiError as error:
         plan = notes.plan_without_preflight(config, vmid)
-        return plan._replace(obstacle=plan.obstacle or f"not frozen by us: {error}", watch=not plan.obstacle)
+        return plan._replace(obstacle=plan.obstacle or f"not frozen by us: {error}")
     return None if failed else plan
 
 
 def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldReport:
-    """Start the holder and wait for its one report."""
-    vmid, clock = call.invocation.vmid or 0, SystemClock()
-    order = HoldOrder(
-        vmid=vmid,
+    """Start the holder and wait for its one report; another one, and without systemd, when it gives none.
+
+    Where none comes, and a guest may be frozen with nobody to see it, the journal has a window for `recover`.
+    """
+    order = _order(call, worker, plan)
+    try:
+        try:
+            report = _ask_holder(call, config, order, by_systemd=uses_systemd(config))
+        except HolderError as lost:
+            if lost.was_ordered:
+                why = f"the holder of the freeze did not report ({lost})"
+                order = order._replace(not_ours_because=why, unclear=not order.not_ours_because)
+                with contextlib.suppress(JournalError):  # without a journal no window in it can be closed too early
+                    notes.leave(config, worker, order.vmid, plan._replace(unclear=True, at=SystemClock().time()))
+            report = _ask_holder(call, config, order, by_systemd=False)
+    except HolderError as lost:
+        why = order.not_ours_because or "the holder of the freeze cannot be started"
+        report = HoldReport(False, f"{why}, nor does another one ({lost})")
+    if report.held or report.watched or order.required:
+        return report
+    return report._replace(message=f"{report.message}; {_leave_to_recover(config, worker, order)}")
+
+
+def _order(call: Call, worker: Worker, plan: notes.Plan) -> HoldOrder:
+    return HoldOrder(
+        vmid=call.invocation.vmid or 0,
         owner=plan.owner.value,
-        node=worker.upid.node if worker.upid else "",
+        node=worker.upid.node if worker.upid else local_name(),
         upid=worker.upid.text if worker.upid else "",
+        job=worker.job,
         log=str(worker.log) if worker.log else "",
         worker_pid=worker.pid,
         worker_start=worker.start,
@@ -89,19 +126,27 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
         max_window_seconds=plan.max_window_seconds,
         guest_name=call.invocation.guest_name,
         required=plan.policy is Policy.REQUIRE,
-        not_ours_because=plan.obstacle,
+        not_ours_because=f"not frozen by us ({plan.obstacle})" if plan.chosen else plan.obstacle,
+        chosen=plan.chosen,
+        found_frozen=plan.found_frozen,
     )
+
+
+def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: bool) -> HoldReport:
+    """Start a holder, give it the order, and wait for its report. Raises HolderError."""
+    clock = SystemClock()
     patience = (
-        config.guard.arm_timeout_seconds
-        + min(plan.freeze_timeout_seconds, plan.max_window_seconds)
+        2 * config.guard.arm_timeout_seconds  # the freeze's guard, and the watch's where that one cannot be armed
+        + min(order.freeze_timeout_seconds, order.max_window_seconds)
         + config.thaw.owner_limit_seconds
         + PATIENCE_SECONDS  # the holder's, for the journal
         + MARGIN_SECONDS
     )
-    address = detached.new_address(f"{vmid}-{worker.pid}")
+    was_ordered = False
     try:
+        address = detached.new_address(f"{order.vmid}-{order.worker_pid}")
         with detached.listen(address) as listener:
-            process = _start(config, call.config_path, vmid, worker, address)
+            process = _start(call.config_path, config, order, address, by_systemd=by_systemd)
             deadline = clock.monotonic() + config.guard.arm_timeout_seconds
             while True:
                 try:
@@ -114,30 +159,57 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
                         raise
             with connection:
                 connection.settimeout(patience)
+                was_ordered = True
                 connection.sendall(order.to_json().encode() + b"\n")
                 report = HoldReport.from_json(detached.read_line(connection))
                 connection.sendall(b"k")  # taken: from here on our end does not end the window
                 return report
     except (OSError, subprocess.SubprocessError, ValueError, TypeError, json.JSONDecodeError) as error:
         words: bytes = getattr(error, "stderr", None) or b""  # systemd-run's
-        why = words.decode(errors="replace").strip() or str(error)
-        with contextlib.suppress(JournalError):  # without a journal there is no window in it that could be closed early
-            notes.leave(config, worker, vmid, plan._replace(unclear=True, at=clock.time()))
-        return HoldReport(False, f"the holder of the freeze did not report ({why}); its guard thaws what it froze")
+        text = " ".join(words[:2000].decode(errors="replace").split()) or str(error)
+        raise HolderError(text[:200], was_ordered=was_ordered) from error
+
+
+def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:
+    """A window of vzdump's in the journal, which `recover` looks at once its deadline has passed; what was done."""
+    now = SystemClock().time()
+    record = WindowRecord(
+        id=new_id(),
+        vmid=order.vmid,
+        node=order.node,
+        kind=GuestKind.QEMU.value,
+        guest_name=order.guest_name,
+        source="vzdump",
+        owner=Owner.VZDUMP.value,
+        state=State.IDLE.value,
+        intent_at=now,
+        deadline_at=now + order.max_window_seconds,
+        # The worker freezes, and thaws as long as it lives.
+        owner_pid=worker.pid,
+        owner_pid_start=worker.start,
+        boot_id=boot_id(),
+        upid=worker.job,
+    )
+    try:
+        with contextlib.closing(open_journal(config)) as journal:
+            journal.begin(record)
+    except JournalError as error:
+        return f"`safe-snapshot recover` does not know of it either ({error})"
+    return f"`safe-snapshot recover` looks at the guest after {order.max_window_seconds:g} s"
 
 
 def _start(
-    config: Config, config_path: str | None, vmid: int, worker: Worker, address: str
+    config_path: str | None, config: Config, order: HoldOrder, address: str, *, by_systemd: bool
 ) -> subprocess.Popen[bytes] | None:
     arguments = ["vzdump_hooks.holder", "--socket", address]
     if config_path is not None:
         arguments += ["--config", str(Path(config_path).absolute())]
-    if not uses_systemd(config):
+    if not by_systemd:
         return detached.start_process(arguments)
     detached.start_unit(
         arguments,
-        unit=f"vzdump-hooks-hold-{vmid}-{worker.pid}",
-        description=f"Holds the freeze window of the backup of guest {vmid}",
+        unit=f"vzdump-hooks-hold-{order.vmid}-{order.worker_pid}",
+        description=f"Holds the freeze window of the backup of guest {order.vmid}",
         properties={"SyslogIdentifier": "vzdump-hooks-holder", "OOMScoreAdjust": "-900"},
         timeout_seconds=config.guard.arm_timeout_seconds,
     )

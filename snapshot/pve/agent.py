@@ -36,7 +36,10 @@ class AgentRefusedError(Exception):
 
 
 class CommandNotSentError(Exception):
-    """The command certainly did not reach the agent: no API, no privilege, agent busy or gone, guest off."""
+    """The command certainly did not reach the agent: no API, no privilege, agent busy or gone, guest off.
+
+    ``guest_off``: one route says so, which proves nothing yet.
+    """
 
     def __init__(self, message: str, *, guest_off: bool = False, denied: bool = False, busy_or_gone: bool = False):
         super().__init__(message)
@@ -91,7 +94,7 @@ class ApiChannel:
         except ReplyLostError as error:
             raise AgentReplyLostError(str(error)) from error
         except ApiFailureError as error:
-            raise _classify_failure(error) from error
+            raise _classify_failure(error, self._guest.vmid) from error
         if not isinstance(answer, dict) or "result" not in answer:
             raise AgentReplyLostError(f"{self.name} gave no result for guest-{command}: {clean(repr(answer), 80)}")
         return unwrap(answer["result"])
@@ -107,24 +110,34 @@ def unwrap(result: object) -> object:
     return result
 
 
-NOT_SENT_TEXTS = (
-    "QEMU guest agent is not running",
-    "No QEMU guest agent configured",
-    "hostname lookup",
-    "does not exist",
+_BUSY_OR_GONE = re.compile(r"\bQEMU guest agent is not running\Z")
+_NOT_SENT = (
+    _BUSY_OR_GONE,
+    re.compile(r"\bNo QEMU guest agent configured\Z"),
+    re.compile(r"\bConfiguration file '[^' ]*' does not exist\Z"),
+    re.compile(r"\bhostname lookup '[^' ]*' failed - "),
 )
 """PVE's 500s that come before the command is sent (assert_agent_available, load_config, proxying to the node)."""
 
-_GUEST_OFF = re.compile(r"\bVM [0-9]+ is not running\b")
-"""Nothing less: pvesh's text holds what ssh says on the way to another node, and a busy agent "is not running" too."""
+_QUOTING = re.compile(r"'|\bfailed -|\bqga command\b")
+"""What stands in front of words that are not PVE's own: an agent chooses what follows ``got wrong command id '``."""
 
 
-def _classify_failure(error: ApiFailureError) -> CommandNotSentError | AgentReplyLostError:
+def _says(text: str, what: re.Pattern[str]) -> bool:
+    """Whether PVE itself says ``what``: at the end of its message, behind nothing but where it came from.
+
+    pvesh's text also holds what ssh says on the way to another node.
+    """
+    found = what.search(text)
+    return found is not None and _QUOTING.search(text[: found.start()]) is None
+
+
+def _classify_failure(error: ApiFailureError, vmid: int) -> CommandNotSentError | AgentReplyLostError:
     text = error.message
-    if _GUEST_OFF.search(text):
+    if _says(text, re.compile(rf"\bVM {vmid} is not running\Z")):
         return CommandNotSentError(text, guest_off=True)
-    if error.status in (400, 501) or any(known in text for known in NOT_SENT_TEXTS):
-        return CommandNotSentError(text, busy_or_gone=NOT_SENT_TEXTS[0] in text)
+    if error.status in (400, 501) or any(_says(text, known) for known in _NOT_SENT):
+        return CommandNotSentError(text, busy_or_gone=_says(text, _BUSY_OR_GONE))
     return AgentReplyLostError(text)
 
 

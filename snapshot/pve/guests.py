@@ -179,9 +179,10 @@ class GuestApi:
             return str(style.get("case-sensitive", 0)) not in ("1", "True")
         return "case-sensitive=1" not in str(style or "").replace(" ", "").split(",")
 
-    def current(self, guest: Guest) -> Mapping[str, object]:
+    def current(self, guest: Guest, *, timeout_seconds: float = 10.0) -> Mapping[str, object]:
         """``status/current``: status, qmpstatus, lock, uptime, pid, ..."""
-        return _texts(_mapping(self._transport.request("GET", f"{guest.path}/status/current"), "status/current"))
+        answer = self._transport.request("GET", f"{guest.path}/status/current", timeout_seconds=timeout_seconds)
+        return _texts(_mapping(answer, "status/current"))
 
     def config(self, guest: Guest) -> Mapping[str, object]:
         """The guest's configuration as PVE goes by it now. Without ``current`` PVE answers with the pending values,

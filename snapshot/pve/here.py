@@ -7,6 +7,7 @@ the rules that go by tags. /etc/pve hangs where the cluster's file system does, 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -35,6 +36,25 @@ def guests_here(socket_folder: Path, node: str, config_folder: Path = CONFIG_FOL
     vmids = _running(socket_folder)
     options = _options(vmids, config_folder)
     return tuple(_guest(vmid, node, options.get(vmid, {})) for vmid in sorted(vmids))
+
+
+def qemu_lives(socket_folder: Path, vmid: int) -> bool | None:
+    """Whether this guest's QEMU lives on this node, by its pid file, else by the agent's socket; None: nothing tells.
+
+    A QEMU that was killed leaves both files behind: its pid is nobody's then, and its socket refuses.
+    """
+    pid_file = socket_folder / f"{vmid}.pid"
+    if pid_file.exists():
+        return _lives(pid_file)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(socket_folder / f"{vmid}.qga"))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return None
+    return True
 
 
 def _running(folder: Path) -> set[Vmid]:

@@ -8,16 +8,19 @@ from typing import NamedTuple
 from snapshot import config as configuration
 from snapshot.clock import Clock
 from snapshot.config import Config, GuestSettings, Token
-from snapshot.errors import ApiError, ConfigError, GuestRemovedError, SafeSnapshotError
+from snapshot.errors import ApiError, ApiFailureError, ConfigError, GuestRemovedError, SafeSnapshotError
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.here import guests_here
+from snapshot.pve.here import guests_here, qemu_lives
 from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
 from snapshot.pve.transport import Transport
 from snapshot.window.ladder import Ladder
+
+OFF_SECONDS = 5.0
+"""How long PVE may take to say whether the guest is off: in the middle of a thaw, so less than usual."""
 
 SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
@@ -102,6 +105,7 @@ def build_ladder(access: Access, guest: Guest) -> Ladder:
         peers=[ApiChannel(peer, guest) for peer in _peers(access)],
         relocate=_relocator(access, guest),
         last_resort=_sysrq(access, guest) if access.config.thaw.sysrq else None,
+        is_off=lambda: _is_off(access, guest),
     )
 
 
@@ -145,12 +149,27 @@ def _relocator(access: Access, guest: Guest) -> Callable[[], Ladder | None]:
         try:
             found = GuestApi(access.main).find(guest.vmid)
         except GuestRemovedError:
+            if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
+                return None  # the token may not see it any more
             raise
         except SafeSnapshotError:
             return None  # also a token that suddenly sees no guest at all: that is no word on this one
         return build_ladder(access, found) if found.node != guest.node else None
 
     return relocate
+
+
+def _is_off(access: Access, guest: Guest) -> bool:
+    """The second source: PVE's status of the guest, by a request of its own; where it cannot be had, QEMU's own end.
+
+    Only "stopped" is off. Without an answer, and away from the guest's node, nothing is known.
+    """
+    try:
+        return GuestApi(access.main).current(guest, timeout_seconds=OFF_SECONDS).get("status") == "stopped"
+    except ApiFailureError:
+        return False
+    except SafeSnapshotError:
+        return access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid) is False
 
 
 def _sysrq(access: Access, guest: Guest) -> Callable[[], str]:

@@ -12,6 +12,7 @@ class Ladder:
 
     ``peers`` are alternatives to the first route: one of them is tried a round, in turn. ``relocate`` returns a new
     ladder when the guest turns out to have moved, None when that cannot be told, and raises GuestRemovedError.
+    ``is_off`` asks a second source whether the guest is off: one route's word for it is no proof.
     ``last_resort`` (SysRq) acts without an answer of the agent's.
     """
 
@@ -21,11 +22,13 @@ class Ladder:
         peers: Sequence[AgentChannel] = (),
         relocate: Callable[[], Ladder | None] = lambda: None,
         last_resort: Callable[[], str] | None = None,
+        is_off: Callable[[], bool] = lambda: False,
     ) -> None:
         self.routes = routes
         self.peers = peers
         self.relocate = relocate
         self.last_resort = last_resort
+        self.is_off = is_off
         self._turn = 0
 
     def round(self) -> list[AgentChannel]:

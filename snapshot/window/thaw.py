@@ -5,6 +5,8 @@ Rules:
 - The status is the agent's memory and can lie, so at least one thaw is always sent and acknowledged, whatever the
   status says.
 - A busy agent answers like one that is gone. Neither is ever taken for a thawed guest.
+- A guest that is off, or removed, holds nothing. One route's text is no proof of that (a peer may be wrong, and PVE's
+  messages hold words of the agent's): it counts when a second source says the same, else it is no answer.
 - After an acknowledged thaw only the status is asked again; a thaw is repeated only while it says frozen, because every
   thaw runs the guest's thaw hooks again.
 - Two of us never ask at once. Who has a limit keeps it: no request is begun after it, except the first thaw. Before
@@ -55,6 +57,21 @@ QUICK_SECONDS = 0.5
 
 class OutOfTimeError(Exception):
     """The limit has passed. Internal."""
+
+
+class _Once:
+    """A question that is asked once a round at most. A bug in it is no yes."""
+
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self._question = question
+        self._answer: bool | None = None
+
+    def __call__(self) -> bool:
+        if self._answer is None:
+            self._answer = False
+            with suppress(Exception):
+                self._answer = self._question()
+        return self._answer
 
 
 class Thawer:
@@ -141,6 +158,7 @@ class Thawer:
     def round(self) -> bool:
         """One try over the ladder; True when the thaw is confirmed."""
         self._attempts += 1
+        off = _Once(self._ladder.is_off)
         for channel in self._ladder.round():
             try:
                 if self._ask(channel):
@@ -151,9 +169,11 @@ class Thawer:
             except CommandNotSentError as error:
                 self._detail = str(error)
                 if error.guest_off:
-                    self._guest_gone = self._confirmed = True
-                    self._route = channel.name
-                    return True
+                    if off():
+                        self._guest_gone = self._confirmed = True
+                        self._route = channel.name
+                        return True
+                    self._detail += "; nobody else says so"
                 if MOVED_TEXT in str(error) and self._relocate():
                     return self._confirmed
             except AgentReplyLostError as error:
@@ -176,11 +196,12 @@ class Thawer:
 
         A guest that is off, or that does not exist any more, holds nothing: THAWED.
         """
+        off = _Once(self._ladder.is_off)
         for channel in self._ladder.round():
             try:
                 return agent.status(channel, self._thawing.attempt_seconds)
             except CommandNotSentError as error:
-                if error.guest_off:
+                if error.guest_off and off():
                     return FreezeState.THAWED
                 self._detail = str(error)
                 if MOVED_TEXT in str(error) and self._relocate():

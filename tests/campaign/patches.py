@@ -33,6 +33,7 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
         (recovery, "os", own_pid),
         (recovery, "process_lives", world.process_lives),
         (routes, "_https", lambda config, host, token: WorldTransport(world, host)),
+        (routes, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
         (routes, "_pvesh", lambda config: WorldTransport(world, "pvesh")),
         (qga, "socket", SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: WorldSocket(world))),
         (tasks, "os", fake_os(world, pidfd_open=world.pidfd_open, close=lambda descriptor: None)),

@@ -105,8 +105,10 @@ def test_a_guest_that_is_off_and_on_again_may_still_be_frozen_by_what_pve_holds(
         return late(command)
 
     route = ScriptedChannel(clock, [answer])
-    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=60.0)
-    core.run()
+    notes = Notes()
+    inbox = ScriptedInbox(clock, [(START, says(Op.FREEZING)), (START + 0.5, Message(Happening.OWNER_GONE))])
+    routes = thawer(clock, [route], is_off=lambda: clock.now < START + 10.0)
+    GuardCore(guard_spec(late_freeze_seconds=60.0), inbox, routes, clock, notes).run()
     assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
 
 

@@ -104,8 +104,10 @@ def test_a_bug_in_a_route_does_not_end_the_retries() -> None:
 
 def test_a_guest_that_is_off_is_not_frozen() -> None:
     clock = ManualClock()
-    report = thawer(clock, [ScriptedChannel(clock, [OFF])]).until_confirmed(60.0)
-    assert (report.confirmed, report.guest_gone) == (True, True)
+    for second, gone in ((True, True), (False, False)):
+        tool = thawer(clock, [ScriptedChannel(clock, [OFF])], is_off=lambda second=second: second)
+        report = tool.until_confirmed(60.0)
+        assert (report.confirmed, report.guest_gone) == (gone, gone)
 
 
 @pytest.mark.parametrize("action", ["thaw", "look"])

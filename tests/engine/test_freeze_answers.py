@@ -96,6 +96,26 @@ def test_a_guest_that_goes_off_while_it_is_frozen_is_not_waited_for(
     assert kit.window(lab).closed_at is not None
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "VM 100 is not running",
+        "VM 100 qga command 'guest-fsfreeze-thaw' failed - got wrong command id 'VM 100 is not running' (expected 1)",
+    ],
+)
+def test_a_route_that_is_wrong_about_a_guest_being_off_ends_no_thaw(
+    lab: Site, guest: ScriptedGuest, reason: str
+) -> None:
+    """A peer that is behind, or a guest that puts words into PVE's mouth."""
+    lab.node.fault("/agent/fsfreeze-thaw", "status", status=500, reason=reason, times=3)
+    run = take(lab, "--policy", "prefer")
+    assert run.exit_code == 0, run
+    assert not guest.is_frozen()
+    assert "guest went off" not in run.stderr
+    assert len(lab.node.requests("fsfreeze-thaw")) == 4
+    assert kit.window(lab).filesystems_thawed == 1
+
+
 def test_a_thaw_hook_that_fails_is_reported_and_not_repeated(lab: Site, guest: ScriptedGuest) -> None:
     guest.set_knob("thaw_exit", 4)
     run = take(lab, "--policy", "prefer")

@@ -179,11 +179,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         THAW,
         """
                 if error.guest_off:
-                    self._guest_gone = self._confirmed = True
+                    if off():
 """,
         """
                 if error.guest_off or error.busy_or_gone:
-                    self._guest_gone = self._confirmed = True
+                    if off() or error.busy_or_gone:
 """,
         f"{THAW_TESTS}::test_a_busy_agent_is_never_taken_for_a_thawed_guest",
         CAMPAIGN,
@@ -253,7 +253,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         THAW,
         """
         self._asked = True
-        self._ahead()
+        self._announce()
 """,
         """
         self._asked = True
@@ -377,12 +377,59 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a busy agent's answer over the API taken for a guest that is off",
         AGENT,
         """
-    if _GUEST_OFF.search(text):
+    if _says(text, re.compile(rf"\\bVM {vmid} is not running\\Z")):
 """,
         """
     if "is not running" in text and "VM " in text:
 """,
         "tests/unit/test_agent.py::test_what_pve_refuses_before_it_sends_was_not_sent",
+    ),
+    mutation(
+        "an agent's words inside PVE's message taken for PVE's own",
+        AGENT,
+        """
+    return found is not None and _QUOTING.search(text[: found.start()]) is None
+""",
+        """
+    return found is not None
+""",
+        "tests/unit/test_agent.py::test_words_of_the_agents_inside_pves_message_are_not_pves_own",
+    ),
+    mutation(
+        "one route's word that a guest is off believed",
+        THAW,
+        """
+                    if off():
+                        self._guest_gone""",
+        """
+                    if True:
+                        self._guest_gone""",
+        "tests/unit/test_thaw.py::test_one_routes_word_that_a_guest_is_off_is_no_proof",
+        "tests/engine/test_freeze_answers.py::test_a_route_that_is_wrong_about_a_guest_being_off_ends_no_thaw",
+    ),
+    mutation(
+        "a guard that fails ends with its guest frozen",
+        GUARD,
+        """
+            if self._is_at_risk:
+                self._last_stand()
+""",
+        "",
+        f"{GUARD_TESTS}::test_whatever_a_seam_raises_a_guest_that_may_be_frozen_is_thawed",
+        f"{GUARD_TESTS}::test_a_guard_that_fails_hangs_up_so_that_its_owner_knows",
+    ),
+    mutation(
+        "an owner that stands still keeps its turn",
+        GUARD,
+        """
+        if not self._owner.end_if_it_stands_still(is_silent=is_silent):
+            return False
+""",
+        """
+        return False
+""",
+        f"{GUARD_TESTS}::test_an_owner_that_was_stopped_in_the_agents_seat_is_ended_at_the_deadline",
+        "tests/process/test_owner_stopped.py",
     ),
     mutation(
         "stale reply believed",
@@ -411,14 +458,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "deadline ignored by the guard",
         GUARD,
         """
-            message = self._inbox.wait(max(0.0, deadline - self._clock.monotonic()))
-            if message is None:
-                return at_deadline
+            message = self._hear(min(deadline, look_at) - now)
 """,
         """
-            message = self._inbox.wait(1e9)
-            if message is None:
-                return at_deadline
+            message = self._hear(1e9)
 """,
         f"{GUARD_TESTS}::test_an_owner_that_hangs_is_overtaken_at_the_deadline",
         "tests/campaign/test_campaign.py::test_an_owner_that_stands_still_is_overtaken_by_its_guard_at_the_deadline",
@@ -522,7 +565,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "no alarm for a late freeze that stays",
         GUARD,
         """
-                self._recorder.stuck(Cause.LATE_FREEZE, report)
+                self._tell(lambda: self._recorder.stuck(Cause.LATE_FREEZE, report))
 """,
         """
                 pass
@@ -533,12 +576,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the guard writes before it thaws",
         GUARD,
         """
-        report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
+        report = self._until_confirmed(between)
         if not told:
 """,
         """
         between(self._thawer.report())
-        report = self._thawer.until_confirmed(None, sleep=self._sleep, between=between)
+        report = self._until_confirmed(between)
         if not told:
 """,
         f"{GUARD_TESTS}::test_nothing_is_recorded_before_the_first_thaw_request",

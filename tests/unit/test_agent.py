@@ -174,6 +174,36 @@ def test_what_pve_refuses_before_it_sends_was_not_sent(name: str) -> None:
     assert marks == {m: m == mark for m in marks}
 
 
+QUOTED = "VM 100 qga command 'guest-fsfreeze-thaw' failed - got wrong command id '{}' (expected 12010)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VM 100 is not running",
+        "QEMU guest agent is not running",
+        "No QEMU guest agent configured",
+        "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist",
+        "hostname lookup 'pve1' failed - x",
+    ],
+)
+@pytest.mark.parametrize("frame", [QUOTED, QUOTED.partition(" (")[0], "VM 100 qga command 'x' failed - {}", "{} or so"])
+def test_words_of_the_agents_inside_pves_message_are_not_pves_own(frame: str, text: str) -> None:
+    """A guest chooses what its agent answers: its freeze must not pass for one that was never sent."""
+    if frame == "{} or so" and text.startswith("hostname"):
+        return  # ends as the resolver pleases
+    where = "https://pve1:8006 answered 500: "
+    with pytest.raises(AgentReplyLostError):
+        over_api(ApiFailureError(where + frame.format(text), status=500)).call("fsfreeze-freeze", timeout_seconds=1.0)
+
+
+def test_another_guest_that_is_off_is_no_word_on_this_one() -> None:
+    with pytest.raises(AgentReplyLostError):
+        over_api(ApiFailureError("500: VM 1100 is not running", status=500)).call("ping", timeout_seconds=1.0)
+    with pytest.raises(AgentReplyLostError):
+        over_api(ApiFailureError("500: VM 10 is not running", status=500)).call("ping", timeout_seconds=1.0)
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -216,8 +216,35 @@ def test_what_one_route_acknowledged_another_may_confirm(clock: VirtualClock) ->
 
 
 def test_a_guest_that_is_off_holds_nothing(clock: VirtualClock) -> None:
-    report = thawer(clock, ScriptedChannel(clock, name="api", thaw=OFF, status=OFF)).until_confirmed(None)
+    route = ScriptedChannel(clock, name="api", thaw=OFF, status=OFF)
+    report = thawer(clock, route, is_off=lambda: True).until_confirmed(None)
     assert (report.confirmed, report.guest_gone, report.filesystems, report.route) == (True, True, None, "api")
+
+
+def test_one_routes_word_that_a_guest_is_off_is_no_proof(clock: VirtualClock) -> None:
+    """A peer that is wrong about it, and the guest frozen: the next route has the agent."""
+    wrong = ScriptedChannel(clock, name="wrong", thaw=OFF, status=OFF)
+    right = ScriptedChannel(clock, name="right", thaw=(busy(), 1), status="thawed")
+    report = thawer(clock, wrong, right).until_confirmed(None)
+    assert (report.confirmed, report.guest_gone, report.filesystems, report.route) == (True, False, 1, "right")
+
+
+@pytest.mark.parametrize("second", [lambda: False, lambda: _raise(RuntimeError("a bug"))])
+def test_a_guest_of_which_only_one_source_says_that_it_is_off_is_asked_for_on_and_on(
+    clock: VirtualClock, second: object
+) -> None:
+    asked = thawer(clock, ScriptedChannel(clock, thaw=OFF, status=OFF), is_off=second)
+    report = asked.until_confirmed(60.0)
+    assert (report.confirmed, report.guest_gone) == (False, False)
+    assert "nobody else says so" in report.detail
+    assert asked.look() is None
+
+
+def test_the_second_source_is_asked_once_a_round(clock: VirtualClock) -> None:
+    questions: list[float] = []
+    routes = [ScriptedChannel(clock, thaw=OFF, status=OFF) for _ in range(3)]
+    thawer(clock, *routes, is_off=lambda: bool(questions.append(clock.now))).round()
+    assert len(questions) == 1
 
 
 def test_a_guest_that_moved_is_followed(clock: VirtualClock) -> None:
@@ -333,7 +360,7 @@ def test_a_look_at_a_silent_agent_says_nothing(clock: VirtualClock) -> None:
 
 
 def test_a_look_at_a_guest_that_is_off_or_gone_finds_nothing_held(clock: VirtualClock) -> None:
-    assert thawer(clock, ScriptedChannel(clock, status=OFF)).look() is FreezeState.THAWED
+    assert thawer(clock, ScriptedChannel(clock, status=OFF), is_off=lambda: True).look() is FreezeState.THAWED
     removed = thawer(clock, ScriptedChannel(clock, status=MOVED), relocate=lambda: _raise(GuestRemovedError("gone")))
     assert removed.look() is FreezeState.THAWED
 

@@ -4,6 +4,7 @@ after the point in time.
 
 from __future__ import annotations
 
+from snapshot import remedies
 from snapshot.clock import duration
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, Verdict, VerdictKind
@@ -147,13 +148,13 @@ class HookHold:
         report = window.report
         thawed = "" if report is None else " (thawed)" if report.confirmed else " (THE THAW IS NOT CONFIRMED)"
         why = f"freeze {reply.outcome.value}: {reply.detail}{thawed}"
-        reason = window.broken_by or why
+        reason, remedy = window.broken_by or why, remedies.of_freeze(reply, self._guest)
         window.close(Verdict(VerdictKind.CRASH_CONSISTENT, reason), "freeze", reply.outcome.value)
         if (report is not None and not report.confirmed) or window.late_seconds > 0:
             # A guard of ours stays, and thaws whatever it finds frozen: nothing can be proven about vzdump's freeze.
-            self._tools.report(HoldReport(False, why, watched=True))
+            self._tools.report(HoldReport(False, f"{why}; {remedy}", watched=True))
             return ""
-        return why
+        return f"{why}; {remedy}"
 
     def _never_armed(self, error: JournalError | GuardError) -> str:
         """The row, if there is one, was closed when the guard could not be armed; it has no verdict yet."""

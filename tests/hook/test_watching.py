@@ -11,11 +11,13 @@ from collections.abc import Callable
 import pytest
 
 from snapshot.model import Policy
+from tests.engine.kit import set_pending
 from tests.hook.kit import HandMadeJob, back_up, by_hand, check_thawed, hook_site, newest, processes, said, settled
 from tests.lab.agentmodel import Faults, Refusal
 from tests.lab.node import GuestSpec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
+from tests.lab.vzdump_testing import QUICK
 
 FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 FROZEN_METRIC = 'pve_fsfreeze_guest_frozen{id="qemu/100",node="pve1",source="vzdump",vmid="100"} 1.0'
@@ -140,6 +142,32 @@ def test_a_guest_that_vzdump_froze_and_nobody_can_thaw_is_an_alarm(word: str) ->
         assert lab.guest.is_frozen()
         assert any("guest 100 MAY STILL BE FROZEN" in line for line in said(result)), said(result)
         assert FROZEN_METRIC in lab.metrics_path.read_text()
+
+
+@pytest.mark.parametrize("pending", ["enabled=1,freeze-fs=0", "0"])
+def test_a_freeze_option_that_only_waits_leaves_no_guest_unwatched(pending: str) -> None:
+    """PVE goes by the option as it was until the guest's next stop and start, and freezes."""
+    with hook_site() as lab:
+        set_pending(lab, agent=pending)
+        with lab.vzdump(100, limits=QUICK, backup_delay=5.0) as job:
+            job.wait_for_line("issuing guest-agent 'fs-freeze' command")
+            assert wait_for(lab.guest.is_frozen, 10)
+            job.kill()
+            assert wait_for(lambda: not job.running, 10)
+            check_thawed(lab, 5.0)
+            lines = said(job)
+        assert not any("left alone" in line or "WARNING" in line for line in lines), lines
+        assert any("full stop and start" in line for line in lines), lines
+
+
+def test_a_freeze_option_that_only_waits_does_not_keep_require_from_its_freeze(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    set_pending(lab, agent="1,freeze-fs=0")
+    policy(lab, "require")
+    assert job.phase("backup-start") == 0
+    assert job.phase("post-restart") == 0
+    assert guest.is_frozen()
 
 
 # --------------------------------------------------------------------------------------------- without a log to follow

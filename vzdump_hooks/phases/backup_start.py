@@ -68,5 +68,5 @@ def _line(obstacle: Check, plan: notes.Plan) -> str:
         other = "; or give this guest policy prefer or never" if plan.chosen else ""
         return f"ERROR: policy require, and this guest cannot be frozen: {obstacle.message}{remedy}{other}"
     if plan.chosen:
-        return f"left alone: {obstacle.message}"
+        return f"left alone: {obstacle.message}" if plan.left_alone else f"not frozen by us: {obstacle.message}{remedy}"
     return f"WARNING: this backup will be crash-consistent: {obstacle.message}{remedy}"

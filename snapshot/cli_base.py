@@ -48,7 +48,7 @@ class State:
 
     def access(self) -> Access:
         """The ways to PVE. ConfigError when there is none."""
-        return open_access(self.config(), self.clock)
+        return open_access(self.config(), self.clock, self.say)
 
     def say(self, line: str, at: float | None = None) -> None:
         """One progress line on standard error, with its time since the start. Never raises."""

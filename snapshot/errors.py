@@ -100,6 +100,11 @@ class ApiFailureError(ApiError):
 class ReplyLostError(ApiError):
     """A request was sent to the PVE API and no usable answer came: it may or may not have been carried out."""
 
+    def __init__(self, message: str, *, remedy: str = "", is_answered: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.is_answered = is_answered
+        """PVE's proxy did answer, and said that it has no answer: the way to it is good."""
+
 
 class NotConsistentError(SafeSnapshotError):
     """Policy `require`: a consistent snapshot could not be made or proven. None is left behind unless the message says

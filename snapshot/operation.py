@@ -485,7 +485,7 @@ class _Operation:
             clock=self.tools.clock,
             book=self.book,
             launcher=self.tools.launcher,
-            thawer=Thawer(build_ladder(access, guest), thawing_of(self.tools.config), self.tools.clock),
+            thawer=Thawer(build_ladder(access, guest, ahead=True), thawing_of(self.tools.config), self.tools.clock),
             freezing=ApiChannel(access.main, guest),
             gate=self.tools.gate,
         )

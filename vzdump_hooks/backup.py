@@ -59,7 +59,7 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
     is_heard = tools.watch.catch_up()
     problems: list[str] = []
     # The API is asked for the routes once, before anything is at risk: where it hangs that takes its time.
-    ladder = build_ladder(tools.access, guest)
+    ladder = build_ladder(tools.access, guest, ahead=True)
     why = order.not_ours_because
     if not is_heard and not why:
         # A guest must not stay frozen until its deadline because nobody sees that its backup has begun.

@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
     """Look at the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
-    access = open_access(config, SystemClock())
+    access = open_access(config, SystemClock(), say)
     preflight = Preflight(
         GuestApi(access.main), lambda guest: fastest_channel(access, guest), config.local.product_uuid_file
     )

@@ -56,6 +56,8 @@ class AgentChannel(Protocol):
     """One way to one guest's agent."""
 
     name: str
+    is_silent: bool
+    """The last call got no answer from what stands before the agent (the API, pvesh), whatever the agent does."""
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """The ``return`` of ``guest-<command>``. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError.
@@ -77,7 +79,8 @@ class ApiChannel:
 
     def __init__(self, transport: Transport, guest: Guest) -> None:
         self.name = transport.name
-        self._transport = transport
+        self.transport = transport
+        self.is_silent = False
         self._guest = guest
 
     def release(self) -> None:
@@ -87,11 +90,14 @@ class ApiChannel:
         """See AgentChannel.call."""
         method = "GET" if command in self._GETS else "POST"
         path = f"{self._guest.path}/agent/{command}"
+        self.is_silent = False
         try:
-            answer = self._transport.request(method, path, timeout_seconds=timeout_seconds)
+            answer = self.transport.request(method, path, timeout_seconds=timeout_seconds)
         except (ApiUnreachableError, ApiDeniedError) as error:
+            self.is_silent = isinstance(error, ApiUnreachableError)
             raise CommandNotSentError(str(error), denied=isinstance(error, ApiDeniedError)) from error
         except ReplyLostError as error:
+            self.is_silent = not error.is_answered
             raise AgentReplyLostError(str(error)) from error
         except ApiFailureError as error:
             raise _classify_failure(error, self._guest.vmid) from error

@@ -134,8 +134,10 @@ class GuestApi:
     def _resources(self) -> tuple[Mapping[str, object], ...]:
         return self._rows("cluster/resources", {"type": "vm"})
 
-    def _rows(self, path: str, params: Mapping[str, object] | None = None) -> tuple[Mapping[str, object], ...]:
-        answer = self._transport.request("GET", path, params)
+    def _rows(
+        self, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
+    ) -> tuple[Mapping[str, object], ...]:
+        answer = self._transport.request("GET", path, params, timeout_seconds=timeout_seconds)
         if not isinstance(answer, list):
             raise ReplyLostError(f"PVE's answer to {path} is not a list: {clean(repr(answer), 80)}")
         rows = tuple(row for row in answer if isinstance(row, dict))
@@ -156,10 +158,10 @@ class GuestApi:
         rows = (r for r in self._rows("cluster/resources", {"type": "storage"}) if r.get("node") == node)
         return {str(r["storage"]): str(r.get("plugintype", "")) for r in rows if r.get("storage")}
 
-    def node_addresses(self) -> Mapping[Node, str]:
+    def node_addresses(self, timeout_seconds: float = 10.0) -> Mapping[Node, str]:
         """Online nodes' names and addresses, from /cluster/status; empty where the token may not read it."""
         found: dict[Node, str] = {}
-        for row in self._rows("cluster/status"):
+        for row in self._rows("cluster/status", timeout_seconds=timeout_seconds):
             if row.get("type") != "node" or not row.get("online"):
                 continue
             node = _node_of(row.get("name"))

@@ -18,6 +18,9 @@ from snapshot.errors import ApiError, ApiUnreachableError, ConfigError, ReplyLos
 from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
 from snapshot.pve.transport import clean, error_of_status, most_bytes
 
+_NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
+"""OpenSSL's X509_V_ERR_*: what is wrong with a certificate beside its signer."""
+
 
 class Endpoint(NamedTuple):
     """Where the API is and how to prove who we are. ``token_id`` is ``user@realm!name``; the secret never prints."""
@@ -137,8 +140,7 @@ class HttpsTransport:
         if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
             return ApiUnreachableError(
                 f"{self.name}: the certificate was not accepted ({clean(str(cause), 160)})",
-                remedy="set [api] ca_file to the cluster's CA (/etc/pve/pve-root-ca.pem) and [api] host to a name in "
-                "the certificate",
+                remedy=_certificate_remedy(cause, self._endpoint.ca_file),
             )
         if isinstance(cause, ssl.SSLError):
             return ApiUnreachableError(
@@ -175,6 +177,18 @@ def check_ca_file(path: Path) -> None:
             f"the CA file {path} cannot be used ({reason})",
             remedy="set [api] ca_file to a copy of the cluster's /etc/pve/pve-root-ca.pem",
         ) from error
+
+
+def _certificate_remedy(cause: BaseException, ca_file: Path | None) -> str:
+    code = getattr(cause, "verify_code", None)
+    if code is None or code in (_NAME_MISMATCH, _ADDRESS_MISMATCH):
+        return "set [api] host to a name in the certificate"
+    if code in (_NOT_YET_VALID, _EXPIRED):
+        return "renew the node's certificate (`pvecm updatecerts --force`, or its ACME order), and check the clocks"
+    return (
+        f"[api] ca_file ({ca_file or 'not set: the CAs that Python knows'}) must hold the CA that signed it: a public "
+        "one (Let's Encrypt) is in /etc/ssl/certs/ca-certificates.crt, the cluster's own in /etc/pve/pve-root-ca.pem"
+    )
 
 
 def _text(error: ResourceException, fields: Mapping[str, str]) -> str:

@@ -14,10 +14,13 @@ import re
 import signal
 import subprocess
 from collections.abc import Mapping
+from typing import Self
 from urllib.parse import unquote
 
+from snapshot.aside import Aside
+from snapshot.clock import Clock, SystemClock
 from snapshot.errors import ApiUnreachableError, ReplyLostError
-from snapshot.pve.transport import clean, error_of_status
+from snapshot.pve.transport import clean, error_of_status, most_bytes
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "set", "DELETE": "delete"}
 _UPID = re.compile(r'"?(UPID:[^"\s]+:)"?\s*\Z')
@@ -26,13 +29,17 @@ _UPID = re.compile(r'"?(UPID:[^"\s]+:)"?\s*\Z')
 START_SECONDS = 6.0
 """What pvesh needs for its own start on a busy node (about a second on an idle one), on top of the request's time."""
 
+LOOK_SECONDS = 0.05
+"""How often a pvesh that runs is looked at for what it has said so far."""
+
 
 class PveshTransport:
     """Runs ``pvesh <verb> /<path>``. ``program`` may be a path, for nodes with an unusual PATH."""
 
-    def __init__(self, program: str = "/usr/bin/pvesh") -> None:
+    def __init__(self, program: str = "/usr/bin/pvesh", clock: Clock | None = None) -> None:
         self.name = "pvesh"
         self._program = program
+        self._clock = clock or SystemClock()
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
@@ -42,38 +49,84 @@ class PveshTransport:
         argv = [self._program, _VERBS[method], f"/{unquote(path)}", "--output-format", "json"]
         for key, value in (params or {}).items():
             argv += [f"--{key}", str(value)]
+        ends_at = self._clock.monotonic() + timeout_seconds + START_SECONDS
+        is_task = method != "GET" and "/agent/" not in path
         try:
-            process = subprocess.Popen(  # noqa: S603 - a fixed program, arguments without a shell
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            )
+            run = _Run(argv, most_bytes(path), outlasts_us=is_task)
         except OSError as error:
             raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
-        try:
-            raw_out, raw_err = process.communicate(timeout=timeout_seconds + START_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            _kill_group(process)
-            raise ReplyLostError("pvesh did not answer in time: the request may still be carried out") from error
-        out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
-        if process.returncode != 0:
-            raise error_of_status(_status_of(process.returncode, err), err, self.name)
+        with run:
+            while not run.ends_within(LOOK_SECONDS):
+                run.check()
+                if self._clock.monotonic() >= ends_at:
+                    raise ReplyLostError("pvesh did not answer in time: the request may still be carried out")
+            exit_code, out, err = run.end()
+        if exit_code != 0:
+            raise error_of_status(_status_of(exit_code, err), err, self.name)
         return _parse(out)
 
     def close(self) -> None:
         """Nothing stays open."""
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()  # a guard that retries for hours must not run out of descriptors
-    process.wait()
+class _Run:
+    """One pvesh. Leaving the context ends it with its children, unless it outlasts us.
+
+    A task runs in pvesh's foreground and dies with it, or when nobody reads what it prints (PVE::RESTEnvironment,
+    fork_worker): a snapshot would be cut off in the middle. So pvesh writes into memory that needs no reader, and one
+    that has started a task is left alone.
+    """
+
+    def __init__(self, argv: list[str], most_bytes: int, *, outlasts_us: bool) -> None:
+        self._most_bytes = most_bytes
+        self._outlasts_us = outlasts_us
+        self._is_over = False
+        with contextlib.ExitStack() as opened:
+            self._out, self._err = (
+                opened.enter_context(os.fdopen(os.memfd_create("pvesh"), "rb")) for _ in ("stdout", "stderr")
+            )
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed program, arguments without a shell
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=self._out,
+                stderr=self._err,
+                start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            )
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether pvesh ends in that time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            self._is_over = True
+        return self._is_over
+
+    def check(self) -> None:
+        """ReplyLostError when pvesh has said too much."""
+        if any(os.fstat(file.fileno()).st_size > self._most_bytes for file in (self._out, self._err)):
+            self._outlasts_us = False
+            raise ReplyLostError(f"pvesh said more than {self._most_bytes >> 20} MiB: that is no answer of PVE's")
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr."""
+        self.check()
+        out, err = (os.pread(file.fileno(), self._most_bytes, 0) for file in (self._out, self._err))
+        return self._process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+    def __exit__(self, *_: object) -> None:
+        with self._opened:
+            if self._is_over:
+                return
+            if self._outlasts_us:
+                Aside(self._process.wait, "pvesh")  # somebody has to notice its end
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
 
 def _status_of(exit_code: int, stderr: str) -> int:

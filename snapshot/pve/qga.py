@@ -21,11 +21,12 @@ import contextlib
 import json
 import secrets
 import socket
+from collections import deque
 from pathlib import Path
 
 from snapshot.clock import Clock
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
-from snapshot.pve.transport import clean
+from snapshot.pve.transport import AGENT_BYTES, clean
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
 """Where PVE puts ``<vmid>.qga`` (PVE::QemuServer::Helpers::qga_socket)."""
@@ -37,11 +38,14 @@ HIGHEST_ID = 99_999
 """PVE's numbers are its pid, a 0 and a counter (PVE::QMPClient, next_cmdid): longer for any pid of a daemon's."""
 
 _SENTINEL = b"\xff"
-_MAX_LINE = 1 << 20
+_RECEIVE_BYTES = 65536
 
 
 class SocketChannel:
     """AgentChannel over ``path``."""
+
+    is_silent = False
+    """Nothing stands before the agent here."""
 
     def __init__(self, path: Path, clock: Clock, sync_seconds: float = SYNC_SECONDS) -> None:
         self.name = f"agent socket {path}"
@@ -98,7 +102,8 @@ class _Connection:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._buffer = b""
+        self._lines: deque[bytes] = deque()
+        self._unended = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def close(self) -> None:
@@ -129,26 +134,36 @@ class _Connection:
             try:
                 answer = json.loads(line.rpartition(_SENTINEL)[2])
             except (ValueError, RecursionError):  # the guest is not trusted: brackets without end, too
-                continue
+                answer = None
             if isinstance(answer, dict) and answer.get("return") == token and _SENTINEL in line:
                 self._line(deadline)  # the ping's
                 return
+            if self._clock.monotonic() >= deadline:
+                raise TimeoutError("no answer in time, but other lines")
 
     def _line(self, deadline: float) -> bytes:
         """The next line without its end; TimeoutError past ``deadline``, ConnectionResetError at end of file."""
-        while b"\n" not in self._buffer:
+        while not self._lines:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise TimeoutError("no answer in time")
             self._socket.settimeout(left)
-            data = self._socket.recv(65536)
+            data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionResetError("the guest closed the channel")
-            self._buffer += data
-            if len(self._buffer) > _MAX_LINE:
-                raise ConnectionResetError("an endless line")
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+            self._take(data)
+        return self._lines.popleft()
+
+    def _take(self, data: bytes) -> None:
+        """Every byte is looked at once, however little comes at a time."""
+        first, *more = data.split(b"\n")
+        self._unended += first
+        if len(self._unended) > AGENT_BYTES:
+            raise ConnectionResetError("an endless line")
+        if more:
+            self._lines.append(bytes(self._unended))
+            self._lines.extend(more[:-1])
+            self._unended = bytearray(more[-1])
 
 
 def _result(line: bytes, name: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from snapshot import config as configuration
@@ -16,6 +16,7 @@ from snapshot.pve.here import guests_here, qemu_lives
 from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
+from snapshot.pve.standby import Standby, WithStandby, can_run, is_unusable
 from snapshot.pve.transport import Transport
 from snapshot.window.ladder import Ladder
 
@@ -26,6 +27,10 @@ SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
 
 
+AHEAD_SECONDS = 3.0
+"""How long a host may take to answer before anything is at risk. A guard asks two of them while it is being armed."""
+
+
 class Access(NamedTuple):
     """This machine's ways to PVE: the API where a token is configured, and what the node itself offers."""
 
@@ -34,12 +39,16 @@ class Access(NamedTuple):
     api: Transport | None
     """None without a usable token: then only the node's own ways are left."""
     local_node: str
+    standby: Standby | None = None
+    """pvesh, for an API that turns out to be unusable: on a node, for root."""
 
     @property
     def main(self) -> Transport:
-        """The transport for everything but thaws: the API, else pvesh on a node. ConfigError when there is neither."""
+        """The transport for everything but thaws: the API, and pvesh on a node where there is no token, or while the
+        API cannot be used. ConfigError when there is neither.
+        """
         if self.api is not None:
-            return self.api
+            return WithStandby(self.api, self.standby) if self.standby is not None else self.api
         if self.local_node:
             return _pvesh(self.config)
         configuration.token(self.config)  # raises and says what is missing
@@ -69,8 +78,11 @@ class Access(NamedTuple):
         return SocketChannel(path, self.clock) if self.is_local(guest) and path.exists() else None
 
 
-def open_access(config: Config, clock: Clock) -> Access:
-    """The ways that ``config`` allows. ConfigError when there is none at all: no token, and not a PVE node."""
+def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambda line: None) -> Access:
+    """The ways that ``config`` allows. ConfigError when there is none at all: no token, and not a PVE node.
+
+    ``say`` is told when the API turns out to be unusable and pvesh takes its place.
+    """
     local_node = configuration.local_node(config)
     try:
         api: Transport | None = _https(config, config.api.host, configuration.token(config))
@@ -78,7 +90,9 @@ def open_access(config: Config, clock: Clock) -> Access:
         if not local_node:
             raise
         api = None
-    return Access(config=config, clock=clock, api=api, local_node=local_node)
+    is_root_here = bool(local_node) and can_run(config.local.pvesh)
+    standby = Standby(_pvesh(config), clock, local_node, say) if is_root_here else None
+    return Access(config=config, clock=clock, api=api, local_node=local_node, standby=standby)
 
 
 def fastest_channel(access: Access, guest: Guest) -> AgentChannel:
@@ -86,8 +100,9 @@ def fastest_channel(access: Access, guest: Guest) -> AgentChannel:
     return access.socket(guest) or ApiChannel(access.main, guest)
 
 
-def build_ladder(access: Access, guest: Guest) -> Ladder:
-    """Every route to the guest's agent. Asks the API for peers and addresses, so build it before anything is at risk.
+def build_ladder(access: Access, guest: Guest, *, ahead: bool = False) -> Ladder:
+    """Every route to the guest's agent. Asks nobody anything, unless ``ahead``: before anything is at risk the API's
+    connection is opened and the peers are found, within AHEAD_SECONDS.
 
     On the guest's own node its socket comes first: it is the fastest by far (`make bench`), and the thaw's delay
     is part of the window.
@@ -96,17 +111,26 @@ def build_ladder(access: Access, guest: Guest) -> Ladder:
     socket = access.socket(guest)
     if socket is not None:
         routes.append(socket)
-    if access.api is not None:
-        routes.append(ApiChannel(access.api, guest))
+    peers_at = len(routes) + 1
+    host = ApiChannel(access.api, guest) if access.api is not None else None
+    if host is not None:
+        routes.append(host)
     if access.local_node:
         routes.append(ApiChannel(_pvesh(access.config), guest))
-    return Ladder(
+    doors = _Doors(access, host)
+    ladder = Ladder(
         routes=routes,
-        peers=[ApiChannel(peer, guest) for peer in _peers(access)],
-        relocate=_relocator(access, guest),
+        peers=[ApiChannel(peer, guest) for peer in doors.configured()],
+        relocate=_relocator(access, guest, doors),
         last_resort=_sysrq(access, guest) if access.config.thaw.sysrq else None,
         is_off=lambda: _is_off(access, guest),
+        find_peers=lambda: doors.found(guest),
+        peers_at=peers_at,
     )
+    doors.ladder = ladder
+    if ahead:
+        doors.open_ahead(ladder)
+    return ladder
 
 
 def _pvesh(config: Config) -> PveshTransport:
@@ -123,38 +147,86 @@ def _https(config: Config, host: str, token: Token) -> HttpsTransport:
 
 def _split(host: str, port: int) -> tuple[str, int]:
     """Host and port of ``name``, ``name:port``, ``2001:db8::1``, ``[2001:db8::1]`` or ``[2001:db8::1]:port``."""
-    name, colon, number = host.rpartition(":")
-    if not colon or not number.isdigit() or (":" in name and not name.endswith("]")):
+    name, _, number = host.rpartition(":")
+    is_port = number.isascii() and number.isdigit() and len(number) <= 5
+    if not is_port or not name or (":" in name and not name.endswith("]")):
         name, number = host, str(port)
     return name.strip("[]"), int(number)
 
 
-def _peers(access: Access) -> list[Transport]:
-    if access.api is None:
-        return []
-    hosts: list[str] = list(access.config.api.peers)
-    if not hosts:
+class _Doors:
+    """The hosts that answer for the API, as one ladder knows them."""
+
+    def __init__(self, access: Access, host: ApiChannel | None) -> None:
+        self._access = access
+        self._host = host
+        self.ladder: Ladder | None = None
+
+    def configured(self) -> list[Transport]:
+        """The peers that the configuration names."""
+        return self._transports(self._access.config.api.peers) if self._host is not None else []
+
+    def open_ahead(self, ladder: Ladder) -> None:
+        """Open a connection to a host that answers; one that does not rests from the start."""
+        if not ladder.peers:
+            ladder.look_for_peers()
+        else:
+            for door in (self._host, *ladder.peers)[:2]:
+                if isinstance(door, ApiChannel) and self._answers(door):
+                    return
+        for door in (self._host, *ladder.peers):
+            if door is not None and door.is_silent:
+                ladder.let_rest(door)
+
+    def _answers(self, door: ApiChannel) -> bool:
         try:
-            addresses = GuestApi(access.api).node_addresses()
-        except ApiError:
-            addresses = {}
+            door.transport.request("GET", "version", timeout_seconds=AHEAD_SECONDS)
+        except ApiError as error:
+            door.is_silent = is_unusable(error)
+        return not door.is_silent
+
+    def found(self, guest: Guest) -> list[ApiChannel] | None:
+        """The cluster's other online nodes; None when there is nobody to ask now."""
+        host = self._host
+        if host is None:
+            return []
+        if host.is_silent:
+            return None
+        try:
+            addresses = GuestApi(host.transport).node_addresses(timeout_seconds=AHEAD_SECONDS)
+        except ApiError as error:
+            host.is_silent = is_unusable(error)
+            return None if host.is_silent else []
+        access = self._access
         here = (access.config.api.host, "localhost", "127.0.0.1", "::1")
         hosts = [a for node, a in addresses.items() if a not in here and node not in (access.local_node, *here)]
-    token = configuration.token(access.config)
-    return [_https(access.config, host, token) for host in hosts]
+        return [ApiChannel(peer, guest) for peer in self._transports(hosts)]
+
+    def _transports(self, hosts: Iterable[str]) -> list[Transport]:
+        token = configuration.token(self._access.config)
+        return [_https(self._access.config, host, token) for host in hosts]
+
+    def to_ask(self) -> list[Transport]:
+        """Where to ask about the guest: first where somebody answered last."""
+        peers = self.ladder.peers if self.ladder is not None else ()
+        doors = [door for door in (self._host, *peers) if isinstance(door, ApiChannel) and not door.is_silent]
+        transports = [door.transport for door in doors[:1]]
+        return transports if self._host in doors else [*transports, self._access.main]
 
 
-def _relocator(access: Access, guest: Guest) -> Callable[[], Ladder | None]:
+def _relocator(access: Access, guest: Guest, doors: _Doors) -> Callable[[], Ladder | None]:
     def relocate() -> Ladder | None:
-        try:
-            found = GuestApi(access.main).find(guest.vmid)
-        except GuestRemovedError:
-            if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
-                return None  # the token may not see it any more
-            raise
-        except SafeSnapshotError:
-            return None  # also a token that suddenly sees no guest at all: that is no word on this one
-        return build_ladder(access, found) if found.node != guest.node else None
+        for transport in doors.to_ask():
+            try:
+                found = GuestApi(transport).find(guest.vmid)
+            except GuestRemovedError:
+                if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
+                    return None  # the token may not see it any more
+                raise
+            except SafeSnapshotError:
+                continue  # also a token that suddenly sees no guest at all: that is no word on this one
+            return build_ladder(access, found) if found.node != guest.node else None
+        return None
 
     return relocate
 

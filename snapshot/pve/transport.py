@@ -68,7 +68,8 @@ def error_of_status(status: int, text: str, where: str) -> ApiError:
             remedy="grant the token the privilege named here (docs/privileges.md), on /vms or on the guest",
         )
     if status in GATEWAY_STATUSES:
-        return ReplyLostError(f"{where} answered {status} {text}: the request may still be carried out")
+        message = f"{where} answered {status} {text}: the request may still be carried out"
+        return ReplyLostError(message, is_answered=True)
     return ApiFailureError(f"{where} answered {status}: {text}", status=status)
 
 

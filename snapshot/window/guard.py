@@ -23,7 +23,7 @@ from snapshot import config as configuration
 from snapshot import logfmt
 from snapshot.clock import Clock, SystemClock
 from snapshot.config import Config
-from snapshot.errors import ApiError, ConfigError, SafeSnapshotError
+from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.procfs import process_lives
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _configuration(options.config, spec, log, is_armed_by_owner=connection is not None)
         access = open_access(config, clock)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
-        thawer = prepare(spec, access)
+        thawer = prepare(spec, access, ahead=connection is not None)
         harden()
         inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
     except (SafeSnapshotError, OSError) as error:
@@ -156,14 +156,11 @@ def _look_up(spec: GuardSpec, config: Config) -> WindowRecord | None:
         return None
 
 
-def prepare(spec: GuardSpec, access: Access) -> Thawer:
-    """A thawer with its routes known and its connections open."""
-    config = access.config
-    ladder = build_ladder(access, spec.guest)
-    if access.api is not None:
-        with contextlib.suppress(ApiError):  # the other routes are there for an API that is down
-            access.api.request("GET", "version", timeout_seconds=config.thaw.attempt_timeout_seconds)
-    return Thawer(ladder, thawing_of(config), access.clock)
+def prepare(spec: GuardSpec, access: Access, *, ahead: bool = True) -> Thawer:
+    """A thawer; its connections open, where nothing is at risk yet (``ahead``): a guest that may be frozen waits for
+    nobody's answer.
+    """
+    return Thawer(build_ladder(access, spec.guest, ahead=ahead), thawing_of(access.config), access.clock)
 
 
 def _owner(spec: GuardSpec) -> tuple[int, int]:

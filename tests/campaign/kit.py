@@ -44,6 +44,7 @@ class ScriptedChannel:
     """(begun, command, limit) of every call."""
     kept_open: bool = False
     """Whether a connection to the agent would be open now, which keeps everybody else waiting."""
+    is_silent: bool = False
     connections: int = 0
 
     def release(self) -> None:

@@ -71,6 +71,12 @@ def add_rules(lab: Site, rules: str) -> None:
     lab.write_config()
 
 
+def without_pvesh(lab: Site) -> None:
+    """A node on which pvesh cannot take the API's place."""
+    lab.settings["local"]["pvesh"] = "/nowhere/pvesh"
+    lab.write_config()
+
+
 def story(lab: Site) -> str:
     """What to look at when a test fails."""
     lines = [repr(window) for window in lab.windows()] if lab.journal_path.exists() else ["no journal"]

@@ -14,7 +14,17 @@ import pytest
 
 from snapshot.journal import Journal, WindowRecord
 from snapshot.procfs import boot_id
-from tests.hook.kit import HandMadeJob, add_rules, by_hand, check_thawed, hook_site, newest, processes, settled
+from tests.hook.kit import (
+    HandMadeJob,
+    add_rules,
+    by_hand,
+    check_thawed,
+    hook_site,
+    newest,
+    processes,
+    settled,
+    without_pvesh,
+)
 from tests.lab.node import PRIVILEGES, GuestSpec
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
@@ -278,6 +288,7 @@ def test_a_rule_that_requires_holds_for_a_guest_that_backup_start_could_not_look
     guest = lab.guest
     assert isinstance(guest, ScriptedGuest)
     add_rules(lab, '[[guest]]\ntag = "db"\npolicy = "require"\n')
+    without_pvesh(lab)
     with by_hand(lab, monkeypatch) as job:
         for held in (True, False):
             lab.node.stop_front()
@@ -530,6 +541,7 @@ def test_notes_that_cannot_be_written_are_a_warning(lab: Site, job: HandMadeJob)
     target = str(lab.node.root / "var/lib/vz/dump/vzdump-qemu-100-2026_11_22-21_19_23.vma")
     assert job.phase("log-end", TARGET=target) == 0
     assert "WARNING: the verdict could not be written into the backup's notes" in job.said[-1]
+    without_pvesh(lab)
     lab.node.stop_front()
     assert job.phase("log-end", TARGET=target) == 0
     assert "cannot be reached" in job.said[-1]

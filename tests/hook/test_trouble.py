@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said
+from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said, without_pvesh
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site
 
@@ -167,6 +167,7 @@ def test_a_disk_that_fills_in_the_window_does_not_keep_the_guest_frozen(small: P
 def test_require_fails_what_prefer_lets_through() -> None:
     with hook_site() as lab:
         lab.settings["freeze"] = {**SETTINGS["freeze"], "policy": "require"}
+        without_pvesh(lab)
         lab.node.stop_front()
         result = back_up(lab)
         assert not result.ok

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from snapshot.window import detached
-from tests.hook.kit import OURS, HandMadeJob, check_thawed, newest, processes, settled
+from tests.engine.kit import write_secret
+from tests.hook.kit import OURS, HandMadeJob, check_thawed, newest, processes, settled, without_pvesh
+from tests.lab.node_certs import authority
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 
@@ -419,6 +421,7 @@ def test_a_thaw_that_nobody_can_confirm_gets_a_guard_that_goes_on(
 def test_without_the_api_vzdumps_own_freeze_is_watched(
     lab: Site, guest: ScriptedGuest, job: HandMadeJob, stage: str
 ) -> None:
+    without_pvesh(lab)
     if stage == "post-restart":
         assert job.phase("backup-start") == 0
     lab.node.stop_front()
@@ -433,6 +436,30 @@ def test_without_the_api_vzdumps_own_freeze_is_watched(
     guest.ask("guest-fsfreeze-thaw")
     job.write("INFO: started backup task 'x'")
     assert settled(lab).verdict == "filesystem-consistent"
+
+
+@pytest.mark.parametrize("how", ["down", "certificate", "token"])
+def test_an_api_that_cannot_be_used_at_all_is_gone_around_by_pvesh_and_that_is_said(
+    lab: Site, job: HandMadeJob, how: str
+) -> None:
+    if how == "down":
+        lab.node.stop_front()
+    elif how == "certificate":
+        lab.node.certify(authority("Some Public CA"))
+        lab.node.restart()
+    else:
+        path = write_secret(lab.run / "revoked", "root@pam!gone=5cc9cd64-7b0c-4d2e-a2a3-1a2b3c4d5e6f\n")
+        lab.settings["api"] = {"token_file": str(path)}
+        lab.write_config()
+    assert job.phase("backup-start") == 0
+    (line,) = [line for line in job.said if "pvesh" in line]
+    assert "cannot be used" in line
+    assert job.phase("post-restart") == 0
+    assert "frozen (1 filesystem" in job.said[-1]
+    job.start_backup()
+    check_thawed(lab)
+    assert settled(lab).verdict == "filesystem-consistent"
+    assert job.phase("backup-end") == 0
 
 
 def test_the_api_that_goes_in_the_window_does_not_keep_the_guest_frozen(

@@ -44,6 +44,7 @@ _PARAMETERS = {
     "/log": ("start", "limit"),
     "/tasks": ("source", "typefilter", "vmid", "start", "limit", "since", "until", "errors", "userfilter"),
     "/cluster/resources": ("type",),
+    "/config": ("current", "snapshot"),
     "/content": ("content", "vmid"),
     "/content/{volume}": ("notes", "protected"),
 }

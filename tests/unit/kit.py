@@ -39,6 +39,8 @@ class ScriptedChannel:
     An answer that is an exception is raised, one that is callable is called. ``seconds`` is how long a call takes.
     """
 
+    is_silent = False
+
     def __init__(self, clock: VirtualClock, *, name: str = "script", seconds: float = 0.0, **answers: object) -> None:
         self.name = name
         self.clock = clock
@@ -72,6 +74,8 @@ class ScriptedChannel:
 
 class ModelChannel:
     """The lab's agent model, asked in virtual time."""
+
+    is_silent = False
 
     def __init__(self, model: AgentModel, clock: VirtualClock) -> None:
         self.name = "model"

@@ -60,10 +60,10 @@ def test_a_cluster_file_system_that_hangs_costs_the_names_and_not_the_guests(
             goes_on.wait(30)
         return real(path, *rest, **values)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, "open", hangs)
-    monkeypatch.setattr(here, "CONFIG_SECONDS", 0.2)
     (sockets / "100.qga").touch()
     (configs / "100.conf").write_text("name: db\n")
+    monkeypatch.setattr(Path, "open", hangs)
+    monkeypatch.setattr(here, "CONFIG_SECONDS", 0.2)
     (guest,) = guests_here(sockets, "pve1", configs)
     assert (guest.vmid, guest.name) == (100, "")
     goes_on.set()

@@ -127,14 +127,16 @@ def test_a_certificate_of_another_ca_is_unreachable_and_nothing_is_sent(serve: S
     error = failure(transport(wire.port, other))
     assert isinstance(error, ApiUnreachableError)
     assert "certificate" in error.message
-    assert "ca_file" in error.remedy
+    assert f"ca_file ({other})" in error.remedy
+    assert "/etc/ssl/certs/ca-certificates.crt" in error.remedy
     assert wire.requests == []
 
 
 def test_a_host_name_that_is_not_in_the_certificate_is_unreachable_and_nothing_is_sent(serve: Serve) -> None:
     wire = serve(OK, listen="127.0.0.2")
-    with pytest.raises(ApiUnreachableError, match="certificate"):
+    with pytest.raises(ApiUnreachableError, match="certificate") as caught:
         freeze(transport(wire.port, wire.ca_file, host="127.0.0.2"))
+    assert caught.value.remedy == "set [api] host to a name in the certificate"
     assert wire.requests == []
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, ApiUnreachableError, ReplyLostError
+from snapshot.errors import (
+    ApiDeniedError,
+    ApiError,
+    ApiFailureError,
+    ApiUnreachableError,
+    InterruptedBySignalError,
+    ReplyLostError,
+)
 from snapshot.model import FreezeOutcome, FreezeState, Upid
 from snapshot.pve import agent, pvesh
 from snapshot.pve.agent import ApiChannel, CommandNotSentError
@@ -22,6 +31,7 @@ from tests.lab.base import pid_is_alive
 from tests.lab.node import LabNode
 from tests.lab.rundir import run_directory
 from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import wait_for
 from tests.unit.kit import GUEST
 
 
@@ -215,3 +225,47 @@ def test_pvesh_gets_a_session_of_its_own_and_none_of_our_environment(
     assert session == pid != os.getsid(0)
     assert "PERL5LIB" not in names
     assert {"PATH", "LC_ALL"} <= set(names)
+
+
+# ------------------------------------------------------------------------------------- floods, signals and long tasks
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_pvesh_that_talks_without_end_is_killed_at_its_cap(fake: Path, stream: int) -> None:
+    began = time.monotonic()
+    error = failure(program(fake, f"echo $$ >{fake}.pid; exec yes >&{stream}"), 60.0)
+    assert isinstance(error, ReplyLostError)
+    assert "MiB" in error.message
+    assert time.monotonic() - began < 30
+    assert not pid_is_alive(int(Path(f"{fake}.pid").read_text()))
+
+
+def test_a_signal_ends_the_wait_for_pvesh_and_pvesh_with_it(fake: Path) -> None:
+    def interrupt(number: int, _frame: object) -> None:
+        raise InterruptedBySignalError(number)
+
+    earlier = signal.signal(signal.SIGUSR1, interrupt)
+    transport = program(fake, f"echo $$ >{fake}.new; mv {fake}.new {fake}.pid; kill -USR1 {os.getpid()}; exec sleep 60")
+    try:
+        with pytest.raises(InterruptedBySignalError):
+            transport.request("POST", "nodes/pve1/qemu/100/agent/fsfreeze-thaw", timeout_seconds=60.0)
+    finally:
+        signal.signal(signal.SIGUSR1, earlier)
+    assert not pid_is_alive(int(Path(f"{fake}.pid").read_text()))
+
+
+def test_a_task_that_takes_longer_than_we_wait_is_not_cut_off_in_its_middle(fake: Path) -> None:
+    """pvesh runs it in its own foreground: killed, or with nobody to read its lines, it would take the task with it."""
+    transport = program(fake, f"sleep 1; echo saving; echo saved >{fake}.done")
+    with pytest.raises(ReplyLostError, match="may still be carried out"):
+        transport.request("POST", "nodes/pve1/qemu/100/snapshot", {"snapname": "s1"}, timeout_seconds=0.1)
+    assert wait_for(Path(f"{fake}.done").exists, 20)
+
+
+def test_nothing_piles_up_behind_a_pvesh_that_hangs(fake: Path) -> None:
+    transport = program(fake, "sleep 60")
+    failure(transport, 0.05)
+    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(3):
+        failure(transport, 0.05)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (before, threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -326,6 +327,26 @@ def test_an_end_of_the_stream_before_the_sync_means_that_nothing_was_sent(run: P
         channel(path).call("fsfreeze-freeze", timeout_seconds=1.0)
     assert caught.value.busy_or_gone
     assert all(b"fsfreeze" not in data for data in received)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\n" * 65536, b"x\n" * 32768, b'{"return": 1}\n' * 4096, (b"[" * 16383 + b"\n") * 4, b"\xff\n" * 32768],
+    ids=["empty lines", "short lines", "answers", "brackets", "sentinels"],
+)
+def test_a_flood_of_lines_ends_at_the_time_limit_and_is_not_kept(run: Path, junk: bytes) -> None:
+    path = run / "flood"
+
+    def floods(connection: socket.socket, received: list[bytes]) -> None:
+        while True:
+            connection.sendall(junk)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    with server(path, floods), pytest.raises(CommandNotSentError):
+        SocketChannel(path, SystemClock(), 0.5).call("ping", timeout_seconds=5.0)
+    assert time.monotonic() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
 def test_an_endless_line_before_the_sync_is_cut_off(run: Path) -> None:

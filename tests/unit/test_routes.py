@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ import pytest
 from snapshot.clock import SystemClock
 from snapshot.config import parse
 from snapshot.errors import ConfigError
-from snapshot.pve.routes import open_access
+from snapshot.model import Guest, GuestKind, Node, Vmid
+from snapshot.pve.routes import build_ladder, open_access
 
 
 def url(tmp_path: Path, host: str) -> str:
@@ -44,3 +48,34 @@ def test_a_host_may_be_a_name_or_an_address_with_or_without_a_port(tmp_path: Pat
 def test_what_is_no_host_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match=r"\[api\] host"):
         url(tmp_path, host)
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/true", "/nowhere/pvesh"])
+def test_pvesh_stands_by_on_a_node_where_it_can_be_run(tmp_path: Path, program: str) -> None:
+    token = tmp_path / "token"
+    token.write_text("root@pam!hooks=secret\n")
+    token.chmod(0o600)
+    tree = {"api": {"token_file": str(token)}, "local": {"node": "pve1", "pvesh": program}}
+    on_node = open_access(parse(tree, "test"), SystemClock())
+    assert (on_node.standby is not None) == (program == "/usr/bin/true" and os.geteuid() == 0)
+    tree["local"]["node"] = ""
+    assert open_access(parse(tree, "test"), SystemClock()).standby is None
+
+
+@pytest.mark.parametrize("with_socket", [False, True])
+def test_to_build_the_ladder_of_a_rescue_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_socket: bool
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("somebody was asked"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_: pytest.fail("somebody was asked"))
+    token = tmp_path / "token"
+    token.write_text("root@pam!hooks=secret\n")
+    token.chmod(0o600)
+    if with_socket:
+        (tmp_path / "100.qga").touch()
+    tree = {"api": {"token_file": str(token)}, "local": {"node": "pve1", "socket_folder": str(tmp_path)}}
+    access = open_access(parse(tree, "test"), SystemClock())
+    ladder = build_ladder(access, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU))
+    expected = ["https://localhost:8006", "pvesh"]
+    assert [route.name for route in ladder.routes][-2:] == expected
+    assert next(ladder.round()).name == (f"agent socket {tmp_path / '100.qga'}" if with_socket else expected[0])

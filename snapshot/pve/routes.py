@@ -40,12 +40,12 @@ class Access(NamedTuple):
     """None without a usable token: then only the node's own ways are left."""
     local_node: str
     standby: Standby | None = None
-    """pvesh, for an API that turns out to be unusable: on a node, for root."""
+    """Who takes the API's place when it turns out to be unusable: pvesh on a node, the configured peers elsewhere."""
 
     @property
     def main(self) -> Transport:
-        """The transport for everything but thaws: the API, and pvesh on a node where there is no token, or while the
-        API cannot be used. ConfigError when there is neither.
+        """The transport for everything but thaws: the API, or who stands by while it cannot be used; pvesh on a node
+        without a token. ConfigError when there is neither.
         """
         if self.api is not None:
             return WithStandby(self.api, self.standby) if self.standby is not None else self.api
@@ -90,8 +90,12 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
         if not local_node:
             raise
         api = None
-    is_root_here = bool(local_node) and can_run(config.local.pvesh)
-    standby = Standby(_pvesh(config), clock, local_node, say) if is_root_here else None
+    standby: Standby | None = None
+    if local_node and can_run(config.local.pvesh):
+        standby = Standby([_pvesh(config)], clock, say, node=local_node)
+    elif api is not None and config.api.peers:
+        peers = [_https(config, host, configuration.token(config)) for host in config.api.peers]
+        standby = Standby(peers, clock, say, same_token=True)
     return Access(config=config, clock=clock, api=api, local_node=local_node, standby=standby)
 
 
@@ -128,6 +132,8 @@ def build_ladder(access: Access, guest: Guest, *, ahead: bool = False) -> Ladder
         peers_at=peers_at,
     )
     doors.ladder = ladder
+    if host is not None and access.standby is not None and access.standby.is_needed:
+        ladder.let_rest(host)
     if ahead:
         doors.open_ahead(ladder)
     return ladder
@@ -167,14 +173,14 @@ class _Doors:
         return self._transports(self._access.config.api.peers) if self._host is not None else []
 
     def open_ahead(self, ladder: Ladder) -> None:
-        """Open a connection to a host that answers; one that does not rests from the start."""
-        if not ladder.peers:
-            ladder.look_for_peers()
+        """Open a connection to a host that answers; one that does not rests from the start, as one that was silent."""
+        doors = [self._host, *ladder.peers]
+        if ladder.peers:
+            awake = [door for door in doors if isinstance(door, ApiChannel) and not ladder.rests(door)]
+            any(self._answers(door) for door in awake[:2])
         else:
-            for door in (self._host, *ladder.peers)[:2]:
-                if isinstance(door, ApiChannel) and self._answers(door):
-                    return
-        for door in (self._host, *ladder.peers):
+            ladder.look_for_peers()
+        for door in doors:
             if door is not None and door.is_silent:
                 ladder.let_rest(door)
 

@@ -1,4 +1,4 @@
-"""On a node: pvesh in the API's place, for as long as the API cannot be used at all.
+"""Who takes the API's place for as long as it cannot be used at all: pvesh on a node, the configured peers elsewhere.
 
 Not usable: nobody reached, no certificate accepted, the credentials refused, no answer in time to a question that only
 reads. A privilege that is missing (403) is the operator's setting and no reason. A request is sent a second time only
@@ -8,17 +8,17 @@ when the first one was certainly not carried out, or only reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from snapshot.clock import Clock
 from snapshot.errors import ApiDeniedError, ApiError, ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import Transport
 
 UNPROVEN_SECONDS = 5.0
-"""How long an API that has not answered this process yet may take to answer a question, where pvesh stands by."""
+"""How long an API that has not answered this process yet may take to answer a question, where somebody stands by."""
 
 STANDBY_SECONDS = 60.0
-"""For how long pvesh takes every request before the API is tried again."""
+"""For how long the others take every request before the API is tried again."""
 
 
 def is_unusable(error: ApiError) -> bool:
@@ -29,13 +29,25 @@ def is_unusable(error: ApiError) -> bool:
 
 
 class Standby:
-    """pvesh, and until when it takes the API's requests. One for each process."""
+    """The others, and until when they take the API's requests. One for each process.
 
-    def __init__(self, pvesh: Transport, clock: Clock, node: str, say: Callable[[str], None]) -> None:
-        self.pvesh = pvesh
+    ``node``: the node this process runs on. ``same_token``: the others would refuse what the API refuses.
+    """
+
+    def __init__(
+        self,
+        others: Sequence[Transport],
+        clock: Clock,
+        say: Callable[[str], None],
+        *,
+        node: str = "",
+        same_token: bool = False,
+    ) -> None:
+        self.others = others
         self._clock = clock
         self._node = node
         self._say = say
+        self._same_token = same_token
         self._until: float | None = None
         self.is_proven = False
         """The API has answered this process."""
@@ -46,26 +58,30 @@ class Standby:
         return self._until is not None and self._clock.monotonic() < self._until
 
     def takes(self, method: str, path: str, error: ApiError) -> bool:
-        """Whether ``error`` ended the API's use, and so pvesh takes the next requests; says so, once."""
-        if not is_unusable(error) or (isinstance(error, ReplyLostError) and not self._is_ours_alone(method, path)):
+        """Whether ``error`` ends the API's use for now, so the others take this request and the next; says so, once."""
+        if not self.may_go_on(method, path, error) or (self._same_token and isinstance(error, ApiDeniedError)):
             return False
         is_news = self._until is None
         self._until = self._clock.monotonic() + STANDBY_SECONDS
         if is_news:
-            remedy = error.remedy or "check `systemctl status pveproxy pvedaemon` on this node"
-            self._say(f"the PVE API cannot be used, going on with pvesh: {error.message}; {remedy}")
+            names = " and ".join(other.name for other in self.others)
+            remedy = error.remedy or "check `systemctl status pveproxy pvedaemon` on the node"
+            self._say(f"the PVE API cannot be used, going on with {names}: {error.message}; {remedy}")
         return True
 
-    def _is_ours_alone(self, method: str, path: str) -> bool:
-        """Whether an answer that stays out says something about this node's API: not when an agent or another node has
-        to answer first.
+    def may_go_on(self, method: str, path: str, error: ApiError) -> bool:
+        """Whether a request that ended with ``error`` may be sent over another transport.
+
+        An answer that stays out says nothing about a transport where an agent or another node has to answer first.
         """
-        elsewhere = path.startswith("nodes/") and not path.startswith(f"nodes/{self._node}/")
-        return method == "GET" and "/agent/" not in path and not elsewhere
+        if not isinstance(error, ReplyLostError):
+            return is_unusable(error)
+        elsewhere = bool(self._node) and path.startswith("nodes/") and not path.startswith(f"nodes/{self._node}/")
+        return is_unusable(error) and method == "GET" and "/agent/" not in path and not elsewhere
 
 
 class WithStandby:
-    """Transport: ``api``, and pvesh while that cannot be used."""
+    """Transport: ``api``, and the others while that cannot be used."""
 
     def __init__(self, api: Transport, standby: Standby) -> None:
         self.name = api.name
@@ -89,11 +105,18 @@ class WithStandby:
             else:
                 standby.is_proven = True
                 return answer
-        return standby.pvesh.request(method, path, params, timeout_seconds=timeout_seconds)
+        for other in standby.others[:-1]:
+            try:
+                return other.request(method, path, params, timeout_seconds=timeout_seconds)
+            except ApiError as error:
+                if not standby.may_go_on(method, path, error):
+                    raise
+        return standby.others[-1].request(method, path, params, timeout_seconds=timeout_seconds)
 
     def close(self) -> None:
         """See Transport.close."""
-        self._api.close()
+        for transport in (self._api, *self._standby.others):
+            transport.close()
 
 
 def can_run(program: str) -> bool:

@@ -54,6 +54,16 @@ class Ladder:
         """Those known so far."""
         return self._peers or ()
 
+    @property
+    def fastest(self) -> AgentChannel:
+        """The route to ask first: the nearest that is known to answer."""
+        known = (*self.routes, *self.peers)
+        return next((channel for channel in known if not self.rests(channel)), known[0])
+
+    def rests(self, channel: AgentChannel) -> bool:
+        """Whether ``channel`` was silent when it was asked last."""
+        return self._rest_of(channel) is not None
+
     def look_for_peers(self) -> None:
         """Find the peers, if they are not known: before anything is at risk, or when their turn has come."""
         if self._peers is None:

@@ -88,7 +88,7 @@ class Thawer:
     @property
     def fastest(self) -> AgentChannel:
         """The route that is tried first. A connection that it was told to keep open carries the thaw."""
-        return self._ladder.routes[0]
+        return self._ladder.fastest
 
     @property
     def longest_silence_seconds(self) -> float:

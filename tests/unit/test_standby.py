@@ -45,7 +45,7 @@ class Both:
         self.clock = VirtualClock()
         self.api, self.pvesh = Answering("api", error), Answering("pvesh", "by pvesh")
         self.said: list[str] = []
-        self.standby = Standby(self.pvesh, self.clock, "pve1", self.said.append)
+        self.standby = Standby([self.pvesh], self.clock, self.said.append, node="pve1")
 
     def ask(self, method: str = "GET", path: str = "cluster/resources") -> object:
         return WithStandby(self.api, self.standby).request(method, path)
@@ -126,3 +126,23 @@ def test_an_api_that_has_not_answered_yet_is_not_waited_for_as_long_as_one_that_
     both.ask()
     both.ask("POST", FREEZE)
     assert both.api.limits == [UNPROVEN_SECONDS, 10.0, 10.0]
+
+
+def test_the_peers_take_their_turns_where_there_is_no_pvesh() -> None:
+    both = Both(UNREACHABLE)
+    dead = Answering("peer1", UNREACHABLE)
+    standby = Standby([dead, both.pvesh], both.clock, both.said.append, same_token=True)
+    assert WithStandby(both.api, standby).request("POST", FREEZE) == "by pvesh"
+    assert dead.asked == [("POST", FREEZE)]
+    dead.answer = SILENT
+    with pytest.raises(ReplyLostError):
+        WithStandby(both.api, standby).request("POST", FREEZE)
+    assert WithStandby(both.api, standby).request("GET", "cluster/resources") == "by pvesh"
+
+
+def test_a_token_that_one_host_refuses_is_not_shown_to_the_next() -> None:
+    both = Both(REFUSED)
+    standby = Standby([both.pvesh], both.clock, both.said.append, same_token=True)
+    with pytest.raises(ApiDeniedError):
+        WithStandby(both.api, standby).request("GET", "cluster/resources")
+    assert both.pvesh.asked == []

@@ -209,8 +209,8 @@ class _Doors:
         return [ApiChannel(peer, guest) for peer in self._transports(hosts)]
 
     def _transports(self, hosts: Iterable[str]) -> list[Transport]:
-        token = configuration.token(self._access.config)
-        return [_https(self._access.config, host, token) for host in hosts]
+        config = self._access.config
+        return [_https(config, host, configuration.token(config)) for host in hosts]
 
     def to_ask(self) -> list[Transport]:
         """Where to ask about the guest: first where somebody answered last."""

@@ -19,15 +19,12 @@ OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("snapshot.pve.routes._peers", lambda access: [])
+def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
 def ladder(folder: Path, node: str = "", listed: object = OTHERS, status: object = None) -> Ladder:
-    config = Config(
-        api=ApiConfig(host="pve1", peers=("127.0.0.1",)), local=LocalConfig(node=node, socket_folder=folder)
-    )
+    config = Config(api=ApiConfig(host="pve1"), local=LocalConfig(node=node, socket_folder=folder))
     api = ScriptedTransport({"status/current": status, "cluster/resources": listed, "cluster/status": []})
     return build_ladder(Access(config=config, clock=VirtualClock(), api=api, local_node=node), GUEST)
 

@@ -42,8 +42,7 @@ from snapshot.model import (
 )
 from snapshot.pve.agent import STATUS_SECONDS, ApiChannel
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import build_ladder, fastest_channel
-from snapshot.pve.tasks import Tasks
+from snapshot.pve.routes import build_ladder, fastest_channel, tasks_of
 from snapshot.pvesnapshot import PveSnapshot, not_recorded
 from snapshot.recording import open_book, plain_record
 from snapshot.recovery import Healed, heal
@@ -79,7 +78,7 @@ class _Operation:
         self.request = request
         self.tools = tools
         self.settings = config.for_guest(request.vmid)
-        self.tasks = Tasks(tools.access.main, tools.clock, tools.access.local_node)
+        self.tasks = tasks_of(tools.access)
         self.book = open_book(tools.open_journal)
         self.result = Result(request.vmid, name, self._policy())
         self.snapshot: PveSnapshot | None = None

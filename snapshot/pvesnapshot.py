@@ -16,7 +16,7 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.tasks import Tasks
+from snapshot.pve.routes import tasks_of
 from snapshot.recovery import guest_state, thaw_now
 from snapshot.run import Request, Result, Tools
 
@@ -40,7 +40,7 @@ class PveSnapshot:
         self._result = result
         self._tools = tools
         self._api = GuestApi(tools.access.main)
-        self._tasks = Tasks(tools.access.main, tools.clock, tools.access.local_node)
+        self._tasks = tasks_of(tools.access)
         self._task: Upid | None = None
         """The task of ours that PVE worked on last."""
         self._is_being_removed = False

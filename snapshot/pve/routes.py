@@ -17,6 +17,7 @@ from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
 from snapshot.pve.standby import Standby, WithStandby, can_run, is_unusable
+from snapshot.pve.tasks import Tasks
 from snapshot.pve.transport import Transport
 from snapshot.window.ladder import Ladder
 
@@ -97,6 +98,11 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
         peers = [_https(config, host, configuration.token(config)) for host in config.api.peers]
         standby = Standby(peers, clock, say, same_token=True)
     return Access(config=config, clock=clock, api=api, local_node=local_node, standby=standby)
+
+
+def tasks_of(access: Access) -> Tasks:
+    """What waits for PVE's tasks: over the API, and by their own files for those of this node."""
+    return Tasks(access.main, access.clock, access.local_node, access.config.local.task_folder)
 
 
 def fastest_channel(access: Access, guest: Guest) -> AgentChannel:

@@ -1,7 +1,8 @@
 """PVE's tasks: waiting for one with little delay and few requests, and what its end says.
 
 On the worker's own node the wait is a poll of its pidfd (the pid stands in the UPID), which costs no request and wakes
-at once; elsewhere the status is polled, often at first and ever more sparsely.
+at once; elsewhere the status is polled, often at first and ever more sparsely. There, too, the task's own file tells
+how it ended when the API does not: a token that is revoked in the middle of a run must not cost its verdict.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -21,6 +23,10 @@ from snapshot.retry import Pace
 
 POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.3)
 """A snapshot takes 0.1 to 1 s on local storage: the interval is part of the freeze window, so it starts at 10 ms."""
+
+
+TAIL_BYTES = 1 << 16
+"""How much of a task's file is read, from its end: some 500 lines."""
 
 
 class TaskEnd(NamedTuple):
@@ -36,19 +42,24 @@ class TaskEnd(NamedTuple):
 
 
 class Tasks:
-    """Waits for tasks. ``local_node`` names the node this process runs on, when it does run on one."""
+    """Waits for tasks. ``local_node`` names the node this process runs on, when it does run on one, and
+    ``task_folder`` is where that keeps its tasks' files.
+    """
 
-    def __init__(self, transport: Transport, clock: Clock, local_node: str = "") -> None:
+    def __init__(
+        self, transport: Transport, clock: Clock, local_node: str = "", task_folder: Path | None = None
+    ) -> None:
         self._transport = transport
         self._clock = clock
         self._local_node = local_node
+        self._task_folder = task_folder
 
     def wait_for_end(self, upid: Upid, deadline: float, alive: Callable[[], None] = lambda: None) -> bool:
         """Wait until the task's worker is gone or has reported its end; False at ``deadline`` (monotonic).
 
         ``alive`` is called between looks and may raise to end the wait. A failing status request is no reason to stop
         looking: the task goes on without it. But ApiDeniedError or ApiFailureError, at once, when no news can come any
-        more (_check_permanent).
+        more.
         """
         if upid.node == self._local_node:
             gone = self._wait_for_pid(upid, deadline, alive)
@@ -61,7 +72,9 @@ class Tasks:
                 if self._status(upid).get("status") == "stopped":
                     return True
             except ApiError as error:
-                _check_permanent(error)
+                if self._end_here(upid) is not None:
+                    return True
+                self._check_permanent(upid, error)
                 look = max(look, 8)  # be polite to an API that has trouble
             look += 1
             left = deadline - self._clock.monotonic()
@@ -81,7 +94,10 @@ class Tasks:
                 if status.get("status") == "stopped":
                     return TaskEnd(clean(str(status.get("exitstatus", "unexpected status"))), self._log(upid))
             except ApiError as error:
-                _check_permanent(error)
+                end = self._end_here(upid)
+                if end is not None:
+                    return end
+                self._check_permanent(upid, error)
                 look = max(look, 8)
             look += 1
             left = deadline - self._clock.monotonic()
@@ -106,6 +122,36 @@ class Tasks:
             return ()
         return tuple(clean(str(row.get("t", ""))) for row in answer if isinstance(row, dict))
 
+    def _is_here(self, upid: Upid) -> bool:
+        """Whether the task's own file would tell of its end."""
+        return self._task_folder is not None and upid.node == self._local_node and self._path(upid).exists()
+
+    def _path(self, upid: Upid) -> Path:
+        return (self._task_folder or Path("/")) / upid.log_folder / upid.text
+
+    def _end_here(self, upid: Upid) -> TaskEnd | None:
+        """The end by the task's own file (PVE::Tools, upid_read_status); None while its worker lives, or elsewhere.
+
+        Not before the worker's end: an agent's error may look like a last line.
+        """
+        if not self._is_here(upid) or process_start(upid.pid) == upid.pstart:
+            return None
+        try:
+            with self._path(upid).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                lines = file.read(TAIL_BYTES).decode(errors="replace").rstrip("\n").split("\n")
+        except OSError:
+            return None
+        last = lines[-1]
+        status = last.removeprefix("TASK ").removeprefix("ERROR: ") if last.startswith("TASK ") else "unexpected status"
+        return TaskEnd(clean(status), tuple(map(clean, lines)))
+
+    def _check_permanent(self, upid: Upid, error: ApiError) -> None:
+        """Raise ``error`` when asking again cannot help: a token that was revoked, a task that PVE does not know."""
+        is_final = isinstance(error, ApiFailureError) and error.status in (400, 404, 501)
+        if (isinstance(error, ApiDeniedError) or is_final) and not self._is_here(upid):
+            raise error
+
     def _wait_for_pid(self, upid: Upid, deadline: float, alive: Callable[[], None]) -> bool | None:
         """Wait by pidfd; None when that is not possible here (not our node after all, pid reused, no permission)."""
         try:
@@ -128,12 +174,6 @@ class Tasks:
                     return True
         finally:
             os.close(descriptor)
-
-
-def _check_permanent(error: ApiError) -> None:
-    """Raise ``error`` when asking again cannot help: a token that was revoked, a task that PVE does not know."""
-    if isinstance(error, ApiDeniedError) or (isinstance(error, ApiFailureError) and error.status in (400, 404, 501)):
-        raise error
 
 
 def _quoted(upid: Upid) -> str:

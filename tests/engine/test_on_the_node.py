@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from snapshot.errors import NotRecordedError
 from tests.engine import kit
 from tests.engine.kit import check, take
 from tests.lab.scripted import ScriptedGuest
@@ -137,3 +138,18 @@ def test_the_rescue_works_without_a_token_and_without_pvesh(lab: Site, guest: Sc
     guest.ask("guest-fsfreeze-freeze")
     run = check(lab, lab.safe_snapshot("thaw", "100"))
     assert run.exit_code == 0, run
+
+
+@pytest.mark.parametrize("with_pvesh", [True, False])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_revoked_in_the_window_costs_no_verdict(node: Site, status: int, with_pvesh: bool) -> None:
+    """The task is followed by its own file, and what has to be written goes over pvesh."""
+    pvesh = str(node.node.pvesh) if with_pvesh else "/nowhere/pvesh"
+    node.settings["local"] |= {"task_folder": str(node.node.root / "var/log/pve/tasks"), "pvesh": pvesh}
+    node.write_config()
+    for path in ("/tasks/", "/snapshot/s1/config"):
+        node.node.fault(path, "status", status=status, reason="Permission check failed", times=None)
+    run = take(node, "--policy", "require")
+    assert run.exit_code == (0 if with_pvesh and status == 401 else NotRecordedError.exit_code), run
+    assert "filesystem-consistent" in run.text
+    assert kit.window(node).verdict == "filesystem-consistent"

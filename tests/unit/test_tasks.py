@@ -301,3 +301,55 @@ def test_this_process_lives_and_began_before_now() -> None:
     start = start_of(os.getpid())
     assert process_lives(os.getpid(), start)
     assert start / os.sysconf("SC_CLK_TCK") <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+# ---------------------------------------------------------------------------------------- by its own file, on its node
+
+
+DENIED = ApiDeniedError("the credentials were refused", status=401)
+
+
+def filed(folder: Path, clock: VirtualClock, text: bytes, node: str = "pve1") -> Tasks:
+    path = folder / UPID.log_folder / UPID.text
+    path.parent.mkdir()
+    path.write_bytes(text)
+    return Tasks(ScriptedTransport({"/status": DENIED, "/log": DENIED}, clock), clock, node, folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "succeeded"),
+    [
+        (b"snapshotting\nTASK OK\n", "OK", True),
+        (b"TASK OK", "OK", True),
+        (b"x\nTASK WARNINGS: 2\n", "WARNINGS: 2", True),
+        (b"x\nTASK ERROR: VM is locked (snapshot)\n", "VM is locked (snapshot)", False),
+        (b"TASK OK\nkilled in the middle of this line", "unexpected status", False),
+        (b"", "unexpected status", False),
+        (b"\xff" * 300_000 + b"\nTASK ERROR: a\x1b[31mb\n", "a [31mb", False),
+    ],
+)
+def test_a_token_that_is_revoked_does_not_hide_the_end_of_a_task_of_this_node(
+    tmp_path: Path, clock: VirtualClock, text: bytes, status: str, succeeded: bool
+) -> None:
+    end = filed(tmp_path, clock, text).end(UPID, 60.0)
+    assert end is not None
+    assert (end.exitstatus, end.succeeded) == (status, succeeded)
+    assert all(line.isprintable() and len(line) <= 300 for line in end.log)
+
+
+def test_a_task_whose_worker_lives_has_not_ended_whatever_its_file_says(tmp_path: Path, clock: VirtualClock) -> None:
+    start = process_start(os.getpid())
+    upid = Upid.parse(f"UPID:pve1:{os.getpid():08X}:{start:08X}:68F0A1B7:qmsnapshot:100:root@pam:")
+    path = tmp_path / upid.log_folder / upid.text
+    path.parent.mkdir()
+    path.write_text("guest says: no\nTASK OK\n")
+    waiting = Tasks(ScriptedTransport({"/status": DENIED, "/log": DENIED}, clock), clock, "pve1", tmp_path)
+    assert waiting.end(upid, 60.0) is None
+    assert clock.now >= 59
+
+
+def test_the_end_of_another_nodes_task_is_not_looked_for_here(tmp_path: Path, clock: VirtualClock) -> None:
+    with pytest.raises(ApiDeniedError):
+        filed(tmp_path, clock, b"TASK OK\n", node="pve2").end(UPID, 60.0)
+    with pytest.raises(ApiDeniedError):
+        Tasks(ScriptedTransport({"/status": DENIED}, clock), clock, "pve1", tmp_path / "none").end(UPID, 60.0)

@@ -68,7 +68,8 @@ def _log_keys(order: HoldOrder) -> dict[str, object]:
 
 def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> list[str]:
     clock = SystemClock()
-    config = configuration.load(config_path or configuration.DEFAULT_PATH, required=config_path is not None)
+    # What the order says of the freeze was decided already; the rest of a broken file serves to watch.
+    config, _ = configuration.load_lenient(config_path or configuration.DEFAULT_PATH, required=config_path is not None)
     access = open_access(config, clock)
     guest = _find(order, access)
     harden()

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from snapshot import config as configuration
-from snapshot.config import Config
+from snapshot.config import Config, FreezeOwner
+from snapshot.errors import ConfigError
 from snapshot.journal import Journal
 from vzdump_hooks.entry import say
 
 
-def load_config(config_path: str | None) -> Config:
-    """The configuration. ConfigError when it is broken; a missing default file means the defaults."""
+class Loaded(NamedTuple):
+    """A configuration, and what is wrong with its file, as lines for the operator."""
+
+    config: Config
+    problems: tuple[str, ...] = ()
+
+
+def load(config_path: str | None) -> Loaded:
+    """The configuration; a missing default file means the defaults. Of a broken one, what can be read.
+
+    Which guest is to be frozen cannot be known from a part: then nothing is frozen by us, and vzdump's own freezes are
+    watched. A policy ``require`` that can be read holds. ConfigError off a node, where nothing can be done without it.
+    """
     path = Path(config_path) if config_path else configuration.DEFAULT_PATH
-    return configuration.load(path, required=config_path is not None)
+    try:
+        return Loaded(configuration.load(path, required=config_path is not None))
+    except ConfigError:
+        config, problems = configuration.load_lenient(path, required=config_path is not None)
+        if not configuration.local_node(config):
+            raise
+    rules = tuple(rule._replace(owner=None) for rule in config.guest)
+    return Loaded(config._replace(hook=config.hook._replace(owner=FreezeOwner.VZDUMP), guest=rules), tuple(problems))
+
+
+def load_config(config_path: str | None) -> Config:
+    """The configuration alone: its problems are said at job-start and backup-start."""
+    return load(config_path).config
 
 
 def open_journal(config: Config, *, read_only: bool = False) -> Journal:

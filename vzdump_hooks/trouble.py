@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing, suppress
 
+from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.metrics.projection import hook_error
 from snapshot.model import Policy
 from vzdump_hooks.invocation import Invocation, Mode, Phase
-from vzdump_hooks.settings import load_config, open_journal
+from vzdump_hooks.settings import Loaded, load_config, open_journal
 
 SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})
 """A broken configuration is said once in the job's log and once in each guest's, not in every phase."""
@@ -32,11 +34,19 @@ def report(invocation: Invocation, config_path: str | None, error: Exception, sa
     )
     outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
     say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")
-    try:
-        journal = open_journal(config)
-        with journal.transaction("written") as db:
-            hook_error(db, invocation.phase.value)
-        journal.close()
-    except SafeSnapshotError:
-        return required  # the count is lost, the line above is not
+    _count(invocation.phase, config)
     return required
+
+
+def broken(phase: Phase, found: Loaded, say: Callable[[str], None]) -> None:
+    """Say and count a configuration that can only be read in part."""
+    if not found.problems:
+        return
+    more = f" (and {len(found.problems) - 1} more: `safe-snapshot check`)" if len(found.problems) > 1 else ""
+    say(f"WARNING: {found.problems[0]}{more}; until it is mended we freeze nothing, and watch vzdump's own freezes")
+    _count(phase, found.config)
+
+
+def _count(phase: Phase, config: Config) -> None:
+    with suppress(SafeSnapshotError), closing(open_journal(config)) as journal, journal.transaction("written") as db:
+        hook_error(db, phase.value)  # a count that is lost, the line is not

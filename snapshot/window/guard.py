@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if claim is None and connection is None:
         return 0  # another guard has this window already, and the journal could not say so
     try:
-        config = _configuration(options.config, spec, log, is_armed_by_owner=connection is not None)
+        may_refuse = connection is not None and not spec.others_freeze
+        config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
         access = open_access(config, clock)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
         thawer = prepare(spec, access, ahead=connection is not None)

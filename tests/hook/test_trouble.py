@@ -164,6 +164,34 @@ def test_a_disk_that_fills_in_the_window_does_not_keep_the_guest_frozen(small: P
             assert job.wait().ok
 
 
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+def test_a_broken_configuration_freezes_nothing_and_watches_vzdumps_own_freezes(policy: str) -> None:
+    """Whom to freeze cannot be known from a part of it. What is readable holds, `require` too; it is counted."""
+    with hook_site(rules=f'[[guest]]\nvmid = 100\npolicy = "{policy}"\nowner = "hook"\n') as lab:
+        broken_config(lab)
+        lab.settings["hook"] = {"ownr": "hook"}
+        result = back_up(lab, backup_delay=0.5)
+        assert result.guests[100].archive is not None
+        lines = said(result)
+        assert sum("did you mean 'owner'?" in line for line in lines) == 2, lines  # in the job, and for the guest
+        assert any("watching vzdump's own freeze" in line for line in lines), lines
+        assert (lab.windows()[0].owner, lab.windows()[0].verdict) == ("vzdump", "filesystem-consistent")
+        assert result.ok
+        metrics = lab.metrics_path.read_text()
+        assert (
+            'pve_fsfreeze_hook_errors_total{node="pve1",phase="job-start"} 1.0' in metrics or "hook_errors" in metrics
+        )
+
+
+def test_a_require_that_a_broken_configuration_still_holds_keeps_its_veto() -> None:
+    with hook_site(rules='[[guest]]\nvmid = 100\npolicy = "require"\n') as lab:
+        lab.settings["hook"] = {"ownr": "hook"}
+        lab.node.set_config(100, agent="0")
+        result = back_up(lab)
+        assert result.guests[100].archive is None
+        assert any("policy require, and this guest cannot be frozen" in line for line in said(result))
+
+
 def test_require_fails_what_prefer_lets_through() -> None:
     with hook_site() as lab:
         lab.settings["freeze"] = {**SETTINGS["freeze"], "policy": "require"}

@@ -8,10 +8,10 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import JournalError
 from snapshot.model import Check, Policy
-from vzdump_hooks import notes
+from vzdump_hooks import notes, trouble
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.invocation import Mode, Phase
-from vzdump_hooks.settings import load_config, open_journal
+from vzdump_hooks.settings import load, open_journal
 from vzdump_hooks.worker import find_worker
 
 
@@ -20,7 +20,9 @@ def run(call: Call) -> bool:
     invocation = call.invocation
     if not invocation.is_qemu or invocation.vmid is None:
         return False  # a container is never frozen
-    config = load_config(call.config_path)
+    found = load(call.config_path)
+    config = found.config
+    trouble.broken(invocation.phase, found, call.say)
     if invocation.mode is Mode.STOP and not _may_be_frozen(config, invocation.vmid):
         return False  # off: no freeze is needed
     _, failed = prepare(call, config, invocation.vmid)

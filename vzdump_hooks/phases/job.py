@@ -11,17 +11,19 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
-from vzdump_hooks import notes
+from vzdump_hooks import notes, trouble
 from vzdump_hooks.dispatch import Call, Say
 from vzdump_hooks.invocation import Phase
-from vzdump_hooks.settings import load_config, open_journal
+from vzdump_hooks.settings import load, open_journal
 from vzdump_hooks.worker import find_worker
 
 
 def run(call: Call) -> bool:
     """Never fails a job."""
-    config = load_config(call.config_path)
-    phase = call.invocation.phase
+    found = load(call.config_path)
+    config, phase = found.config, call.invocation.phase
+    if phase is Phase.JOB_START:
+        trouble.broken(phase, found, call.say)
     with closing(open_journal(config)) as journal:
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:

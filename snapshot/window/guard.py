@@ -89,15 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, is_armed_by_owner: bool) -> Config:
     """The configuration. A broken one ends a guard that is being armed: no guest has been frozen (ConfigError).
 
-    One that was started again has a guest to thaw, and on a PVE node the defaults find its agent.
+    One that was started again has a guest to thaw: what can be read counts, and the defaults find a node's agents.
     """
     try:
         return configuration.load(path or configuration.DEFAULT_PATH, required=path is not None)
-    except ConfigError as error:
+    except ConfigError:
         if is_armed_by_owner:
             raise
-        log.error("%s", logfmt.line("defaults-used", **spec.log_keys, detail=str(error)))
-        return Config()
+    config, problems = configuration.load_lenient(path or configuration.DEFAULT_PATH, required=path is not None)
+    for problem in problems:
+        log.error("%s", logfmt.line("defaults-used", **spec.log_keys, detail=problem))
+    return config
 
 
 def _claim(spec: GuardSpec) -> socket.socket | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from snapshot import cli_history, remedies, streams
+from snapshot import cli_history, foreign, remedies, streams
 from snapshot.cli_base import (
     Seconds,
     State,
@@ -26,7 +27,6 @@ from snapshot.cli_base import (
     vmid_argument,
 )
 from snapshot.errors import (
-    ApiError,
     ForeignFreezeError,
     GuardError,
     GuestUnfitError,
@@ -45,8 +45,10 @@ from snapshot.operation import Request, Tools, safe_snapshot
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel
 from snapshot.recording import JournalBook
-from snapshot.recovery import frozen_guests, is_in_progress, recover, settle, thaw_now
+from snapshot.recovery import is_in_progress, recover, settle
 from snapshot.report import text
+from snapshot.rescue import thaw_now
+from snapshot.survey import survey
 from snapshot.window.launcher import ProcessLauncher
 from snapshot.window.signals import SIGNALS, SignalGate
 from snapshot.window.thawing import spec_of
@@ -200,7 +202,8 @@ def thaw(state: State, vmid: Vmid) -> None:
 
     On the guest's own node it works with the whole API down.
     """
-    access = state.access()
+    _end_at_once()
+    access = state.rescue_access()
     guest = _to_rescue(access, vmid)
     if guest.kind is GuestKind.LXC:
         raise GuestUnfitError(f"{vmid} is a container: it has no guest agent and is never frozen by us")
@@ -214,20 +217,29 @@ def thaw(state: State, vmid: Vmid) -> None:
             *(f"warning: {note}" for note in notes),
             f"guest {vmid} is thawed: {how} ({report.attempts} attempt{'s' if report.attempts != 1 else ''})",
         ],
-        text.object_json(vmid=vmid, thaw=report, warnings=notes, exit_code=0),
+        text.object_json(vmid=vmid, thaw=report, warnings=[*state.warnings, *notes], exit_code=0),
         0,
     )
 
 
+def _end_at_once() -> None:
+    """From here on a signal ends the program where it stands. The rescue commands hold no guest that would need to be
+    thawed first, what they write is whole or not there, and whoever presses Ctrl-C in one wants another way, now.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        streams.err(f"ERROR: ended by signal {number}; a guest that was frozen may still be: `safe-snapshot status`")
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
 def _to_rescue(access: Access, vmid: Vmid) -> Guest:
-    """The guest; with the API down, or blind for this token, a guest of this node whose agent's socket is there."""
-    try:
-        return GuestApi(access.main).find(vmid)
-    except (ApiError, GuestUnfitError):
-        here = Guest(vmid, Node(access.local_node), GuestKind.QEMU, running=True)
-        if access.socket(here) is None:
-            raise
-        return here
+    """The guest: where its agent's socket is on this node nobody else is asked; else as PVE lists it."""
+    here = Guest(vmid, Node(access.local_node), GuestKind.QEMU, running=True)
+    return here if access.socket(here) is not None else GuestApi(access.main).find(vmid)
 
 
 def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport) -> list[str]:
@@ -240,7 +252,12 @@ def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport)
     book = JournalBook(lambda: Journal(config.journal.path))
     try:
         for window in book.journal.open_windows(vmid):
-            if not is_in_progress(window, config, state.clock.time()):
+            if window.is_foreign:
+                trouble = foreign.close(
+                    book, window, f"thawed by `safe-snapshot thaw` over {report.route}", state.clock
+                )
+                notes += [str(trouble)] if trouble else []
+            elif not is_in_progress(window, config, state.clock.time()):
                 late = settle(book, window, report, access)
                 if late > 0:
                     notes.append(_hand_over(state, access, window, late))
@@ -263,8 +280,12 @@ def _hand_over(state: State, access: Access, window: WindowRecord, late: float) 
 @common()
 @pass_state
 def recover_command(state: State) -> None:
-    """Close every window that was left open: thaw what is ours, report what is not. For boot, a timer, or by hand."""
-    access = state.access()
+    """Close every window that was left open, and look at the guests: thaw what is ours, report what is not.
+
+    For boot, a timer each minute, or by hand. Guests that write are not asked; see docs/safe-snapshot.md for the rest.
+    """
+    _end_at_once()
+    access = state.rescue_access()
     launcher = ProcessLauncher(access.config, state.config_path, state.clock)
     found = recover(access, lambda: Journal(access.config.journal.path), state.say, launcher.adopt)
     bad = [r for r in found if not r.ok]
@@ -275,57 +296,33 @@ def recover_command(state: State) -> None:
     except SafeSnapshotError as error:
         problems = [str(error)]
     lines = text.recovered_logfmt(found, problems) if state.as_logfmt else text.recovered_lines(found, problems)
-    state.finish(lines, text.recovered_json(found, exit_code), exit_code)
+    state.finish(lines, text.recovered_json(found, exit_code, state.warnings), exit_code)
 
 
 @main_group.command(short_help="List open windows and frozen guests.")
 @common()
 @pass_state
 def status(state: State) -> None:
-    """List open windows and guests that are frozen right now, ours or foreign. Exit code 8: a guest needs help."""
-    access = state.access()
-    now = state.clock.time()
-    problem: SafeSnapshotError | None = None
-    windows: list[WindowRecord] = []
-    frozen: list[Guest] = []
-    try:
-        windows = _open_windows(access)
-    except JournalError as error:
-        problem = error
-    try:
-        frozen = list(frozen_guests(access))
-    except ApiError as error:
-        problem = problem or error
-    ours = {w.vmid for w in windows}
-    living = {w.vmid for w in windows if is_in_progress(w, access.config, now)}
-    needs_help = [w.vmid for w in windows if w.vmid not in living] + [g.vmid for g in frozen if g.vmid not in living]
-    exit_code = StillFrozenError.exit_code if needs_help else problem.exit_code if problem else 0
-    lines = [
-        f"guest {w.vmid} on {w.node}: window {w.id[:8]} {w.state} since {now - w.intent_at:.0f} s, "
-        f"{'in progress' if w.vmid in living else 'LEFT OPEN: run `safe-snapshot recover`'}"
-        for w in windows
-    ]
-    lines += [
-        f"guest {g.vmid} ({g.name}) on {g.node} is FROZEN, "
-        + ("by us" if g.vmid in ours else f"not by us: `safe-snapshot thaw {g.vmid}` thaws it")
-        for g in frozen
-    ]
-    if problem is not None:
-        lines.append(f"ERROR: {problem}")
+    """List open windows, guests that are frozen right now, ours or foreign, and guests that nobody could ask.
+
+    Exit code 8: a guest needs help. One of which nobody knows whether it is frozen is named; alone it is no error.
+    """
+    _end_at_once()
+    access = state.rescue_access()
+    found = survey(access)
+    exit_code = found.exit_code
     state.finish(
-        lines or ["no open window, no frozen guest"],
-        text.object_json(windows=windows, frozen=frozen, error=text.error_object(problem), exit_code=exit_code),
+        text.survey_lines(found, state.clock.time()),
+        text.object_json(
+            windows=found.windows,
+            frozen=found.frozen,
+            unknown=found.round.unknown,
+            error=text.error_object(found.problem),
+            exit_code=exit_code,
+            **({"warnings": state.warnings} if state.warnings else {}),
+        ),
         exit_code,
     )
-
-
-def _open_windows(access: Access) -> list[WindowRecord]:
-    """Without leaving a trace: a journal that is not there yet has no windows."""
-    path = access.config.journal.path
-    if not path.exists():
-        return []
-    with closing(Journal(path, read_only=True)) as journal:
-        return journal.open_windows()
 
 
 for _command in cli_history.COMMANDS:

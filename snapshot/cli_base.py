@@ -16,7 +16,7 @@ from snapshot import config as configuration
 from snapshot import logfmt, streams
 from snapshot.clock import SystemClock
 from snapshot.config import Config
-from snapshot.errors import SafeSnapshotError
+from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
 from snapshot.pve.routes import Access, open_access
 
@@ -34,6 +34,8 @@ class State:
         self.vmid: Vmid | None = None
         self.verbosity = NORMAL
         self.clock = SystemClock()
+        self.warnings: list[str] = []
+        """Lines for the outcome, whatever it is."""
         self._started = self.clock.monotonic()
 
     @property
@@ -49,6 +51,23 @@ class State:
     def access(self) -> Access:
         """The ways to PVE. ConfigError when there is none."""
         return open_access(self.config(), self.clock, self.say)
+
+    def rescue_access(self) -> Access:
+        """The ways to PVE for what must go on with a broken configuration: what can be read of it, and a warning each
+        for the rest. ConfigError when no way is left.
+        """
+        path = self.config_path or configuration.DEFAULT_PATH
+        if self.config_path is not None and not path.exists():
+            return self.access()  # a slip of the pen, and the error says so
+        config, problems = configuration.load_lenient(path, required=self.config_path is not None)
+        try:
+            access = open_access(config, self.clock)
+        except ConfigError as error:
+            if problems:
+                raise ConfigError(problems[0]) from error  # what is wrong first; the rest follows from it
+            raise
+        self.warnings += [f"{problem}; going on with what can be read" for problem in problems]
+        return access
 
     def say(self, line: str, at: float | None = None) -> None:
         """One progress line on standard error, with its time since the start. Never raises."""
@@ -72,7 +91,7 @@ class State:
         if self.as_json:
             problem = streams.out(as_json)
         else:
-            for line in lines:
+            for line in [*(f"warning: {warning}" for warning in self.warnings), *lines]:
                 if line.startswith("ERROR"):
                     streams.err(line)
                 else:

@@ -14,10 +14,11 @@ from snapshot.errors import (
     ReplyLostError,
     SnapshotFailedError,
 )
+from snapshot.frozen import guest_state
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import tasks_of
-from snapshot.recovery import guest_state, thaw_now
+from snapshot.rescue import thaw_now
 from snapshot.run import Request, Result, Tools
 
 SETTLE_SECONDS = 5.0

@@ -1,19 +1,19 @@
-"""What was left behind: windows that nobody closed, guests that are frozen. Recover, heal, status, and the rescue thaw.
+"""What was left behind: windows that nobody closed, guests that are frozen. Recover, heal, and the rescue thaw.
 
-Ours is what the journal says is ours. A window whose owner still lives and is within its limits is left to its owner.
+Ours is what the journal says is ours. A window whose owner or guard lives is left to them, unless its guest may be
+frozen past the limit. Guests that others have frozen are the business of strangers.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
+from snapshot import foreign
 from snapshot.clock import Clock
-from snapshot.config import Config, ForeignFreeze
+from snapshot.config import Config
 from snapshot.errors import (
-    ApiError,
     ForeignFreezeError,
     GuardError,
     GuestRemovedError,
@@ -21,28 +21,27 @@ from snapshot.errors import (
     SafeSnapshotError,
     StillFrozenError,
 )
+from snapshot.frozen import guest_state
 from snapshot.journal import Journal, WindowRecord
-from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind, Vmid
+from snapshot.looks import GuestLook
+from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
 from snapshot.procfs import boot_id, process_lives
-from snapshot.pve import agent
-from snapshot.pve.agent import ApiChannel
-from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access, build_ladder, fastest_channel
+from snapshot.pve.guests import GuestApi, Listed
+from snapshot.pve.routes import Access
 from snapshot.recording import JournalBook
+from snapshot.rescue import thaw_now, what_is_left
 from snapshot.states import State
+from snapshot.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, Strangers
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
-from snapshot.window.thaw import Thawer
-from snapshot.window.thawing import late_seconds, spec_of, thawing_of, was_never_armed
+from snapshot.window.process import end_if_it_stands_still
+from snapshot.window.thawing import late_seconds, spec_of, was_never_armed
 
 ALIVE_MARGIN_SECONDS = 10.0
 """How long past its deadline a living owner is trusted to be thawing still, on top of its own limit for that."""
 
-RECOVER_LIMIT_SECONDS = 20.0
-"""How long `recover` tries one guest before it turns to the next; a guard of its own goes on where one can be had."""
-
-LOOKED_NOTE = "every-guest-looked-at"
-"""In the journal: since it was begun, a recovery has looked at every guest and left none frozen."""
+RESTART_MARGIN_SECONDS = 60.0
+"""How much later than a window's deadline a guest must have been started for the window to be over by that."""
 
 
 class Healed(Enum):
@@ -53,40 +52,57 @@ class Healed(Enum):
     LEFT_ALONE = "nobody"
 
 
-class Recovered(NamedTuple):
-    """What became of one open window or one frozen guest."""
-
-    vmid: int
-    node: str
-    outcome: str
-    """``thawed``, ``was-thawed``, ``watched``, ``in-progress``, ``foreign``, ``unreachable``."""
-    detail: str
-    window_id: str | None = None
-    ok: bool = True
-
-
-def heal(guest: Guest, access: Access, book: JournalBook, *, thaw_foreign: bool) -> Healed:
+def heal(guest: Guest, access: Access, book: JournalBook, *, thaw_foreign: bool, is_locked: bool = False) -> Healed:
     """Thaw a guest that was found frozen, if it is ours or ``thaw_foreign`` says so.
 
-    Raises StillFrozenError when the thaw could not be confirmed, ForeignFreezeError when a living run of ours owns it.
+    ``is_locked``: PVE's lock of this backup is on the guest, so nobody can be taking a snapshot of it: whoever froze it
+    proves nothing by that any more.
+
+    Raises StillFrozenError when the thaw could not be confirmed; ForeignFreezeError when a living run of ours owns it,
+    or when it is somebody else's freeze that may not have lasted for as long as a window may: then it is recorded, so
+    that the next one who asks knows since when.
     """
     try:
         windows = book.journal.open_windows(guest.vmid)
     except JournalError:
         windows = []
     now = access.clock.time()
-    living = next((w for w in windows if is_in_progress(w, access.config, now)), None)
+    ours = [window for window in windows if not window.is_foreign]
+    living = next((w for w in ours if is_in_progress(w, access.config, now)), None)
     if living is not None:
         raise ForeignFreezeError(
             f"guest {guest.vmid} is in another run's freeze window (pid {living.owner_pid})",
             remedy="wait for it to end",
         )
-    if not windows and not thaw_foreign:
-        return Healed.LEFT_ALONE
+    if not ours:
+        if not thaw_foreign:
+            return Healed.LEFT_ALONE
+        if not is_locked:
+            windows = [_foreign_long_enough(guest, windows, access, book)]
     report = thaw_now(guest, access)
     for window in windows:
-        settle(book, window, report, access)
-    return Healed.OWN if windows else Healed.FOREIGN
+        if window.is_foreign:
+            foreign.close(book, window, f"thawed before a run of ours, over {report.route}", access.clock)
+        else:
+            settle(book, window, report, access)
+    return Healed.OWN if ours else Healed.FOREIGN
+
+
+def _foreign_long_enough(guest: Guest, known: list[WindowRecord], access: Access, book: JournalBook) -> WindowRecord:
+    """The window of somebody else's freeze that may be thawed by now; ForeignFreezeError when it may not."""
+    settings, now = access.settings_for(guest), access.clock.time()
+    window = next(iter(known), None)
+    if window is None:
+        window = foreign.first_seen(guest, settings, now)
+        book.try_begin(window)
+    wait = foreign.thaw_wait_seconds(window, access.config, settings, now)
+    if wait > 0:
+        raise ForeignFreezeError(
+            f"guest {guest.vmid} is frozen by somebody else, for {foreign.span(now - window.intent_at)} as far as is "
+            "known: that may be a window of another machine of ours, which a thaw would break",
+            remedy=f"try again in {wait:.0f} s, or `safe-snapshot thaw {guest.vmid}` thaws it now",
+        )
+    return window
 
 
 def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access) -> float:
@@ -104,28 +120,31 @@ def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: 
     return late
 
 
-def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
-    """Thaw one guest, retried within ``limit_seconds`` (the owner's limit). StillFrozenError when not confirmed."""
-    limit = access.config.thaw.owner_limit_seconds if limit_seconds is None else limit_seconds
-    thawer = Thawer(build_ladder(access, guest), thawing_of(access.config), access.clock)
-    report = thawer.until_confirmed(limit)
-    if not report.confirmed:
-        raise StillFrozenError(
-            f"GUEST {guest.vmid} MAY STILL BE FROZEN: no thaw was confirmed in {limit:g} s ({report.detail})",
-            remedy="look at its console; inside it `fsfreeze --unfreeze <mount>`; as a last resort "
-            f"`qm reset {guest.vmid}`",
-        )
-    return report
-
-
 def is_in_progress(window: WindowRecord, config: Config, now: float) -> bool:
-    """Whether the window's owner or guard lives and may still be within its limits."""
-    if window.boot_id != boot_id():
+    """Whether somebody of ours lives who sees to this window.
+
+    An owner is trusted for as long as PVE takes where nothing is frozen: a plain snapshot, a window that is thawed.
+    """
+    if window.is_foreign or window.boot_id != boot_id():
         return False
-    limit = config.thaw.owner_limit_seconds + ALIVE_MARGIN_SECONDS
-    if _lives(window.owner_pid, window.owner_pid_start) and now < window.deadline_at + limit:
+    if _lives(window.owner_pid, window.owner_pid_start) and (
+        was_never_armed(window) or window.thawed_at is not None or not _is_overdue(window, config, now)
+    ):
         return True
     return _lives(window.guard_pid, window.guard_pid_start)
+
+
+def needs_help(window: WindowRecord, config: Config, now: float) -> bool:
+    """Whether an open window is somebody's to look at: nobody sees to it, or who does cannot thaw its guest."""
+    if window.is_foreign:
+        return now >= window.deadline_at
+    if not is_in_progress(window, config, now) or window.state == State.STUCK.value:
+        return True
+    return not was_never_armed(window) and window.thawed_at is None and _is_overdue(window, config, now)
+
+
+def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:
+    return now >= window.deadline_at + config.thaw.owner_limit_seconds + ALIVE_MARGIN_SECONDS
 
 
 def recover(
@@ -136,50 +155,41 @@ def recover(
     *,
     everywhere: bool = True,
 ) -> list[Recovered]:
-    """Close every window that was left open: thaw what is ours, leave to the living what is theirs.
+    """Close every window that was left open, thaw what is ours, leave to the living what is theirs; then look at the
+    guests (of this node, where we are on one): who is frozen by somebody else, and of whom nobody knows.
 
     ``adopt`` starts a guard for a window that has to stay open: its guest does not answer, or may still freeze late.
-    A journal that is corrupt is set aside and started anew. A journal that no recovery has seen yet may stand in the
-    place of one that got lost, whoever began it: every running guest with an agent (of this node, where we are on one)
-    is looked at, until none is frozen, and reported when frozen, or thawed where the configuration says so. That takes
-    seconds for each agent that is silent; not ``everywhere`` leaves it to the next recovery. Raises JournalError when
-    all that was done and the journal cannot be written.
+    A journal that is corrupt is set aside and started anew. While a journal is new it may stand in the place of one
+    that got lost, whoever began it: then every guest is asked, and one that is frozen is an alarm at once. Not
+    ``everywhere`` leaves the look at the guests to the next recovery. Raises JournalError when all that was done and
+    the journal cannot be written, the API's error when nobody could be looked at.
     """
     is_lost = not access.config.journal.path.exists()
     book = JournalBook(open_journal)
     windows: list[WindowRecord] = []
-    is_new = True
+    note: str | None = None
+    looks: dict[str, GuestLook] = {}
     try:
         windows = book.journal.open_windows()
-        is_new = book.journal.note(LOOKED_NOTE) is None
+        note = book.journal.note(LOOKED_NOTE)
+        looks = book.journal.looks()
     except JournalError as error:
-        is_lost = True
+        is_lost, note = True, None
         say(error.message)
         book = JournalBook(open_journal)
     work = _Recovery(access, book, say, adopt)
-    done = [work.recover(window) for window in windows]
-    if is_new and everywhere:
-        if is_lost:
+    done = [work.recover(window) for window in windows if not window.is_foreign]
+    if everywhere:
+        if note is None and is_lost:
             say("no journal tells which freezes are ours: looking at every guest")
-        found = [work.found_frozen(guest) for guest in frozen_guests(access, lambda guest: _is_known(book, guest))]
-        done += found
-        try:
-            journal = book.journal  # perhaps a new one, for the next window
-            if all(guest.ok for guest in found):
-                journal.set_note(LOOKED_NOTE, "1", access.clock.time())
-        except JournalError as error:
-            work.trouble = work.trouble or error
+        around = Strangers(access, book, say)
+        done += around.look(looks, note)
+        work.trouble = work.trouble or around.trouble
+        if around.blind is not None and work.trouble is None and all(found.ok for found in done):
+            raise around.blind
     if work.trouble is not None:
         raise work.trouble
     return done
-
-
-def _is_known(book: JournalBook, guest: Guest) -> bool:
-    """Whether a window says whose freeze this is: it was seen to already, or has begun since and is its owner's."""
-    try:
-        return bool(book.journal.open_windows(guest.vmid))
-    except JournalError:
-        return False
 
 
 class _Recovery:
@@ -195,6 +205,7 @@ class _Recovery:
         self._say = say
         self._adopt = adopt
         self.trouble: JournalError | None = None
+        self._listing: dict[int, Listed] | None = None
 
     def recover(self, window: WindowRecord) -> Recovered:
         """Do what one open window needs."""
@@ -205,29 +216,10 @@ class _Recovery:
             outcome, detail, ok = "unreachable", f"{error.message}; {self._hand_over(window)}", False
         return self._told(Recovered(window.vmid, window.node, outcome, detail, window.id, ok))
 
-    def found_frozen(self, guest: Guest) -> Recovered:
-        """A frozen guest of which nobody knows whose it is."""
-        if self._access.settings_for(guest).foreign is ForeignFreeze.THAW:
-            try:
-                report = thaw_now(guest, self._access, self._limit)
-            except StillFrozenError as error:
-                return self._told(Recovered(guest.vmid, guest.node, "unreachable", error.message, ok=False))
-            return self._told(Recovered(guest.vmid, guest.node, "thawed", f"confirmed over {report.route}"))
-        detail = f"frozen, and no journal tells by whom: `safe-snapshot thaw {guest.vmid}` thaws it"
-        return self._told(Recovered(guest.vmid, guest.node, "foreign", detail, ok=False))
-
     def _outcome(self, window: WindowRecord) -> tuple[str, str, bool]:
         now = self._clock.time()
         if is_in_progress(window, self._config, now):
-            if (
-                now < window.deadline_at + ALIVE_MARGIN_SECONDS
-                or was_never_armed(window)  # a plain snapshot, say, whose task takes long: whoever froze, it was not us
-                or self._state(window.guest) is not FreezeState.FROZEN
-            ):
-                return "in-progress", "its owner or its guard is alive", True
-            # Alive and idle: stopped, or hung. The window stays theirs.
-            report = thaw_now(window.guest, self._access, self._limit)
-            return "thawed", f"its owner and its guard had not by its deadline; confirmed over {report.route}", True
+            return self._living(window, now)
         if window.kind == GuestKind.LXC.value:
             self._close(window, None)
             return "was-thawed", "a container is never frozen by us", True
@@ -235,16 +227,18 @@ class _Recovery:
             self._close(window, None)
             return "was-thawed", "its guard was never armed, so nothing was frozen", True
         try:
-            guest = GuestApi(self._access.main).find(Vmid(window.vmid))
+            listed = self._find(window)
         except GuestRemovedError as error:
             self._close(window, None)
             return "was-thawed", error.message, True
-        except SafeSnapshotError:
-            guest = window.guest  # the node's own routes may still do
+        guest = window.guest if listed is None else listed.guest  # the node's own routes may still do
         if guest.kind is GuestKind.LXC:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
         late = late_seconds(window, self._config, self._clock)
+        if late <= 0 and listed is not None and _started_since(window, listed, now):
+            self._close(window, None)
+            return "was-thawed", "the guest was started again since: nothing is left of its freeze", True
         if window.thawed_at is not None and late > 0 and self._state(guest) is FreezeState.THAWED:
             # An earlier round thawed it: another thaw would only run the guest's thaw hooks again. But not at the end:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
@@ -262,8 +256,44 @@ class _Recovery:
         how = "the guest is off" if report.guest_gone else f"confirmed over {report.route}"
         return "thawed", how, True
 
+    def _living(self, window: WindowRecord, now: float) -> tuple[str, str, bool]:
+        """A window whose owner or guard lives. Past its deadline nobody is believed who may stand still."""
+        if now < window.deadline_at + ALIVE_MARGIN_SECONDS or was_never_armed(window):
+            # A plain snapshot, say, whose task takes long: whoever froze, it was not us.
+            return "in-progress", "its owner or its guard is alive", True
+        state = self._state(window.guest)
+        may_be_frozen = state is FreezeState.FROZEN or (state is None and window.thawed_at is None)
+        if may_be_frozen:
+            # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
+            ended = [
+                end_if_it_stands_still(window.owner_pid, window.owner_pid_start),
+                end_if_it_stands_still(window.guard_pid, window.guard_pid_start),
+            ]
+            if state is FreezeState.FROZEN or any(ended):
+                report = thaw_now(window.guest, self._access, self._limit)
+                how = f"its owner and its guard had not by its deadline; confirmed over {report.route}"
+                return "thawed", how, True
+        if may_be_frozen and needs_help(window, self._config, now):
+            text = f"GUEST {window.vmid} MAY STILL BE FROZEN: nobody can thaw it, its guard goes on trying"
+            return "stuck", f"{text}; {what_is_left(window.guest, self._access, is_offline=False)}", False
+        return "in-progress", "its owner or its guard is alive", True
+
+    def _find(self, window: WindowRecord) -> Listed | None:
+        """The guest as PVE lists it; None when PVE does not tell. GuestRemovedError when it certainly is no more."""
+        if self._listing is None:
+            try:
+                rows = GuestApi(self._access.main).listing()
+            except SafeSnapshotError:
+                return None
+            self._listing = {listed.guest.vmid: listed for listed in rows}
+        if not self._listing:
+            return None  # a token that suddenly sees no guest at all: that is no word on this one
+        if window.vmid not in self._listing:
+            raise GuestRemovedError(f"guest {window.vmid} does not exist in this cluster")
+        return self._listing[window.vmid]
+
     def _told(self, found: Recovered) -> Recovered:
-        self._say(f"guest {found.vmid} on {found.node}: {found.outcome} ({found.detail})")
+        self._say(found.line)
         return found
 
     @property
@@ -305,49 +335,17 @@ def close_recovered(
         "failure_reason": window.failure_reason or Cause.OWNER_DIED.value,
     }
     if report is not None:
-        values |= {
-            "thawed_at": clock.time(),
-            "thaw_attempts": report.attempts,
-            "thaw_route": report.route,
-            "filesystems_thawed": report.filesystems,
-        }
+        values |= {"thawed_at": clock.time(), **foreign.thawed_values(report)}
     if window.verdict is None:
         values |= {"verdict": VerdictKind.UNKNOWN.value, "reason": "its owner died; recovered afterwards"}
     return _note(book, window, **values)
 
 
-def frozen_guests(access: Access, leave_out: Callable[[Guest], bool] = lambda guest: False) -> Iterator[Guest]:
-    """Running QEMU guests (of this node, where we are on one) whose agent says frozen.
-
-    ``leave_out`` is asked first: an agent answers one client at a time, and another may be thawing through it. Raises
-    ApiError when the API does not answer and this machine is no node.
-    """
-    for guest in _running_guests(access):
-        if not leave_out(guest) and guest_state(guest, access) is FreezeState.FROZEN:
-            yield guest
-
-
-def _running_guests(access: Access) -> Iterable[Guest]:
-    here = access.local_node
-    try:
-        listed = GuestApi(access.main).list()
-    except ApiError:
-        if not here:
-            raise
-        sockets = sorted(access.config.local.socket_folder.glob("*.qga"))
-        vmids = [Vmid(int(path.stem)) for path in sockets if path.stem.isdigit()]
-        return [Guest(vmid, Node(here), GuestKind.QEMU, running=True) for vmid in vmids]
-    return [g for g in listed if g.kind is GuestKind.QEMU and g.running and (not here or g.node == here)]
-
-
-def guest_state(guest: Guest, access: Access) -> FreezeState | None:
-    """What the guest's agent says, over the fastest channel, else over the API; None when it does not answer."""
-    for channel in (fastest_channel(access, guest), ApiChannel(access.main, guest)):
-        try:
-            return agent.status(channel)
-        except (agent.CommandNotSentError, agent.AgentReplyLostError, agent.AgentRefusedError):
-            continue
-    return None
+def _started_since(window: WindowRecord, listed: Listed, now: float) -> bool:
+    """Whether this QEMU was started when the window was over: a freeze does not outlive the process."""
+    if listed.status != "running" or listed.uptime is None:
+        return False
+    return now - listed.uptime > window.deadline_at + RESTART_MARGIN_SECONDS
 
 
 def _note(book: JournalBook, window: WindowRecord, **values: object) -> JournalError | None:

@@ -80,7 +80,7 @@ def _heal(guest: Guest, access: Access, settings: GuestSettings, say: Callable[[
     config = access.config
     book = JournalBook(lambda: open_journal(config))
     try:
-        healed = heal(guest, access, book, thaw_foreign=settings.foreign is ForeignFreeze.THAW)
+        healed = heal(guest, access, book, thaw_foreign=settings.foreign is ForeignFreeze.THAW, is_locked=True)
     except (StillFrozenError, ForeignFreezeError, ApiError) as error:
         return Check("thawed", CheckResult.NO_FREEZE, error.message, error.remedy)
     if healed is Healed.LEFT_ALONE:

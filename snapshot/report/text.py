@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from snapshot import logfmt
+from snapshot import foreign, logfmt
 from snapshot.clock import duration
 from snapshot.errors import SafeSnapshotError
+from snapshot.looks import Why
 from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
-from snapshot.recovery import Recovered
 from snapshot.run import Result
+from snapshot.strangers import Recovered
+from snapshot.survey import Survey
 
 JSON_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys do not raise it."""
@@ -101,10 +104,94 @@ def result_logfmt(result: Result) -> str:
 
 def recovered_lines(found: list[Recovered], warnings: list[str]) -> list[str]:
     """What `recover` found, and whether it needs somebody."""
-    lines = [f"guest {r.vmid} on {r.node}: {r.outcome} ({r.detail})" for r in found]
-    bad = sum(1 for r in found if not r.ok)
-    lines.append(f"{len(found)} windows looked at, {bad} need you" if found else "no window was left open")
+    known = [r for r in found if r.outcome != _NOT_KNOWN]
+    lines = [r.line for r in known]
+    lines += _unknown_lines([Unknown(r.vmid, r.node, "", r.why) for r in found if r.outcome == _NOT_KNOWN])
+    bad = sum(1 for r in known if not r.ok)
+    lines.append(f"{len(known)} windows looked at, {bad} need you" if known else "no window was left open")
     return lines + [f"warning: {warning}" for warning in warnings]
+
+
+_NOT_KNOWN = "not-known"
+
+_REASONS = {
+    Why.NOT_ASKED.value: "its turn to be asked has not come",
+    Why.AGENT_SILENT.value: "its agent does not answer",
+    Why.REFUSED.value: "its agent refuses to tell: fsfreeze-status is blocked in the guest",
+    Why.DENIED.value: "this token may not ask its agent (docs/privileges.md)",
+    Why.NODE_OFFLINE.value: "its node is offline, or does not report",
+}
+
+MOST_LINES = 3
+"""Guests of which nobody knows get a line each up to so many, and one line a reason beyond."""
+
+
+class Unknown(NamedTuple):
+    """A guest of which nobody knows whether it is frozen."""
+
+    vmid: int
+    node: str
+    name: str
+    why: str
+    still_seconds: float | None = None
+
+
+def _unknown_lines(guests: list[Unknown]) -> list[str]:
+    lines: list[str] = []
+    by_reason: dict[tuple[str, str], list[Unknown]] = {}
+    for guest in guests:
+        by_reason.setdefault((guest.node, guest.why), []).append(guest)
+    for (node, why), some in by_reason.items():
+        reason = _REASONS.get(why, why)
+        if len(some) > MOST_LINES:
+            vmids = ", ".join(str(guest.vmid) for guest in some)
+            lines.append(f"{len(some)} guests on {node}: NOT KNOWN whether frozen, each: {reason}: {vmids}")
+            continue
+        for guest in some:
+            name = f" ({guest.name})" if guest.name else ""
+            still = guest.still_seconds
+            quiet = f", and it has written nothing for {foreign.span(still)}" if still and still >= 60 else ""
+            lines.append(f"guest {guest.vmid}{name} on {node}: NOT KNOWN whether frozen: {reason}{quiet}")
+    return lines
+
+
+def survey_lines(found: Survey, now: float) -> list[str]:
+    """What `status` shows."""
+    lines: list[str] = []
+    for w in found.windows:
+        head = f"guest {w.vmid} on {w.node}: window {w.id[:8]} {w.state} since {foreign.span(now - w.intent_at)}"
+        if w.is_foreign:
+            what = f"GUEST {w.vmid} IS FROZEN by somebody else" if w.id in found.in_need else "frozen by somebody else"
+        elif w.id not in found.in_need:
+            what = "in progress"
+        elif w.vmid in found.living:
+            what = f"GUEST {w.vmid} MAY STILL BE FROZEN: nobody can thaw it, its guard goes on trying"
+        else:
+            what = "LEFT OPEN: run `safe-snapshot recover`"
+        lines.append(f"{head}, {what}")
+    ours = {w.vmid for w in found.windows if not w.is_foreign}
+    for guest in found.frozen:
+        work = found.works.get(guest.vmid)
+        whose = "by us" if guest.vmid in ours else f"not by us: `safe-snapshot thaw {guest.vmid}` thaws it"
+        if work and guest.vmid not in ours:
+            whose = f"not by us: PVE's {work} is at work on it"
+        lines.append(f"guest {guest.vmid} ({guest.name}) on {guest.node} is FROZEN, {whose}")
+    unknown = [
+        Unknown(look.vmid, look.node, look.name, look.why, now - look.still_since_at if look.still_since_at else None)
+        for look in found.round.unknown
+    ]
+    lines += _unknown_lines(unknown)
+    if not lines and found.problem is None:
+        return ["no open window, no frozen guest"]
+    if not found.windows and not found.frozen and unknown:
+        lines.append(f"no open window; {len(unknown)} guests not known")
+    if found.problem is not None:
+        lines.append(f"ERROR: {found.problem}")
+    elif found.round.problem is not None:
+        lines.append(
+            f"warning: PVE cannot be asked for its guests, so only those of this node were: {found.round.problem}"
+        )
+    return lines
 
 
 def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[str]:
@@ -120,7 +207,7 @@ def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[str]:
                 node=r.node,
                 window=window,
                 outcome=r.outcome,
-                detail=r.detail,
+                detail=_REASONS.get(r.why, r.why) if r.outcome == _NOT_KNOWN else r.detail,
                 needs_you=needs,
             )
         )
@@ -170,9 +257,10 @@ def health_json(health: Health, exit_code: int) -> str:
     )
 
 
-def recovered_json(found: list[Recovered], exit_code: int) -> str:
+def recovered_json(found: list[Recovered], exit_code: int, warnings: Sequence[str] = ()) -> str:
     """The versioned JSON object of `recover`."""
-    return _dump({"version": JSON_VERSION, "windows": found, "exit_code": exit_code})
+    told = {"warnings": warnings} if warnings else {}
+    return _dump({"version": JSON_VERSION, "windows": found, "exit_code": exit_code, **told})
 
 
 def error_object(error: SafeSnapshotError | None) -> dict[str, object] | None:

@@ -365,6 +365,12 @@ class Pve:
             return [row]
         if path == "cluster/status":
             return [{"type": "node", "name": n.name, "online": int(n.up), "ip": n.name} for n in self.nodes.values()]
+        if path == "nodes":
+            return [{"node": n.name, "status": "online" if n.up else "offline"} for n in self.nodes.values()]
+        if path.endswith("/replication"):
+            return []
+        if path.endswith("/tasks"):
+            return [{"upid": upid} for upid, task in self.tasks.items() if task.exitstatus is None]
         if path == "access/permissions":
             return {"/": {"VM.GuestAgent.Unrestricted": 1, "VM.Snapshot": 1, "VM.Audit": 1, "VM.Config.Options": 1}}
         if path == "version":

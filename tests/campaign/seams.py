@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
 from snapshot.journal import COLUMNS, Journal, WindowRecord, not_reopening
+from snapshot.looks import GuestLook
 from snapshot.model import ThawReport
 from snapshot.window.background import FINISH_SECONDS
 from snapshot.window.guardcore import Cause, Happening, Message
@@ -317,6 +318,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.rows: dict[str, WindowRecord] = {}
         self.notes: dict[str, str] = {}
+        self.seen: dict[str, GuestLook] = {}
 
     def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
         if any(map(rival, self.open_windows(record.vmid))):
@@ -344,6 +346,12 @@ class MemoryJournal:
     def set_note(self, key: str, value: str, at: float) -> None:
         self.notes[key] = value
 
+    def looks(self) -> dict[str, GuestLook]:
+        return dict(self.seen)
+
+    def put_looks(self, found: Iterable[GuestLook]) -> None:
+        self.seen = {look.id: look for look in found}
+
 
 class FileJournal:
     """The real journal, opened anew for each use: a connection of SQLite's belongs to one thread."""
@@ -358,6 +366,14 @@ class FileJournal:
     def update(self, window_id: str, **values: Any) -> None:
         with closing(Journal(self._path)) as journal:
             journal.update(window_id, **values)
+
+    def looks(self) -> dict[str, GuestLook]:
+        with closing(Journal(self._path)) as journal:
+            return journal.looks()
+
+    def put_looks(self, found: Iterable[GuestLook]) -> None:
+        with closing(Journal(self._path)) as journal:
+            journal.put_looks(found)
 
     def get(self, window_id: str) -> WindowRecord | None:
         with closing(Journal(self._path)) as journal:
@@ -416,6 +432,16 @@ class WorldJournal:
     def set_note(self, key: str, value: str, at: float) -> None:
         self._world.disk("written", None)
         self._world.backing.set_note(key, value, at)
+        self._world.scheduler.step()
+
+    def looks(self) -> dict[str, GuestLook]:
+        self._world.scheduler.step()
+        found: dict[str, GuestLook] = self._world.backing.looks()
+        return found
+
+    def put_looks(self, found: Iterable[GuestLook]) -> None:
+        self._world.disk("written", None)
+        self._world.backing.put_looks(found)
         self._world.scheduler.step()
 
     def transaction(self, what: str) -> AbstractContextManager[None]:

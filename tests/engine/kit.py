@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from snapshot.errors import exit_codes
-from snapshot.journal import WindowRecord
+from snapshot.journal import Journal, WindowRecord
 from tests.lab.agentmodel import Refusal
 from tests.lab.node_config import GuestConfig
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, wait_for
+from tests.unit.kit import record
 
 FREEZE = "guest-fsfreeze-freeze"
 FROZEN_ANYWAY = Refusal("CommandNotFound", f"Command {FREEZE} has been disabled: the agent is in frozen state")
@@ -88,6 +90,16 @@ def set_pending(lab: Site, vmid: int = 100, **values: Any) -> None:
     found = config(lab, vmid)
     with lab.node.store.locked(found.node, found.kind, vmid, 10) as locked:
         locked.pending.update({key: str(value) for key, value in values.items()})
+
+
+def seen_frozen(lab: Site, seconds: float, vmid: int = 100) -> None:
+    """A look of ``seconds`` ago has found the guest frozen by somebody else."""
+    at = time.time() - seconds
+    values = {"source": "foreign", "owner": "foreign", "owner_pid": 0, "boot_id": "", "freeze_outcome": "acknowledged"}
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        journal.begin(
+            record(f"foreign-{vmid}", vmid, at=at, state="frozen", deadline_at=at + 300, frozen_at=at, **values)
+        )
 
 
 def write_secret(path: Path, text: str) -> Path:

@@ -196,11 +196,28 @@ def test_a_locked_guest_found_frozen_is_left_to_whoever_works_on_it(lab: Site, g
     assert guest.is_frozen()
 
 
+def test_a_guest_found_frozen_by_somebody_else_is_not_thawed_before_a_window_of_another_machine_is_over(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    """Thawed and frozen again by us, the other one would find it frozen at its proof: a false verdict."""
+    lab.write_config(freeze={"foreign": "thaw"})
+    guest.ask(FREEZE)
+    for _ in range(2):
+        run = take(lab, thawed=False)
+        assert run.exit_code == 13, run
+        assert "try again in " in run.stderr, run
+        assert guest.is_frozen()
+    assert not lab.node.requests("fsfreeze-thaw")
+    (window,) = lab.windows()
+    assert (window.owner, window.state, window.closed_at) == ("foreign", "frozen", None)
+
+
 def test_a_guest_found_frozen_by_somebody_else_is_thawed_when_the_operator_says_so(
     lab: Site, guest: ScriptedGuest
 ) -> None:
     lab.write_config(freeze={"foreign": "thaw"})
     guest.ask(FREEZE)
+    kit.seen_frozen(lab, 900)
     run = take(lab, "--policy", "require")
     assert run.exit_code == 0, run
     assert "somebody else had left frozen" in run.stderr

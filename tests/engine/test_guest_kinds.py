@@ -92,6 +92,7 @@ def test_the_ram_of_a_frozen_guest_is_not_saved(lab: Site, guest: ScriptedGuest)
     assert run.exit_code == 13, run
     assert "s1" not in kit.snapshots(lab)
     lab.write_config(freeze={"foreign": "thaw"})
+    kit.seen_frozen(lab, 900)
     run = take(lab, "--vmstate")
     assert run.exit_code == 0, run
     assert "memory" in run.stdout

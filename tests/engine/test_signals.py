@@ -218,6 +218,7 @@ def test_a_signal_while_the_guest_of_an_earlier_run_is_healed(lab: Site, guest: 
     """The thaw that heals is not torn apart either."""
     lab.write_config(freeze={"foreign": "thaw"})
     guest.ask("guest-fsfreeze-freeze")
+    kit.seen_frozen(lab, 900)
     hold(lab, Step("POST", "/agent/fsfreeze-thaw"))
     exit_code, stderr = caught(lab, signal.SIGINT)
     assert exit_code == 130, stderr

@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -286,6 +286,13 @@ class LabNode:
             if vmid == spec.vmid:
                 self.store.path(node, kind, vmid).unlink()
         self.store.write(GuestConfig(spec.node or self.node, spec.kind, spec.vmid, kept))
+
+    def set_diskwrite(self, counters: Mapping[int, int]) -> None:
+        """What /cluster/resources says that these guests have written; 0 for those that nobody has set."""
+        guests = dict(self.settings.guests)
+        for vmid, counter in counters.items():
+            guests[str(vmid)] = {**guests[str(vmid)], "diskwrite": counter}
+        self.set(guests=guests)
 
     def config(self, vmid: int) -> GuestConfig:
         """A guest's configuration file, read now."""

@@ -87,7 +87,8 @@ def guest_entry(host: Host, config: GuestConfig, *, online: bool = True) -> dict
         "maxdisk": 64 * _MIB,
         "disk": 0,
         "uptime": uptime(host, config.vmid),
-        **dict.fromkeys(("netin", "netout", "diskread", "diskwrite"), 0),
+        **dict.fromkeys(("netin", "netout", "diskread"), 0),
+        "diskwrite": host.guest_settings(config.vmid).get("diskwrite", 0),
     }
     for key in ("tags", "lock"):
         if config.values.get(key):

@@ -31,9 +31,9 @@ from snapshot.model import (
     WindowTimes,
 )
 from snapshot.pve.tasks import TaskEnd
-from snapshot.recovery import Recovered
 from snapshot.report import text
 from snapshot.run import Result
+from snapshot.strangers import Recovered
 from snapshot.window.verdict import Proof
 from tests.unit.kit import GUEST
 

@@ -118,7 +118,8 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     """
     from snapshot.pve.routes import open_access  # noqa: PLC0415
     from snapshot.recording import JournalBook  # noqa: PLC0415
-    from snapshot.recovery import close_recovered, settle, thaw_now  # noqa: PLC0415
+    from snapshot.recovery import close_recovered, settle  # noqa: PLC0415
+    from snapshot.rescue import thaw_now  # noqa: PLC0415
     from snapshot.window.thawing import was_never_armed  # noqa: PLC0415
 
     access = open_access(config, SystemClock())

@@ -1,0 +1,62 @@
+"""The rescue: one guest thawed now, nearest way first, and what is left to do where that fails."""
+
+from __future__ import annotations
+
+from snapshot.errors import SafeSnapshotError, StillFrozenError
+from snapshot.model import Guest, ThawReport
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.routes import Access, build_ladder
+from snapshot.window.thaw import Thawer
+from snapshot.window.thawing import thawing_of
+
+OFFLINE_LIMIT_SECONDS = 5.0
+"""How long a guest is tried whose node PVE calls offline: it may be cut off from the others alone."""
+
+
+def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
+    """Thaw one guest, retried within ``limit_seconds`` (the owner's limit). StillFrozenError when not confirmed.
+
+    What is nearest is asked first (build_ladder): on the guest's node its socket, before the API is asked for anything.
+    """
+    limit = access.config.thaw.owner_limit_seconds if limit_seconds is None else limit_seconds
+    until = access.clock.monotonic() + limit
+    thawer = Thawer(build_ladder(access, guest), thawing_of(access.config), access.clock)
+    report = thawer.until_confirmed(min(OFFLINE_LIMIT_SECONDS, max(0.0, until - access.clock.monotonic())))
+    is_offline = not report.confirmed and _is_offline(guest, access)
+    left = until - access.clock.monotonic()
+    if not report.confirmed and not is_offline and left > 0:
+        report = thawer.until_confirmed(left)
+    if not report.confirmed:
+        raise StillFrozenError(
+            f"GUEST {guest.vmid} MAY STILL BE FROZEN: no thaw was confirmed in {limit:g} s ({report.detail})"
+            if not is_offline
+            else f"guest {guest.vmid} cannot be reached: its node {guest.node} is offline ({report.detail})",
+            remedy=what_is_left(guest, access, is_offline=is_offline),
+        )
+    return report
+
+
+def _is_offline(guest: Guest, access: Access) -> bool:
+    """Whether PVE says that the guest's node is offline. In doubt it is not."""
+    if access.is_local(guest):
+        return False
+    try:
+        return guest.node not in GuestApi(access.main).online_nodes()
+    except SafeSnapshotError:
+        return False
+
+
+def what_is_left(guest: Guest, access: Access, *, is_offline: bool) -> str:
+    """What an operator can do where all our ways have failed: true for the place we are at."""
+    if is_offline:
+        return (
+            f"bring {guest.node} back, or let HA start the guest elsewhere: a freeze does not outlive a restart; when "
+            f"only the network is down, `qm guest cmd {guest.vmid} fsfreeze-thaw` on {guest.node} itself thaws it"
+        )
+    by_hand = f"inside it `fsfreeze --unfreeze <mount>`; as a last resort `qm reset {guest.vmid}`"
+    if access.is_local(guest):
+        return f"look at its console; {by_hand}"
+    return (
+        f"on its node {guest.node}, where nothing depends on the API: `safe-snapshot thaw {guest.vmid}`, or `qm guest "
+        f"cmd {guest.vmid} fsfreeze-thaw`; then its console; {by_hand}"
+    )

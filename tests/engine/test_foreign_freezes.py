@@ -1,0 +1,390 @@
+"""Freezes by others, and guests of which nobody knows: the minute's `recover`, `status` and `thaw`, as real commands.
+
+Three answers, never two: frozen, thawed, not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshot.journal import Journal
+from snapshot.looks import GuestLook, Why
+from snapshot.procfs import boot_id, process_start
+from tests.engine import kit
+from tests.engine.kit import FREEZE, QUICK_LIMITS, busy_agent, check
+from tests.lab.agentmodel import Faults
+from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Run, Site, site
+from tests.unit.kit import record
+
+STATUS = "guest-fsfreeze-status"
+THAW = "guest-fsfreeze-thaw"
+
+
+@pytest.fixture
+def node() -> Iterator[Site]:
+    """Our commands on the node of guest 100, where a look has been."""
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.settings["local"] = {"task_folder": str(lab.run / "tasks")}
+        (lab.run / "tasks").mkdir()
+        lab.on_the_node()
+        look(lab)
+        yield lab
+
+
+def look(lab: Site, *arguments: str) -> Run:
+    """One round of the minute's look."""
+    return check(lab, lab.safe_snapshot("recover", *arguments), thawed=False)
+
+
+def looks(lab: Site) -> dict[int, GuestLook]:
+    with contextlib.closing(Journal(lab.journal_path, read_only=True)) as journal:
+        return {found.vmid: found for found in journal.looks().values()}
+
+
+def asked(lab: Site, vmid: int = 100) -> int:
+    guest = lab.guests[vmid]
+    assert isinstance(guest, ScriptedGuest)
+    with guest.held() as (model, _):
+        return sum(command == STATUS for _, command in model.executed)
+
+
+def limit(lab: Site, seconds: float, **freeze: object) -> None:
+    lab.settings["freeze"] = {"foreign_limit_seconds": seconds, **freeze}
+    lab.write_config()
+
+
+# ---------------------------------------------------------------- freezes by others
+
+
+def test_a_guest_that_somebody_else_froze_is_an_alarm_past_the_limit_and_not_before(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    found = look(node)
+    assert found.exit_code == 0, found
+    assert "frozen by somebody else" in found.stdout, found
+    (window,) = node.windows()
+    assert (window.source, window.owner, window.state, window.closed_at) == ("foreign", "foreign", "frozen", None)
+    assert window.deadline_at == pytest.approx(window.intent_at + 300)
+    limit(node, 0.1)
+    found = look(node)
+    assert found.exit_code == 8, found
+    assert "GUEST 100 IS FROZEN" in found.stdout
+    assert "safe-snapshot thaw 100" in found.stdout
+    assert node.guest.is_frozen()
+    assert len(node.windows()) == 1
+    status = node.safe_snapshot("status")
+    assert status.exit_code == 8
+    assert "GUEST 100 IS FROZEN" in status.stdout
+
+
+def test_a_freeze_by_somebody_else_that_ends_is_over_in_words(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    look(node)
+    node.guest.ask(THAW)
+    found = look(node)
+    assert found.exit_code == 0
+    assert "it had been frozen by somebody else" in found.stdout
+    (window,) = node.windows()
+    assert window.closed_at is not None
+    assert "frozen by somebody else for" in (window.reason or "")
+    assert look(node).stdout == "no window was left open\n"
+
+
+def test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no_window_can_be_so_long(
+    node: Site,
+) -> None:
+    node.guest.ask(FREEZE)
+    limit(node, 0.1, foreign="thaw")
+    found = look(node)
+    assert node.guest.is_frozen(), "another machine of ours may be about to prove that it was frozen throughout"
+    assert found.exit_code == 8
+    with contextlib.closing(Journal(node.journal_path)) as journal:
+        journal.update(node.windows()[0].id, frozen_at=time.time() - 166, intent_at=time.time() - 166)
+    found = look(node)
+    assert found.exit_code == 0, found
+    assert not node.guest.is_frozen()
+    assert node.windows()[0].closed_at is not None
+
+
+def test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed(node: Site) -> None:
+    limit(node, 0.1, foreign="thaw")
+    with subprocess.Popen(["sleep", "60"]) as worker:
+        try:
+            start = process_start(worker.pid)
+            assert start is not None
+            upid = f"UPID:pve1:{worker.pid:08X}:{start:08X}:{int(time.time()):08X}:qmclone:100:root@pam:"
+            (node.run / "tasks" / "active").write_text(f"{upid} 0\n")
+            node.guest.ask(FREEZE)
+            with contextlib.closing(Journal(node.journal_path)) as journal:
+                journal.begin(foreign_window(node, 600))
+            found = look(node)
+            assert found.exit_code == 0, found
+            assert "PVE's qmclone is at work on it" in found.stdout
+            assert node.guest.is_frozen()
+            assert node.safe_snapshot("status").exit_code == 0
+        finally:
+            worker.kill()
+    found = look(node)  # the task was killed, and its thaw with it
+    assert "qmclone" not in found.stdout
+    assert not node.guest.is_frozen()
+
+
+def foreign_window(lab: Site, seconds: float) -> object:
+    at = time.time() - seconds
+    values = {"source": "foreign", "owner": "foreign", "owner_pid": 0, "boot_id": "", "freeze_outcome": "acknowledged"}
+    return record("foreign", 100, at=at, state="frozen", deadline_at=at + 300, frozen_at=at, **values)
+
+
+def test_the_rescue_ends_the_record_of_a_freeze_by_somebody_else(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    look(node)
+    assert check(node, node.safe_snapshot("thaw", "100")).exit_code == 0
+    assert node.windows()[0].closed_at is not None
+    assert look(node).stdout == "no window was left open\n"
+
+
+def test_a_guest_that_is_off_is_not_frozen_by_somebody_else_any_more(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    look(node)
+    node.guest.stop()
+    found = look(node)
+    assert found.exit_code == 0, found
+    assert node.windows()[0].closed_at is not None
+
+
+# ---------------------------------------------------------------- who is asked
+
+
+def test_a_guest_that_writes_is_not_asked(node: Site) -> None:
+    before = asked(node)
+    for counter in (1000, 2000, 3000):
+        node.node.set_diskwrite({100: counter})
+        look(node)
+    assert asked(node) == before
+    assert looks(node)[100].state == "thawed"
+    node.guest.ask(FREEZE)
+    look(node)
+    assert asked(node) == before + 1, "its counter stands still"
+    assert looks(node)[100].state == "frozen"
+
+
+def test_a_guest_whose_agent_was_busy_is_asked_again(node: Site) -> None:
+    assert isinstance(node.guest, ScriptedGuest)
+    with busy_agent(node.guest):
+        found = look(node)
+        assert found.exit_code == 0
+        assert "guest 100 on pve1: NOT KNOWN whether frozen: its agent does not answer" in found.stdout
+    assert looks(node)[100].why == Why.AGENT_SILENT.value
+    found = look(node)
+    assert "NOT KNOWN" not in found.stdout
+    assert looks(node)[100].state == "thawed"
+
+
+def test_a_look_over_the_api_has_a_budget_of_pves_workers() -> None:
+    with site(*[ScriptedGuest] * 6, limits={"ping": 3.0}) as lab:
+        for vmid in range(101, 106):
+            lab.guests[vmid].kill_agent()
+        found = look(lab)
+        assert found.seconds < 12
+        assert found.exit_code == 0
+        assert "NOT KNOWN whether frozen" in found.stdout
+        assert looks(lab)[100].state == "thawed", "who answers is asked all the same"
+        known = looks(lab)
+        silent = [vmid for vmid, row in known.items() if row.why == Why.AGENT_SILENT.value]
+        assert 1 <= len(silent) <= 3, known
+
+
+# ---------------------------------------------------------------- not known
+
+
+def test_a_guest_that_nobody_can_ask_is_never_called_well() -> None:
+    blocked = functools.partial(ScriptedGuest, faults=Faults(blocked=frozenset({STATUS})))
+    with site(ScriptedGuest, ScriptedGuest, blocked, limits=dict(QUICK_LIMITS)) as lab:
+        lab.guests[101].kill_agent()
+        for command in ("status", "recover"):
+            run = check(lab, lab.safe_snapshot(command))
+            assert run.exit_code == 0, run
+            assert "no frozen guest" not in run.text
+            assert "guest 101" in run.stdout
+            assert "guest 102" in run.stdout
+            assert "fsfreeze-status is blocked" in run.stdout
+            assert "guest 100" not in run.stdout
+        assert [row["vmid"] for row in lab.safe_snapshot("--json", "status").json["unknown"]] == [101, 102]
+
+
+def test_guests_of_a_node_that_is_offline_are_named_with_it() -> None:
+    with site(ScriptedGuest, ScriptedGuest, nodes=("pve1", "pve2"), limits=dict(QUICK_LIMITS)) as lab:
+        lab.node.move_guest(101, "pve2")
+        lab.node.set_node_online("pve2", False)
+        for command in ("status", "recover"):
+            run = check(lab, lab.safe_snapshot(command))
+            assert run.exit_code == 0, run
+            assert "guest 101" in run.stdout
+            assert "on pve2: NOT KNOWN whether frozen: its node is offline" in run.stdout
+        run = check(lab, lab.safe_snapshot("thaw", "101"))
+        assert run.exit_code == 8
+        assert run.seconds < 12
+        assert "its node pve2 is offline" in run.stderr
+        assert "qm reset" not in run.stderr
+
+
+def test_a_token_that_sees_no_guest_gives_no_all_clear() -> None:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.guest.ask(FREEZE)
+        secret = lab.node.add_token("lab@pve!blind", ())
+        path = kit.write_secret(lab.run / "blind", f"lab@pve!blind={secret}\n")
+        lab.write_config(api={"token_file": str(path)})
+        for command in ("status", "recover"):
+            run = check(lab, lab.safe_snapshot(command), thawed=False)
+            assert run.exit_code == 5, run
+            assert "VM.Audit" in run.text
+            assert "no frozen guest" not in run.text
+
+
+# ---------------------------------------------------------------- windows of ours
+
+
+def test_a_stuck_window_whose_guard_lives_needs_help(node: Site) -> None:
+    now = time.time()
+    with subprocess.Popen(["sleep", "60"]) as guard:
+        try:
+            values = {"guard_pid": guard.pid, "guard_pid_start": process_start(guard.pid), "boot_id": boot_id()}
+            with contextlib.closing(Journal(node.journal_path)) as journal:
+                journal.begin(record("stuck", 100, at=now - 300, deadline_at=now - 270, state="stuck", **values))
+            node.guest.kill_agent()
+            for command in ("status", "recover"):
+                run = check(node, node.safe_snapshot(command))
+                assert run.exit_code == 8, run
+                assert "GUEST 100 MAY STILL BE FROZEN" in run.stdout
+        finally:
+            guard.kill()
+
+
+def test_a_window_of_a_guest_that_was_started_again_since_ends(node: Site) -> None:
+    long_ago = time.time() - 10 * 86400
+    with contextlib.closing(Journal(node.journal_path)) as journal:
+        journal.begin(record("old", 100, at=long_ago, state="armed", boot_id="another boot"))
+    node.guest.kill_agent()  # so that nobody can ask it
+    run = check(node, node.safe_snapshot("recover"))
+    assert run.exit_code == 0, run
+    assert "the guest was started again since" in run.stdout
+    assert node.windows()[0].closed_at is not None
+
+
+# ---------------------------------------------------------------- the rescue always works
+
+
+def test_the_rescue_on_the_node_asks_the_api_nothing_where_the_socket_answers(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    node.node.forget_requests()
+    run = check(node, node.safe_snapshot("thaw", "100"))
+    assert run.exit_code == 0
+    assert node.node.requests() == []
+
+
+@pytest.mark.parametrize("command", [("status",), ("recover",), ("thaw", "100")])
+def test_a_rescue_goes_on_with_a_configuration_that_is_broken(node: Site, command: tuple[str, ...]) -> None:
+    with node.config_path.open("a") as file:
+        file.write('[hook]\nowner = "nobody"\n')
+    run = check(node, node.safe_snapshot(*command))
+    assert run.exit_code == 0, run
+    assert "warning: " in run.text
+    assert "'hook.owner'" in run.text
+    assert node.safe_snapshot("--json", *command).json["warnings"]
+    assert node.safe_snapshot("check", "100").exit_code == 3
+
+
+@pytest.mark.parametrize("make", ["fifo", "folder"])
+def test_a_rescue_goes_on_with_a_journal_that_is_no_file(node: Site, make: str) -> None:
+    node.guest.ask(FREEZE)
+    node.journal_path.unlink()
+    if make == "fifo":
+        import os
+
+        os.mkfifo(node.journal_path)
+    else:
+        node.journal_path.mkdir()
+    assert check(node, node.safe_snapshot("status", timeout=20), thawed=False).exit_code == 8
+    assert check(node, node.safe_snapshot("recover", timeout=20), thawed=False).exit_code == 9
+    run = check(node, node.safe_snapshot("thaw", "100", timeout=20))
+    assert run.exit_code == 0
+    assert "no regular file" in run.text
+
+
+def test_ctrl_c_ends_the_rescue_at_once(node: Site) -> None:
+    assert isinstance(node.guest, ScriptedGuest)
+    node.guest.stop_agent()
+    with node.start("thaw", "100") as run:
+        assert kit.reaches(node, "fsfreeze-"), "the socket did not answer, so the API is asked"
+        run.send_signal(signal.SIGINT)
+        assert run.wait(5) == 130
+    node.guest.continue_agent()
+
+
+def test_what_is_left_to_do_is_true_for_the_place() -> None:
+    faults = Faults(blocked=frozenset({THAW}))
+    with site(functools.partial(ScriptedGuest, faults=faults), limits=dict(QUICK_LIMITS)) as lab:
+        lab.guest.ask(FREEZE)
+        lab.settings["thaw"] = {"owner_limit_seconds": 1}
+        lab.write_config()
+        run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
+        assert run.exit_code == 8
+        assert "on its node pve1" in run.stderr
+        assert "qm guest cmd 100 fsfreeze-thaw" in run.stderr
+        lab.on_the_node()
+        run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
+        assert "on its node" not in run.stderr
+        assert "fsfreeze --unfreeze" in run.stderr
+
+
+# ---------------------------------------------------------------- a whole node
+
+
+class LightGuest(ScriptedGuest):
+    """An agent and nothing else: two hundred fit into one process."""
+
+    def _monitors(self) -> tuple[Path, ...]:
+        return ()
+
+
+def test_the_look_at_a_node_of_two_hundred_guests() -> None:
+    """20 silent agents, 5 frozen by others, 3 on a node that is offline; the rest writes, or is idle and answers."""
+    everyone, silent, frozen, offline = range(100, 300), range(110, 130), (140, 151, 162, 173, 184), (297, 298, 299)
+    with site(*[LightGuest] * len(everyone), nodes=("pve1", "pve2"), limits={"ping": 3.0}) as lab:
+        for vmid in offline:
+            lab.node.move_guest(vmid, "pve2")
+        lab.node.set_node_online("pve2", False)
+        for vmid in silent:
+            lab.guests[vmid].kill_agent()
+        for vmid in frozen:
+            lab.guests[vmid].ask(FREEZE)
+        idle = {*silent, *frozen, *offline, *range(200, 220)}
+        writing = [vmid for vmid in everyone if vmid not in idle]
+        limit(lab, 0.1)
+        lab.on_the_node()
+        look(lab)
+        before = {vmid: asked(lab, vmid) for vmid in writing}
+        lab.node.set_diskwrite(dict.fromkeys(writing, 4711))
+        lab.node.forget_requests()
+        found = look(lab)
+        assert found.exit_code == 8
+        for vmid in frozen:
+            assert f"GUEST {vmid} IS FROZEN" in found.stdout, found
+        assert {vmid: asked(lab, vmid) for vmid in writing} == before, "a guest that writes was asked"
+        assert not lab.node.requests("/agent/"), "PVE's workers were asked"
+        assert len(lab.node.requests("/cluster/resources")) == 1
+        known = looks(lab)
+        assert set(known) == set(everyone)
+        assert {vmid for vmid, row in known.items() if row.state == "frozen"} == set(frozen)
+        assert {vmid for vmid, row in known.items() if row.why == Why.AGENT_SILENT.value} == set(silent)
+        assert {vmid for vmid, row in known.items() if row.why == Why.NODE_OFFLINE.value} == set(offline)
+        vmids = ", ".join(map(str, silent))
+        assert f"20 guests on pve1: NOT KNOWN whether frozen, each: its agent does not answer: {vmids}" in found.stdout

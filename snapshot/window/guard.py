@@ -24,12 +24,13 @@ from snapshot import logfmt
 from snapshot.clock import Clock, SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import DEFAULT_PATH, Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.procfs import process_lives
 from snapshot.pve.routes import Access, build_ladder, open_access
 from snapshot.window import detached
 from snapshot.window.background import BackgroundRecorder
+from snapshot.window.claim import FOLDER, Claim, Holder, take
 from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Recorder
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.inbox import ProcessInbox
@@ -51,13 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     spec: GuardSpec = options.spec
     log = open_log()
     clock = SystemClock()
-    claim = _claim(spec)
     connection = detached.connect(options.socket) if options.socket else None
-    if claim is None and connection is None:
-        return 0  # another guard has this window already, and the journal could not say so
     try:
         may_refuse = connection is not None and not spec.others_freeze
         config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
+        claim = _claim(spec, config.journal.path.parent / FOLDER)
+        if not isinstance(claim, Claim):
+            # systemd's was faster than the owner's, or the other way round. It thaws, whoever it is.
+            if connection is not None:
+                _say(connection, {"op": "taken", **claim._asdict()})
+            return 0
         access = open_access(config, clock)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
         thawer = prepare(spec, access, ahead=connection is not None)
@@ -83,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1  # the window is not closed: systemd starts another guard, else `recover` comes back to it
     finally:
         recorder.finish()
+    claim.release()
     return 0
 
 
@@ -102,15 +107,12 @@ def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, i
     return config
 
 
-def _claim(spec: GuardSpec) -> socket.socket | None:
-    """A name that this window's guard holds as long as it lives, whatever kills it; None when another one holds it."""
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        claim.bind(f"\0vzdump-hooks/guard/{spec.window_id}")
-    except OSError:
-        claim.close()
-        return None
-    return claim
+def _claim(spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / FOLDER) -> Claim | Holder:
+    """What this window's guard holds as long as it lives, whatever kills it; or who has it."""
+    found = take(folder, spec.window_id)
+    if isinstance(found, Claim) and not found.is_held:
+        logging.getLogger("vzdump-hooks-guard").warning("%s", logfmt.line("no-claim", **spec.log_keys, folder=folder))
+    return found
 
 
 class Orphan(NamedTuple):

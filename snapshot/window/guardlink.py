@@ -6,6 +6,7 @@ import json
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from snapshot.errors import GuardError
 from snapshot.model import Guest, GuestKind, Node, Vmid
 
 FREEZING_PHASE = "post-restart"
@@ -99,9 +100,18 @@ class Guard(Protocol):
         ...
 
 
+class AnotherGuardError(GuardError):
+    """Another guard has this window already: systemd was faster. It thaws when its owner ends or dawdles."""
+
+    def __init__(self, pid: int, pid_start: int) -> None:
+        super().__init__(f"another guard (pid {pid}) has this window")
+        self.pid = pid
+        self.pid_start = pid_start
+
+
 class Launcher(Protocol):
     """Starts guards."""
 
     def arm(self, spec: GuardSpec) -> Guard:
-        """Start a guard and wait until it says that it is armed. Raises GuardError."""
+        """Start a guard and wait until it says that it is armed. Raises GuardError, or its AnotherGuardError."""
         ...

@@ -14,7 +14,7 @@ from snapshot.config import Config
 from snapshot.config import Launcher as Kind
 from snapshot.errors import GuardError
 from snapshot.window import detached
-from snapshot.window.guardlink import GuardSpec, Op
+from snapshot.window.guardlink import AnotherGuardError, GuardSpec, Op
 
 UNIT_PROPERTIES = {
     # SIGKILL, a crash, an error: start it again; it takes its window over.
@@ -92,6 +92,9 @@ class ProcessLauncher:
         try:
             connection.settimeout(timeout)
             pid = _armed(connection)
+        except AnotherGuardError:
+            connection.close()
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             connection.close()
             _end(process)
@@ -132,10 +135,8 @@ class ProcessLauncher:
                 properties=UNIT_PROPERTIES,
                 timeout_seconds=self._config.guard.arm_timeout_seconds,
             )
-        except (OSError, subprocess.SubprocessError) as error:
-            detail = getattr(error, "stderr", None) or str(error)
-            text = detail.decode(errors="replace").strip() if isinstance(detail, bytes) else detail
-            raise GuardError(f"the guard cannot be started ({text})", remedy="the guest was not frozen") from error
+        except OSError as error:
+            raise GuardError(f"the guard cannot be started ({error})", remedy="the guest was not frozen") from error
         return None
 
 
@@ -153,6 +154,8 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 def _armed(connection: socket.socket) -> int:
     answer = json.loads(detached.read_line(connection))
+    if answer.get("op") == "taken":
+        raise AnotherGuardError(int(answer["pid"]), int(answer["pid_start"]))
     if answer.get("op") != "armed":
         raise ValueError(str(answer.get("error", "an answer that is not the guard's")))
     return int(answer["pid"])

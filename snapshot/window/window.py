@@ -19,7 +19,7 @@ from snapshot.procfs import boot_id, process_lives, process_start
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.states import Event, State, WindowMachine
-from snapshot.window.guardlink import Guard, GuardSpec, Launcher, Op
+from snapshot.window.guardlink import AnotherGuardError, Guard, GuardSpec, Launcher, Op
 from snapshot.window.signals import Gate
 from snapshot.window.thaw import Thawer
 from snapshot.window.verdict import Proof
@@ -332,6 +332,10 @@ class Window:
         self._guard.release()
         try:
             self._guard = self._tools.launcher.arm(self._order._replace(at_risk=True))
+        except AnotherGuardError as other:
+            if other.pid:
+                self._record({"guard_pid": other.pid, "guard_pid_start": other.pid_start})
+            return
         except GuardError as error:
             self.unrecorded.append(
                 f"nobody watches guest {self.spec.guest.vmid} now: run `safe-snapshot recover` ({error})"

@@ -21,7 +21,7 @@ from snapshot.looks import GuestLook
 from snapshot.model import ThawReport
 from snapshot.window.background import FINISH_SECONDS
 from snapshot.window.guardcore import Cause, Happening, Message
-from snapshot.window.guardlink import GuardSpec, Op
+from snapshot.window.guardlink import AnotherGuardError, GuardSpec, Op
 from tests.campaign.scheduler import Process
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ class Link:
     inbox: deque[Message] = field(default_factory=deque)
     armed: bool = False
     failed: str = ""
+    taken: Process | None = None
+    """Who has the claim already."""
     owner_open: bool = True
     guard_open: bool = True
 
@@ -171,8 +173,10 @@ class WorldLauncher:
         guard = world.start_guard(link)
         owner.at_death.append(lambda: world.owner_hangs_up(link))
         guard.at_death.append(lambda: scheduler.wake(owner))
-        while not link.armed and not link.failed and guard.alive and scheduler.now < deadline:
+        while not (link.armed or link.failed or link.taken) and guard.alive and scheduler.now < deadline:
             scheduler.wait(deadline)
+        if link.taken is not None:
+            raise AnotherGuardError(link.taken.pid, int(link.taken.started_at * 100) + 1)
         if not link.armed:
             if guard.alive:
                 scheduler.kill(guard)

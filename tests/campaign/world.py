@@ -129,6 +129,9 @@ class World:
         self._seen: dict[tuple[str, str], int] = {}
         self._recovering: Process | None = None
         self._claims: dict[str, Process] = {}
+        self.claims_fail = False
+        self.unclaimed = False
+        """Whether a guard went on without a claim: then a second one may live beside it."""
         self._stack = ExitStack()
 
     def __enter__(self) -> World:
@@ -255,7 +258,10 @@ class World:
             link.failed = "as the fault wants it"
             self.scheduler.wake(link.owner)
             return
-        self._claims.setdefault(link.spec.window_id, self.scheduler.me())
+        link.taken = self._claimed_by(link.spec.window_id)
+        if link.taken is not None:
+            self.scheduler.wake(link.owner)
+            return
         recorder = WorldBackground(self, link.spec)
         thawer = guard_process.prepare(link.spec, self.access())
         inbox = WorldInbox(self, link.inbox)
@@ -280,6 +286,18 @@ class World:
         process = self.scheduler.spawn("takeover", lambda: self._take_over(spec, cause), after=after)
         process.at_death.append(lambda: self._guard_ended(spec, process))
 
+    def _claimed_by(self, window_id: str) -> Process | None:
+        """As claim.take does it: another guard, or None when the claim is ours, or cannot be had by anybody."""
+        self.scheduler.step()
+        holder = self._claims.get(window_id)
+        if holder is not None and holder.alive:
+            return holder
+        if holder is not None or (self.scheduler.now >= self.full_until and not self.claims_fail):
+            self._claims[window_id] = self.scheduler.me()
+        else:
+            self.unclaimed = True
+        return None
+
     def family(self, process: Process) -> int:
         """The owner whose window a process is concerned with; 0 for a recovery, which is concerned with all."""
         link = next((link for link, guard in self.guards if guard is process), None)
@@ -287,10 +305,8 @@ class World:
 
     def _take_over(self, spec: GuardSpec, cause: Cause) -> None:
         """As guard.main does it when nobody waits at its address."""
-        holder = self._claims.get(spec.window_id)
-        if holder is not None and holder.alive:
+        if self._claimed_by(spec.window_id) is not None:
             return
-        self._claims[spec.window_id] = self.scheduler.me()
         recorder = WorldBackground(self, spec)
         thawer = guard_process.prepare(spec, self.access())
         inbox = WorldInbox(self, deque())

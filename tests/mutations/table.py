@@ -405,7 +405,6 @@ MUTATIONS: tuple[Mutation, ...] = (
                     if True:
                         self._guest_gone""",
         "tests/unit/test_thaw.py::test_one_routes_word_that_a_guest_is_off_is_no_proof",
-        "tests/engine/test_freeze_answers.py::test_a_route_that_is_wrong_about_a_guest_being_off_ends_no_thaw",
     ),
     mutation(
         "a guard that fails ends with its guest frozen",
@@ -429,7 +428,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         return False
 """,
         f"{GUARD_TESTS}::test_an_owner_that_was_stopped_in_the_agents_seat_is_ended_at_the_deadline",
-        "tests/process/test_owner_stopped.py",
     ),
     mutation(
         "stale reply believed",

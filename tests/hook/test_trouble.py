@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said, without_pvesh
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site
+from tests.unit.wire import Connection, Wire
 
 Breaking = Callable[[Site], None]
 
@@ -243,3 +245,21 @@ def test_a_guest_whose_name_imitates_vzdumps_lines_is_held_until_the_real_ones()
             assert guest.is_frozen()
             assert job.wait().ok
         assert lab.windows()[0].verdict == "filesystem-consistent"
+
+
+@pytest.mark.slow
+def test_an_api_that_drips_neither_holds_a_backup_up_nor_costs_its_consistency(tmp_path: Path) -> None:
+    """On the node pvesh does what the API does not; before, each request hung for as long as the server pleased."""
+
+    def drips(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+        while not connection.over.wait(0.5):
+            connection.send(b" ")
+
+    with hook_site() as lab, Wire(tmp_path, drips) as wire:
+        lab.settings["api"] = {"host": "127.0.0.1", "port": wire.port}
+        lab.settings["freeze"] = {**SETTINGS["freeze"], "policy": "require"}
+        began = time.monotonic()
+        lines = check(lab, "going on with pvesh")
+        assert time.monotonic() - began < 90
+        assert any("filesystem-consistent" in line for line in lines), lines

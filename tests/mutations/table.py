@@ -10,6 +10,12 @@ GUARD = "snapshot/window/guardcore.py"
 VERDICT = "snapshot/window/verdict.py"
 AGENT = "snapshot/pve/agent.py"
 QGA = "snapshot/pve/qga.py"
+HTTPS = "snapshot/pve/https.py"
+HTTPS_LIMITS = "snapshot/pve/https_limits.py"
+PVESH = "snapshot/pve/pvesh.py"
+ROUTES = "snapshot/pve/routes.py"
+STANDBY = "snapshot/pve/standby.py"
+LADDER = "snapshot/window/ladder.py"
 JOURNAL = "snapshot/journal.py"
 HOLDING = "vzdump_hooks/holding.py"
 WATCHING = "vzdump_hooks/watching.py"
@@ -26,6 +32,10 @@ HOOK_WATCHING = "tests/hook/test_watching.py"
 HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
 QGA_TESTS = "tests/unit/test_qga.py"
+HTTPS_TESTS = "tests/unit/test_https.py"
+PVESH_TESTS = "tests/unit/test_pvesh.py"
+STANDBY_TESTS = "tests/unit/test_standby.py"
+LADDER_TESTS = "tests/unit/test_ladder.py"
 FOLLOWING = "tests/hook/test_following.py"
 
 
@@ -439,6 +449,90 @@ MUTATIONS: tuple[Mutation, ...] = (
             if isinstance(answer, dict):
 """,
         "tests/unit/test_qga.py",
+    ),
+    mutation(
+        "a time limit for each read instead of the request",
+        HTTPS_LIMITS,
+        """
+        self.settimeout(self.limits.left())
+        count = super()""",
+        """
+        self.settimeout(5.0)
+        count = super()""",
+        f"{HTTPS_TESTS}::test_a_server_that_drips_is_one_that_does_not_answer_and_its_connection_is_closed",
+    ),
+    mutation(
+        "an answer of any length kept",
+        HTTPS_LIMITS,
+        """
+        if self._bytes_left < 0:
+""",
+        """
+        if False:
+""",
+        f"{HTTPS_TESTS}::test_an_answer_without_end_is_not_kept",
+    ),
+    mutation(
+        "a redirect taken for an answer",
+        HTTPS,
+        "if redirects or status",
+        "if status",
+        f"{HTTPS_TESTS}::test_a_redirect_is_no_answer_of_pves_and_is_not_followed",
+    ),
+    mutation(
+        "a request that may have left called not sent",
+        HTTPS_LIMITS,
+        """
+        self.limits.was_sent = True
+""",
+        "",
+        f"{HTTPS_TESTS}::test_a_request_that_arrived_and_was_not_answered_may_have_been_carried_out",
+    ),
+    mutation(
+        "pvesh killed in the middle of a task",
+        PVESH,
+        """outlasts_us=is_task""",
+        """outlasts_us=False""",
+        f"{PVESH_TESTS}::test_a_task_that_takes_longer_than_we_wait_is_not_cut_off_in_its_middle",
+    ),
+    mutation(
+        "a host that hangs asked first in each round",
+        LADDER,
+        """
+        if channel.is_silent:
+            self.let_rest(channel)
+""",
+        """
+        if False:
+            self.let_rest(channel)
+""",
+        f"{LADDER_TESTS}::test_a_host_that_hangs_is_not_asked_in_each_round",
+    ),
+    mutation(
+        "peers looked for before the first request",
+        ROUTES,
+        """
+    if ahead:
+        doors.open_ahead(ladder)
+""",
+        """
+    doors.open_ahead(ladder)
+""",
+        "tests/unit/test_routes.py::test_to_build_the_ladder_of_a_rescue_asks_nobody",
+    ),
+    mutation(
+        "a request that may have been carried out sent again",
+        STANDBY,
+        """is_unusable(error) and method == "GET" and""",
+        """is_unusable(error) and""",
+        f"{STANDBY_TESTS}::test_what_may_have_been_carried_out_or_waits_for_others_is_not_repeated",
+    ),
+    mutation(
+        "pending options read as PVE's present ones",
+        "snapshot/pve/guests.py",
+        """f"{guest.path}/config", {"current": 1})""",
+        """f"{guest.path}/config")""",
+        "tests/unit/test_guests.py::test_the_configuration_that_is_asked_for_is_the_one_pve_goes_by_now",
     ),
     mutation(
         "EOF not watched",

@@ -98,9 +98,12 @@ class Preflight:
         if wanted.memory:
             return self._look_at_freeze(health, guest)
         if wanted.policy is Policy.NEVER:
-            return health
+            may_freeze = option.enabled and for_snapshot and self._state(guest) is FreezeState.THAWED
+            return health._replace(pve_may_freeze=may_freeze)
         more, facts, frozen = self._freeze_checks(guest, config, option, wanted.ignore_freeze_option, details)
-        return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen)
+        answers = any(check.name == "agent" and check.result is CheckResult.OK for check in more)
+        may_freeze = option.enabled and answers
+        return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen, pve_may_freeze=may_freeze)
 
     def _is_offline(self, guest: Guest) -> bool:
         """Whether PVE says that the guest's node is offline: then nothing can be asked or done, and nothing is lost."""
@@ -189,11 +192,18 @@ class Preflight:
         return checks, told, frozen
 
     def _look_at_freeze(self, health: Health, guest: Guest) -> Health:
-        try:
-            frozen = agent.status(self._channel_for(guest)) is FreezeState.FROZEN
-        except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
+        state = self._state(guest)
+        if state is None:
             return health  # who asked for RAM goes by the journal then
+        frozen = state is FreezeState.FROZEN
         return health._replace(checks=(*health.checks, _thawed(guest, frozen)), frozen=frozen)
+
+    def _state(self, guest: Guest) -> FreezeState | None:
+        """What the agent says; None when it does not."""
+        try:
+            return agent.status(self._channel_for(guest))
+        except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
+            return None
 
     def _not_this_machine(self, config: Mapping[str, object]) -> Check:
         theirs = smbios_uuid(config)

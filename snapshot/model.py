@@ -250,6 +250,8 @@ class Health(NamedTuple):
     """The agent says the guest is frozen right now, before we did anything."""
     freeze_disabled_by_option: bool = False
     """The guest's own PVE option (freeze-fs=0) turns freezing off."""
+    pve_may_freeze: bool = False
+    """In its own snapshot task PVE may freeze the guest by itself: its agent is switched on, and answers."""
 
     def worst(self, *results: CheckResult) -> Check | None:
         """The first check with one of ``results``, or None."""

@@ -6,6 +6,7 @@ Do, then report: everything that happened is in the Result, also when it ended i
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from snapshot import remedies
 from snapshot.clock import compact, duration
@@ -84,7 +85,8 @@ class _Operation:
         self.snapshot: PveSnapshot | None = None
         self.failure: tuple[str, str] | tuple[None, None] = (None, None)
         """Stage and reason, where the guest was to be frozen and cannot be."""
-        self.is_closed = False
+        self.is_closed = self.is_finished = False
+        self.pve_may_freeze = self.pve_option_off = False
 
     def run(self) -> None:
         try:
@@ -100,6 +102,8 @@ class _Operation:
             return
         if obstacle is None:
             self._frozen_snapshot(guest)
+        elif self.pve_may_freeze:
+            self._watched_snapshot(guest, obstacle)
         else:
             self._plain_snapshot(guest, obstacle)
 
@@ -112,6 +116,7 @@ class _Operation:
         if health.frozen:
             health = self._heal(health)
         result.guest, result.checks = health.guest, health.checks
+        self.pve_may_freeze, self.pve_option_off = health.pve_may_freeze, health.freeze_disabled_by_option
         if health.guest is None or health.failure is not None:
             check = health.failure or health.checks[0]
             raise GuestUnfitError(check.message, remedy=check.remedy)
@@ -221,6 +226,8 @@ class _Operation:
     def _plan(self, guest: Guest, verdict: Verdict | None) -> str:
         kind = "with RAM " if self.request.memory else ""
         how = "arm a guard, freeze, snapshot, prove, thaw" if verdict is None else f"no freeze ({verdict})"
+        if verdict is not None and self.pve_may_freeze and not self.pve_option_off:
+            how += "; PVE freezes it by itself inside its snapshot task, and a guard watches that"
         return f"would take snapshot {self.result.name} {kind}of {guest.id} on {guest.node}: {how}"
 
     # -- 2 to 7. the window
@@ -235,6 +242,11 @@ class _Operation:
                 self._let_signals_through()
                 if window.freeze().outcome is FreezeOutcome.ACKNOWLEDGED:
                     self._hold(self.snapshot, window)
+                    if window.broken_by and window.leave_to_pve():
+                        # The task may come to a freeze of PVE's own only now.
+                        self._finish(self.snapshot, window)
+                elif self.result.policy is not Policy.REQUIRE and window.leave_to_pve():
+                    self._take_instead(guest, self.snapshot, window)
         except (JournalError, GuardError) as error:
             if window.reply is None:
                 self._without_guard(guest, error)
@@ -244,8 +256,7 @@ class _Operation:
             failed = error
         self._take_over_from(window)
         if failed is not None:
-            word = remedies.failure_word(failed)
-            self._close(window, Verdict(VerdictKind.UNKNOWN, failed.message), "snapshot", word)
+            self._close_failed(window, failed)
             raise failed
         try:
             self._after_the_window(guest, window)
@@ -253,6 +264,25 @@ class _Operation:
             if not self.is_closed:
                 self._close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
             raise
+
+    def _close_failed(self, window: Window, failed: SafeSnapshotError) -> None:
+        """There is no snapshot, or nobody knows."""
+        stage, word, why = "snapshot", remedies.failure_word(failed), failed.message
+        if isinstance(failed, SnapshotFailedError) and self.is_finished:
+            word, why = "task", f"no snapshot: {failed.message}"
+        reply = window.reply
+        if reply is not None and reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
+            stage, word = "freeze", reply.outcome.value
+        self._close(window, Verdict(VerdictKind.UNKNOWN, why), stage, word)
+
+    def _finish(self, snapshot: PveSnapshot, window: Window | None) -> None:
+        self.is_finished = True
+        snapshot.finish(window)
+
+    def _take_instead(self, guest: Guest, snapshot: PveSnapshot, window: Window) -> None:
+        """Our freeze failed; the guard stays for the one that PVE may make by itself."""
+        assert window.reply is not None
+        self._take_plain(snapshot, judge(Evidence(freeze=window.reply)), window)
 
     def _hold(self, snapshot: PveSnapshot, window: Window) -> None:
         """The point in time: the snapshot's task, from its start to the end of its worker. Then the proof.
@@ -281,6 +311,7 @@ class _Operation:
         result = self.result
         result.window_id, result.freeze, result.proof = window.id, window.reply, window.proof
         result.thaw, result.times = window.report, window.times
+        result.warnings += window.noted
         if window.report is None:
             return
         self._say_window(window)
@@ -334,7 +365,8 @@ class _Operation:
             self._freeze_failed(guest, window, reply)
             return
         try:
-            snapshot.finish()
+            if not self.is_finished:
+                self._finish(snapshot, None)
         except SnapshotFailedError as error:
             self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), "snapshot", "task")
             raise
@@ -381,16 +413,12 @@ class _Operation:
             raise NotConsistentError(
                 f"guest {guest.vmid} could not be frozen: {reply.detail}", remedy=remedies.of_freeze(reply, guest)
             )
-        self.tools.say(f"policy {result.policy.value}: going on without a freeze")
-        verdict = judge(Evidence(freeze=reply, thaw=window.report))
+        self.tools.say(f"policy {result.policy.value}: went on without a freeze of ours")
+        found = result.verdict
+        assert found is not None
         assert self.snapshot is not None
-        try:
-            self._take_plain(guest, self.snapshot, verdict)
-        except SnapshotFailedError as error:
-            self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), stage, word)
-            raise
-        self._close(window, verdict, stage, word)
-        self.snapshot.describe(verdict)
+        self._close(window, found, stage, word)
+        self.snapshot.describe(found)
         if unclear:
             raise self._unclear(guest, reply)
 
@@ -403,35 +431,72 @@ class _Operation:
 
     # -- snapshots without a window
 
+    def _watched_snapshot(self, guest: Guest, verdict: Verdict) -> None:
+        """Not frozen by us. PVE may do so by itself inside its task: a guard sees to it that it is thawed."""
+        window = Window(self._spec(guest), self._window_tools(guest))
+        snapshot = self.snapshot = self._snapshot_of(guest, window.id)
+        failed: SafeSnapshotError | None = None
+        is_armed = False
+        try:
+            with self.tools.gate.unstoppable(), window:
+                is_armed = True
+                self.tools.say(f"guard armed (pid {window.guard_pid}) for the freeze that PVE may make by itself")
+                self._let_signals_through()
+                window.leave_to_pve()
+                self._take_plain(snapshot, verdict, window)
+        except SafeSnapshotError as error:
+            if not is_armed and isinstance(error, JournalError | GuardError):
+                self.result.warnings.append(f"a freeze that PVE makes by itself is not guarded: {error}")
+                self._plain_snapshot(guest, verdict)
+                return
+            failed = error
+        self._take_over_from(window)
+        if failed is not None:
+            self._close_failed(window, failed)
+            raise failed
+        self._conclude(snapshot, verdict, lambda found, *failure: self._close(window, found, *failure))
+
     def _plain_snapshot(self, guest: Guest, verdict: Verdict) -> None:
         """Without a freeze; the verdict is known and gets recorded."""
         record = plain_record(guest, self.result.name, self.tools.clock)
-        self.snapshot = self._snapshot_of(guest, record.id)
+        snapshot = self.snapshot = self._snapshot_of(guest, record.id)
         self.result.warnings += self.book.try_begin(record)
+
+        def close(found: Verdict, stage: str | None, word: str | None) -> None:
+            self.result.warnings += self.book.try_close(record.id, self.tools.clock, found, stage, word)
+
         try:
-            self._take_plain(guest, self.snapshot, verdict)
+            self._take_plain(snapshot, verdict)
         except SafeSnapshotError as error:
             interrupted = isinstance(error, InterruptedBySignalError)
             failed = Verdict(VerdictKind.UNKNOWN, error.message if interrupted else f"no snapshot: {error.message}")
-            word = "interrupted" if interrupted else "task"
-            self.result.warnings += self.book.try_close(record.id, self.tools.clock, failed, "snapshot", word)
+            close(failed, "snapshot", "interrupted" if interrupted else "task")
             raise
+        self._conclude(snapshot, verdict, close)
+
+    def _conclude(
+        self, snapshot: PveSnapshot, expected: Verdict, close: Callable[[Verdict, str | None, str | None], None]
+    ) -> None:
+        """A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not."""
         found = self.result.verdict
         assert found is not None
-        # A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not.
-        failure = self.failure if found is verdict else ("hold", "no-proof")
-        self.result.warnings += self.book.try_close(record.id, self.tools.clock, found, *failure)
+        close(found, *(self.failure if found is expected else ("hold", "no-proof")))
         if self.result.policy is Policy.REQUIRE and not found.is_consistent:
-            self.snapshot.remove_unproven(found)
-        self.snapshot.describe(found)
+            snapshot.remove_unproven(found)
+        snapshot.describe(found)
 
-    def _take_plain(self, guest: Guest, snapshot: PveSnapshot, verdict: Verdict) -> None:
+    def _take_plain(self, snapshot: PveSnapshot, verdict: Verdict, window: Window | None = None) -> None:
         try:
             with self.tools.gate.open():
                 snapshot.begin(self.tools.config.freeze.freeze_timeout_seconds)
         except ReplyLostError as error:
-            self.tools.say(f"the answer to the snapshot request was lost ({error.message}): looking for it")
-        snapshot.finish()
+            if window is None:  # with one PVE may have frozen the guest by now: nothing is printed
+                self.tools.say(f"the answer to the snapshot request was lost ({error.message}): looking for it")
+        except SnapshotFailedError:
+            if window is not None:
+                window.pve_has_ended(is_thawed=True)  # it never began
+            raise
+        self._finish(snapshot, window)
         self.result.verdict = snapshot.confirm(verdict)
 
     # -- signals

@@ -5,6 +5,9 @@ Everything here happens with the guest thawed, but ``begin``. What is learned go
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 from snapshot import remedies
 from snapshot.clock import duration, iso
 from snapshot.errors import (
@@ -20,12 +23,16 @@ from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import tasks_of
 from snapshot.rescue import thaw_now
 from snapshot.run import Request, Result, Tools
+from snapshot.window.window import LEFT_FROZEN, HasEnded, Window, WindowBrokenError
 
 SETTLE_SECONDS = 5.0
 """After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
 
 REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
 """How a task ends that has not begun (PVE::AbstractConfig, __snapshot_prepare)."""
+
+KILLED = "unexpected status"
+"""How a task ends whose worker was killed."""
 
 LOOK_SECONDS = 0.5
 """Between two looks for a snapshot whose request was never answered."""
@@ -62,36 +69,84 @@ class PveSnapshot:
             raise SnapshotFailedError(message, remedy=error.remedy) from error
         return result.upid
 
-    def finish(self) -> None:
+    def finish(self, window: Window | None = None) -> None:
         """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
 
-        SnapshotFailedError with PVE's text and what to do; StillFrozenError when PVE left the guest frozen for good.
+        ``window`` guards what PVE may freeze by itself meanwhile, and thaws what is left of it. SnapshotFailedError
+        with PVE's text and what to do; StillFrozenError when PVE left the guest frozen for good.
         """
+        limit = self._tools.clock.monotonic() + self._tools.config.snapshot.task_timeout_seconds
         try:
             if self._result.upid is None:
-                self._find_lost()
+                self._find_lost(window)
             else:
-                self._follow(self._result.upid)
+                if window is not None:
+                    self._watch_task(self._result.upid, window, limit)
+                self._follow(self._result.upid, limit)
         finally:
-            self._thaw_what_pve_left()
+            if window is None:
+                self._thaw_what_pve_left()
+            else:
+                self._tell_what_pve_left(window)
+
+    def _watch_task(self, upid: Upid, window: Window, limit: float) -> None:
+        def has_ended(deadline: float, alive: Callable[[], None]) -> bool:
+            with self._tools.gate.open():
+                until = min(deadline, limit)
+                return self._tasks.wait_for_end(upid, until, alive) or self._tools.clock.monotonic() >= limit
+
+        with contextlib.suppress(ApiError):  # said by who follows the task
+            self._watch(window, has_ended, lambda: _says_not_frozen(self._tasks.log(upid)))
+
+    def _watch(self, window: Window, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
+        """PVE freezes by itself in a task that finds the guest thawed: see to it that it is thawed by the deadline."""
+        try:
+            window.watch_pve(has_ended, is_harmless)
+        except WindowBrokenError as broken:
+            raise SnapshotFailedError(
+                f"the snapshot task was not followed to its end: {broken}",
+                remedy=f"look at `{remedies.tool(self._guest)} listsnapshot {self._guest.vmid}`",
+            ) from broken
+
+    def _tell_what_pve_left(self, window: Window) -> None:
+        """What is known of PVE's own freeze once its task has ended; without a word the window takes it for frozen."""
+        result = self._result
+        task = result.task
+        if task is None and self._task is not None:
+            with contextlib.suppress(ApiError):
+                task = self._tasks.end(self._task, self._tools.clock.monotonic() + SETTLE_SECONDS)
+        if task is None:
+            # The answer was lost. The snapshot is whole, or there is none after all: a request that is carried out
+            # later still is thawed by PVE, and no reason to keep others from freezing for an hour.
+            if result.snapshot_exists is not None:
+                window.pve_has_ended(is_thawed=window.look() is FreezeState.THAWED)
+            return
+        if task.exitstatus == KILLED:
+            return  # its freeze may be on its way still
+        if any(text in task.exitstatus for text in REFUSED_TEXTS) or _says_not_frozen(task.log):
+            window.pve_has_ended(is_thawed=True)
+            return
+        state = window.look()
+        # An agent that is mute now was not so for PVE: a thaw that fails stands in the log, if that can be read.
+        thawed = state is FreezeState.THAWED or (state is None and bool(task.log))
+        window.pve_has_ended(is_thawed=thawed and not _thaw_failed(task.log))
 
     def _thaw_what_pve_left(self) -> None:
         """PVE freezes by itself in a task that finds the guest thawed, and thaws once: a killed worker, or a thaw that
-        failed, leaves it frozen. StillFrozenError when it cannot be thawed.
+        failed, leaves it frozen. StillFrozenError when it cannot be thawed. For a snapshot without a guard.
 
-        A window of ours is no safeguard: one that broke before the task came to its freeze left the guest thawed.
         A task that ended well has said so if its thaw did not work. One that still runs thaws by itself.
         """
         guest, task = self._guest, self._result.task
         if guest.kind is GuestKind.LXC or not guest.running or self._request.memory or task is None:
             return
-        if task.succeeded and not any("thaw problems" in line for line in task.log):
+        if task.succeeded and not _thaw_failed(task.log):
             return
         if any(text in task.exitstatus for text in REFUSED_TEXTS):
             return  # PVE has frozen nothing: a guest that is frozen is so by somebody else's work
         if guest_state(guest, self._tools.access) is FreezeState.FROZEN:
             thaw_now(guest, self._tools.access)
-            self._result.warnings.append("PVE's snapshot task had left the guest frozen: it was thawed")
+            self._result.warnings.append(LEFT_FROZEN)
 
     def remove_unproven(self, verdict: Verdict) -> None:
         """Policy require: no consistency, no snapshot. Always raises NotConsistentError."""
@@ -167,12 +222,12 @@ class PveSnapshot:
         if self._is_being_removed and self._result.snapshot_exists:
             self._result.snapshot_exists = None  # the removal may be on its way
 
-    def _follow(self, upid: Upid) -> None:
-        result, clock = self._result, self._tools.clock
+    def _follow(self, upid: Upid, until: float) -> None:
+        result = self._result
         limit = self._tools.config.snapshot.task_timeout_seconds
         try:
             with self._tools.gate.open():
-                end = result.task = self._tasks.end(upid, clock.monotonic() + limit)
+                end = result.task = self._tasks.end(upid, until)
         except ApiError as error:
             raise SnapshotFailedError(
                 f"PVE does not say any more how the snapshot task ended: {error.message}", remedy=error.remedy
@@ -183,7 +238,7 @@ class PveSnapshot:
                 remedy=f"follow it: `pvesh get /nodes/{upid.node}/tasks/{upid}/log`",
             )
         if not end.succeeded:
-            result.snapshot_exists = None if end.exitstatus == "unexpected status" else False
+            result.snapshot_exists = None if end.exitstatus == KILLED else False
             raise SnapshotFailedError(
                 f"PVE's snapshot task failed: {end.exitstatus}", remedy=remedies.of_task(end.exitstatus, self._guest)
             )
@@ -196,20 +251,31 @@ class PveSnapshot:
             if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
                 result.warnings.append(f"PVE's snapshot task says: {line}")
 
-    def _find_lost(self) -> None:
+    def _find_lost(self, window: Window | None) -> None:
         """The POST's answer was lost: did the task run? Look for our snapshot, whole, for a while."""
         result, guest, clock = self._result, self._guest, self._tools.clock
         limit = self._tools.config.snapshot.lost_reply_seconds
-        deadline = clock.monotonic() + limit
-        with self._tools.gate.open():
-            while not self._is_there():
-                if clock.monotonic() >= deadline:
-                    seen = "no such snapshot has appeared" if result.snapshot_exists is False else "PVE is silent on it"
-                    raise SnapshotFailedError(
-                        f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
-                        remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
-                    )
-                clock.sleep(LOOK_SECONDS)
+        give_up = clock.monotonic() + limit
+
+        def is_settled(deadline: float, alive: Callable[[], None]) -> bool:
+            with self._tools.gate.open():
+                while not self._is_there():
+                    alive()
+                    if clock.monotonic() >= min(deadline, give_up):
+                        return clock.monotonic() >= give_up
+                    clock.sleep(LOOK_SECONDS)
+            return True
+
+        if window is None:
+            is_settled(give_up, lambda: None)
+        else:
+            self._watch(window, is_settled, lambda: False)
+        if not result.snapshot_exists:
+            seen = "no such snapshot has appeared" if result.snapshot_exists is False else "PVE is silent on it"
+            raise SnapshotFailedError(
+                f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
+                remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
+            )
         result.warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")
 
     def _is_there(self) -> bool:
@@ -236,6 +302,16 @@ class PveSnapshot:
             span = f"; freeze window {duration(frozen)}" if frozen is not None else ""
             lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
         return "\n".join(lines)
+
+
+def _says_not_frozen(log: tuple[str, ...]) -> bool:
+    """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
+    words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
+    return any(word in line for line in log for word in words)
+
+
+def _thaw_failed(log: tuple[str, ...]) -> bool:
+    return any("thaw problems" in line for line in log)
 
 
 def not_recorded(result: Result) -> None:

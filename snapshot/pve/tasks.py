@@ -92,7 +92,7 @@ class Tasks:
             try:
                 status = self._status(upid)
                 if status.get("status") == "stopped":
-                    return TaskEnd(clean(str(status.get("exitstatus", "unexpected status"))), self._log(upid))
+                    return TaskEnd(clean(str(status.get("exitstatus", "unexpected status"))), self.log(upid))
             except ApiError as error:
                 end = self._end_here(upid)
                 if end is not None:
@@ -111,7 +111,8 @@ class Tasks:
             raise ApiFailureError(f"PVE's answer to a task's status is not an object: {answer!r:.80}", status=200)
         return answer
 
-    def _log(self, upid: Upid) -> tuple[str, ...]:
+    def log(self, upid: Upid) -> tuple[str, ...]:
+        """What the task has logged so far; nothing when PVE does not say."""
         try:
             answer = self._transport.request(
                 "GET", f"nodes/{upid.node}/tasks/{_quoted(upid)}/log", {"start": 0, "limit": 500}

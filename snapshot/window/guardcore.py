@@ -261,7 +261,7 @@ class GuardCore:
         self._late_until = now + self._spec.late_freeze_seconds
         self._due = now + self._spec.deadline_seconds + DEADLINE_MARGIN_SECONDS
 
-    def _at_risk(self) -> Cause | None:
+    def _at_risk(self) -> Cause | None:  # noqa: PLR0912 - one case a message
         """Wait until the owner disarms us (None) or until there is a reason to thaw."""
         deadline = self._due
         at_deadline = Cause.DEADLINE
@@ -276,6 +276,9 @@ class GuardCore:
                     return at_deadline
                 continue
             match message.what:
+                case Op.FREEZING:  # another one may come: PVE's own, say, where ours was refused
+                    self._freeze_is_sent()
+                    deadline = self._due
                 case Op.FROZEN:
                     self._late_until = None
                 case Op.THAWING:

@@ -48,6 +48,12 @@ class Book(Protocol):
         ...
 
 
+LEFT_FROZEN = "PVE's snapshot task had left the guest frozen: it was thawed"
+
+HasEnded = Callable[[float, Callable[[], None]], bool]
+"""Waits for the end of a task until an instant (monotonic), calling the second argument between its looks."""
+
+
 class WindowBrokenError(Exception):
     """The window cannot be held any longer; the reason is the operator's. Internal: it never leaves an operation."""
 
@@ -100,6 +106,12 @@ class Window:
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
         self._thaw_confirmed: float | None = None
+        self._pve_since: float | None = None
+        self._pve_left: State | None = None
+        """Where a freeze of PVE's own stands: THAWED when nothing is left of it. None: nobody knows."""
+        self._is_over = False
+        self.noted: list[str] = []
+        """What was done about PVE's own freeze, for the operator."""
         self.unrecorded: list[str] = []
         """What could not be written, for the operator; the guest is not concerned."""
 
@@ -116,9 +128,10 @@ class Window:
     @property
     def deadline(self) -> float:
         """The monotonic instant at which the guest must be thawed."""
-        if self._freeze_sent is None:
+        since = self._freeze_sent if self._pve_since is None else self._pve_since
+        if since is None:
             raise RuntimeError("no freeze was sent")
-        return self._freeze_sent + self.spec.max_window_seconds
+        return since + self.spec.max_window_seconds
 
     @property
     def instants(self) -> tuple[float | None, float | None, float | None, float | None]:
@@ -225,38 +238,125 @@ class Window:
                 self.proof = Proof.NO_ANSWER
         return self.proof
 
+    def leave_to_pve(self) -> bool:
+        """In the task that follows PVE may freeze the guest by itself, and it thaws once: the deadline runs from now.
+
+        What may be left of a freeze of ours is thawed first; False when that is not confirmed. Leaving the context
+        thaws, unless ``pve_has_ended`` has said by then that nothing is left frozen.
+        """
+        if self.may_be_frozen:
+            if not self._make_sure().confirmed:
+                return False
+            self._record({key: value for key, value in self._outcome().items() if key != "state"})
+        self._replace_dead_guard()
+        self._restart_deadline()
+        return True
+
+    def watch_pve(self, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
+        """Wait for the end of PVE's task. At each deadline the guest is looked at, and thawed unless its agent says
+        thawed; WindowBrokenError when that is not confirmed. A guard that dies is replaced.
+
+        ``is_harmless``: whether the task has said that it does not freeze; then the window is over.
+        """
+        while not self._waited(has_ended):
+            self._tell_thawing()
+            if not is_harmless() and self._tools.thawer.look() is not FreezeState.THAWED:
+                self.break_off(self._past_deadline)
+                if not self._thaw_pves_freeze(is_harmless):
+                    raise WindowBrokenError("a freeze of PVE's own could not be thawed at its deadline")
+            if is_harmless():
+                self.pve_has_ended(is_thawed=True)
+                self.thaw()
+                return
+            self._restart_deadline()
+            self._replace_dead_guard()
+            now = self._tools.clock.time()
+            self._record({"thawed_at": now, "deadline_at": now + self.spec.max_window_seconds})
+
+    def _thaw_pves_freeze(self, is_harmless: Callable[[], bool]) -> bool:
+        """A mute agent is tried no longer than until the task says that it has not frozen."""
+        thawer, limit = self._tools.thawer, self.spec.owner_limit_seconds
+        thawer.start_over()
+        report = thawer.until_confirmed(limit, between=lambda _: is_harmless(), ahead=self._tell_thawing)
+        if report.filesystems:
+            self.noted.append(f"PVE's task held the guest frozen past {self.spec.max_window_seconds:g} s: thawed")
+        return report.confirmed or is_harmless()
+
+    def _waited(self, has_ended: HasEnded) -> bool:
+        alive = self.check if self._armed_guard().is_alive() else _nothing
+        try:
+            return has_ended(self.deadline, alive)
+        except WindowBrokenError:
+            return False
+
+    def _tell_thawing(self) -> None:
+        self._armed_guard().tell(Op.THAWING)
+
+    def look(self) -> FreezeState | None:
+        """What the guest's agent says, with the guard standing back; None when it does not."""
+        self._tell_thawing()
+        return self._tools.thawer.look()
+
+    def pve_has_ended(self, *, is_thawed: bool) -> None:
+        """PVE's task has ended: its own freeze was answered, and no other one can come of it."""
+        self._pve_left = State.THAWED if is_thawed else State.THAWING
+
+    def _restart_deadline(self) -> None:
+        self._pve_since = self._tools.clock.monotonic()
+        self._armed_guard().tell(Op.FREEZING)
+
+    def _take_over_from_pve(self) -> None:
+        """What PVE froze, or may freeze still, is another freeze than ours: it has a state of its own."""
+        if self._pve_since is None or self._pve_left is State.THAWED:
+            return
+        self._machine = WindowMachine(self._pve_left or State.UNKNOWN)
+        self._freeze_sent, self._freeze_answered, self.report = self._pve_since, None, None
+        self._tools.thawer.start_over()
+        report = self._make_sure()
+        if report.confirmed and report.filesystems:
+            self.noted.append(LEFT_FROZEN)
+
     def thaw(self) -> ThawReport | None:
         """Thaw if anything may be frozen, until confirmed or the owner's limit; then disarm, then record.
 
         Returns None when there was nothing to thaw. Called again it does nothing and returns the same report.
         """
-        if not self.may_be_frozen:
-            if self.report is None:
-                self._dismiss(0.0)
-                if self.reply is not None:  # refused: nothing to thaw, but the journal wants to know
-                    self._record(self._outcome())
+        if self._is_over:
             return self.report
-        self._thaw_decided = self._tools.clock.monotonic()
-        guard = self._armed_guard()
-        self.report = self._tools.thawer.until_confirmed(
-            self.spec.owner_limit_seconds, ahead=lambda: guard.tell(Op.THAWING)
-        )
-        if self._machine.state in (State.FROZEN, State.UNKNOWN):
-            self._machine.on(Event.THAW_DECIDED)
-        if not self.report.confirmed:
-            self._machine.on(Event.RETRIES_SLOWEST)
+        self._is_over = True
+        self._take_over_from_pve()
+        if self.may_be_frozen and self.report is None:
+            self._make_sure()
+        if self.report is None:
+            self._dismiss(0.0)
+            if self.reply is not None:  # refused: nothing to thaw, but the journal wants to know
+                self._record(self._outcome())
+            return None
+        if self.report.confirmed:
+            self._dismiss(self.late_seconds)
+        else:
             self._replace_dead_guard()
             if self._guard:
                 self._guard.tell(Op.ABANDON)
                 self._guard.release()
-            self._record(self._outcome())
-            return self.report
-        self._thaw_confirmed = self._tools.clock.monotonic()
-        self.thawed_at = self._tools.clock.time()
-        self._machine.on(Event.GUEST_GONE if self.report.guest_gone else Event.THAW_CONFIRMED)
-        self._dismiss(self.late_seconds)
         self._record(self._outcome())
         return self.report
+
+    def _make_sure(self) -> ThawReport:
+        """Thaw until confirmed, or the owner's limit."""
+        self._thaw_decided = self._tools.clock.monotonic()
+        report = self.report = self._tools.thawer.until_confirmed(
+            self.spec.owner_limit_seconds, ahead=self._tell_thawing
+        )
+        if self._machine.state in (State.FROZEN, State.UNKNOWN):
+            self._machine.on(Event.THAW_DECIDED)
+        if not report.confirmed:
+            self._machine.on(Event.RETRIES_SLOWEST)
+            return report
+        self._thaw_confirmed = self._tools.clock.monotonic()
+        self.thawed_at = self._tools.clock.time()
+        self._machine.on(Event.GUEST_GONE if report.guest_gone else Event.THAW_CONFIRMED)
+        return report
 
     @property
     def late_seconds(self) -> float:
@@ -422,6 +522,11 @@ class Window:
                 "freeze_detail": reply.detail,
                 "filesystems_frozen": reply.filesystems,
             }
+        if self._pve_since is not None and self._pve_left is None and self.report is not None:
+            values |= {
+                "freeze_outcome": FreezeOutcome.UNKNOWN.value,
+                "freeze_detail": "PVE may have frozen the guest by itself, or may do so yet: its task's end is unknown",
+            }
         if report is not None:
             values |= {
                 "filesystems_thawed": report.filesystems,
@@ -446,6 +551,10 @@ class Window:
 
 
 _NONE = ThawReport(confirmed=False, attempts=0)
+
+
+def _nothing() -> None:
+    """A guard that is dead and cannot be replaced ends no wait."""
 
 
 def _between(earlier: float | None, later: float | None) -> float | None:

@@ -483,6 +483,8 @@ class World:
         if trace is not None and op is Op.DISARM:
             trace.disarmed_at = self.scheduler.now
             trace.silent.clear()  # the thaw is confirmed, or nothing was frozen: what is written delays nobody
+        if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is not None:
+            trace.silent.clear()  # nothing of ours is frozen: PVE's own freeze may follow
         if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is None:
             trace.freeze_sent_at = self.scheduler.now
             trace.silent = {link.owner.pid, *({link.guard.pid} if link.guard else ())}

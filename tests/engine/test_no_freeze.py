@@ -150,4 +150,6 @@ def test_policy_never_freezes_nothing_and_proves_nothing(lab: Site) -> None:
     run = take(lab, "--policy", "never")
     assert run.exit_code == 0
     assert "crash-consistent: policy never" in run.stdout
-    assert not lab.node.requests("/agent/")
+    assert "frozen for" not in run.text
+    assert not lab.node.requests("fsfreeze-freeze")
+    assert not lab.node.requests("fsfreeze-thaw"), "PVE has thawed what it froze"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+
 import pytest
 
 from tests.engine import kit
@@ -113,3 +117,91 @@ def test_a_guest_that_pves_own_thaw_left_frozen_is_thawed(lab: Site, guest: Scri
 
 def log(lab: Site, upid: object) -> list[str]:
     return lab.node.task_log(str(upid))
+
+
+# -- PVE's own freeze inside our task is guarded
+
+
+def start_plain(lab: Site, *arguments: str) -> subprocess.Popen[str]:
+    """A run that does not freeze, stopped where PVE has frozen by itself."""
+    lab.node.set(task_delays={"inside": 30.0})
+    process = lab.start("100", "--name", "s1", "--policy", "never", *arguments)
+    assert wait_for(the_guest(lab).is_frozen, 20), process.communicate()
+    return process
+
+
+def test_a_freeze_of_pves_own_is_thawed_at_the_deadline(lab: Site, guest: ScriptedGuest) -> None:
+    process = start_plain(lab, "--max-window", "1")
+    assert wait_for(lambda: not guest.is_frozen(), 10), "PVE's task holds it for 30 s"
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=60)
+    assert "PVE's task held the guest frozen past 1 s: thawed" in stdout
+    assert "frozen for" not in stdout
+
+
+def test_a_freeze_of_pves_own_is_thawed_when_the_run_is_killed(lab: Site, guest: ScriptedGuest) -> None:
+    process = start_plain(lab)
+    process.kill()
+    process.communicate()
+    assert wait_for(lambda: not guest.is_frozen(), 10), "by the guard"
+
+
+def test_a_freeze_of_pves_own_is_thawed_when_the_guard_is_killed_and_the_deadline_passes(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    process = start_plain(lab, "--max-window", "2")
+    guard = kit.window(lab).guard_pid
+    assert guard is not None
+    os.kill(guard, signal.SIGKILL)
+    assert wait_for(lambda: not guest.is_frozen(), 15)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("ends", ["the run", "the worker"])
+def test_a_freeze_of_pves_own_whose_worker_is_killed_is_thawed(lab: Site, guest: ScriptedGuest, ends: str) -> None:
+    process = start_plain(lab)
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGKILL)
+    if ends == "the run":
+        process.kill()
+    process.communicate(timeout=60)
+    assert wait_for(lambda: not guest.is_frozen(), 10)
+
+
+def test_after_a_freeze_of_ours_that_failed_pves_own_is_guarded(lab: Site, guest: ScriptedGuest) -> None:
+    guest.faults.refuse[kit.FREEZE] = Refusal("GenericError", "failed to freeze /mnt: Invalid argument", times=1)
+    lab.node.set(task_delays={"inside": 30.0})
+    process = lab.start("100", "--name", "s1")
+    assert wait_for(guest.is_frozen, 20), "by PVE"
+    process.kill()
+    process.communicate()
+    assert wait_for(lambda: not guest.is_frozen(), 10), "by the guard"
+
+
+def test_an_agent_that_is_mute_costs_a_long_task_no_false_alarm(lab: Site, guest: ScriptedGuest) -> None:
+    """PVE has said that it does not freeze: a task that takes longer than a window is no danger."""
+    lab.node.set(task_delays={"prepare": 2.0, "inside": 4.0})
+    process = lab.start("100", "--name", "s1", "--policy", "never", "--max-window", "1")
+    assert wait_for(lambda: bool(lab.node.running_tasks()), 20)
+    guest.kill_agent()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "crash-consistent: policy never" in stdout
+    assert "FROZEN" not in stdout + stderr
+    assert kit.window(lab).closed_at is not None
+
+
+def test_a_guest_whose_agent_is_switched_off_needs_no_guard(lab: Site) -> None:
+    lab.node.set_config(100, agent="0")
+    assert "guard" not in take(lab, "--policy", "never").text
+    assert not lab.node.requests("/agent/")
+
+
+def test_what_pve_freezes_by_itself_is_said_beforehand(lab: Site) -> None:
+    run = take(lab, "--policy", "never", "--dry-run")
+    assert "PVE freezes it by itself inside its snapshot task, and a guard watches that" in run.stdout
+    lab.node.set_config(100, agent="1,freeze-fs=0")
+    run = take(lab, "--policy", "never", "--dry-run")
+    assert "PVE freezes it" not in run.stdout

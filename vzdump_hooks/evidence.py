@@ -10,6 +10,9 @@ open whose guard might have:
   somebody had thawed it; either way the guest was frozen, and vzdump thawed after its QMP command, without an error.
 - owner ``vzdump``: vzdump's freeze had no error, the agent then said frozen to us (it says so only when at least one
   filesystem is), and vzdump thawed after its QMP command, without an error.
+
+Even so it is the log's word and the agent's, and the verdict says so: whoever thaws inside the guest, behind the
+agent's back, in a window that short is not seen (RESTS_ON).
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ from vzdump_hooks.wordings import LogEvent
 
 SELF_THAW_SECONDS = 9.0
 """Windows lets go of its writes 10 s after a freeze (VSS): evidence from a log holds for no longer than this."""
+
+RESTS_ON = "by its log and the agent's word (a thaw from inside the guest would not show)"
+"""The agent's status is its memory, and vzdump takes the thaw's count: `fsfreeze --unfreeze` or SysRq j inside the
+guest leave no trace that we could see in time."""
 
 WHOLE_BACKUP_START = (
     LogEvent.FREEZE_ISSUED,
@@ -97,8 +104,8 @@ def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: f
     if by_log:
         return Verdict(
             VerdictKind.FILESYSTEM_CONSISTENT,
-            f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen; vzdump froze and thawed "
-            "on top of it, by its log around the point in time and without an error",
+            f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen, and thawed by vzdump "
+            f"after the point in time, {RESTS_ON}",
         )
     return plain
 
@@ -130,7 +137,7 @@ def judge_watched(
     found = next((Verdict(kind, reason) for applies, kind, reason in doubts if applies), None)
     return found or Verdict(
         VerdictKind.FILESYSTEM_CONSISTENT,
-        "vzdump froze and thawed without an error, and the agent said frozen in between",
+        f"vzdump froze and thawed around the point in time, {RESTS_ON}",
     )
 
 

@@ -42,6 +42,8 @@ def main(runs: int) -> None:
         hook = _install(lab.run / "installed")
         _idle_phase(lab, hook, runs)
         _whole_backup(lab, hook, runs)
+        lab.settings["freeze"]["policy"] = "never"
+        _whole_backup(lab, hook, runs, "policy never", "vzdump's own freeze is watched")
 
 
 def _install(folder: Path) -> Path:
@@ -76,7 +78,9 @@ def _idle_phase(lab: Site, hook: Path, runs: int) -> None:
     print(f"limit {IDLE_RATIO_LIMIT:g} times the bare interpreter: {ours / bare:.2f}")
 
 
-def _whole_backup(lab: Site, hook: Path, runs: int) -> None:
+def _whole_backup(
+    lab: Site, hook: Path, runs: int, kind: str = "owner hook", line: str = "vzdump-hook: frozen"
+) -> None:
     """CPU of all phases of one guest, and the delay from vzdump's line to the confirmed thaw, over whole backups."""
     cpu: list[float] = []
     phases: dict[str, list[float]] = {}
@@ -88,7 +92,7 @@ def _whole_backup(lab: Site, hook: Path, runs: int) -> None:
         measured.unlink(missing_ok=True)
         script = _measuring_script(lab, hook, measured)
         with lab.vzdump(100, script=script, limits=QUICK) as job:
-            job.wait_for_line("vzdump-hook: frozen")
+            job.wait_for_line(line)
             ours = processes(lab)
             seen = _instant_of(job.task_log, b"started backup task")
             result = job.wait()
@@ -102,9 +106,9 @@ def _whole_backup(lab: Site, hook: Path, runs: int) -> None:
         thawed_at = lab.windows()[0].thawed_at
         if thawed_at is not None and seen is not None:
             delays.append(max(0.0, thawed_at - seen))
-    show("From `started backup task` in the log to the confirmed thaw", "ms", {"vzdump-hook, owner hook": delays})
+    show("From `started backup task` in the log to the confirmed thaw", "ms", {f"vzdump-hook, {kind}": delays})
     rows = {"vzdump-hook, its calls": cpu, **phases, "holder and guard, beside them": background}
-    show("CPU of all phases of one guest", "ms", rows)
+    show(f"CPU of all phases of one guest, {kind}", "ms", rows)
     middle, worst, limit = (1000 * seconds for seconds in (statistics.median(cpu), max(cpu), GUEST_CPU_LIMIT_SECONDS))
     print(f"limit {limit:.0f} ms for the calls of one guest: {middle:.0f} ms, worst {worst:.0f} ms")
 

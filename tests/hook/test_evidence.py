@@ -8,7 +8,7 @@ import pytest
 
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, VerdictKind
 from snapshot.window.verdict import Evidence, Proof
-from vzdump_hooks.evidence import LogEvidence, Seen, hook_word, judge_hook, judge_watched, watched_word
+from vzdump_hooks.evidence import RESTS_ON, LogEvidence, Seen, hook_word, judge_hook, judge_watched, watched_word
 from vzdump_hooks.wordings import LogEvent
 
 E = LogEvent
@@ -111,6 +111,19 @@ def test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_
         assert is_good == may_be_good, (events, seen, seconds, broken_by, thawed, verdict)
         good += is_good
     assert good == 4
+
+
+def test_a_verdict_from_vzdumps_log_says_what_it_rests_on() -> None:
+    """A thaw from inside the guest leaves the agent's status as it was, and its count goes to vzdump."""
+    log = LogEvidence(WHOLE)
+    watched = judge_watched(log, Seen(frozen=True), 0.1, "", True)
+    evidence = Evidence(
+        freeze=ACKNOWLEDGED, proof=Proof.NOT_FROZEN, thaw=ThawReport(confirmed=True, attempts=1, filesystems=0)
+    )
+    by_log = judge_hook(evidence, log, Seen(), 0.1)
+    proven = judge_hook(evidence._replace(proof=Proof.STILL_FROZEN, thaw=GOOD_THAW), LogEvidence(SKIPPED), Seen(), 0.1)
+    assert {v.kind for v in (watched, by_log, proven)} == {VerdictKind.FILESYSTEM_CONSISTENT}
+    assert [RESTS_ON in v.reason for v in (watched, by_log, proven)] == [True, True, False]
 
 
 def test_a_freeze_that_nobody_saw_is_unknown() -> None:

@@ -63,6 +63,8 @@ def obstacle(lab: Site, job: HandMadeJob, monkeypatch: pytest.MonkeyPatch) -> No
 
 def mute_api(lab: Site, job: HandMadeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.node.stop_front()
+    lab.settings["local"]["pvesh"] = "/nonexistent/pvesh"
+    lab.write_config()
 
 
 def missing_task(lab: Site, job: HandMadeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from snapshot import cli_history, foreign, remedies, streams
+from snapshot import cli_history, foreign, remedies, silences, streams
 from snapshot.cli_base import (
     Seconds,
     State,
@@ -292,7 +292,8 @@ def recover_command(state: State) -> None:
     exit_code = StillFrozenError.exit_code if bad else 0
     try:
         with closing(Journal(access.config.journal.path)) as journal:
-            problems = publish(access.config, journal, state.clock)
+            problems = silences.keep_watch(journal, access.config, state.warnings, state.clock.time())
+            problems += publish(access.config, journal, state.clock)
     except SafeSnapshotError as error:
         problems = [str(error)]
     lines = text.recovered_logfmt(found, problems) if state.as_logfmt else text.recovered_lines(found, problems)
@@ -311,12 +312,15 @@ def status(state: State) -> None:
     access = state.rescue_access()
     found = survey(access)
     exit_code = found.exit_code
+    now = state.clock.time()
+    silent = silences.told_by(access.config.journal.path, access.config, now)
     state.finish(
-        text.survey_lines(found, state.clock.time()),
+        [*text.survey_lines(found, now), *(f"warning: {line}" for line in silent)],
         text.object_json(
             windows=found.windows,
             frozen=found.frozen,
             unknown=found.round.unknown,
+            silences=silent,
             error=text.error_object(found.problem),
             exit_code=exit_code,
             **({"warnings": state.warnings} if state.warnings else {}),

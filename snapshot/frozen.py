@@ -10,7 +10,8 @@ Nothing is thawed or recorded here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from snapshot.errors import ApiDeniedError, SafeSnapshotError
@@ -89,6 +90,10 @@ def look_at_guests(
     listing, problem = _listing(access)
     guests = {listed.guest.id: listed.guest for listed in listing}
     rows = {listed.guest.id: _carry_over(listed, earlier.get(listed.guest.id), access, now) for listed in listing}
+    rows = {
+        identity: row._replace(run_limit_seconds=limit)
+        for (identity, row), limit in zip(rows.items(), _run_limits(access, listing, earlier, problem), strict=True)
+    }
     asked: list[GuestLook] = []
     for identity, row in rows.items():
         if row.vmid in leave_out:
@@ -105,6 +110,19 @@ def look_at_guests(
     for answered in questions.ask(sorted(asked, key=_order)):
         rows[answered.id] = answered
     return Round(tuple(rows.values()), guests, problem, questions.pve_seconds)
+
+
+def _run_limits(
+    access: Access, listing: Iterable[Listed], earlier: Mapping[str, GuestLook], problem: object
+) -> Iterator[float | None]:
+    """How old each guest's last guarded run may get. Tags and pools are PVE's to say: without it, as it was."""
+    folds_tags = functools.cache(access.folds_tags)
+    for guest in (listed.guest for listed in listing):
+        before = earlier.get(guest.id)
+        if problem is not None:
+            yield before.run_limit_seconds if before is not None else None
+        else:
+            yield access.config.for_guest(guest.vmid, guest.tags, guest.pool, folds_tags).run_limit_seconds
 
 
 def _carry_over(listed: Listed, before: GuestLook | None, access: Access, now: float) -> GuestLook:

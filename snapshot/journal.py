@@ -9,13 +9,14 @@ reported and changes nothing about the thaw.
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from snapshot import journalfile, looks, streams
-from snapshot.clock import Clock
+from snapshot.clock import Clock, SystemClock
 from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
@@ -32,6 +33,9 @@ PATIENCE_SECONDS = 60.0
 
 ODD_LINES = 10
 """How many rows that make no sense are told by name."""
+
+BEGUN_ANEW_NOTE = "begun-anew"
+"""When this journal took the place of a broken one."""
 
 CARRIED = 20_000
 """How many windows a new journal takes over of a broken one: the newest from each of its ends."""
@@ -272,6 +276,10 @@ class Journal:
         """Commit a note."""
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, value, at)))
 
+    def drop_notes(self, pattern: str, before_at: float = math.inf) -> None:
+        """Take away the notes whose names match ``pattern`` (GLOB) and that are older."""
+        self._write(lambda db: db.execute("DELETE FROM notes WHERE key GLOB ? AND at < ?", (pattern, before_at)))
+
     def looks(self) -> dict[str, GuestLook]:
         """What was last seen of each guest, by its id, e.g. ``qemu/100``."""
         return self._read(looks.read)
@@ -421,12 +429,15 @@ def _carry_over(aside: Path, path: Path) -> int:
             for table, columns, rest in (
                 ("windows", windows, f"NOT INDEXED ORDER BY rowid {order} LIMIT {CARRIED}"),
                 ("series", "name, id, vmid, node, source, labels, value, seen_at", f"ORDER BY {by_key}"),
+                ("notes", "key, value, at", f"WHERE key GLOB 'job:*' OR key GLOB 'plan:*' ORDER BY key {order}"),
             ):
                 marks = ", ".join("?" * (columns.count(",") + 1))
                 insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own
                 with contextlib.suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT {columns} FROM {table} {rest}"):  # noqa: S608 - as above
                         new.execute(insert, row)
+        now = SystemClock().time()
+        new.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (BEGUN_ANEW_NOTE, repr(now), now))
         carried: int = new.execute("SELECT count(*) FROM windows").fetchone()[0]
         new.execute("COMMIT")
     return carried

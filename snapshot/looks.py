@@ -62,6 +62,10 @@ class GuestLook(NamedTuple):
     """Since when at least it is frozen, where it is."""
     silent: int = 0
     """Questions in a row that were not answered."""
+    run_limit_seconds: float | None = None
+    """How old its last guarded run may get, as its rules say; None where nobody who knows its tags has said."""
+    first_seen_at: float | None = None
+    """Since when it is listed here; the journal remembers it."""
 
     @property
     def is_well(self) -> bool:
@@ -70,10 +74,11 @@ class GuestLook(NamedTuple):
 
 
 COLUMNS = GuestLook._fields
-_TABLE = """CREATE TABLE IF NOT EXISTS looks (
+_TABLE = """CREATE TABLE looks (
     id TEXT PRIMARY KEY, vmid INTEGER NOT NULL, node TEXT NOT NULL, name TEXT NOT NULL, running INTEGER NOT NULL,
     seen_at REAL NOT NULL, diskwrite INTEGER, still_since_at REAL, asked_at REAL, state TEXT NOT NULL,
-    why TEXT NOT NULL, frozen_since_at REAL, silent INTEGER NOT NULL) WITHOUT ROWID"""
+    why TEXT NOT NULL, frozen_since_at REAL, silent INTEGER NOT NULL,
+    run_limit_seconds REAL, first_seen_at REAL) WITHOUT ROWID"""
 
 
 _NUMBER = frozenset({int, float})
@@ -82,7 +87,9 @@ _KINDS = {
     **dict.fromkeys(("vmid", "running", "silent"), frozenset({int})),
     "seen_at": _NUMBER,
     "diskwrite": frozenset({int, type(None)}),
-    **dict.fromkeys(("still_since_at", "asked_at", "frozen_since_at"), _NUMBER | {type(None)}),
+    **dict.fromkeys(
+        ("still_since_at", "asked_at", "frozen_since_at", "run_limit_seconds", "first_seen_at"), _NUMBER | {type(None)}
+    ),
 }
 
 
@@ -111,10 +118,17 @@ def read(db: sqlite3.Connection) -> dict[str, GuestLook]:
 
 
 def write(db: sqlite3.Connection, found: Iterable[GuestLook]) -> None:
-    """Replace the table inside a transaction: a journal is one machine's, and so is its look at the guests."""
+    """Replace the table inside a transaction: a journal is one machine's, and so is its look at the guests.
+
+    It is made anew each time, so that it has today's columns whichever version wrote it before.
+    """
+    try:
+        known = {look.id: look.first_seen_at for look in read(db).values()}
+    except sqlite3.OperationalError:
+        known = {}
+    db.execute("DROP TABLE IF EXISTS looks")
     db.execute(_TABLE)
-    db.execute("DELETE FROM looks")
     db.executemany(
         f"INSERT OR REPLACE INTO looks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608
-        list(found),
+        [look._replace(first_seen_at=look.first_seen_at or known.get(look.id) or look.seen_at) for look in found],
     )

@@ -19,6 +19,9 @@ SETTINGS: dict[str, str] = {
     "staleSeconds": "93600",
     "agentDownFor": "5m",
     "staleFor": "10m",
+    "notKnownSeconds": "1800",
+    "lookSeconds": "900",
+    "eventSeconds": "86400",
     "textfile": ".*vzdump_hooks[.]prom",
     "runbooks": "docs/runbooks/",
 }
@@ -31,6 +34,9 @@ SETTING_HELP: dict[str, str] = {
     "staleSeconds": "how old the metrics of a node may get: 26 hours fit a nightly backup",
     "agentDownFor": "for how long AgentDown holds before it fires",
     "staleFor": "for how long MetricsStale holds before it fires",
+    "notKnownSeconds": "how long nobody may know whether a guest that writes nothing is frozen",
+    "lookSeconds": "how old the last look at a node's guests may get: it is due each minute",
+    "eventSeconds": "how long an event with a time of its own (BackupWithoutHook, JournalBegunAnew) is shown",
     "textfile": "the textfile's path, as a regular expression",
     "runbooks": "where the runbooks are: a path or a URL that ends in a slash",
 }
@@ -108,10 +114,18 @@ unless on (%(guestLabels)s) (
     Alert(
         "FreezeFailed",
         "warning",
-        f'{f.LAST_FAILURE.name}{{stage=~"preflight|guard|freeze|hold"}} == 1{_NOT_MOVED}',
+        f'{f.LAST_FAILURE.name}{{stage=~"preflight|freeze|hold"}} == 1{_NOT_MOVED}',
         "The last snapshot or backup of a guest is not filesystem-consistent",
         f"{_GUEST}: the last {{{{ $labels.source }}}} run failed at stage {{{{ $labels.stage }}}} "
         "({{ $labels.reason }}). Clears with the next good run.",
+    ),
+    Alert(
+        "GuardNotArmed",
+        "warning",
+        f'{f.LAST_FAILURE.name}{{stage="guard"}} == 1{_NOT_MOVED}',
+        "No guard could be armed for a guest, so it was not frozen",
+        f"{_GUEST}: the last {{{{ $labels.source }}}} run had no guard, and without one nothing is frozen by us. It is "
+        "crash-consistent. Clears with the next good run.",
     ),
     Alert(
         "WindowOverLimit",
@@ -146,6 +160,73 @@ unless on (%(guestLabels)s) (
         "A guest has had no consistent snapshot or backup for days",
         f"{_GUEST} {{{{ if gt $value 1e9 }}}}has never had a consistent snapshot or backup{{{{ else }}}}has had no "
         "consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.",
+    ),
+    Alert(
+        "LastRunOld",
+        "warning",
+        f"""(
+  time() - max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({f.RUN_LIMIT.name})
+)
++ on (%(guestLabels)s) group_right ()
+0 * max by (%(guestLabels)s, node) ({f.RUN_LIMIT.name})""",
+        "A guest has had no guarded snapshot or backup for longer than its limit",
+        f"{_GUEST} runs, and its last guarded snapshot or backup, whatever became of it, is "
+        "{{ $value | humanizeDuration }} old.",
+        hold="%(staleFor)s",
+    ),
+    Alert(
+        "NeverGuarded",
+        "warning",
+        f"""(
+  time() - max by (%(guestLabels)s, node) ({f.SEEN_SINCE.name})
+  > max by (%(guestLabels)s, node) ({f.RUN_LIMIT.name})
+)
+unless on (%(guestLabels)s) {_RUN}""",
+        "A running guest has never had a guarded snapshot or backup",
+        f"{_GUEST} has run there for {{{{ $value | humanizeDuration }}}}, and no run of ours has ever come to it.",
+        hold="%(staleFor)s",
+    ),
+    Alert(
+        "GuestNotKnown",
+        "warning",
+        f"time() - {f.NOT_KNOWN_SINCE.name} > %(notKnownSeconds)s",
+        "Nobody knows whether a guest is frozen",
+        f"{_GUEST} has written nothing for {{{{ $value | humanizeDuration }}}}, and nobody could tell whether it is "
+        "frozen ({{ $labels.why }}).",
+    ),
+    Alert(
+        "BackupWithoutHook",
+        "warning",
+        f"time() - {f.LAST_UNHOOKED.name} < %(eventSeconds)s",
+        "A backup job ran without vzdump-hook",
+        "On node {{ $labels.node }} a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was "
+        "not called: its guests were not guarded. `safe-snapshot status` there names the task.",
+    ),
+    Alert(
+        "ConfigBroken",
+        "warning",
+        f"{f.CONFIG_BROKEN.name} == 1",
+        "The configuration cannot be used as it is",
+        "On node {{ $labels.node }} the configuration has a mistake: what can be read holds, defaults stand for the "
+        "rest. `safe-snapshot status` there says which.",
+        hold="%(agentDownFor)s",
+    ),
+    Alert(
+        "LookOld",
+        "warning",
+        f"time() - {f.LAST_LOOK.name} > %(lookSeconds)s",
+        "Nobody looks at a node's guests any more",
+        "On node {{ $labels.node }} the last look at the guests is {{ $value | humanizeDuration }} old: a freeze by "
+        "others, or one that was left behind, would not be noticed.",
+        hold="%(agentDownFor)s",
+    ),
+    Alert(
+        "JournalBegunAnew",
+        "warning",
+        f"time() - {f.BEGUN_ANEW.name} < %(eventSeconds)s",
+        "A broken journal was set aside and begun anew",
+        "On node {{ $labels.node }} the journal was found broken {{ $value | humanizeDuration }} ago. What could be "
+        "read was carried over; look at the disk.",
     ),
     Alert(
         "AgentDown",

@@ -43,7 +43,8 @@ projections of it, made in the same transaction. They survive restarts, count ac
 ## Families
 
 `guest labels` stands for {_words(GUEST_LABELS)}: `id` as prometheus-pve-exporter writes it (`qemu/100`), `source` is
-`vzdump` or `snapshot`. No label ever holds a snapshot's name, a UPID or free text.
+`vzdump` or `snapshot`, or `foreign` for a freeze by others that has lasted longer than `foreign_limit_seconds`. No
+label ever holds a snapshot's name, a UPID or free text.
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |
@@ -67,9 +68,9 @@ projections of it, made in the same transaction. They survive restarts, count ac
 
 - **node_exporter's textfile** (default): `[metrics] textfile`, by default
   `/var/lib/prometheus/node-exporter/vzdump_hooks.prom`. Written whole or not at all: temporary file, fsync, rename,
-  mode 0644, no timestamps; writers take turns, so an older state never replaces a newer one. Nothing is written and
-  nothing is said while the default folder does not exist. A guest that stays frozen is written by its guard *while* it
-  is frozen.
+  mode 0644, no timestamps; writers take turns, so an older state never replaces a newer one. While the folder does
+  not exist nothing is written; the end of each job and `safe-snapshot status` say so. A guest that stays frozen is
+  written by its guard *while* it is frozen.
 - **`safe-snapshot metrics serve`**: HTTP, by default on 127.0.0.1 port 9836, `--address` and `--port`. Rendered at
   every scrape. A journal that cannot be read is answered with 500, so that the target is down instead of silent.
 - **Pushgateway**: `[metrics] pushgateway = "http://host:9091"`. For a machine that Prometheus cannot scrape. Pushed as
@@ -84,6 +85,9 @@ backup. A guest without news for `[metrics] forget_guest_after_days` (30) disapp
 A guest belongs to the node it was on in its last run. When it moves, its gauges move with it and its counters stay
 where they were counted; each node exports what its own journal knows, so the alerts leave out what a node says of a
 guest that has had a later run on another.
+
+Every running guest of the node has series, guarded or not (`pve_fsfreeze_guest_running` and those with it), from the
+minute's `safe-snapshot recover`: silence about a guest is an alarm too.
 
 ## Alerts
 

@@ -12,7 +12,7 @@ import platform
 import threading
 import urllib.error
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 
 from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway
@@ -20,11 +20,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
+from snapshot import silences
 from snapshot.config import Config
 from snapshot.journal import Journal
+from snapshot.looks import GuestLook
 from snapshot.metrics import families
 from snapshot.metrics.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
 from snapshot.metrics.projection import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name, may_be_frozen
+from snapshot.model import Owner
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JOB = "vzdump_hooks"
@@ -141,6 +144,8 @@ def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
     for window in journal.open_windows():
         key = (window.guest.id, str(window.vmid), window.node, window.source)
         open_guests.add(key)
+        if window.is_foreign and now <= window.deadline_at:
+            continue  # somebody else's freeze, for as long as it may last
         if may_be_frozen(window):
             since = window.frozen_at or window.intent_at
             frozen[key] = min(since, frozen.get(key, since))
@@ -161,8 +166,11 @@ def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
                 gauge.add_metric(key, value)
         yield gauge
     yield from _states(rows)
-    yield from _frozen(rows, frozen)
+    looks = journal.looks()
+    yield from _frozen(rows, frozen, looks)
+    yield from _of_looks(looks, config)
     yield from _not_of_a_window(rows)
+    yield from _of_this_machine(journal, looks)
 
 
 def _metric(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
@@ -216,14 +224,54 @@ def _states(rows: _Rows) -> Iterator[Metric]:
     yield failures
 
 
-def _frozen(rows: _Rows, frozen: dict[Key, float]) -> Iterator[Metric]:
+def _frozen(rows: _Rows, frozen: dict[Key, float], looks: Mapping[str, GuestLook]) -> Iterator[Metric]:
     state, since = _metric(families.GUEST_FROZEN), _metric(families.FROZEN_SINCE)
-    for key in rows.guests:
+    # A freeze by others concerns every guest, whether a run of ours ever came to it or not.
+    seen = {(look.id, str(look.vmid), look.node, Owner.FOREIGN.value) for look in looks.values() if look.running}
+    for key in sorted({*rows.guests, *seen, *frozen}, key=lambda key: (int(key[1]), *key)):
         state.add_metric(key, float(key in frozen))
         if key in frozen:
             since.add_metric(key, frozen[key])
     yield state
     yield since
+
+
+def _of_looks(looks: Mapping[str, GuestLook], config: Config) -> Iterator[Metric]:
+    """Every running guest of this node, guarded or not: silence about one must be seen."""
+    running, known = _metric(families.GUEST_RUNNING), _metric(families.GUEST_KNOWN)
+    not_known, limits, seen = (
+        _metric(families.NOT_KNOWN_SINCE),
+        _metric(families.RUN_LIMIT),
+        _metric(families.SEEN_SINCE),
+    )
+    for look in looks.values():
+        if not look.running:
+            continue
+        key = (look.id, str(look.vmid), look.node)
+        running.add_metric(key, 1.0)
+        known.add_metric(key, float(bool(look.state)))
+        since, limit = silences.not_known_since(look), silences.run_limit_seconds(look, config)
+        if since is not None:
+            not_known.add_metric((*key, look.why or "unspecified"), since)
+        if limit > 0:
+            limits.add_metric(key, limit)
+        seen.add_metric(key, look.first_seen_at or look.seen_at)
+    yield from (running, known, not_known, seen, limits)
+
+
+def _of_this_machine(journal: Journal, looks: Mapping[str, GuestLook]) -> Iterator[Metric]:
+    here = (local_name(),)
+    unhooked = silences.last_unhooked(journal)
+    for family, value in (
+        (families.LAST_LOOK, max((look.seen_at for look in looks.values()), default=None)),
+        (families.LAST_UNHOOKED, unhooked.ended_at if unhooked else None),
+        (families.CONFIG_BROKEN, float(journal.note(silences.CONFIG_NOTE) is not None)),
+        (families.BEGUN_ANEW, silences.begun_anew_at(journal)),
+    ):
+        gauge = _metric(family)
+        if value is not None:
+            gauge.add_metric(here, value)
+        yield gauge
 
 
 def _not_of_a_window(rows: _Rows) -> Iterator[Metric]:

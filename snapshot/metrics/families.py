@@ -234,6 +234,71 @@ HOOK_ERRORS = Family(
     "The backup went on unless the policy is `require`; the task log has the line.",
     ("node", "phase"),
 )
+_GUEST = ("id", "vmid", "node")
+
+GUEST_RUNNING = Family(
+    "pve_fsfreeze_guest_running",
+    Kind.GAUGE,
+    "1 for each guest that ran at the last look at this node, guarded or not",
+    "What the alerts about silence begin with: a guest that no run comes to has these series all the same.",
+    _GUEST,
+)
+GUEST_KNOWN = Family(
+    "pve_fsfreeze_guest_state_known",
+    Kind.GAUGE,
+    "Whether the last look knew if a running guest is frozen or thawed",
+    "0: its agent was not asked yet, does not answer, or may not be asked. A guest that writes is known to be thawed.",
+    _GUEST,
+)
+NOT_KNOWN_SINCE = Family(
+    "pve_fsfreeze_guest_not_known_since_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time since which a guest has written nothing and nobody could tell whether it is frozen; else absent",
+    "`why` says what keeps the answer away.",
+    (*_GUEST, "why"),
+)
+SEEN_SINCE = Family(
+    "pve_fsfreeze_guest_seen_since_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time since which a running guest is known on this node",
+    "From it on the guest has `pve_fsfreeze_run_limit_seconds` for its first guarded run.",
+    _GUEST,
+)
+RUN_LIMIT = Family(
+    "pve_fsfreeze_run_limit_seconds",
+    Kind.GAUGE,
+    "How old the last guarded run of a running guest may get; absent where none is expected",
+    "`[metrics] run_limit_seconds`, or the guest's own rule; 0 there: none is expected.",
+    _GUEST,
+)
+LAST_LOOK = Family(
+    "pve_fsfreeze_last_look_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the last look at this node's guests",
+    "It is due each minute; old: safe-snapshot-recover.timer does not run, and a freeze by others is not noticed.",
+    ("node",),
+)
+LAST_UNHOOKED = Family(
+    "pve_fsfreeze_last_unhooked_backup_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the end of the last vzdump task on this node that ran without vzdump-hook; absent without one",
+    "`script:` was lost from vzdump.conf, a job has a script of its own, or the node is new.",
+    ("node",),
+)
+CONFIG_BROKEN = Family(
+    "pve_fsfreeze_config_broken",
+    Kind.GAUGE,
+    "1 while the configuration cannot be used as it is",
+    "What can be read of it holds, defaults stand for the rest: limits, policies and rules may not be those you wrote.",
+    ("node",),
+)
+BEGUN_ANEW = Family(
+    "pve_fsfreeze_journal_begun_anew_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time at which a broken journal was set aside and a new one begun; absent without one",
+    "What could be read was carried over; the broken file is kept beside the new one.",
+    ("node",),
+)
 BUILD_INFO = Family(
     "pve_fsfreeze_build_info",
     Kind.GAUGE,
@@ -264,6 +329,15 @@ FAMILIES = (
     FILESYSTEMS,
     AGENT_UP,
     HOOK_ERRORS,
+    GUEST_RUNNING,
+    GUEST_KNOWN,
+    NOT_KNOWN_SINCE,
+    SEEN_SINCE,
+    RUN_LIMIT,
+    LAST_LOOK,
+    LAST_UNHOOKED,
+    CONFIG_BROKEN,
+    BEGUN_ANEW,
     BUILD_INFO,
 )
 

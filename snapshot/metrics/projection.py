@@ -102,6 +102,8 @@ _WITHOUT_AGENT = frozenset({"offline", "crash-consistent"})
 
 def apply(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:
     """Bring the series up to date with one window's change. Raises sqlite3.Error only; counts nothing twice."""
+    if after.is_foreign:
+        return  # no run of ours, and no failure of one: what it is shows while it is open
     row = db.execute("SELECT counted FROM windows WHERE id = ?", (after.id,)).fetchone()
     old = (row[0] if row is not None else None) or "{}"
     marks: dict[str, float] = json.loads(old)

@@ -57,9 +57,10 @@ class Access(NamedTuple):
 
     def settings_for(self, guest: Guest) -> GuestSettings:
         """What the configuration says about this guest, by its vmid, tags and pool."""
-        return self.config.for_guest(guest.vmid, guest.tags, guest.pool, self._folds_tags)
+        return self.config.for_guest(guest.vmid, guest.tags, guest.pool, self.folds_tags)
 
-    def _folds_tags(self) -> bool:
+    def folds_tags(self) -> bool:
+        """Whether the cluster's tags know no case."""
         try:
             return GuestApi(self.main).folds_tags()
         except (ApiError, ConfigError):

@@ -23,9 +23,12 @@ from typing import ClassVar
 
 import pytest
 
+from snapshot import silences
 from snapshot.clock import SystemClock
 from snapshot.config import Config, Pushgateway
 from snapshot.errors import UsageError
+from snapshot.journal import BEGUN_ANEW_NOTE
+from snapshot.looks import GuestLook, Why
 from snapshot.metrics import exposition, families, projection, publish
 from snapshot.metrics.exporter import Exporter
 from snapshot.model import Guest, GuestKind, Node, Vmid
@@ -46,6 +49,14 @@ def _everything(world: World) -> None:
     with world.journal.transaction("written") as db:
         projection.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), True, world.clock.now)
         projection.hook_error(db, "log-end", "pve1")
+    look = GuestLook("qemu/100", 100, "pve1", "db", running=True, seen_at=world.clock.now, state="thawed")
+    silent = look._replace(
+        id="qemu/101", vmid=101, state="", why=Why.AGENT_SILENT.value, still_since_at=world.clock.now
+    )
+    world.journal.put_looks([look, silent])
+    silences.note_config(world.journal, ["[freeze] limit is no number"], world.clock.now)
+    world.journal.set_note(silences.UNHOOKED_NOTE, f'["UPID:pve1:x", {world.clock.now}]', world.clock.now)
+    world.journal.set_note(BEGUN_ANEW_NOTE, repr(world.clock.now), world.clock.now)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from snapshot.looks import GuestLook, Why
 from tests.unit.kit import START
 
 WELL = GuestLook(
-    "qemu/100", 100, "pve1", "db", running=True, seen_at=START, diskwrite=7, asked_at=START, state="thawed"
+    "qemu/100", 100, "pve1", "db", True, START, diskwrite=7, asked_at=START, state="thawed", first_seen_at=START
 )
 UNKNOWN = GuestLook(
     "qemu/101",
@@ -26,6 +26,7 @@ UNKNOWN = GuestLook(
     still_since_at=START,
     why=Why.AGENT_SILENT.value,
     silent=3,
+    first_seen_at=START,
 )
 
 
@@ -75,3 +76,21 @@ def test_an_unreadable_table_of_looks_is_the_journals_trouble(path: Path) -> Non
             other.execute("ALTER TABLE looks RENAME COLUMN why TO because")
         with pytest.raises(JournalError):
             journal.looks()
+
+
+def test_the_journal_remembers_since_when_a_guest_is_listed(path: Path) -> None:
+    with contextlib.closing(Journal(path)) as journal:
+        journal.put_looks([WELL._replace(first_seen_at=None)])
+        journal.put_looks([WELL._replace(first_seen_at=None, seen_at=START + 60)])
+        assert journal.looks()["qemu/100"].first_seen_at == START
+        journal.put_looks([])
+        journal.put_looks([WELL._replace(first_seen_at=None, seen_at=START + 120)])
+        assert journal.looks()["qemu/100"].first_seen_at == START + 120
+
+
+def test_a_table_of_another_version_is_made_anew_with_the_next_look(path: Path) -> None:
+    with contextlib.closing(Journal(path)) as journal:
+        with journal.transaction("written") as db:
+            db.execute("CREATE TABLE looks (id TEXT PRIMARY KEY, vmid INTEGER)")
+        journal.put_looks([WELL])
+        assert journal.looks() == {"qemu/100": WELL}

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from snapshot import config as configuration
+from snapshot import silences
 from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
@@ -14,7 +15,7 @@ from snapshot.journal import Journal, WindowRecord
 from vzdump_hooks import notes, trouble
 from vzdump_hooks.dispatch import Call, Say
 from vzdump_hooks.invocation import Phase
-from vzdump_hooks.settings import load, open_journal
+from vzdump_hooks.settings import Loaded, load, open_journal
 from vzdump_hooks.worker import find_worker
 
 
@@ -25,6 +26,8 @@ def run(call: Call) -> bool:
     if phase is Phase.JOB_START:
         trouble.broken(phase, found, call.say)
     with closing(open_journal(config)) as journal:
+        if phase is Phase.JOB_START:
+            _note_job(found, journal, call.say)
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:
             _summary(config, journal, call.say)
@@ -36,6 +39,16 @@ def run(call: Call) -> bool:
     if phase is not Phase.JOB_START:
         _publish(config, call.say)
     return False
+
+
+def _note_job(found: Loaded, journal: Journal, say: Say) -> None:
+    """A job whose guests are all skipped leaves no window, and is no job that went past us."""
+    worker, now = find_worker(found.config), SystemClock().time()
+    try:
+        silences.note_job(journal, worker.pid, worker.start, now)
+        silences.note_config(journal, found.problems, now)
+    except SafeSnapshotError as error:
+        say(f"WARNING: {error}")
 
 
 def _sweep(config: Config, call: Call) -> None:
@@ -88,6 +101,9 @@ def _summary(config: Config, journal: Journal, say: Say) -> None:
 def _publish(config: Config, say: Say) -> None:
     from snapshot.metrics.publish import publish  # noqa: PLC0415 - prometheus_client is slow to import
 
+    missing = silences.textfile_line(config)
+    if missing:
+        say(f"metrics: {missing}")
     try:
         with closing(open_journal(config)) as journal:
             for problem in publish(config, journal, SystemClock()):

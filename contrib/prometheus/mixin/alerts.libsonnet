@@ -48,7 +48,7 @@
           {
             alert: 'FreezeFailed',
             expr: |||
-              pve_fsfreeze_last_failure{stage=~"preflight|guard|freeze|hold"} == 1
+              pve_fsfreeze_last_failure{stage=~"preflight|freeze|hold"} == 1
               unless on (%(guestLabels)s, node) (
                 max by (%(guestLabels)s, node) (pve_fsfreeze_last_run_timestamp_seconds)
                 < on (%(guestLabels)s) group_left ()
@@ -61,6 +61,24 @@
               summary: "The last snapshot or backup of a guest is not filesystem-consistent",
               description: "Guest {{ $labels.id }} on node {{ $labels.node }}: the last {{ $labels.source }} run failed at stage {{ $labels.stage }} ({{ $labels.reason }}). Clears with the next good run.",
               runbook_url: '%(runbooks)sfreeze-failed.md' % $._config,
+            },
+          },
+          {
+            alert: 'GuardNotArmed',
+            expr: |||
+              pve_fsfreeze_last_failure{stage="guard"} == 1
+              unless on (%(guestLabels)s, node) (
+                max by (%(guestLabels)s, node) (pve_fsfreeze_last_run_timestamp_seconds)
+                < on (%(guestLabels)s) group_left ()
+                max by (%(guestLabels)s) (pve_fsfreeze_last_run_timestamp_seconds)
+              )
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "No guard could be armed for a guest, so it was not frozen",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }}: the last {{ $labels.source }} run had no guard, and without one nothing is frozen by us. It is crash-consistent. Clears with the next good run.",
+              runbook_url: '%(runbooks)sguard-not-armed.md' % $._config,
             },
           },
           {
@@ -123,6 +141,105 @@
               summary: "A guest has had no consistent snapshot or backup for days",
               description: "Guest {{ $labels.id }} on node {{ $labels.node }} {{ if gt $value 1e9 }}has never had a consistent snapshot or backup{{ else }}has had no consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.",
               runbook_url: '%(runbooks)snot-consistent-since.md' % $._config,
+            },
+          },
+          {
+            alert: 'LastRunOld',
+            expr: |||
+              (
+                time() - max by (%(guestLabels)s) (pve_fsfreeze_last_run_timestamp_seconds) > max by (%(guestLabels)s) (pve_fsfreeze_run_limit_seconds)
+              )
+              + on (%(guestLabels)s) group_right ()
+              0 * max by (%(guestLabels)s, node) (pve_fsfreeze_run_limit_seconds)
+            ||| % $._config,
+            'for': "%(staleFor)s" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "A guest has had no guarded snapshot or backup for longer than its limit",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }} runs, and its last guarded snapshot or backup, whatever became of it, is {{ $value | humanizeDuration }} old.",
+              runbook_url: '%(runbooks)slast-run-old.md' % $._config,
+            },
+          },
+          {
+            alert: 'NeverGuarded',
+            expr: |||
+              (
+                time() - max by (%(guestLabels)s, node) (pve_fsfreeze_guest_seen_since_timestamp_seconds)
+                > max by (%(guestLabels)s, node) (pve_fsfreeze_run_limit_seconds)
+              )
+              unless on (%(guestLabels)s) pve_fsfreeze_last_run_timestamp_seconds
+            ||| % $._config,
+            'for': "%(staleFor)s" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "A running guest has never had a guarded snapshot or backup",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }} has run there for {{ $value | humanizeDuration }}, and no run of ours has ever come to it.",
+              runbook_url: '%(runbooks)snever-guarded.md' % $._config,
+            },
+          },
+          {
+            alert: 'GuestNotKnown',
+            expr: |||
+              time() - pve_fsfreeze_guest_not_known_since_timestamp_seconds > %(notKnownSeconds)s
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "Nobody knows whether a guest is frozen",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }} has written nothing for {{ $value | humanizeDuration }}, and nobody could tell whether it is frozen ({{ $labels.why }}).",
+              runbook_url: '%(runbooks)sguest-not-known.md' % $._config,
+            },
+          },
+          {
+            alert: 'BackupWithoutHook',
+            expr: |||
+              time() - pve_fsfreeze_last_unhooked_backup_timestamp_seconds < %(eventSeconds)s
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "A backup job ran without vzdump-hook",
+              description: "On node {{ $labels.node }} a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was not called: its guests were not guarded. `safe-snapshot status` there names the task.",
+              runbook_url: '%(runbooks)sbackup-without-hook.md' % $._config,
+            },
+          },
+          {
+            alert: 'ConfigBroken',
+            expr: |||
+              pve_fsfreeze_config_broken == 1
+            ||| % $._config,
+            'for': "%(agentDownFor)s" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "The configuration cannot be used as it is",
+              description: "On node {{ $labels.node }} the configuration has a mistake: what can be read holds, defaults stand for the rest. `safe-snapshot status` there says which.",
+              runbook_url: '%(runbooks)sconfig-broken.md' % $._config,
+            },
+          },
+          {
+            alert: 'LookOld',
+            expr: |||
+              time() - pve_fsfreeze_last_look_timestamp_seconds > %(lookSeconds)s
+            ||| % $._config,
+            'for': "%(agentDownFor)s" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "Nobody looks at a node's guests any more",
+              description: "On node {{ $labels.node }} the last look at the guests is {{ $value | humanizeDuration }} old: a freeze by others, or one that was left behind, would not be noticed.",
+              runbook_url: '%(runbooks)slook-old.md' % $._config,
+            },
+          },
+          {
+            alert: 'JournalBegunAnew',
+            expr: |||
+              time() - pve_fsfreeze_journal_begun_anew_timestamp_seconds < %(eventSeconds)s
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "A broken journal was set aside and begun anew",
+              description: "On node {{ $labels.node }} the journal was found broken {{ $value | humanizeDuration }} ago. What could be read was carried over; look at the disk.",
+              runbook_url: '%(runbooks)sjournal-begun-anew.md' % $._config,
             },
           },
           {

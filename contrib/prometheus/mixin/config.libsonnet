@@ -17,6 +17,12 @@
     agentDownFor: "5m",
     // for how long MetricsStale holds before it fires
     staleFor: "10m",
+    // how long nobody may know whether a guest that writes nothing is frozen
+    notKnownSeconds: "1800",
+    // how old the last look at a node's guests may get: it is due each minute
+    lookSeconds: "900",
+    // how long an event with a time of its own (BackupWithoutHook, JournalBegunAnew) is shown
+    eventSeconds: "86400",
     // the textfile's path, as a regular expression
     textfile: ".*vzdump_hooks[.]prom",
     // where the runbooks are: a path or a URL that ends in a slash

@@ -2,7 +2,8 @@
 
 Nothing in between is made up: our commands run as processes against the lab's node, the guard publishes while the guest
 is frozen, node_exporter reads the file, Prometheus evaluates the shipped rules (with limits of seconds), Alertmanager
-sends. Each test has a guest of its own.
+sends. Each test has a guest of its own. One such chain is in `make test`, the one that matters most; what the others
+add to promtool's stories is marked slow.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def alerts(lab: Site) -> Iterator[Stack]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_real_guests_failing_freeze_ends_as_an_alert_and_resolves_after_the_next_good_run() -> None:
     """The whole chain on a real kernel with a real agent whose freeze hook fails."""
     with site(real_guest) as lab, run_directory() as folder:
@@ -72,6 +74,7 @@ def _good_run(lab: Site, vmid: int) -> None:
     assert run.exit_code == 0, run.text
 
 
+@pytest.mark.slow
 def test_a_failing_freeze_is_an_alert_until_the_next_good_run(lab: Site, alerts: Stack) -> None:
     _guest(lab, FREEZE).set_knob("freeze_exit", 3)
     since = time.time()
@@ -87,6 +90,7 @@ def test_a_failing_freeze_is_an_alert_until_the_next_good_run(lab: Site, alerts:
     alerts.resolves("FreezeFailed", since, id=f"qemu/{FREEZE}")
 
 
+@pytest.mark.slow
 def test_a_guest_without_a_consistent_run_for_too_long_is_an_alert_until_it_has_one(lab: Site, alerts: Stack) -> None:
     _good_run(lab, SILENT)
     _guest(lab, SILENT).set_knob("freeze_exit", 3)
@@ -120,6 +124,7 @@ def test_a_guest_that_cannot_be_thawed_is_critical_while_it_is_frozen(lab: Site,
     alerts.resolves("ThawFailed", since, id=f"qemu/{THAW}")
 
 
+@pytest.mark.slow
 def test_a_window_over_its_limit_is_an_alert_until_the_next_one_within(lab: Site, alerts: Stack) -> None:
     guest = _guest(lab, SLOW)
     guest.set_knob("thaw_sleep", 4)
@@ -133,6 +138,7 @@ def test_a_window_over_its_limit_is_an_alert_until_the_next_one_within(lab: Site
     alerts.resolves("WindowOverLimit", since, id=f"qemu/{SLOW}")
 
 
+@pytest.mark.slow
 def test_an_owner_that_is_killed_while_the_guest_is_frozen_is_an_alert_for_a_while(lab: Site, alerts: Stack) -> None:
     guest = _guest(lab, KILLED)
     lab.node.fault(f"/qemu/{KILLED}/snapshot$", "delay", method="POST", delay=2.0)
@@ -155,6 +161,7 @@ def test_an_owner_that_is_killed_while_the_guest_is_frozen_is_an_alert_for_a_whi
     alerts.resolves("FreezeFailed", since, id=f"qemu/{KILLED}")
 
 
+@pytest.mark.slow
 def test_an_agent_that_does_not_answer_is_an_alert_until_it_does(lab: Site, alerts: Stack) -> None:
     guest = _guest(lab, SLOW)
     guest.kill_agent()
@@ -169,6 +176,7 @@ def test_an_agent_that_does_not_answer_is_an_alert_until_it_does(lab: Site, aler
     alerts.resolves("AgentDown", since, id=f"qemu/{SLOW}")
 
 
+@pytest.mark.slow
 def test_a_hook_that_fails_is_an_alert_for_a_while(lab: Site, alerts: Stack) -> None:
     secret = lab.node.token_file.read_bytes()
     since = time.time()
@@ -186,6 +194,7 @@ def test_a_hook_that_fails_is_an_alert_for_a_while(lab: Site, alerts: Stack) -> 
     alerts.resolves("HookErrors", since, phase=notice.labels["phase"])
 
 
+@pytest.mark.slow
 def test_metrics_that_grow_old_or_vanish_are_an_alert_until_they_are_written_again(lab: Site, alerts: Stack) -> None:
     """Last of all: nothing runs for longer than a node may be silent."""
     since = time.time()

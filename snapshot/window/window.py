@@ -248,7 +248,8 @@ class Window:
             if not self._make_sure().confirmed:
                 return False
             self._record({key: value for key, value in self._outcome().items() if key != "state"})
-        self._replace_dead_guard()
+        if self._freeze_sent is None:
+            self._replace_dead_guard()  # before anything may be frozen: it writes
         self._restart_deadline()
         return True
 
@@ -269,7 +270,6 @@ class Window:
                 self.thaw()
                 return
             self._restart_deadline()
-            self._replace_dead_guard()
             now = self._tools.clock.time()
             self._record({"thawed_at": now, "deadline_at": now + self.spec.max_window_seconds})
 
@@ -304,6 +304,7 @@ class Window:
     def _restart_deadline(self) -> None:
         self._pve_since = self._tools.clock.monotonic()
         self._armed_guard().tell(Op.FREEZING)
+        self._replace_dead_guard()  # the new one takes the guest for one that may be frozen
 
     def _take_over_from_pve(self) -> None:
         """What PVE froze, or may freeze still, is another freeze than ours: it has a state of its own."""

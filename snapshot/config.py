@@ -92,7 +92,8 @@ class ApiConfig(NamedTuple):
     token_file: Path = Path("/etc/vzdump-hooks/token")
     """A file that holds the token's secret and nothing else, mode 0600."""
     peers: tuple[str, ...] = ()
-    """Other nodes' addresses to thaw through when the host does not answer; by default what /cluster/status lists."""
+    """Other nodes' addresses to go through when the host cannot be used (on a node, pvesh does that). A thaw also finds
+    them in /cluster/status, while the host answers."""
     ca_file: Path | None = None
     """The CA that signed the node's certificate; by default PVE's own where it exists, else the system's."""
 

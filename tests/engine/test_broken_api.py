@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from snapshot import cli
-from snapshot.errors import SafeSnapshotError
+from snapshot.errors import ApiError, SafeSnapshotError
 from snapshot.pve import routes, standby
 from tests.engine.kit import FREEZE, the_guest
 from tests.lab.site import Site, wait_for
@@ -109,14 +109,18 @@ def test_the_rescue_off_the_node_goes_over_the_peer(lab: Site, handler: Handler)
 
 
 @pytest.mark.parametrize("command", [("status",), ("recover",), ("check", "100"), ("100", "--dry-run")])
-@pytest.mark.parametrize("where", ["node", "peer", "alone"])
-def test_every_command_ends(lab: Site, command: tuple[str, ...], where: str) -> None:
+@pytest.mark.parametrize("where", ["node", "peer"])
+def test_every_command_goes_on_with_pvesh_or_a_peer(lab: Site, command: tuple[str, ...], where: str) -> None:
     if where == "node":
+        lab.settings["local"] = {"pvesh": str(lab.node.pvesh)}
         lab.on_the_node()
     with broken_host(lab, drips, peer=where == "peer"):
-        code = run(lab, *command)
-    if where == "peer":
-        assert code == 0
+        assert run(lab, *command) == 0
+
+
+def test_with_neither_a_command_ends_at_its_first_questions_limit(lab: Site) -> None:
+    with broken_host(lab, drips):
+        assert run(lab, "check", "100") == ApiError.exit_code
 
 
 def test_a_snapshot_is_taken_over_the_peer_of_a_host_that_drips(lab: Site) -> None:

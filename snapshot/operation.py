@@ -41,7 +41,7 @@ from snapshot.model import (
     Verdict,
     VerdictKind,
 )
-from snapshot.pve.agent import STATUS_SECONDS, ApiChannel
+from snapshot.pve.agent import ApiChannel
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import build_ladder, fastest_channel, tasks_of
 from snapshot.pvesnapshot import PveSnapshot, not_recorded
@@ -54,9 +54,6 @@ from snapshot.window.verdict import Evidence, Proof, judge
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 
 __all__ = ["Request", "Result", "Tools", "safe_snapshot"]
-
-USUAL_SECONDS = (10.0, STATUS_SECONDS)
-"""The time limits of the preflight's requests: the transport's own, and the agent's."""
 
 
 def safe_snapshot(request: Request, tools: Tools) -> Result:
@@ -290,10 +287,7 @@ class _Operation:
         What PVE refuses here ends the window first: the context thaws before any error goes on its way.
         """
         left = window.deadline - self.tools.clock.monotonic()
-        # A time limit that was in use before the freeze has an open connection; another one would be opened inside the
-        # window. The freeze's own comes first: it has answered a moment ago.
-        freezing = min(window.spec.freeze_timeout_seconds, window.spec.max_window_seconds)
-        limit = next((s for s in (freezing, *USUAL_SECONDS) if s <= left), max(1.0, left))
+        limit = max(1.0, min(left, window.spec.freeze_timeout_seconds))
         try:
             with self.tools.gate.open():
                 upid = snapshot.begin(limit)

@@ -49,27 +49,28 @@ class Capped:
 
     def __init__(self, transport: Transport) -> None:
         self.name = transport.name
-        self.limits: list[tuple[str, float]] = []
-        """Method and path of each request, and how long it was to wait: over HTTPS each limit is a connection."""
+        self.requests: list[str] = []
+        """Method and path of each."""
         self._transport = transport
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
     ) -> object:
-        self.limits.append((f"{method} {path}", timeout_seconds))
+        self.requests.append(f"{method} {path}")
         return self._transport.request(method, path, params, timeout_seconds=min(timeout_seconds, CAP_SECONDS))
 
     def close(self) -> None:
         self._transport.close()
 
 
-def snapshot(lab: Site, name: str, policy: Policy, limits: list[tuple[str, float]] | None = None) -> Result:
-    """Take one. Raises only what is a bug. ``limits`` gets Capped.limits."""
+def snapshot(lab: Site, name: str, policy: Policy, requests: list[str] | None = None) -> Result:
+    """Take one. Raises only what is a bug. ``requests`` gets Capped.requests as they are sent."""
     config = configuration.load(lab.config_path)
     clock = SystemClock()
     access = open_access(config, clock)
     assert access.api is not None
     capped = Capped(access.api)
+    capped.requests = capped.requests if requests is None else requests
     try:
         return safe_snapshot(
             Request(vmid=Vmid(100), name=name, policy=policy),
@@ -86,5 +87,3 @@ def snapshot(lab: Site, name: str, policy: Policy, limits: list[tuple[str, float
         )
     finally:
         capped.close()
-        if limits is not None:
-            limits += capped.limits

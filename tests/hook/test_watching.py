@@ -146,6 +146,17 @@ def test_a_guest_that_vzdump_froze_and_nobody_can_thaw_is_an_alarm(word: str) ->
         assert FROZEN_METRIC in lab.metrics_path.read_text()
 
 
+def test_without_a_journal_a_guest_that_stays_frozen_is_told_all_the_same() -> None:
+    with hook_site(functools.partial(ScriptedGuest, faults=Faults(blocked=frozenset({THAW})))) as lab:
+        lab.settings["thaw"]["owner_limit_seconds"] = 1
+        policy(lab, "never")
+        lab.journal_path.mkdir()
+        result = back_up(lab, 100)
+        assert result.ok
+        assert lab.guest.is_frozen()
+        assert any("guest 100 MAY STILL BE FROZEN" in line for line in said(result)), said(result)
+
+
 @pytest.mark.parametrize("pending", ["enabled=1,freeze-fs=0", "0"])
 def test_a_freeze_option_that_only_waits_leaves_no_guest_unwatched(pending: str) -> None:
     """PVE goes by the option as it was until the guest's next stop and start, and freezes."""

@@ -11,7 +11,7 @@ from snapshot.config import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.metrics.projection import local_name
-from snapshot.model import Owner, Policy, VerdictKind
+from snapshot.model import FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
 from snapshot.procfs import process_lives
 from snapshot.states import State
 from vzdump_hooks import notes
@@ -34,11 +34,19 @@ NO_BACKUP = "backup-failed"
 
 def run(call: Call) -> bool:
     """True when policy ``require`` wanted a window that held, and it did not. The archive is kept by vzdump."""
-    invocation = call.invocation
-    vmid = invocation.vmid
-    if vmid is None:
+    if call.invocation.vmid is None:
         return False
     config = load_config(call.config_path)
+    try:
+        return _end(call, config, call.invocation.vmid)
+    except JournalError:
+        if call.invocation.freezes:
+            _look_without_journal(call, config, call.invocation.vmid)
+        raise
+
+
+def _end(call: Call, config: Config, vmid: int) -> bool:
+    invocation = call.invocation
     worker = find_worker(config)
     plan = notes.find(config, worker, vmid)
     aborted = invocation.phase is Phase.BACKUP_ABORT
@@ -68,6 +76,18 @@ def run(call: Call) -> bool:
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")
         return True
     return False
+
+
+def _look_without_journal(call: Call, config: Config, vmid: int) -> None:
+    """Whoever held or watched the window has thawed the guest, or could not: nothing but the guest tells us."""
+    from snapshot.frozen import guest_state  # noqa: PLC0415
+    from snapshot.pve.routes import open_access  # noqa: PLC0415
+
+    with suppress(SafeSnapshotError):
+        access = open_access(config, SystemClock())
+        guest = Guest(Vmid(vmid), Node(access.local_node), GuestKind.QEMU, running=True)
+        if guest_state(guest, access) is FreezeState.FROZEN:
+            call.say(f"WARNING: guest {vmid} MAY STILL BE FROZEN: run `safe-snapshot thaw {vmid}`")
 
 
 def describe(window: WindowRecord) -> str:

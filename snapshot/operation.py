@@ -50,8 +50,9 @@ from snapshot.recovery import Healed, heal
 from snapshot.run import Request, Result, Tools
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import thawing_of
-from snapshot.window.verdict import Evidence, Proof, judge
+from snapshot.window.verdict import Evidence, Proof, broken_word, judge
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.words import Word
 
 __all__ = ["Request", "Result", "Tools", "safe_snapshot"]
 
@@ -294,11 +295,12 @@ class _Operation:
                 if not self.tasks.wait_for_end(upid, window.deadline, window.check):
                     window.check()
         except WindowBrokenError as broken:
-            window.break_off(str(broken))
+            window.break_off(str(broken), broken.word)
         except ReplyLostError as error:
-            window.break_off(f"the answer to the snapshot request was lost ({error.message})")
+            window.break_off(f"the answer to the snapshot request was lost ({error.message})", Word.REPLY_LOST)
         except ApiError as error:
-            window.break_off(f"PVE does not say any more how the snapshot goes ({error.message})")
+            why = f"PVE does not say any more how the snapshot goes ({error.message})"
+            window.break_off(why, Word.REPLY_LOST)
         window.prove()
 
     def _take_over_from(self, window: Window) -> None:
@@ -346,7 +348,7 @@ class _Operation:
         if self.result.policy is Policy.REQUIRE:
             raise error
         self.result.warnings.append(str(error))
-        self.failure = ("guard", "not-started")
+        self.failure = ("guard", Word.NOT_STARTED.value)
         self._plain_snapshot(guest, Verdict(VerdictKind.CRASH_CONSISTENT, f"not frozen: {error.message}"))
 
     # -- 8. the verdict, and what it means
@@ -366,7 +368,7 @@ class _Operation:
             raise
         verdict = result.verdict = self._judge(window)
         consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
-        word = None if consistent else remedies.broken_word(window)
+        word = None if consistent else broken_word(window.proof, window.broken_word).value
         self._close(window, verdict, None if consistent else "hold", word)
         if not consistent and result.policy is Policy.REQUIRE:
             snapshot.remove_unproven(verdict)

@@ -12,12 +12,11 @@ from snapshot import locks
 from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
 from snapshot.locks import tool
 from snapshot.model import FreezeOutcome, FreezeReply, Guest
-from snapshot.window.verdict import Proof
 
 if TYPE_CHECKING:  # at run time the hook's preflight would pay for the window
-    from snapshot.window.window import Window
+    pass
 
-__all__ = ["broken_word", "count", "failure_word", "of_freeze", "of_task", "tool"]
+__all__ = ["count", "failure_word", "of_freeze", "of_task", "tool"]
 
 _FULL = (
     "free space on the guest's storage, old snapshots hold some too: `pvesm status`; ZFS `zfs list -o space`, LVM-thin "
@@ -135,17 +134,6 @@ def _find(table: tuple[tuple[str | re.Pattern[str], str], ...], text: str, guest
 def failure_word(error: SafeSnapshotError) -> str:
     """A journal's ``failure_reason`` for an error that ended a window."""
     return "interrupted" if isinstance(error, InterruptedBySignalError) else "not-started"
-
-
-def broken_word(window: Window) -> str:
-    """A journal's ``failure_reason`` for a window that was not held."""
-    if "deadline" in window.broken_by:
-        return "deadline"
-    if "guard" in window.broken_by:
-        return "guard-died"
-    if window.broken_by:
-        return "reply-lost"
-    return {Proof.NOT_FROZEN: "thawed-early", Proof.NO_ANSWER: "no-proof"}.get(window.proof, "count-mismatch")
 
 
 def count(filesystems: int) -> str:

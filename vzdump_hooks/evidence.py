@@ -21,7 +21,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from snapshot.model import FreezeOutcome, Verdict, VerdictKind
-from snapshot.window.verdict import Evidence, Proof, judge
+from snapshot.window.verdict import Evidence, judge
+from snapshot.words import Word
 from vzdump_hooks.wordings import LogEvent
 
 SELF_THAW_SECONDS = 9.0
@@ -169,29 +170,14 @@ _NOT_FROZEN = (
 )
 
 
-def hook_word(proof: Proof, broken_by: str) -> str:
-    """A fixed word for metrics: why a window that was frozen did not hold."""
-    if "deadline" in broken_by:
-        return "deadline"
-    if "guard" in broken_by:
-        return "guard-died"
-    if broken_by:
-        return "backup-failed"
-    return {Proof.NOT_FROZEN: "thawed-early", Proof.NO_ANSWER: "no-proof"}.get(proof, "count-mismatch")
-
-
-def watched_word(log: LogEvidence, broken_by: str) -> str:
-    """A fixed word for metrics: why vzdump's own freeze proves nothing."""
+def watched_word(log: LogEvidence, broken: Word | None) -> Word:
+    """Why vzdump's own freeze proves nothing, for the journal."""
     words = (
-        (LogEvent.FREEZE_SKIPPED_NO_AGENT, "agent-not-running"),
-        (LogEvent.FREEZE_SKIPPED_OPTION, "option-off"),
-        (LogEvent.FREEZE_SKIPPED_FROZEN, "foreign-freeze"),
-        (LogEvent.FREEZE_FAILED, "refused"),
-        (LogEvent.FREEZE_REFUSED_FROZEN, "foreign-freeze"),
+        (LogEvent.FREEZE_SKIPPED_NO_AGENT, Word.AGENT_NOT_RUNNING),
+        (LogEvent.FREEZE_SKIPPED_OPTION, Word.OPTION_OFF),
+        (LogEvent.FREEZE_SKIPPED_FROZEN, Word.FOREIGN_FREEZE),
+        (LogEvent.FREEZE_FAILED, Word.REFUSED),
+        (LogEvent.FREEZE_REFUSED_FROZEN, Word.FOREIGN_FREEZE),
     )
     found = next((word for event, word in words if log.saw(event)), None)
-    if found is not None:
-        return found
-    if "deadline" in broken_by:
-        return "deadline"
-    return "backup-failed" if broken_by else "no-proof"
+    return found or broken or Word.NO_PROOF

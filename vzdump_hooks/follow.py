@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from snapshot.clock import Clock
 from snapshot.procfs import process_start
 from snapshot.window.window import WindowBrokenError
+from snapshot.words import Word
 from vzdump_hooks.evidence import LogEvidence
 from vzdump_hooks.tasklog import LogSource
 from vzdump_hooks.wordings import LogEvent, LogReader
@@ -89,7 +90,7 @@ class BackupWatch:
             while self._read():
                 pass
             if not self._waiting:
-                raise WorkerDiedError("the vzdump worker died")
+                raise WorkerDiedError("the vzdump worker died", Word.BACKUP_FAILED)
         if not self._waiting:
             return None
         event = self._waiting.pop(0)
@@ -99,7 +100,7 @@ class BackupWatch:
     def wait(self, seconds: float) -> None:
         """Wait, where there is no log to follow. WorkerDiedError when the worker is gone."""
         if self._worker.is_dead(seconds):
-            raise WorkerDiedError("the vzdump worker died")
+            raise WorkerDiedError("the vzdump worker died", Word.BACKUP_FAILED)
 
     def has_logged(self, event: LogEvent) -> bool:
         """Whether vzdump has logged ``event`` by now, handed out or not."""

@@ -11,10 +11,11 @@ from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner
 from snapshot.pve.agent import ApiChannel
 from snapshot.recording import JournalBook
 from snapshot.window.ladder import Ladder
-from snapshot.window.verdict import Evidence
+from snapshot.window.verdict import Evidence, broken_word
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.words import Word
 from vzdump_hooks.backup import HoldTools, is_alone
-from vzdump_hooks.evidence import NO_DISKS, Seen, hook_word, judge_hook
+from vzdump_hooks.evidence import NO_DISKS, Seen, judge_hook
 from vzdump_hooks.look import AgentLook
 from vzdump_hooks.order import HoldOrder, HoldReport
 from vzdump_hooks.wordings import LogEvent
@@ -72,7 +73,7 @@ class HookHold:
         except (JournalError, GuardError) as error:
             return self._never_armed(error)
         except InterruptedBySignalError as signalled:
-            window.break_off(f"the holder of the window was {signalled}")
+            window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
         if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
             return self._not_frozen(reply)
@@ -89,7 +90,7 @@ class HookHold:
         good = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
         confirmed = window.report is not None and window.report.confirmed
         stage = None if good else "hold" if confirmed else "thaw"
-        window.close(verdict, stage, None if good else hook_word(window.proof, window.broken_by))
+        window.close(verdict, stage, None if good else broken_word(window.proof, window.broken_word).value)
         return ""
 
     def _hold(self) -> None:
@@ -100,15 +101,15 @@ class HookHold:
         plural = "s" if count != 1 else ""
         message = f"frozen ({count} filesystem{plural}, {span}); guard {window.guard_pid} armed"
         if not self._tools.report(HoldReport(True, message)):
-            window.break_off("the hook was killed while it waited for the freeze")
+            window.break_off("the hook was killed while it waited for the freeze", Word.BACKUP_FAILED)
             return
         try:
             with self._tools.gate.open():
                 self._wait_for_release()
         except WindowBrokenError as broken:
-            window.break_off(str(broken))
+            window.break_off(str(broken), broken.word)
         except InterruptedBySignalError as signalled:
-            window.break_off(f"the holder of the window was {signalled}")
+            window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
         if not window.broken_by:
             self._look.take(LAST_LOOK_SECONDS)
         window.prove()
@@ -120,7 +121,8 @@ class HookHold:
             if event in RELEASES or event is LogEvent.NO_DISKS:
                 return
             if event in ENDS:
-                raise WindowBrokenError(f"the backup failed before its point in time ({event.value})")
+                why = f"the backup failed before its point in time ({event.value})"
+                raise WindowBrokenError(why, Word.BACKUP_FAILED)
             self._window.check()
             if watch.evidence.saw(LogEvent.FREEZE_ISSUED):
                 self._look_for_a_stranger()
@@ -138,10 +140,10 @@ class HookHold:
         try:
             while not watch.evidence.saw(LogEvent.POINT_IN_TIME) and clock.monotonic() < until:
                 if (event := watch.next(LOOK_SECONDS)) in ENDS:
-                    self._window.break_off(f"the backup failed at its start ({event.value})")
+                    self._window.break_off(f"the backup failed at its start ({event.value})", Word.BACKUP_FAILED)
                     return
         except WindowBrokenError as broken:
-            self._window.break_off(str(broken))
+            self._window.break_off(str(broken), broken.word)
 
     def _not_frozen(self, reply: FreezeReply) -> str:
         window = self._window
@@ -160,7 +162,7 @@ class HookHold:
         """The row, if there is one, was closed when the guard could not be armed; it has no verdict yet."""
         self.cannot_guard = isinstance(error, GuardError)
         why = f"not frozen by us: {error}"
-        self._window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), "guard", "not-started")
+        self._window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), "guard", Word.NOT_STARTED.value)
         return why
 
     def _spec(self) -> WindowSpec:

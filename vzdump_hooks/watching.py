@@ -23,6 +23,7 @@ from snapshot.window.guardlink import Guard, Op
 from snapshot.window.ladder import Ladder
 from snapshot.window.thawing import spec_of
 from snapshot.window.window import WindowBrokenError
+from snapshot.words import Word
 from vzdump_hooks.backup import HoldTools, is_alone
 from vzdump_hooks.evidence import LogEvidence, Seen, judge_unheard, judge_watched, watched_word
 from vzdump_hooks.follow import WorkerDiedError
@@ -58,6 +59,7 @@ class Ended(NamedTuple):
     """How following ended: at the point in time, or before it, and then why."""
 
     broken_by: str = ""
+    word: Word | None = None
     worker_died: bool = False
 
 
@@ -67,6 +69,7 @@ class WatchEnd(NamedTuple):
     begun: bool
     confirmed: bool
     broken_by: str
+    word: Word | None = None
     report: ThawReport | None = None
     window_seconds: float | None = None
 
@@ -114,12 +117,12 @@ class VzdumpWatch:
             with self._tools.gate.open():
                 ended = self._follow(noting) if is_heard else self._follow_unheard(noting)
         except WorkerDiedError as died:
-            ended = Ended(str(died), worker_died=True)
+            ended = Ended(str(died), Word.BACKUP_FAILED, worker_died=True)
         except WindowBrokenError as broken:
-            ended = Ended(str(broken))
+            ended = Ended(str(broken), broken.word)
         except InterruptedBySignalError as signalled:
             # Without a log it is backup-end that says so: the backup is over.
-            ended = Ended(f"the watching process was {signalled}" if is_heard else "")
+            ended = Ended(f"the watching process was {signalled}", Word.INTERRUPTED) if is_heard else Ended()
         end = self._settle(ended)
         self._dismiss(end)
         self._seen = self._seen._replace(alone=is_alone(self._book, self._guest.vmid, record.id))
@@ -205,13 +208,13 @@ class VzdumpWatch:
             elif event is LogEvent.NO_DISKS:
                 return Ended()
             elif event in ENDS:
-                return Ended(f"the backup failed ({event.value})")
+                return Ended(f"the backup failed ({event.value})", Word.BACKUP_FAILED)
             if self._begun_at is None:
                 if self._order.unclear:
                     self._note_first(self._look.next(UNHEARD_LOOK_SECONDS))
                 continue
             if why := self._is_too_late():
-                return Ended(why)
+                return Ended(why, Word.DEADLINE)
             self._look_at_the_guest()
 
     def _look_at_the_guest(self) -> None:
@@ -253,7 +256,7 @@ class VzdumpWatch:
                 if self._begun_at is not None:
                     return Ended()
             if why := self._is_too_late():
-                return Ended(why)
+                return Ended(why, Word.DEADLINE)
 
     def _settle(self, ended: Ended) -> WatchEnd:
         """Make sure of vzdump's thaw."""
@@ -262,7 +265,7 @@ class VzdumpWatch:
             if ended.worker_died and not self._seen.found_frozen and self._thawer.look() is FreezeState.FROZEN:
                 begun = self._tools.clock.monotonic()  # its last lines never came to the log
             else:
-                return WatchEnd(begun=False, confirmed=True, broken_by=broken_by)
+                return WatchEnd(begun=False, confirmed=True, broken_by=broken_by, word=ended.word)
         if not broken_by and self._look.take(LAST_LOOK_SECONDS) is FreezeState.FROZEN:
             self._seen = self._seen._replace(frozen=True)  # whenever it was asked: so it was before the thaw
         failed = self._tools.watch.evidence.saw(LogEvent.THAW_FAILED)
@@ -273,7 +276,7 @@ class VzdumpWatch:
             )
         ended_at = self._point_at if self._point_at is not None and report is None else self._tools.clock.monotonic()
         confirmed = report is None or report.confirmed
-        return WatchEnd(True, confirmed, broken_by, report, ended_at - begun if confirmed else None)
+        return WatchEnd(True, confirmed, broken_by, ended.word, report, ended_at - begun if confirmed else None)
 
     def _dismiss(self, end: WatchEnd) -> None:
         if self._guard is not None:
@@ -316,12 +319,12 @@ class VzdumpWatch:
     def _failure(self, verdict: Verdict, end: WatchEnd, log: LogEvidence) -> tuple[str | None, str | None]:
         """The stage and the word of what went wrong. Where no freeze of ours is wanted, only the guest's risk is."""
         if not end.confirmed:
-            return "thaw", watched_word(log, end.broken_by)
+            return "thaw", watched_word(log, end.word).value
         if verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT or log.saw(LogEvent.NO_DISKS):
             return None, None
         if self._order.chosen and end.report is None:
             return None, None
-        return "hold" if end.begun else "freeze", watched_word(log, end.broken_by)
+        return "hold" if end.begun else "freeze", watched_word(log, end.word).value
 
     def _record(self) -> WindowRecord:
         now, pid = self._tools.clock.time(), os.getpid()

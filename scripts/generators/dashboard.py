@@ -119,6 +119,13 @@ def build() -> dashboard.Dashboard:
         .with_panel(_oldest_success())
         .with_panel(_verdicts())
         .with_panel(_needs_a_look())
+        .with_row(dashboard.Row("Silence"))
+        .with_panel(_running())
+        .with_panel(_not_known())
+        .with_panel(_never_guarded())
+        .with_panel(_run_too_old())
+        .with_panel(_look_age())
+        .with_panel(_of_the_nodes())
         .with_row(dashboard.Row("Windows"))
         .with_panel(_heat_map())
         .with_panel(_quantiles())
@@ -225,6 +232,70 @@ def _oldest_success() -> stat.Panel:
         f"time() - min(max by (id) ({f.LAST_CONSISTENT.name}{{{_FLEET}}}) > 0)",
         "s",
         [(None, "green"), (2 * 86400, "yellow"), (3 * 86400, "orange")],
+    )
+
+
+_ALARM = ((None, "green"), (1, "orange"))
+
+
+def _running() -> stat.Panel:
+    return _stat(
+        "Running guests", f.GUEST_RUNNING.meaning, f"sum({f.GUEST_RUNNING.name}{{{_FLEET}}})", "none", [(None, "blue")]
+    )
+
+
+def _not_known() -> stat.Panel:
+    still = f"count({f.NOT_KNOWN_SINCE.name}{{{_FLEET}}})"
+    return _stat(
+        "Not known, and writing nothing",
+        f"{f.NOT_KNOWN_SINCE.help}. {f.GUEST_KNOWN.meaning}",
+        f"{still} or 0 * count({f.GUEST_KNOWN.name}{{{_FLEET}}} == 0) or vector(0)",
+        "none",
+        _ALARM,
+    )
+
+
+def _never_guarded() -> stat.Panel:
+    return _stat(
+        "Never guarded",
+        f.SEEN_SINCE.meaning,
+        f"count(({f.SEEN_SINCE.name}{{{_FLEET}}} and on (id) {f.RUN_LIMIT.name}) unless on (id) {f.LAST_RUN.name}) "
+        "or vector(0)",
+        "none",
+        _ALARM,
+    )
+
+
+def _run_too_old() -> stat.Panel:
+    return _stat(
+        "Last run too old",
+        f.RUN_LIMIT.meaning,
+        f"count(time() - max by (id) ({f.LAST_RUN.name}) > on (id) max by (id) ({f.RUN_LIMIT.name}{{{_FLEET}}})) "
+        "or vector(0)",
+        "none",
+        _ALARM,
+    )
+
+
+def _look_age() -> stat.Panel:
+    return _stat(
+        "Oldest look at a node's guests",
+        f.LAST_LOOK.meaning,
+        f"time() - min({f.LAST_LOOK.name}{{{_FLEET}}})",
+        "s",
+        [(None, "green"), (300, "yellow"), (900, "orange")],
+    )
+
+
+def _of_the_nodes() -> stat.Panel:
+    return _stat(
+        "Nodes with a broken configuration, a backup past the hook, a new journal",
+        f"{f.CONFIG_BROKEN.help}; {f.LAST_UNHOOKED.help}; {f.BEGUN_ANEW.help}. The last two within a day.",
+        f"(sum({f.CONFIG_BROKEN.name}{{{_FLEET}}}) or vector(0))"
+        f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < 86400) or vector(0))"
+        f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < 86400) or vector(0))",
+        "none",
+        _ALARM,
     )
 
 

@@ -7,8 +7,11 @@ text; the words of ``stage``, ``reason``, ``cause``, ``verdict`` and ``phase`` a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
+
+from snapshot.words import Word
 
 GUEST_LABELS = ("id", "vmid", "node", "source")
 """``id`` as prometheus-pve-exporter writes it (``qemu/100``), so that both can be joined."""
@@ -30,36 +33,37 @@ GUARD_CAUSES = (
     "recovery",
 )
 
-FAILURES = (
-    ("preflight", "agent"),
-    ("preflight", "agent-option"),
-    ("preflight", "freeze-commands"),
-    ("preflight", "privileges"),
-    ("preflight", "running"),
-    ("freeze", "refused"),
-    ("freeze", "failed"),
-    ("freeze", "nothing-frozen"),
-    ("freeze", "unknown"),
-    ("freeze", "agent-not-running"),
-    ("freeze", "option-off"),
-    ("freeze", "foreign-freeze"),
-    ("hold", "refused"),
-    ("hold", "foreign-freeze"),
-    ("hold", "deadline"),
-    ("hold", "thawed-early"),
-    ("hold", "no-proof"),
-    ("hold", "count-mismatch"),
-    ("hold", "reply-lost"),
-    ("hold", "backup-failed"),
-    ("hold", "guard-died"),
-    ("hold", "owner-died"),
-    ("hold", "owner-stopped"),
-    ("snapshot", "task"),
-    ("snapshot", "backup-failed"),
-    ("thaw", "no-answer"),
-    ("thaw", "not-confirmed"),
-    ("guard", "not-started"),
-)
+_REASONS: Mapping[str, tuple[Word, ...]] = {
+    "preflight": (Word.AGENT, Word.AGENT_OPTION, Word.FREEZE_COMMANDS, Word.PRIVILEGES, Word.RUNNING),
+    "freeze": (
+        Word.REFUSED,
+        Word.FAILED,
+        Word.NOTHING_FROZEN,
+        Word.UNKNOWN,
+        Word.AGENT_NOT_RUNNING,
+        Word.OPTION_OFF,
+        Word.FOREIGN_FREEZE,
+    ),
+    "hold": (
+        Word.REFUSED,
+        Word.FOREIGN_FREEZE,
+        Word.DEADLINE,
+        Word.THAWED_EARLY,
+        Word.NO_PROOF,
+        Word.COUNT_MISMATCH,
+        Word.REPLY_LOST,
+        Word.BACKUP_FAILED,
+        Word.GUARD_DIED,
+        Word.OWNER_DIED,
+        Word.OWNER_STOPPED,
+        Word.INTERRUPTED,
+    ),
+    "snapshot": (Word.TASK, Word.BACKUP_FAILED),
+    "thaw": (Word.NO_ANSWER, Word.NOT_CONFIRMED),
+    "guard": (Word.NOT_STARTED,),
+}
+
+FAILURES = tuple((stage, word.value) for stage, words in _REASONS.items() for word in words)
 """(stage, reason) pairs that are exported from 0 for every guest. Rarer pairs appear when they happen first."""
 
 HOOK_PHASES = (

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, Verdict, VerdictKind
+from snapshot.words import Word
 
 
 class Proof(Enum):
@@ -70,4 +71,11 @@ def judge(evidence: Evidence) -> Verdict:
         VerdictKind.FILESYSTEM_CONSISTENT,
         f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen, proven after the point in "
         "time, and thawed",
+    )
+
+
+def broken_word(proof: Proof, broken: Word | None) -> Word:
+    """Why a window that was frozen was not held, for the journal."""
+    return broken or {Proof.NOT_FROZEN: Word.THAWED_EARLY, Proof.NO_ANSWER: Word.NO_PROOF}.get(
+        proof, Word.COUNT_MISMATCH
     )

@@ -23,6 +23,7 @@ from snapshot.window.guardlink import AnotherGuardError, Guard, GuardSpec, Launc
 from snapshot.window.signals import Gate
 from snapshot.window.thaw import Thawer
 from snapshot.window.verdict import Proof
+from snapshot.words import Word
 
 T = TypeVar("T")
 
@@ -55,7 +56,13 @@ HasEnded = Callable[[float, Callable[[], None]], bool]
 
 
 class WindowBrokenError(Exception):
-    """The window cannot be held any longer; the reason is the operator's. Internal: it never leaves an operation."""
+    """The window cannot be held any longer; the reason is the operator's, ``word`` the journal's. Internal: it never
+    leaves an operation.
+    """
+
+    def __init__(self, reason: str, word: Word) -> None:
+        super().__init__(reason)
+        self.word = word
 
 
 class WindowSpec(NamedTuple):
@@ -99,6 +106,7 @@ class Window:
         self.proof = Proof.NOT_ASKED
         self.report: ThawReport | None = None
         self.broken_by = ""
+        self.broken_word: Word | None = None
         self.frozen_at: float | None = None
         self.thawed_at: float | None = None
         self._intended_at = self._armed_at = 0.0
@@ -192,7 +200,7 @@ class Window:
         spec, guard = self.spec, self._armed_guard()
         obstacle = self._obstacle(guard)
         if obstacle:
-            self.broken_by = obstacle
+            self.break_off(obstacle, Word.NOT_STARTED)
             return self._took(FreezeReply(FreezeOutcome.REFUSED, detail=obstacle), sent=False)
         guard.tell(Op.FREEZING)
         self._machine.on(Event.FREEZE_SENT)
@@ -208,17 +216,18 @@ class Window:
     def check(self) -> None:
         """Raise WindowBrokenError when the window must end now: the guard is gone, or the deadline has passed."""
         if not self._armed_guard().is_alive():
-            raise WindowBrokenError("the guard died: the guest is thawed at once")
+            raise WindowBrokenError("the guard died: the guest is thawed at once", Word.GUARD_DIED)
         if self._tools.clock.monotonic() >= self.deadline:
-            raise WindowBrokenError(self._past_deadline)
+            raise WindowBrokenError(self._past_deadline, Word.DEADLINE)
 
     @property
     def _past_deadline(self) -> str:
         return f"the deadline of {self.spec.max_window_seconds:g} s passed before the point in time was proven"
 
-    def break_off(self, reason: str) -> None:
-        """Note why the window ended before its point in time."""
-        self.broken_by = self.broken_by or reason
+    def break_off(self, reason: str, word: Word) -> None:
+        """Note why the window ended before its point in time; the first reason counts."""
+        if not self.broken_by:
+            self.broken_by, self.broken_word = reason, word
 
     def prove(self) -> Proof:
         """Ask, after the point in time, whether the guest is still frozen. A broken window is thawed without asking.
@@ -227,7 +236,7 @@ class Window:
         """
         left = self.deadline - self._tools.clock.monotonic() if self.is_frozen else 0.0
         if self.is_frozen and left <= 0:
-            self.break_off(self._past_deadline)
+            self.break_off(self._past_deadline, Word.DEADLINE)
         if self.is_frozen and not self.broken_by:
             try:
                 self._armed_guard().tell(Op.ASKING)
@@ -262,9 +271,9 @@ class Window:
         while not self._waited(has_ended):
             self._tell_thawing()
             if not is_harmless() and self._tools.thawer.look() is not FreezeState.THAWED:
-                self.break_off(self._past_deadline)
+                self.break_off(self._past_deadline, Word.DEADLINE)
                 if not self._thaw_pves_freeze(is_harmless):
-                    raise WindowBrokenError("a freeze of PVE's own could not be thawed at its deadline")
+                    raise WindowBrokenError("a freeze of PVE's own could not be thawed at its deadline", Word.DEADLINE)
             if is_harmless():
                 self.pve_has_ended(is_thawed=True)
                 self.thaw()
@@ -504,7 +513,13 @@ class Window:
 
     def _closing(self, reason: str, stage: str) -> dict[str, object]:
         now = self._tools.clock.time()
-        return {"state": State.THAWED.value, "closed_at": now, "failure_stage": stage, "reason": reason}
+        return {
+            "state": State.THAWED.value,
+            "closed_at": now,
+            "failure_stage": stage,
+            "failure_reason": Word.NOT_STARTED.value,
+            "reason": reason,
+        }
 
     def _outcome(self) -> dict[str, object]:
         reply, report, times = self.reply, self.report, self.times

@@ -7,8 +7,9 @@ import itertools
 import pytest
 
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, VerdictKind
-from snapshot.window.verdict import Evidence, Proof
-from vzdump_hooks.evidence import RESTS_ON, LogEvidence, Seen, hook_word, judge_hook, judge_watched, watched_word
+from snapshot.window.verdict import Evidence, Proof, broken_word
+from snapshot.words import Word
+from vzdump_hooks.evidence import RESTS_ON, LogEvidence, Seen, judge_hook, judge_watched, watched_word
 from vzdump_hooks.wordings import LogEvent
 
 E = LogEvent
@@ -159,32 +160,31 @@ def test_a_backup_that_failed_at_its_start_is_never_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "proof", "broken_by"),
+    ("word", "proof", "broken"),
     [
-        ("deadline", Proof.NOT_ASKED, BROKEN[1]),
-        ("guard-died", Proof.NOT_ASKED, "the guard died: the guest is thawed at once"),
-        ("backup-failed", Proof.NOT_ASKED, "the vzdump worker died"),
-        ("thawed-early", Proof.NOT_FROZEN, ""),
-        ("no-proof", Proof.NO_ANSWER, ""),
-        ("count-mismatch", Proof.STILL_FROZEN, ""),
+        (Word.DEADLINE, Proof.NOT_ASKED, Word.DEADLINE),
+        (Word.GUARD_DIED, Proof.NOT_FROZEN, Word.GUARD_DIED),
+        (Word.THAWED_EARLY, Proof.NOT_FROZEN, None),
+        (Word.NO_PROOF, Proof.NO_ANSWER, None),
+        (Word.COUNT_MISMATCH, Proof.STILL_FROZEN, None),
     ],
 )
-def test_every_failure_has_its_word(word: str, proof: Proof, broken_by: str) -> None:
-    assert hook_word(proof, broken_by) == word
+def test_every_failure_has_its_word(word: Word, proof: Proof, broken: Word | None) -> None:
+    assert broken_word(proof, broken) is word
 
 
 @pytest.mark.parametrize(
-    ("word", "events", "broken_by"),
+    ("word", "events", "broken"),
     [
-        ("agent-not-running", (E.FREEZE_SKIPPED_NO_AGENT,), ""),
-        ("option-off", (E.FREEZE_SKIPPED_OPTION,), ""),
-        ("foreign-freeze", (E.FREEZE_SKIPPED_FROZEN,), ""),
-        ("foreign-freeze", (E.FREEZE_REFUSED_FROZEN,), ""),
-        ("refused", (E.FREEZE_FAILED,), "x"),
-        ("deadline", WHOLE, "the deadline of 30 s passed"),
-        ("backup-failed", WHOLE, "the vzdump worker died"),
-        ("no-proof", WHOLE, ""),
+        (Word.AGENT_NOT_RUNNING, (E.FREEZE_SKIPPED_NO_AGENT,), None),
+        (Word.OPTION_OFF, (E.FREEZE_SKIPPED_OPTION,), None),
+        (Word.FOREIGN_FREEZE, (E.FREEZE_SKIPPED_FROZEN,), None),
+        (Word.FOREIGN_FREEZE, (E.FREEZE_REFUSED_FROZEN,), None),
+        (Word.REFUSED, (E.FREEZE_FAILED,), Word.DEADLINE),
+        (Word.DEADLINE, WHOLE, Word.DEADLINE),
+        (Word.BACKUP_FAILED, WHOLE, Word.BACKUP_FAILED),
+        (Word.NO_PROOF, WHOLE, None),
     ],
 )
-def test_every_failure_of_a_watch_has_its_word(word: str, events: tuple[LogEvent, ...], broken_by: str) -> None:
-    assert watched_word(LogEvidence(events), broken_by) == word
+def test_every_failure_of_a_watch_has_its_word(word: Word, events: tuple[LogEvent, ...], broken: Word | None) -> None:
+    assert watched_word(LogEvidence(events), broken) is word

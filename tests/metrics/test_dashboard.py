@@ -12,6 +12,7 @@ from typing import Any
 
 from scripts.generators import ROOT
 from snapshot.clock import SystemClock
+from snapshot.looks import GuestLook
 from snapshot.metrics import projection
 from snapshot.metrics.exporter import Exporter
 from snapshot.metrics.families import FAMILIES
@@ -125,6 +126,7 @@ def _let_things_happen(world: World) -> None:
         failure_stage="thaw",
         failure_reason="no-answer",
     )
+    world.journal.put_looks([GuestLook("qemu/100", 100, "pve1", "db", True, world.clock.now, state="thawed")])
     with world.journal.transaction("written") as db:
         projection.hook_error(db, "log-end")
         projection.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), False, world.clock.now)

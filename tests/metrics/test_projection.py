@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snapshot import remedies
 from snapshot.errors import JournalError
 from snapshot.metrics import families, projection
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Vmid
-from snapshot.window.verdict import Proof
+from snapshot.window.guardcore import Cause
+from snapshot.window.verdict import Proof, broken_word
+from snapshot.words import Word
 from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
-from vzdump_hooks.evidence import _NOT_FROZEN, LogEvidence, hook_word, watched_word
+from vzdump_hooks.evidence import _NOT_FROZEN, LogEvidence, watched_word
 from vzdump_hooks.phases.backup_end import NO_BACKUP
 from vzdump_hooks.wordings import LogEvent
 
@@ -59,7 +58,9 @@ def test_labels_are_those_of_prometheus_pve_exporter_and_no_more(world: World) -
 
 def test_failures_and_guard_thaws_start_at_zero(world: World) -> None:
     world.good_run()
+    assert tuple(cause.value for cause in Cause) == families.GUARD_CAUSES
     for stage, reason in families.FAILURES:
+        assert Word(reason).sentence
         assert world.value(PREFIX + "failures_total", stage=stage, reason=reason) == 0
     for cause in families.GUARD_CAUSES:
         assert world.value(PREFIX + "guard_thaws_total", cause=cause) == 0
@@ -72,15 +73,14 @@ def test_failures_and_guard_thaws_start_at_zero(world: World) -> None:
 def test_what_our_code_calls_failures_is_in_the_table_of_those_that_start_at_zero() -> None:
     """A counter that appears with 1 has not increased: its first failure would be on no dashboard."""
     proofs = (Proof.NOT_FROZEN, Proof.NO_ANSWER, Proof.NOT_ASKED)
-    broken = ("the deadline of 30 s passed", "the guard died", "the answer was lost", "")
+    broken = (Word.DEADLINE, Word.GUARD_DIED, Word.REPLY_LOST, Word.BACKUP_FAILED, Word.INTERRUPTED, None)
     events = (e for e, _ in _NOT_FROZEN)
     words = {("freeze", outcome.value) for outcome in FreezeOutcome if outcome is not FreezeOutcome.ACKNOWLEDGED}
-    words |= {("freeze", watched_word(LogEvidence((event,)), "")) for event in events}
-    words |= {("hold", hook_word(proof, why)) for proof in proofs for why in broken}
-    words |= {("hold", watched_word(LogEvidence(()), why)) for why in ("the deadline", "the backup failed", "")}
-    words |= {("hold", watched_word(LogEvidence((e,)), "")) for e in (LogEvent.FREEZE_FAILED, LogEvent.FREEZE_ISSUED)}
-    windows = (SimpleNamespace(broken_by=why, proof=proof) for why in broken for proof in proofs)
-    words |= {("hold", remedies.broken_word(window)) for window in windows}  # type: ignore[arg-type]
+    words |= {("freeze", watched_word(LogEvidence((event,)), None).value) for event in events}
+    words |= {("hold", broken_word(proof, why).value) for proof in proofs for why in broken}
+    words |= {
+        ("hold", watched_word(LogEvidence((e,)), None).value) for e in (LogEvent.FREEZE_FAILED, LogEvent.FREEZE_ISSUED)
+    }
     words |= {("snapshot", NO_BACKUP)}
     assert words <= set(families.FAILURES)
     for stage, reason in families.FAILURES:

@@ -562,7 +562,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "deadline ignored by the owner",
         WINDOW,
         """
-            raise WindowBrokenError(self._past_deadline)
+            raise WindowBrokenError(self._past_deadline, Word.DEADLINE)
 """,
         """
             pass
@@ -573,7 +573,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a guard that died not noticed",
         WINDOW,
         """
-            raise WindowBrokenError("the guard died: the guest is thawed at once")
+            raise WindowBrokenError("the guard died: the guest is thawed at once", Word.GUARD_DIED)
 """,
         """
             pass
@@ -729,10 +729,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         HOLDING,
         """
             if event in ENDS:
-                raise WindowBrokenError""",
+                why =""",
         """
             if event in ():
-                raise WindowBrokenError""",
+                why =""",
         f"{HOOK_WINDOW}::test_a_backup_that_ends_before_its_point_in_time_ends_the_window",
     ),
     mutation(

@@ -405,7 +405,7 @@ class _Operation:
             verdict = judge(Evidence(freeze=reply, thaw=window.report))
             self._close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {verdict.reason}"), stage, word)
             if unclear:
-                raise self._unclear(guest, reply)
+                raise self._unclear(guest, reply, window)
             raise NotConsistentError(
                 f"guest {guest.vmid} could not be frozen: {reply.detail}", remedy=remedies.of_freeze(reply, guest)
             )
@@ -416,13 +416,16 @@ class _Operation:
         self._close(window, found, stage, word)
         self.snapshot.describe(found)
         if unclear:
-            raise self._unclear(guest, reply)
+            raise self._unclear(guest, reply, window)
 
-    def _unclear(self, guest: Guest, reply: FreezeReply) -> FreezeUnclearError:
+    def _unclear(self, guest: Guest, reply: FreezeReply, window: Window) -> FreezeUnclearError:
         hours = self.tools.config.freeze.late_freeze_seconds / 3600
+        remedy = f"the guard watches for a late freeze for up to {hours:g} h; see `safe-snapshot status`"
+        if window.late_seconds <= 0:
+            remedy = "the freeze was carried out and is undone, so none can come late: try again"
         return FreezeUnclearError(
             f"the answer to the freeze of guest {guest.vmid} was lost ({reply.detail}); the guest is thawed",
-            remedy=f"the guard watches for a late freeze for up to {hours:g} h; see `safe-snapshot status`",
+            remedy=remedy,
         )
 
     # -- snapshots without a window

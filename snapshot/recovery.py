@@ -108,11 +108,11 @@ def _foreign_long_enough(guest: Guest, known: list[WindowRecord], access: Access
 def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access) -> float:
     """Close a window whose processes are gone, after a confirmed thaw; 0 then.
 
-    A thaw says nothing of a freeze that may still come: such a window stays open, for `recover` and its guards, and the
-    answer is for how many seconds that may be. What cannot be written is left to the next recovery too.
+    A thaw that counted nothing says nothing of a freeze that may still come: such a window stays open, for `recover`
+    and its guards, and the answer is for how many seconds that may be. What cannot be written is left to the next one.
     """
     clock = access.clock
-    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock)
+    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock, report)
     if late > 0:
         _note(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
     else:
@@ -244,7 +244,7 @@ class _Recovery:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
-        if late > 0:
+        if late_seconds(window, self._config, self._clock, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
             how = "the guest is off" if report.guest_gone else "thawed"

@@ -157,6 +157,7 @@ class GuardCore:
         self._heard_at = float("-inf")
         self._may_sit = False
         self._is_at_risk = False
+        self._knows_of_one_freeze = True
         self._owner_told = False
         self._owner_gone = False
         self._signalled = False
@@ -256,6 +257,7 @@ class GuardCore:
                     continue  # a worker that died before any freeze: the owner will notice, or end
 
     def _freeze_is_sent(self) -> None:
+        self._knows_of_one_freeze = not self._is_at_risk and not self._spec.others_freeze
         self._is_at_risk = True
         now = self._clock.monotonic()
         self._late_until = now + self._spec.late_freeze_seconds
@@ -368,8 +370,17 @@ class GuardCore:
             self._tell(lambda: self._recorder.intervened(cause, report))
         if not report.confirmed:
             return
+        self._was_carried_out(report)
         watching = self._watching_seconds()
         self._tell(lambda: self._recorder.thawed(cause, report, watching_seconds=watching))
+
+    def _was_carried_out(self, report: ThawReport) -> None:
+        """A thaw that counted a filesystem has undone this window's one freeze: none can come late any more.
+
+        Where others freeze too nobody knows whose it was.
+        """
+        if report.confirmed and report.filesystems and self._knows_of_one_freeze:
+            self._late_until = None
 
     def _watching_seconds(self) -> float:
         """How long late freezes are still possible; 0 when they are not."""
@@ -422,6 +433,7 @@ class GuardCore:
         report = self._until_confirmed(between)
         if report.filesystems:
             self._tell(self._recorder.late_freeze)
+            self._was_carried_out(report)
         if reported_stuck:
             watching = self._watching_seconds()
             self._tell(lambda: self._recorder.thawed(Cause.LATE_FREEZE, report, watching_seconds=watching))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.journal import WindowRecord
-from snapshot.model import FreezeOutcome, Owner
+from snapshot.model import FreezeOutcome, Owner, ThawReport
 from snapshot.procfs import process_lives
 from snapshot.retry import Pace
 from snapshot.states import State
@@ -39,12 +39,17 @@ def spec_of(record: WindowRecord, config: Config) -> GuardSpec:
     )
 
 
-def late_seconds(record: WindowRecord, config: Config, clock: Clock) -> float:
-    """How long a late freeze is still possible for a window from the journal: when in doubt, it is."""
+def late_seconds(record: WindowRecord, config: Config, clock: Clock, thawed: ThawReport | None = None) -> float:
+    """How long a late freeze is still possible for a window from the journal: when in doubt, it is.
+
+    ``thawed``: by a thaw of which the journal does not know yet.
+    """
     if record.freeze_outcome is not None and record.freeze_outcome != FreezeOutcome.UNKNOWN.value:
         return 0.0
     if record.state == State.THAWED.value:
         return 0.0  # its owner knew more: the guest went off
+    if record.filesystems_thawed or (thawed is not None and thawed.confirmed and thawed.filesystems):
+        return 0.0  # its one freeze was carried out, and undone
     if record.owner == Owner.VZDUMP.value and not process_lives(record.owner_pid, record.owner_pid_start):
         return 0.0  # whatever a dead vzdump has sent stands in the agent's channel before our thaw
     return max(0.0, record.intent_at + config.freeze.late_freeze_seconds - clock.time())

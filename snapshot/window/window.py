@@ -366,6 +366,9 @@ class Window:
         self._thaw_confirmed = self._tools.clock.monotonic()
         self.thawed_at = self._tools.clock.time()
         self._machine.on(Event.GUEST_GONE if report.guest_gone else Event.THAW_CONFIRMED)
+        if report.filesystems and self._machine.late_freeze_possible and self._pve_since is None:
+            # This window's one freeze has been carried out: to wait for it would cost others theirs for an hour.
+            self._machine.on(Event.CARRIED_OUT)
         return report
 
     @property

@@ -243,6 +243,20 @@ def test_a_window_whose_freeze_may_still_come_stays_open_behind_its_verdict(jour
         window(journal, frozen_guest()).__enter__()
 
 
+def test_a_lost_answer_costs_nobody_anything_once_its_freeze_was_thawed_with_a_count(journal: Journal) -> None:
+    guard = QuietGuard()
+    route = ScriptedChannel(ManualClock(), [AgentReplyLostError("cut"), 1, "thawed"])
+    with window(journal, route, guard=guard) as first:
+        assert first.freeze().outcome is FreezeOutcome.UNKNOWN
+    assert first.late_seconds == 0
+    first.close(Verdict(VerdictKind.CRASH_CONSISTENT, "the answer to the freeze was lost"), "freeze", "unknown")
+    record = journal.get(first.id)
+    assert record is not None
+    assert (record.closed_at is not None, record.quiet_until_at, record.state) == (True, None, "thawed")
+    with window(journal, frozen_guest()) as second:
+        assert second.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+
+
 def test_windows_of_the_dead_and_of_other_guests_are_no_rivals(journal: Journal) -> None:
     dead = _record(journal, owner_pid=1, owner_pid_start=0, guard_pid=None)
     other = _record(journal, id="w2", vmid=101)

@@ -91,7 +91,7 @@ def test_the_guard_on_the_node_thaws_through_the_agents_socket(stage: str) -> No
 def test_the_guard_of_an_owner_killed_before_any_freeze_leaves_the_guest_alone() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         # The preflight comes before the guard, so the only stage between is the journal's: hold it there.
-        lab.node.fault("version", "delay", delay=3)  # the guard's own first request: it is not armed yet
+        lab.node.fault("cluster/status", "delay", delay=3, nth=2)  # the guard's first request: it is not armed yet
         with lab.start("100") as owner:
             the_guard(lab)
             kill(owner.pid)

@@ -62,6 +62,8 @@ from tests.lab.agentmodel import FREEZE, THAW, Faults
 VMID = 100
 RESTART_SECONDS = 0.5
 """RestartSec of the guard's unit (launcher.systemd_run)."""
+GATEWAY_STATUS = 502
+"""From here on an answer says nothing about the request."""
 LONGEST_SECONDS = 400.0
 """A run that is not over by then has its open windows looked at by the invariants as they are."""
 
@@ -190,7 +192,7 @@ class World:
             or any(task.running for task in self.pve.tasks.values())
             or any(call.known_at is not None and call.over_at is None for call in self.pve.calls if call.command)
             or self.guest.model.busy
-            or self.backing.open_windows()
+            or any(not row.is_foreign for row in self.backing.open_windows())
             or self._obstacles_end > self.scheduler.now
         )
 
@@ -523,10 +525,16 @@ class World:
         for trace in self.windows.values():
             trace.silent.discard(process.pid)
 
+    def _was_refused(self, trace: WindowTrace) -> bool:
+        """Whether PVE has done with the freeze, and the guest holds nothing: no thaw is to come."""
+        freezes = [c for c in self.pve.calls if c.process is trace.owner and c.command == "fsfreeze-freeze"]
+        over = (c.over_at is not None or (c.answer is not None and c.answer[0] < GATEWAY_STATUS) for c in freezes)
+        return not self.guest.model.frozen and all(over)
+
     def _note_write(self, process: Process, what: str) -> None:
         """Something of ours writes: not before the first thaw request of the process that is to thaw."""
         for trace in self.windows.values():
-            if process.pid in trace.silent and process.alive:
+            if process.pid in trace.silent and process.alive and not self._was_refused(trace):
                 self.violations.append(f"(f) {process} writes {what} at {self.scheduler.now:.3f} before its first thaw")
 
 

@@ -88,10 +88,12 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
     local_node = configuration.local_node(config)
     try:
         api: Transport | None = _https(config, config.api.host, configuration.token(config))
-    except ConfigError:
+    except ConfigError as error:
         if not local_node:
             raise
         api = None
+        if config.api.token_file.exists():  # without one, pvesh is what the operator chose
+            say(f"the PVE API cannot be used, going on with pvesh: {error}")
     standby: Standby | None = None
     if local_node and can_run(config.local.pvesh):
         standby = Standby([_pvesh(config)], clock, say, node=local_node)

@@ -79,3 +79,18 @@ def test_to_build_the_ladder_of_a_rescue_asks_nobody(
     expected = ["https://localhost:8006", "pvesh"]
     assert [route.name for route in ladder.routes][-2:] == expected
     assert next(ladder.round()).name == (f"agent socket {tmp_path / '100.qga'}" if with_socket else expected[0])
+
+
+@pytest.mark.parametrize("how", ["readable by others", "no certificate in the CA file", "no token"])
+def test_a_token_that_cannot_be_used_on_a_node_is_said_and_none_at_all_is_a_choice(tmp_path: Path, how: str) -> None:
+    token = tmp_path / "token"
+    if how != "no token":
+        token.write_text("root@pam!hooks=secret\n")
+        token.chmod(0o644 if how == "readable by others" else 0o600)
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    said: list[str] = []
+    tree = {"api": {"token_file": str(token), "ca_file": str(ca_file)}, "local": {"node": "pve1"}}
+    access = open_access(parse(tree, "test"), SystemClock(), said.append)
+    assert access.main.name == "pvesh"
+    assert [how.split(maxsplit=1)[0] in line for line in said] == ([] if how == "no token" else [True])

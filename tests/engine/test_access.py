@@ -131,8 +131,8 @@ def test_a_guest_on_a_node_that_is_down() -> None:
         lab.node.move_guest(100, "pve2")
         lab.node.set_node_online("pve2", False)
         run = take(lab)
-        assert run.exit_code == 5, run
-        assert "595" in run.stderr
+        assert run.exit_code == 4, run
+        assert "pve2 is offline" in run.stderr
 
 
 def test_a_certificate_of_somebody_else(lab: Site) -> None:

@@ -231,6 +231,7 @@ def test_no_file_outside_the_state_and_metrics_folders_is_touched() -> None:
         assert {path.name for path in (lab.run / "state").iterdir()} <= {
             "journal.sqlite",
             "journal.sqlite.publish-lock",
+            "guards",
         }
         assert any("filesystem-consistent" in line for line in said(result))
 

@@ -258,7 +258,7 @@ def test_a_stuck_window_whose_guard_lives_needs_help(node: Site) -> None:
         try:
             values = {"guard_pid": guard.pid, "guard_pid_start": process_start(guard.pid), "boot_id": boot_id()}
             with contextlib.closing(Journal(node.journal_path)) as journal:
-                journal.begin(record("stuck", 100, at=now - 300, deadline_at=now - 270, state="stuck", **values))
+                journal.begin(record("stuck", 100, at=now - 50, deadline_at=now - 20, state="stuck", **values))
             node.guest.kill_agent()
             for command in ("status", "recover"):
                 run = check(node, node.safe_snapshot(command))

@@ -31,6 +31,9 @@ from tests.lab.vzdump_options import JobOptions
 # Our commands, as they are installed beside this interpreter.
 BIN = Path(sys.executable).parent
 
+# Set by tests/mutations: what is installed is the sound tree, and safe-snapshot must run the broken one.
+MUTATED_TREE = os.environ.get("LAB_MUTATED_TREE", "")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -144,7 +147,8 @@ class Site:
 
     def command(self, *arguments: str) -> list[str]:
         """The argv of safe-snapshot with this site's configuration."""
-        return [str(BIN / "safe-snapshot"), "--config", str(self.config_path), *arguments]
+        program = [sys.executable, "-m", "snapshot.cli"] if MUTATED_TREE else [str(BIN / "safe-snapshot")]
+        return [*program, "--config", str(self.config_path), *arguments]
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start safe-snapshot, for tests that kill it."""
@@ -182,7 +186,8 @@ class Site:
 
 def environment() -> dict[str, str]:
     """What an operator's shell would have, less anything that could point at another configuration."""
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    found = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    return found | ({"PYTHONPATH": MUTATED_TREE} if MUTATED_TREE else {})
 
 
 def run_command(argv: Sequence[str], timeout: float = 120.0, env: dict[str, str] | None = None) -> Run:

@@ -77,7 +77,8 @@ def survivors(change: Mutation, tree: Path) -> list[str]:
 
 
 def _run(catcher: str, tree: Path) -> tuple[int, str]:
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = {"PYTHONPATH": str(tree), "LAB_MUTATED_TREE": str(tree)}
+    environment = {**os.environ, **paths, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout=120", catcher],
         cwd=tree,

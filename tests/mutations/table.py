@@ -37,6 +37,9 @@ PVESH_TESTS = "tests/unit/test_pvesh.py"
 STANDBY_TESTS = "tests/unit/test_standby.py"
 LADDER_TESTS = "tests/unit/test_ladder.py"
 FOLLOWING = "tests/hook/test_following.py"
+FROZEN = "snapshot/frozen.py"
+LOOK_TESTS = "tests/unit/test_frozen.py"
+STRANGERS = "tests/engine/test_foreign_freezes.py"
 
 
 @dataclass(frozen=True)
@@ -952,5 +955,94 @@ MUTATIONS: tuple[Mutation, ...] = (
         "1 + secrets.randbelow(HIGHEST_ID)",
         "1_000_000_000 + secrets.randbelow(HIGHEST_ID)",
         "tests/hook/test_agent_socket.py::test_a_question_of_ours_to_a_stopped_agent_does_not_cost_pve_its_next_call",
+    ),
+    mutation(
+        "a guest that writes is asked",
+        FROZEN,
+        """
+        elif row.still_since_at is None or not row.running:
+            continue  # it writes
+""",
+        "",
+        f"{LOOK_TESTS}::test_who_writes_is_well_and_not_asked",
+        f"{STRANGERS}::test_a_guest_that_writes_is_not_asked",
+    ),
+    mutation(
+        "silence taken for an answer",
+        FROZEN,
+        """
+    return row._replace(state="", why=why.value, silent=row.silent + 1)
+""",
+        """
+    return row._replace(state="thawed", why="", silent=row.silent + 1)
+""",
+        f"{LOOK_TESTS}::test_what_is_no_answer_is_not_known",
+        f"{STRANGERS}::test_a_guest_that_nobody_can_ask_is_never_called_well",
+    ),
+    mutation(
+        "a thawed guest that stands still stays thawed unasked",
+        FROZEN,
+        """
+    return row._replace(why=before.why if before.silent else Why.NOT_ASKED.value)
+""",
+        """
+    return row._replace(state=before.state, why=before.why)
+""",
+        f"{LOOK_TESTS}::test_a_guest_that_stands_still_is_well_only_in_the_round_that_asked_it",
+    ),
+    mutation(
+        "PVE's workers asked without a budget",
+        FROZEN,
+        """
+            if self.pve_seconds and self.pve_seconds + QUESTION_SECONDS > PVE_SECONDS:
+                return
+""",
+        "",
+        f"{LOOK_TESTS}::test_questions_over_the_api_have_a_budget",
+    ),
+    mutation(
+        "a list of guests without a guest taken for an all-clear",
+        FROZEN,
+        "        if not rows and not here:",
+        "        if False:",
+        f"{LOOK_TESTS}::test_a_list_of_guests_that_cannot_be_had_is_no_word_on_them",
+        f"{STRANGERS}::test_a_token_that_sees_no_guest_gives_no_all_clear",
+    ),
+    mutation(
+        "somebody else's freeze thawed while it may be a window of another machine",
+        "snapshot/foreign.py",
+        "    return max(0.0, earliest - now)",
+        "    return 0.0",
+        f"{STRANGERS}::test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no_window_can_be_so_long",
+        "tests/engine/test_freeze_answers.py"
+        "::test_a_guest_found_frozen_by_somebody_else_is_not_thawed_before_a_window_of_another_machine_is_over",
+    ),
+    mutation(
+        "somebody else's freeze is never an alarm",
+        "snapshot/strangers.py",
+        '        if now < window.deadline_at:\n            text = f"frozen by',
+        '        if True:\n            text = f"frozen by',
+        f"{STRANGERS}::test_a_guest_that_somebody_else_froze_is_an_alarm_past_the_limit_and_not_before",
+    ),
+    mutation(
+        "a guest thawed under a task of PVE's",
+        "snapshot/strangers.py",
+        "        work = at_work(self._access, guest)",
+        '        work = ""',
+        f"{STRANGERS}::test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed",
+    ),
+    mutation(
+        "a stuck window taken for one in progress",
+        "snapshot/recovery.py",
+        " or window.state == State.STUCK.value:",
+        ":",
+        f"{STRANGERS}::test_a_stuck_window_whose_guard_lives_needs_help",
+    ),
+    mutation(
+        "the rescue ends with a broken configuration",
+        "snapshot/cli_base.py",
+        "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
+        "        config, problems = self.config(), []",
+        f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
     ),
 )

@@ -135,6 +135,14 @@ def test_questions_over_the_api_have_a_budget(tmp_path: Path) -> None:
     assert heard == set(range(120, 300)), "the silent ones kept others from being asked"
 
 
+def test_a_guest_that_stands_still_is_well_only_in_the_round_that_asked_it(tmp_path: Path) -> None:
+    looker = Looker(tmp_path, *range(100, 300))
+    for _ in range(4):
+        found = looker.look()
+        assert {row.vmid for row in found.looks if row.is_well} == set(looker.pve.asked)
+        assert len(found.unknown) == 200 - len(looker.pve.asked)
+
+
 def test_a_frozen_guest_whose_agent_falls_silent_stays_frozen(one: Looker) -> None:
     one.pve.agents[100] = "frozen"
     one.look()

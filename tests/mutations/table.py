@@ -904,7 +904,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         """
                     if False:
                         self._freeze_is_sent()  # nobody""",
-        f"{HOOK_WATCHING}::test_a_watcher_that_is_killed_leaves_nobody_frozen",
         f"{GUARD_TESTS}::test_a_guard_of_vzdumps_freeze_whose_owner_dies_before_a_word_thaws_the_freeze_that_comes",
     ),
     mutation(

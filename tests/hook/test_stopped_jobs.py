@@ -76,8 +76,7 @@ def test_a_real_guest_whose_jobs_group_is_killed_in_the_window_is_thawed_within_
         lab.settings["hook"] = {"owner": owner}
         with lab.vzdump(100, limits=QUICK, backup_delay=3.0) as job:
             job.wait_for_line(line)
-            time.sleep(0.2)
-            assert lab.guest.is_frozen()
+            assert wait_for(lab.guest.is_frozen, 10)
             job.kill()
             assert wait_for(lambda: not job.running, 10)
             check_thawed(lab, 2.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import bench_metrics, hookcost, windows
+from tests.bench import bench_metrics, hookcost, looks, windows
 
-PARTS = {"windows": windows.main, "hook": hookcost.main, "metrics": bench_metrics.main}
+PARTS = {"windows": windows.main, "hook": hookcost.main, "metrics": bench_metrics.main, "looks": looks.main}
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ HOOK_WINDOW = "tests/hook/test_window.py"
 HOOK_WATCHING = "tests/hook/test_watching.py"
 HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
+JOURNAL_TESTS = "tests/unit/test_journal.py"
 QGA_TESTS = "tests/unit/test_qga.py"
 HTTPS_TESTS = "tests/unit/test_https.py"
 PVESH_TESTS = "tests/unit/test_pvesh.py"
@@ -1043,5 +1044,91 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
         "        config, problems = self.config(), []",
         f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
+        "a broken journal is left as it is",
+        JOURNAL,
+        "        if journalfile.is_broken(error) and not self._is_new:",
+        "        if False:",
+        f"{JOURNAL_TESTS}::test_any_broken_page_costs_no_window",
+    ),
+    mutation(
+        "a new journal knows nothing of the broken one's windows",
+        JOURNAL,
+        '        for order in ("DESC", "ASC"):',
+        "        for order in ():",
+        f"{JOURNAL_TESTS}::test_an_open_window_and_the_counters_outlive_a_broken_index",
+    ),
+    mutation(
+        "a commit that a power loss may take back",
+        JOURNAL,
+        "PRAGMA synchronous = EXTRA",
+        "PRAGMA synchronous = FULL",
+        f"{JOURNAL_TESTS}::test_a_commit_survives_a_power_loss_also_in_the_folder",
+    ),
+    mutation(
+        "a pipe in the journal's place is opened",
+        "snapshot/journalfile.py",
+        "    if not stat.S_ISREG(mode):",
+        "    if False:",
+        f"{JOURNAL_TESTS}::test_what_is_no_file_is_refused_at_once",
+    ),
+    mutation(
+        "the journal is not waited for before the freeze",
+        JOURNAL,
+        "            if clock.monotonic() >= deadline:",
+        "            if True:",
+        f"{WINDOW_TESTS}::test_a_journal_that_others_hold_is_waited_for_while_the_guest_is_not_frozen",
+    ),
+    mutation(
+        "one odd value costs every command",
+        JOURNAL,
+        """
+            except ValueError as error:
+                self._odd("window", row["id"], error)""",
+        """
+            except ZeroDivisionError as error:
+                self._odd("window", row["id"], error)""",
+        "tests/metrics/test_odd_rows.py::test_one_odd_window_is_told_and_the_others_are_shown",
+    ),
+    mutation(
+        "a link of somebody else's is followed by root",
+        "snapshot/files.py",
+        "    replace(Path(os.path.realpath(path)) if follow else path, data, mode)",
+        "    replace(Path(os.path.realpath(path)), data, mode)",
+        "tests/metrics/test_history.py::test_a_page_in_a_folder_of_somebody_else_is_written_through_no_link",
+    ),
+    mutation(
+        "the turn to publish is one that anybody can take",
+        "snapshot/metrics/textfile.py",
+        "os.open(lock, _LOCK_FLAGS, 0o600)",
+        "os.open(lock, _LOCK_FLAGS, 0o644)",
+        "tests/metrics/test_textfile.py::test_another_user_cannot_keep_the_metrics_from_being_written",
+    ),
+    mutation(
+        "a gateway that drips holds the backup up",
+        "snapshot/metrics/exposition.py",
+        "    thread.join(limit_seconds)",
+        "    thread.join()",
+        "tests/metrics/test_ways_out.py::test_a_pushgateway_that_drips_is_given_up_in_time",
+    ),
+    mutation(
+        "a backup past the hook is nobody's concern",
+        "snapshot/silences.py",
+        "    if found:\n        journal.set_note(UNHOOKED_NOTE",
+        "    if False:\n        journal.set_note(UNHOOKED_NOTE",
+        "tests/metrics/test_silences.py::test_a_vzdump_task_without_our_hook_is_found_once_and_told_for_a_day",
+    ),
+    mutation(
+        "a freeze by others is no alarm, however long",
+        "snapshot/metrics/exposition.py",
+        "        if window.is_foreign and now <= window.deadline_at:",
+        "        if window.is_foreign:",
+        "tests/metrics/test_silences.py::test_a_freeze_by_others_counts_once_it_has_lasted_too_long_and_is_no_run",
+    ),
+    mutation(
+        "a guest that no run comes to has no series",
+        "snapshot/metrics/exposition.py",
+        "        running.add_metric(key, 1.0)",
+        "        pass",
+        "tests/metrics/test_silences.py::test_every_running_guest_has_series_guarded_or_not",
     ),
 )

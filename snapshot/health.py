@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,12 @@ FREEZE_PRIVILEGES = ("VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted
 """Any one of them lets a token freeze: the first two since qemu-server 9.0.3, the last one before."""
 LOOK_PRIVILEGES = ("VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted", "VM.Monitor")
 """Any one of them lets a token ask the agent what it can do."""
+
+
+LEAVES_ALONE = (9, 1, 10)
+"""The qemu-server that first leaves a guest alone which it finds frozen in its own snapshot task."""
+OBEYS_OPTION = (9, 1, 5)
+"""The one whose snapshots first go by freeze-fs=0."""
 
 
 class Wish(NamedTuple):
@@ -100,9 +107,9 @@ class Preflight:
         if wanted.policy is Policy.NEVER:
             may_freeze = option.enabled and for_snapshot and self._state(guest) is FreezeState.THAWED
             return health._replace(pve_may_freeze=may_freeze)
-        more, facts, frozen = self._freeze_checks(guest, config, option, wanted.ignore_freeze_option, details)
-        answers = any(check.name == "agent" and check.result is CheckResult.OK for check in more)
-        may_freeze = option.enabled and answers
+        more, facts, frozen, may_freeze = self._freeze_checks(
+            guest, config, option, wanted.ignore_freeze_option, details
+        )
         return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen, pve_may_freeze=may_freeze)
 
     def _is_offline(self, guest: Guest) -> bool:
@@ -171,14 +178,15 @@ class Preflight:
 
     def _freeze_checks(
         self, guest: Guest, config: Mapping[str, object], option: AgentOption, ignore_option: bool, details: bool
-    ) -> tuple[list[Check], dict[str, object], bool]:
+    ) -> tuple[list[Check], dict[str, object], bool, bool]:
+        """The checks, what was learned, whether the guest is frozen, and whether PVE may freeze it by itself."""
         checks = [self._not_this_machine(config), *self._agent_option(guest, option, ignore_option)]
         channel = self._channel_for(guest)
         try:
             info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-status")
         except (CommandNotSentError, AgentReplyLostError) as error:
             checks.append(self._silent_agent(guest, option, error))
-            return checks, {}, False
+            return checks, {}, False, False
         version = info.get("version") if isinstance(info, dict) else None
         version = clean(version, 40) if isinstance(version, str) else "?"
         checks.append(Check("agent", CheckResult.OK, f"answers (version {version})"))
@@ -187,9 +195,31 @@ class Preflight:
         told: dict[str, object] = {"agent_version": version}
         if details and not frozen:
             found = facts.filesystems(channel)
-            checks += facts.check_of(found)
+            checks += [*facts.check_of(found), self._proof(guest, option)]
             told |= facts.guest_facts(channel, found)
-        return checks, told, frozen
+        states = _command_states(info)
+        may_freeze = option.enabled and (states is None or states.get(FREEZE_COMMANDS[0]) is True)
+        return checks, told, frozen, may_freeze
+
+    def _proof(self, guest: Guest, option: AgentOption) -> Check:
+        """What a snapshot of the guest can be at best: before 9.1.10 PVE thaws it inside its own snapshot task.
+
+        From 9.1.5 on it leaves a guest alone whose option says so (PVE::QemuServer::Agent).
+        """
+        since = LEAVES_ALONE if option.freeze else OBEYS_OPTION
+        version = self._api.qemu_server_version(guest.node)
+        best = f"snapshots are filesystem-consistent at best from qemu-server {_dotted(since)} on, unknown before"
+        if not version:
+            return Check("proof", CheckResult.OK, f"{best}; which one runs is not known to this token (Sys.Audit)")
+        if _numbers(version) >= since:
+            return Check("proof", CheckResult.OK, f"filesystem-consistent at best (qemu-server {version})")
+        return Check(
+            "proof",
+            CheckResult.WARNING,
+            f"unknown at best, with qemu-server {version if version[-1] != '.' else version + 'x'}: before "
+            f"{_dotted(since)} PVE thaws the guest inside its own snapshot task; backups by vzdump-hook can be proven",
+            "upgrade PVE; from 9.1.5 on docs/safe-snapshot.md has a way out",
+        )
 
     def _look_at_freeze(self, health: Health, guest: Guest) -> Health:
         state = self._state(guest)
@@ -291,6 +321,14 @@ def smbios_uuid(config: Mapping[str, object]) -> str:
         if key.strip() == "uuid":
             return value.strip().lower()
     return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]{1,6}", version)[:3])
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _named(guest: Guest) -> str:

@@ -47,6 +47,7 @@ from snapshot.pve.routes import build_ladder, fastest_channel, tasks_of
 from snapshot.pvesnapshot import PveSnapshot, not_recorded
 from snapshot.recording import open_book, plain_record
 from snapshot.recovery import Healed, heal
+from snapshot.rescue import what_is_left
 from snapshot.run import Request, Result, Tools
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import thawing_of
@@ -152,7 +153,12 @@ class _Operation:
             self.tools.config.local.product_uuid_file,
         )
         with self.tools.gate.open():
-            health = preflight.run(self.request.vmid, snapshot_name=self.result.name, wish=self._wish)
+            health = preflight.run(
+                self.request.vmid,
+                snapshot_name=self.result.name,
+                wish=self._wish,
+                details=self.request.dry_run,
+            )
         for check in health.checks:
             if check.result is not CheckResult.OK:
                 self.tools.say(f"check {check.name}: {check.message}")
@@ -226,6 +232,9 @@ class _Operation:
         how = "arm a guard, freeze, snapshot, prove, thaw" if verdict is None else f"no freeze ({verdict})"
         if verdict is not None and self.pve_may_freeze and not self.pve_option_off:
             how += "; PVE freezes it by itself inside its snapshot task, and a guard watches that"
+        proof = next((check for check in self.result.checks if check.name == "proof"), None)
+        if verdict is None and proof is not None:
+            how += f"; {proof.message}"
         return f"would take snapshot {self.result.name} {kind}of {guest.id} on {guest.node}: {how}"
 
     # -- 2 to 7. the window
@@ -317,7 +326,8 @@ class _Operation:
             raise StillFrozenError(
                 f"GUEST {result.vmid} MAY STILL BE FROZEN: no thaw was confirmed in "
                 f"{self.tools.config.thaw.owner_limit_seconds:g} s ({window.report.detail})",
-                remedy=f"the guard goes on trying; try `safe-snapshot thaw {result.vmid}`, then reset the guest",
+                remedy=f"the guard goes on trying; "
+                f"{what_is_left(window.spec.guest, self.tools.access, is_offline=False)}",
             )
 
     def _say_window(self, window: Window) -> None:

@@ -19,6 +19,7 @@ from snapshot.errors import (
 )
 from snapshot.frozen import guest_state
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
+from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import tasks_of
 from snapshot.rescue import thaw_now
@@ -30,6 +31,9 @@ SETTLE_SECONDS = 5.0
 
 REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
 """How a task ends that has not begun (PVE::AbstractConfig, __snapshot_prepare)."""
+
+DESCRIBE_SECONDS = 10.0
+"""How long to wait for a guest that is locked by somebody else to write the description."""
 
 KILLED = "unexpected status"
 """How a task ends whose worker was killed."""
@@ -173,12 +177,22 @@ class PveSnapshot:
         )
 
     def describe(self, verdict: Verdict) -> None:
-        """Write the verdict into the description; a failure is noted in the result and changes nothing else."""
-        try:
-            self._api.describe_snapshot(self._guest, self._result.name, self._description(verdict))
-        except ApiError as error:
-            self._result.warnings.append(f"the verdict could not be written into the description ({error})")
-            not_recorded(self._result)
+        """Write the verdict into the description; a failure is noted in the result and changes nothing else.
+
+        Another snapshot of the guest holds its lock for a moment: that is waited for.
+        """
+        clock = self._tools.clock
+        give_up = clock.monotonic() + DESCRIBE_SECONDS
+        while True:
+            try:
+                self._api.describe_snapshot(self._guest, self._result.name, self._description(verdict))
+                return
+            except ApiError as error:
+                if "is locked (" not in error.message or clock.monotonic() >= give_up:
+                    self._result.warnings.append(f"the verdict could not be written into the description ({error})")
+                    not_recorded(self._result)
+                    return
+            clock.sleep(LOOK_SECONDS)
 
     def confirm(self, verdict: Verdict) -> Verdict:
         """``verdict``, or what is left of it: `offline` and `memory` rest on how the guest was found at first."""
@@ -307,7 +321,8 @@ class PveSnapshot:
 def _says_not_frozen(log: tuple[str, ...]) -> bool:
     """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
     words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
-    return any(word in line for line in log for word in words)
+    refused = [line for line in log if "unable to freeze guest fs" in line]
+    return any(word in line for line in log for word in words) or any(HOOK_FAILED_TEXT in line for line in refused)
 
 
 def _thaw_failed(log: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from snapshot.errors import ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
+from snapshot.errors import ApiError, ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid, parse_vmid
 from snapshot.pve.transport import Transport, clean
 
@@ -152,6 +152,25 @@ class GuestApi:
         """The names of the cluster's nodes that are online."""
         nodes = (_node_of(row.get("node")) for row in self._rows("nodes") if row.get("status") == "online")
         return tuple(node for node in nodes if node is not None)
+
+    def qemu_server_version(self, node: Node) -> str:
+        """The version of qemu-server on ``node``, or the beginning of it that is certain (``8.``); "" when not known.
+
+        The exact one takes Sys.Audit on the node (PVE::API2::APT, versions); everybody may see pve-manager's, which
+        tells the release, and PVE 8 never got a qemu-server 9.
+        """
+        try:
+            for row in self._rows(f"nodes/{node}/apt/versions"):
+                if row.get("Package") == "qemu-server":
+                    return clean(str(row.get("OldVersion") or ""), 40)
+        except ApiError:
+            pass
+        try:
+            answer = _mapping(self._transport.request("GET", "version"), "version")
+        except ApiError:
+            return ""
+        major = str(answer.get("version", "")).partition(".")[0]
+        return f"{major}." if major in ("7", "8") else ""
 
     def storage_types(self, node: Node) -> Mapping[str, str]:
         """The storages of ``node`` that this token may see: name to type, ``lvmthin`` say."""

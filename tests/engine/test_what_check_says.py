@@ -125,3 +125,36 @@ def test_a_guard_that_cannot_be_started_is_a_failure_whatever_the_policy(lab: Si
     text = lab.metrics_path.read_text()
     assert re.search(r"pve_fsfreeze_last_success_timestamp_seconds\{.*\} 0.0", text)
     assert re.search(r'pve_fsfreeze_last_failure\{.*reason="not-started".*stage="guard".*\} 1.0', text)
+
+
+@pytest.mark.parametrize(
+    ("version", "option", "words"),
+    [
+        ("9.2.6", "1", "filesystem-consistent at best (qemu-server 9.2.6)"),
+        ("9.1.10", "1", "filesystem-consistent at best (qemu-server 9.1.10)"),
+        ("9.1.9", "1", "unknown at best, with qemu-server 9.1.9: before 9.1.10"),
+        ("9.1.9", "1,freeze-fs=0", "filesystem-consistent at best (qemu-server 9.1.9)"),
+        ("8.4.1", "1", "unknown at best, with qemu-server 8.4.1"),
+    ],
+)
+def test_what_can_be_had_at_best_is_said_beforehand(version: str, option: str, words: str) -> None:
+    with site(ScriptedGuest, pve_version=version, limits=dict(QUICK_LIMITS)) as lab:
+        lab.only_we_freeze(option)
+        assert words in lab.safe_snapshot("check", "100").stdout
+        assert words in take(lab, "--dry-run").stdout
+
+
+def test_a_token_that_may_not_see_the_version_is_told_by_pves_release() -> None:
+    with site(ScriptedGuest, pve_version="8.4.1", limits=dict(QUICK_LIMITS)) as lab:
+        lab.node.fault("/apt/versions", "status", status=403, reason="Permission check failed", times=None)
+        assert "unknown at best, with qemu-server 8.x" in lab.safe_snapshot("check", "100").stdout
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.node.fault("/apt/versions", "status", status=403, reason="Permission check failed", times=None)
+        assert "which one runs is not known to this token (Sys.Audit)" in lab.safe_snapshot("check", "100").stdout
+
+
+def test_a_description_waits_for_another_snapshot_of_the_guest(lab: Site) -> None:
+    lab.node.fault("/snapshot/s1/config", "status", status=500, reason="VM is locked (snapshot)", times=3)
+    run = take(lab)
+    assert run.exit_code == 0, run
+    assert "filesystem-consistent" in kit.description(lab)

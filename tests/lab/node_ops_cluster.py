@@ -20,6 +20,14 @@ def version(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, str
     return {"version": text, "release": ".".join(text.split(".")[:2]), "repoid": "1ab0000000000000"}
 
 
+@operation("GET", "/nodes/{node}/apt/versions")
+def versions(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
+    """The packages that a bug report names; ``OldVersion`` is the one that is installed (PVE::API2::APT)."""
+    caller.need(f"/nodes/{values['node']}", "Sys.Audit")
+    installed = host.settings.pve_version
+    return [{"Package": "qemu-server", "OldVersion": installed, "Version": installed, "CurrentState": "Installed"}]
+
+
 @operation("GET", "/nodes")
 def nodes(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
     return [

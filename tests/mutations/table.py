@@ -1044,6 +1044,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
         "        config, problems = self.config(), []",
         f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
+    ),
+    mutation(
         "a broken journal is left as it is",
         JOURNAL,
         "        if journalfile.is_broken(error) and not self._is_new:",

@@ -11,6 +11,8 @@ The rules:
 4. STUCK is not an end: retries go on at their slowest pace, and a confirmed thaw (or a guest that is off) leaves it for
    UNKNOWN, whose quiet period is empty when no late freeze is possible.
 5. THAWED is an end. The next window is a new machine.
+6. A window has several writers (owner, guard, a recovery), and none records each step. What one of them writes of the
+   state must follow from what was written before by one event or several; the same state again is no step.
 """
 
 from __future__ import annotations
@@ -83,6 +85,28 @@ TABLE: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.STUCK, Event.GUEST_GONE): State.UNKNOWN,
     }
 )
+
+
+def _closure() -> Mapping[State, frozenset[State]]:
+    """What can follow each state, by one event or several."""
+    reached = {state: {target for (source, _), target in TABLE.items() if source is state} for state in State}
+    for _ in State:
+        reached = {state: targets.union(*(reached[t] for t in targets)) for state, targets in reached.items()}
+    return MappingProxyType({state: frozenset(targets) for state, targets in reached.items()})
+
+
+_FOLLOWERS = _closure()
+
+
+def may_follow(before: State, after: State) -> bool:
+    """Whether a window that was ``before`` may be written down as ``after``: rule 6."""
+    return after is before or after in _FOLLOWERS[before]
+
+
+def check_step(before: State, after: State) -> None:
+    """Raise IllegalTransitionError where ``after`` cannot follow ``before``: rule 6."""
+    if not may_follow(before, after):
+        raise IllegalTransitionError(f"a window that is {before.value} cannot be {after.value} next")
 
 
 class IllegalTransitionError(RuntimeError):

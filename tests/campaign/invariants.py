@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from snapshot.journal import WindowRecord
 from snapshot.model import VerdictKind
 from snapshot.run import Result
-from snapshot.states import TABLE, State
+from snapshot.states import State, may_follow
 from tests.campaign.pve import Call
 from tests.campaign.scheduler import Process
 
@@ -55,10 +55,6 @@ PREPARING_SECONDS = 35.0
 
 ROUND_SECONDS = 38.0
 """The longest that a guard may go on with its round: three routes, 10 s each, and what pvesh needs to start."""
-
-REACHABLE: dict[State, set[State]] = {state: {b for (a, _), b in TABLE.items() if a is state} for state in State}
-for _ in State:  # the transitive closure: not every step is recorded
-    REACHABLE = {a: reached.union(*(REACHABLE[b] for b in reached)) for a, reached in REACHABLE.items()}
 
 STRANGER = "foreign"
 """The tag of what somebody else asks the agent (faults.py)."""
@@ -335,7 +331,7 @@ def _by_the_table(world: World) -> Iterator[str]:
         for (earlier, _), (later, who) in itertools.pairwise([(State.IDLE, ""), *window.states]):
             if earlier is State.THAWED and later in (State.UNKNOWN, State.STUCK) and who.startswith(deaf):
                 continue
-            if later is not earlier and later not in REACHABLE[earlier]:
+            if not may_follow(earlier, later):
                 yield f"(g) window {window.id[:8]}: {who} tells the journal {later.value} after {earlier.value}"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.states import TABLE, Event, IllegalTransitionError, State, WindowMachine
+from snapshot.states import TABLE, Event, IllegalTransitionError, State, WindowMachine, check_step, may_follow
 
 ILLEGAL = [pair for pair in itertools.product(State, Event) if pair not in TABLE]
 MAY_BE_FROZEN = (State.FREEZING, State.FROZEN, State.THAWING, State.UNKNOWN, State.STUCK)
@@ -74,6 +74,34 @@ def test_a_guest_that_went_off_ends_a_window_unless_pve_may_hold_its_freeze_stil
 def test_unknown_is_left_for_thawed_only_by_a_quiet_period_or_by_the_thaw_of_its_own_freeze() -> None:
     ways = {event for (state, event), target in TABLE.items() if state is State.UNKNOWN and target is State.THAWED}
     assert ways == {Event.QUIET, Event.CARRIED_OUT}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "legal"),
+    [
+        (State.IDLE, State.FREEZING, True),  # vzdump's own freeze, watched: nobody wrote that a guard was armed
+        (State.IDLE, State.THAWED, True),
+        (State.ARMED, State.STUCK, True),
+        (State.FROZEN, State.FROZEN, True),
+        (State.STUCK, State.THAWED, True),
+        (State.FROZEN, State.FREEZING, False),
+        (State.THAWING, State.FROZEN, False),
+        (State.STUCK, State.THAWING, False),
+        (State.UNKNOWN, State.ARMED, False),
+        *((State.THAWED, state, state is State.THAWED) for state in State),
+        *((state, State.IDLE, state is State.IDLE) for state in State),
+    ],
+    ids=lambda part: part.name if isinstance(part, State) else str(part),
+)
+def test_what_is_written_of_a_state_follows_from_what_was_written_before(
+    before: State, after: State, legal: bool
+) -> None:
+    assert may_follow(before, after) is legal
+    if legal:
+        check_step(before, after)
+        return
+    with pytest.raises(IllegalTransitionError, match=f"{before.value} cannot be {after.value}"):
+        check_step(before, after)
 
 
 def test_a_confirmed_thaw_does_not_end_a_window_whose_freeze_reply_was_lost() -> None:

@@ -27,6 +27,7 @@ from snapshot.cli_base import (
     vmid_argument,
 )
 from snapshot.errors import (
+    Failure,
     ForeignFreezeError,
     GuardError,
     GuestUnfitError,
@@ -342,7 +343,7 @@ def main() -> NoReturn:
     try:
         code = main_group.main(prog_name="safe-snapshot", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except SafeSnapshotError as failure:
+    except (SafeSnapshotError, InterruptedBySignalError) as failure:
         _fail(failure)
     except click.ClickException as error:
         _wrong_usage(error)
@@ -365,7 +366,7 @@ def _asked_for(*names: str) -> bool:
     return any(name in sys.argv[1:] for name in names)
 
 
-def _fail(error: SafeSnapshotError) -> NoReturn:
+def _fail(error: Failure) -> NoReturn:
     if not _asked_for("--json") or streams.out(text.error_json(error)):
         streams.err(f"ERROR: {error}")
     sys.exit(error.exit_code)

@@ -24,8 +24,10 @@ them. An exit code that is not in the table means failure too.
     ├── FreezeUnclearError              11
     ├── GuardError                      12
     │   └── WindowTakenError            12
-    ├── ForeignFreezeError              13
-    └── InterruptedBySignalError   128 + n
+    └── ForeignFreezeError              13
+
+    InterruptedBySignalError       128 + n   (a BaseException: a signal is no error, and whoever handles errors, ours or
+                                              all of them, must not end up handling it)
 """
 
 from __future__ import annotations
@@ -172,21 +174,31 @@ class ForeignFreezeError(SafeSnapshotError):
     exit_code = 13
 
 
-class InterruptedBySignalError(SafeSnapshotError):
+class InterruptedBySignalError(BaseException):
     """A signal ended the run; a guest that was frozen was thawed first."""
 
     exit_code = 128
 
     def __init__(self, signal_number: int, message: str = "", *, remedy: str = "") -> None:
-        super().__init__(message or f"ended by signal {signal_number}", remedy=remedy)
+        self.message = message or f"ended by signal {signal_number}"
+        super().__init__(self.message)
+        self.remedy = remedy
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+Failure = SafeSnapshotError | InterruptedBySignalError
+"""What a run may end in."""
 
 
 def exit_codes() -> Iterator[tuple[int, str, str]]:
     """(code, class name, what happened) for every code, in order: the source of the documentation's table."""
     seen: set[int] = set()
-    classes = [c for c in globals().values() if isinstance(c, type) and issubclass(c, SafeSnapshotError)]
+    ends = (SafeSnapshotError, InterruptedBySignalError)
+    classes = [c for c in globals().values() if isinstance(c, type) and issubclass(c, ends)]
     for cls in sorted(classes, key=lambda c: c.exit_code):
         if cls.exit_code not in seen:
             seen.add(cls.exit_code)

@@ -13,6 +13,7 @@ from snapshot.clock import compact, duration
 from snapshot.config import ForeignFreeze
 from snapshot.errors import (
     ApiError,
+    Failure,
     ForeignFreezeError,
     FreezeUnclearError,
     GuardError,
@@ -63,7 +64,7 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
     operation = _Operation(request, tools)
     try:
         operation.run()
-    except SafeSnapshotError as error:
+    except (SafeSnapshotError, InterruptedBySignalError) as error:
         operation.result.error = error
     operation.report()
     return operation.result
@@ -242,7 +243,7 @@ class _Operation:
     def _frozen_snapshot(self, guest: Guest) -> None:
         window = Window(self._spec(guest), self._window_tools(guest))
         self.snapshot = self._snapshot_of(guest, window.id)
-        failed: SafeSnapshotError | None = None
+        failed: Failure | None = None
         try:
             with self.tools.gate.unstoppable(), window:
                 self.tools.say(f"guard armed (pid {window.guard_pid})")
@@ -259,7 +260,7 @@ class _Operation:
                 self._without_guard(guest, error)
                 return
             failed = error
-        except SafeSnapshotError as error:
+        except (SafeSnapshotError, InterruptedBySignalError) as error:
             failed = error
         self._take_over_from(window)
         if failed is not None:
@@ -272,7 +273,7 @@ class _Operation:
                 self._close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
             raise
 
-    def _close_failed(self, window: Window, failed: SafeSnapshotError) -> None:
+    def _close_failed(self, window: Window, failed: Failure) -> None:
         """There is no snapshot, or nobody knows."""
         stage, word, why = "snapshot", remedies.failure_word(failed), failed.message
         if isinstance(failed, SnapshotFailedError) and self.is_finished:
@@ -444,7 +445,7 @@ class _Operation:
         """Not frozen by us. PVE may do so by itself inside its task: a guard sees to it that it is thawed."""
         window = Window(self._spec(guest), self._window_tools(guest))
         snapshot = self.snapshot = self._snapshot_of(guest, window.id)
-        failed: SafeSnapshotError | None = None
+        failed: Failure | None = None
         is_armed = False
         try:
             with self.tools.gate.unstoppable(), window:
@@ -453,7 +454,7 @@ class _Operation:
                 self._let_signals_through()
                 window.leave_to_pve()
                 self._take_plain(snapshot, verdict, window)
-        except SafeSnapshotError as error:
+        except (SafeSnapshotError, InterruptedBySignalError) as error:
             if not is_armed and isinstance(error, JournalError | GuardError):
                 self.result.warnings.append(f"a freeze that PVE makes by itself is not guarded: {error}")
                 self._plain_snapshot(guest, verdict)
@@ -476,7 +477,7 @@ class _Operation:
 
         try:
             self._take_plain(snapshot, verdict)
-        except SafeSnapshotError as error:
+        except (SafeSnapshotError, InterruptedBySignalError) as error:
             interrupted = isinstance(error, InterruptedBySignalError)
             failed = Verdict(VerdictKind.UNKNOWN, error.message if interrupted else f"no snapshot: {error.message}")
             close(failed, "snapshot", "interrupted" if interrupted else "task")

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from snapshot import locks
-from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
+from snapshot.errors import Failure, InterruptedBySignalError
 from snapshot.locks import tool
 from snapshot.model import FreezeOutcome, FreezeReply, Guest
 
@@ -131,7 +131,7 @@ def _find(table: tuple[tuple[str | re.Pattern[str], str], ...], text: str, guest
     return next(found, "").format(tool=tool(guest), vmid=guest.vmid)
 
 
-def failure_word(error: SafeSnapshotError) -> str:
+def failure_word(error: Failure) -> str:
     """A journal's ``failure_reason`` for an error that ended a window."""
     return "interrupted" if isinstance(error, InterruptedBySignalError) else "not-started"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from snapshot.clock import Clock
 from snapshot.config import Config
-from snapshot.errors import SafeSnapshotError
+from snapshot.errors import Failure
 from snapshot.journal import Journal
 from snapshot.model import (
     Check,
@@ -78,7 +78,7 @@ class Result:
     """Whether the snapshot is there; None when PVE did not say."""
     verdict: Verdict | None = None
     warnings: list[str] = field(default_factory=list)
-    error: SafeSnapshotError | None = None
+    error: Failure | None = None
 
     @property
     def frozen_seconds(self) -> float | None:

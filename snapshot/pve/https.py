@@ -68,7 +68,7 @@ class HttpsTransport:
             text = _text(error, self._limits.refused_fields)
             raise error_of_status(error.status_code, text, self.name) from error
         except SafeSnapshotError:
-            raise  # a signal that came through while waiting, or what _check has to say
+            raise  # what _check has to say
         except OSError as error:
             raise self._classify(error) from error
         except Exception as error:

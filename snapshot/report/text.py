@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from snapshot import foreign, logfmt
 from snapshot.clock import duration
-from snapshot.errors import SafeSnapshotError
+from snapshot.errors import Failure
 from snapshot.looks import Why
 from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
 from snapshot.run import Result
@@ -263,7 +263,7 @@ def recovered_json(found: list[Recovered], exit_code: int, warnings: Sequence[st
     return _dump({"version": JSON_VERSION, "windows": found, "exit_code": exit_code, **told})
 
 
-def error_object(error: SafeSnapshotError | None) -> dict[str, object] | None:
+def error_object(error: Failure | None) -> dict[str, object] | None:
     """An error as JSON sees it."""
     if error is None:
         return None
@@ -275,7 +275,7 @@ def error_object(error: SafeSnapshotError | None) -> dict[str, object] | None:
     }
 
 
-def error_json(error: SafeSnapshotError) -> str:
+def error_json(error: Failure) -> str:
     """The object of a run that ended before there was a result."""
     return _dump({"version": JSON_VERSION, "error": error_object(error), "exit_code": error.exit_code})
 

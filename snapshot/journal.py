@@ -22,6 +22,7 @@ from snapshot.looks import GuestLook
 from snapshot.metrics import projection
 from snapshot.metrics.projection import Series
 from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, new_id, parsed, printable
+from snapshot.states import IllegalTransitionError, State, check_step
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
 SCHEMA_VERSION = 1
@@ -231,7 +232,14 @@ class Journal:
 
         def work(db: sqlite3.Connection) -> bool:
             before = self.get(window_id)
-            update_window(db, window_id, not_reopening(before, values))
+            try:
+                kept = not_reopening(before, values)
+            except IllegalTransitionError as error:
+                raise JournalError(
+                    f"the journal {self.path} cannot be written ({error})",
+                    remedy="that is a mistake of ours: please report it",
+                ) from error
+            update_window(db, window_id, kept)
             after = self.get(window_id)
             if after is not None:
                 _project(db, before, after)
@@ -480,13 +488,18 @@ def _taken(other: WindowRecord) -> WindowTakenError:
 def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> Mapping[str, object]:
     """``values`` without a new state for a window that is closed or thawed for good: THAWED is an end (states.py).
 
-    A guard, a recovery or an owner that was slower than the other still adds what it did.
+    A guard, a recovery or an owner that was slower than the other still adds what it did. Any other state that cannot
+    follow the one before is refused: IllegalTransitionError, and nothing is written.
     """
     if record is None:
         return values
-    if record.closed_at is None:
-        return {name: v for name, v in values.items() if name != "state"} if record.state == "thawed" else values
-    return {name: value for name, value in values.items() if name not in ("state", "quiet_until_at")}
+    if record.closed_at is not None:
+        return {name: value for name, value in values.items() if name not in ("state", "quiet_until_at")}
+    if record.state == State.THAWED.value:
+        return {name: value for name, value in values.items() if name != "state"}
+    if "state" in values:
+        check_step(State(record.state), State(values["state"]))
+    return values
 
 
 def update_window(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> None:

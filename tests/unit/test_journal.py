@@ -167,6 +167,22 @@ def test_a_window_that_its_guard_has_thawed_is_not_called_stuck_by_an_owner_that
     assert (found.state, found.thaw_attempts, found.closed_at) == ("thawed", 1, None)
 
 
+def test_a_state_that_cannot_follow_the_one_before_is_refused_and_nothing_is_written(journal: Journal) -> None:
+    journal.begin(record("w1"))
+    journal.update("w1", state="unknown")
+    error = said(lambda: journal.update("w1", state="frozen", thaw_attempts=3))
+    assert "unknown cannot be frozen next" in error.message
+    found = journal.get("w1")
+    assert found is not None
+    assert (found.state, found.thaw_attempts) == ("unknown", None)
+    journal.update("w1", state="unknown")  # the same again is no step
+    journal.update("w1", state="thawed")
+    journal.update("w1", state="stuck", thaw_attempts=1)  # who was slower still adds what it did
+    found = journal.get("w1")
+    assert found is not None
+    assert (found.state, found.thaw_attempts) == ("thawed", 1)
+
+
 def test_history_is_newest_first_and_can_be_narrowed(journal: Journal) -> None:
     for n in range(4):
         journal.begin(record(f"w{n}", vmid=100 + n % 2, at=START + n, failure_stage="thaw" if n == 3 else None))

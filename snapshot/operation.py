@@ -432,7 +432,7 @@ class _Operation:
     def _unclear(self, guest: Guest, reply: FreezeReply, window: Window) -> FreezeUnclearError:
         hours = self.tools.config.freeze.late_freeze_seconds / 3600
         remedy = f"the guard watches for a late freeze for up to {hours:g} h; see `safe-snapshot status`"
-        if window.late_seconds <= 0:
+        if window.is_carried_out:
             remedy = "the freeze was carried out and is undone, so none can come late: try again"
         return FreezeUnclearError(
             f"the answer to the freeze of guest {guest.vmid} was lost ({reply.detail}); the guest is thawed",

@@ -4,10 +4,11 @@ The rules:
 
 1. A freeze is only ever requested from ARMED: protect before you act.
 2. A lost reply is UNKNOWN, never "no": the guest may be frozen, or may freeze later.
-3. UNKNOWN is left for THAWED only by a confirmed thaw after which no freeze can still be on its way: one that counted
-   a filesystem (a window sends one freeze, so that was it), or one followed by a quiet period. Until then a confirmed
-   thaw leaves the window UNKNOWN, and so does a late freeze that is seen, which is thawed again. So does a guest that
-   goes off: PVE may hold the freeze still, and carry it out when the guest is on again.
+3. UNKNOWN is left for THAWED only by a confirmed thaw followed by a quiet period in which no freeze can still be on
+   its way; until then a confirmed thaw leaves the window UNKNOWN, and so does a late freeze, which is thawed again. So
+   does a guest that goes off: PVE may hold the freeze still, and carry it out when the guest is on again. A thaw that
+   counted a filesystem shortens the quiet period to seconds: a window sends one freeze, and that was it, unless
+   another's was in front of it in the agent's queue.
 4. STUCK is not an end: retries go on at their slowest pace, and a confirmed thaw (or a guest that is off) leaves it for
    UNKNOWN, whose quiet period is empty when no late freeze is possible.
 5. THAWED is an end. The next window is a new machine.
@@ -76,7 +77,7 @@ TABLE: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.UNKNOWN, Event.THAW_CONFIRMED): State.UNKNOWN,
         (State.UNKNOWN, Event.LATE_FREEZE_SEEN): State.UNKNOWN,
         (State.UNKNOWN, Event.QUIET): State.THAWED,
-        (State.UNKNOWN, Event.CARRIED_OUT): State.THAWED,
+        (State.UNKNOWN, Event.CARRIED_OUT): State.UNKNOWN,
         (State.UNKNOWN, Event.RETRIES_SLOWEST): State.STUCK,
         (State.UNKNOWN, Event.GUEST_GONE): State.UNKNOWN,
         (State.STUCK, Event.THAW_UNCLEAR): State.STUCK,
@@ -117,7 +118,7 @@ class WindowMachine:
     """The state of one window. ``on(event)`` follows the table or raises IllegalTransitionError and changes nothing.
 
     A freeze that may still be on its way (its reply was lost) keeps ``late_freeze_possible`` set; from then on
-    a confirmed thaw does not end the window, only QUIET or CARRIED_OUT does.
+    a confirmed thaw does not end the window, only QUIET does.
     """
 
     def __init__(self, state: State = State.IDLE, *, late_freeze_possible: bool = False) -> None:

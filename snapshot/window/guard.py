@@ -31,7 +31,7 @@ from snapshot.pve.routes import Access, build_ladder, open_access
 from snapshot.window import detached
 from snapshot.window.background import BackgroundRecorder
 from snapshot.window.claim import FOLDER, Claim, Holder, take
-from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Recorder
+from snapshot.window.guardcore import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Happening, Recorder
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.inbox import ProcessInbox
 from snapshot.window.process import Witnessed, harden, open_log
@@ -78,9 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(connection, {"op": "armed", "pid": os.getpid()})
             core.run()
         else:
-            orphan = _orphan(spec, inbox, config, clock, recorder)
+            try:
+                orphan = _orphan(spec, inbox, config, clock, recorder)
+            except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
+                orphan = Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
             if orphan is not None:
-                cause = Cause.OWNER_DIED if options.socket else Cause.RECOVERY
+                cause = orphan.cause or (Cause.OWNER_DIED if options.socket else Cause.RECOVERY)
                 core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
     except Exception as error:  # noqa: BLE001 - the guest is thawed, or nothing was frozen (GuardCore)
         log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))
@@ -116,10 +119,14 @@ def _claim(spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / FOLDER) -> Clai
 
 
 class Orphan(NamedTuple):
-    """A window to take over: how long a late freeze is possible, and from when on its owner must not stand still."""
+    """A window to take over: how long a late freeze is possible, and from when on its owner must not stand still.
+
+    ``cause``: why, where its owner lives.
+    """
 
     late_seconds: float
     due: float
+    cause: Cause | None = None
 
 
 def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder) -> Orphan | None:
@@ -129,23 +136,25 @@ def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, 
     until it dies or dawdles.
     """
     record = _look_up(spec, config)
-    due = clock.monotonic()
+    due, cause = clock.monotonic(), None
     if record is None or record.closed_at is None:
         deadline_at = record.deadline_at if record is not None else clock.time() + spec.deadline_seconds
         left = min(max(0.0, deadline_at - clock.time()), spec.deadline_seconds) + DEADLINE_MARGIN_SECONDS
         due += left
         message = inbox.wait(left)
+        cause = Cause.DEADLINE
         if message is not None:
             inbox.put_back(message)  # a signal ends the watch, not the thaw
+            cause = Cause.SIGNAL if message.what is Happening.SIGNAL else None
         record = _look_up(spec, config)
     if record is None:
-        return Orphan(spec.late_freeze_seconds, due)
+        return Orphan(spec.late_freeze_seconds, due, cause)
     if record.closed_at is not None or _has_another_guard(record):
         return None
     if was_never_armed(record):
         recorder.closed(by_owner=False)
         return None
-    return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due)
+    return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due, cause)
 
 
 def _has_another_guard(record: WindowRecord) -> bool:

@@ -19,7 +19,7 @@ from snapshot.clock import Clock
 from snapshot.model import FreezeState, ThawReport
 from snapshot.retry import Pace
 from snapshot.window.guardlink import GuardSpec, Op
-from snapshot.window.thaw import Thawer
+from snapshot.window.thaw import CARRIED_OUT_SECONDS, Thawer
 
 DEADLINE_MARGIN_SECONDS = 2.0
 """How long after the owner's own deadline the guard steps in: the owner, when it lives, does it first."""
@@ -88,6 +88,10 @@ class Inbox(Protocol):
 class OwnerLife(Protocol):
     """The owner as a process, for what its messages cannot say. Nothing here raises."""
 
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        ...
+
     def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
         """Kill it if it was stopped, or if it ``is_silent`` and lives; True when that has ended it."""
         ...
@@ -95,6 +99,10 @@ class OwnerLife(Protocol):
 
 class Unseen:
     """An owner of which only the messages are known."""
+
+    def is_gone(self) -> bool:
+        """See OwnerLife."""
+        return True
 
     def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
         """See OwnerLife."""
@@ -189,7 +197,7 @@ class GuardCore:
             self._watch_for_late_freeze()
 
         self._whatever_happens(work)
-        self._end(by_owner=False)
+        self._end(by_owner=not self._owner.is_gone())
 
     def _whatever_happens(self, work: Callable[[], None]) -> None:
         """Do the work. An exception ends it, but not with a guest frozen."""
@@ -375,12 +383,12 @@ class GuardCore:
         self._tell(lambda: self._recorder.thawed(cause, report, watching_seconds=watching))
 
     def _was_carried_out(self, report: ThawReport) -> None:
-        """A thaw that counted a filesystem has undone this window's one freeze: none can come late any more.
+        """A thaw that counted a filesystem has undone this window's one freeze: the watch for it ends soon.
 
-        Where others freeze too nobody knows whose it was.
+        Where others freeze too, by order, nobody knows whose it was.
         """
-        if report.confirmed and report.filesystems and self._knows_of_one_freeze:
-            self._late_until = None
+        if report.confirmed and report.filesystems and self._knows_of_one_freeze and self._late_until is not None:
+            self._late_until = min(self._late_until, self._clock.monotonic() + CARRIED_OUT_SECONDS)
 
     def _watching_seconds(self) -> float:
         """How long late freezes are still possible; 0 when they are not."""

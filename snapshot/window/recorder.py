@@ -101,7 +101,12 @@ class JournalRecorder:
                 return {}
             values: dict[str, object] = {"closed_at": self._clock.time(), "state": State.THAWED.value}
             if record.verdict is None:
-                values |= {"verdict": VerdictKind.UNKNOWN.value, "reason": "its owner ended without a word"}
+                values |= {
+                    "verdict": VerdictKind.UNKNOWN.value,
+                    "reason": "its owner ended without a word",
+                    "failure_stage": record.failure_stage or "hold",
+                    "failure_reason": record.failure_reason or record.guard_cause or Cause.OWNER_DIED.value,
+                }
             return values
 
         self._record(closing_values)

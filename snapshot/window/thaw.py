@@ -51,6 +51,10 @@ class Thawing(NamedTuple):
     """Rounds without success before the last resort is used, and between its uses."""
 
 
+CARRIED_OUT_SECONDS = 2.0
+"""How long a late freeze is still watched for behind a thaw that counted a filesystem. That was this window's one
+freeze, unless another's was in front of it in the agent's queue: then ours follows at once, ahead of our next look."""
+
 QUICK_SECONDS = 0.5
 """A round that fails sooner than this was answered by somebody: PVE waits for 3 s for an agent that is silent."""
 

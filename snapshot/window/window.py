@@ -21,7 +21,7 @@ from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostEr
 from snapshot.states import Event, State, WindowMachine
 from snapshot.window.guardlink import AnotherGuardError, Guard, GuardSpec, Launcher, Op
 from snapshot.window.signals import Gate
-from snapshot.window.thaw import Thawer
+from snapshot.window.thaw import CARRIED_OUT_SECONDS, Thawer
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
 
@@ -120,6 +120,8 @@ class Window:
         self._is_over = False
         self.noted: list[str] = []
         """What was done about PVE's own freeze, for the operator."""
+        self.is_carried_out = False
+        """Whether a freeze whose answer was lost was seen to be carried out, and undone."""
         self.unrecorded: list[str] = []
         """What could not be written, for the operator; the guest is not concerned."""
 
@@ -369,6 +371,7 @@ class Window:
         if report.filesystems and self._machine.late_freeze_possible and self._pve_since is None:
             # This window's one freeze has been carried out: to wait for it would cost others theirs for an hour.
             self._machine.on(Event.CARRIED_OUT)
+            self.is_carried_out = True
         return report
 
     @property
@@ -376,7 +379,10 @@ class Window:
         """How long a late freeze is still possible; 0 when it is not."""
         if self._freeze_sent is None or not self._machine.late_freeze_possible:
             return 0.0
-        return max(0.0, self._freeze_sent + self.spec.late_freeze_seconds - self._tools.clock.monotonic())
+        until = self._freeze_sent + self.spec.late_freeze_seconds
+        if self.is_carried_out and self._thaw_confirmed is not None:
+            until = min(until, self._thaw_confirmed + CARRIED_OUT_SECONDS)
+        return max(0.0, until - self._tools.clock.monotonic())
 
     def close(self, verdict: Verdict, failure_stage: str | None, failure_reason: str | None) -> None:
         """Record the verdict; the window is closed unless the guest may be frozen, or may freeze late."""

@@ -219,6 +219,18 @@ def _expire_token(world: World, fault: Fault) -> None:
     world.pve.denied_until = world.scheduler.now + fault.value
 
 
+def _drip(world: World, fault: Fault) -> None:
+    _outage(world, fault.value, "any", "the API drips")
+    world.pve.drips_until = world.scheduler.now + fault.value
+
+
+def _odd_status(world: World, fault: Fault) -> None:
+    odd: dict[str, object] = {"{}": {}, "null": None, "odd": {"status": "odd"}}
+    world.pve.odd_status = odd[fault.target], world.scheduler.now + fault.value
+    # A guest that is off is asked for until PVE says so.
+    world.obstacle(fault.value, "status odd")
+
+
 def _slow_disks(world: World, fault: Fault) -> None:
     world.pve.disk_extra = fault.value
 
@@ -285,6 +297,21 @@ def _jump_clock(world: World, fault: Fault) -> None:
     world.clock_offset += fault.value
 
 
+def _stop_in_seat(world: World, fault: Fault) -> None:
+    world.stops_in_its_seat = fault.value
+
+
+def _no_claims(world: World, fault: Fault) -> None:
+    world.claims_fail = True
+
+
+def _fail_guard(world: World, fault: Fault) -> None:
+    world.guard_will_fail = 1
+    for process in world.scheduler.processes:
+        if process.alive and process.role in ("guard", "takeover"):
+            world.scheduler.wake(process)
+
+
 def _no_guard(world: World, fault: Fault) -> None:
     world.guard_wont_arm = 1
 
@@ -325,6 +352,10 @@ FAULTS: dict[str, Kind] = {
     "node gone": Kind(_node(0.1, 60.0), _lose_node),
     "workers busy": Kind(_node(0.1, 60.0), _busy_workers),
     "token expired": Kind(_seconds(0.1, 60.0), _expire_token),
+    "API drips": Kind(_seconds(0.5, 60.0), _drip),
+    "status odd": Kind(
+        lambda rng: (round(0.5 * 100 ** rng.random(), 3), rng.choice(("{}", "null", "odd"))), _odd_status
+    ),
     "disks slow": Kind(_seconds(0.5, 40.0), _slow_disks),
     "disk snapshot fails": Kind(_nothing, _fail_disks, weight=0.5),
     "snapshot task killed": Kind(_nothing, _kill_task),
@@ -341,6 +372,9 @@ FAULTS: dict[str, Kind] = {
     "disk full": Kind(_seconds(0.1, 60.0), _fill_disk),
     "journal slow": Kind(_seconds(0.1, 10.0), _slow_journal),
     "clock jumped": Kind(lambda rng: (rng.choice((-86400.0, -30.0, 30.0, 7200.0, 86400.0)), ""), _jump_clock),
+    "owner stopped in the agent's seat": Kind(_seconds(0.5, 90.0), _stop_in_seat),
+    "no claims": Kind(_nothing, _no_claims, weight=0.5),
+    "guard fails": Kind(_nothing, _fail_guard),
     "no guard": Kind(_nothing, _no_guard, weight=0.5),
 }
 

@@ -9,7 +9,8 @@ c. *The journal's last word is not better than the truth.* No window is closed w
 d. *Politeness.* PVE never has two agent calls of one run for a guest that both still have somebody waiting for them.
    The exceptions: whoever cannot hear a window's owner (a guard that was started again, a recovery) may ask beside it
    once its deadline has passed (by the wall clock; for a recovery without a journal at any time), and beside one
-   another; a guard that is told to end (TERM) thaws at once, whatever its owner does; an owner that comes back past its
+   another; a guard that is told to end (TERM), or fails, thaws at once, whatever its owner does; two guards
+   of which neither could have a claim know nothing of each other; an owner that comes back past its
    deadline finds its guard at work, which ends its round over the routes and then waits; a process that is stopped in
    the middle of a call waits for nothing; a run that has disarmed its guard may look at its guest while the guard
    watches for a late freeze.
@@ -19,6 +20,8 @@ e. *UNKNOWN is not closed early.* No freeze of a window is carried out after tha
 f. *Nothing is written* by the process that is to thaw between the freeze and its first thaw request.
 g. *The states follow the table.* What the journal was told of a window's state, by whomever, can follow from what it
    was told before.
+i. *A living owner has not died.* No window is counted as `owner-died` while its owner lives.
+j. *No success without a verdict.* What the metrics count as a success has been judged, and not as `unknown`.
 h. *No surprises.* No process of ours ends with an exception that is not one of ours, and nothing is left open for ever.
 """
 
@@ -33,6 +36,7 @@ from snapshot.journal import WindowRecord
 from snapshot.model import VerdictKind
 from snapshot.run import Result
 from snapshot.states import State, may_follow
+from snapshot.window.guardcore import Cause
 from tests.campaign.pve import Call
 from tests.campaign.scheduler import Process
 
@@ -84,6 +88,7 @@ def check(world: World) -> list[str]:
         *_polite(world),
         *_by_the_table(world),
         *_no_surprises(world),
+        *_no_empty_success(world),
     ]
 
 
@@ -260,7 +265,8 @@ def closed_while_frozen(world: World, window: WindowTrace) -> str | None:
 def _taken_for_ours(world: World, window: WindowTrace) -> bool:
     """Whether somebody else froze the guest between this window's freeze request and its end."""
     began, ended = window.freeze_sent_at or 0.0, window.closed_at or float("inf")
-    return any(freeze.tag == STRANGER and began <= freeze.at <= ended for freeze in world.guest.model.freezes)
+    mine = {call.tag for call in world.pve.calls if call.process is window.owner}
+    return any(freeze.tag not in mine and began <= freeze.at <= ended for freeze in world.guest.model.freezes)
 
 
 def _not_closed_early(world: World) -> Iterator[str]:
@@ -295,7 +301,7 @@ def _polite(world: World) -> Iterator[str]:
 
 def _may_overlap(world: World, call: Call, other: Call) -> bool:
     families = {world.family(other.process), world.family(call.process)} - {0}
-    if len(families) > 1 or "guard signalled" in world.happened:
+    if len(families) > 1 or {"guard signalled", "guard fails"} & set(world.happened):
         return True
     if any(
         other.sent_at <= end and start <= call.sent_at for start, end in [*other.process.stops, *call.process.stops]
@@ -314,6 +320,8 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
         return True
     decided = max((w.decided_at or 0.0 for w in windows), default=0.0)
     guard = call if call.process.role == "guard" else other
+    if world.unclaimed:
+        return True
     return decided >= deadline + GUARD_MARGIN_SECONDS and guard.sent_at < decided + ROUND_SECONDS
 
 
@@ -333,6 +341,23 @@ def _by_the_table(world: World) -> Iterator[str]:
                 continue
             if not may_follow(earlier, later):
                 yield f"(g) window {window.id[:8]}: {who} tells the journal {later.value} after {earlier.value}"
+
+
+# -- i, j
+
+
+def counted_as_died(world: World, window: WindowTrace, before: WindowRecord, after: WindowRecord) -> str | None:
+    """For the instant at which a window is written."""
+    died = Cause.OWNER_DIED.value
+    if after.failure_reason != died or before.failure_reason == died or not window.owner.alive:
+        return None
+    return f"(i) window {window.id[:8]} is counted as {died} at {world.scheduler.now:.3f}, and its owner lives"
+
+
+def _no_empty_success(world: World) -> Iterator[str]:
+    for row in rows(world):
+        if "success" in world.backing.counted(row.id) and row.verdict in (None, VerdictKind.UNKNOWN.value):
+            yield f"(j) window {row.id[:8]} counts as a success, and its verdict is {row.verdict} ({row.reason})"
 
 
 # -- h

@@ -124,6 +124,10 @@ class Pve:
     """The token is not accepted until then."""
     disk_extra: float = 0.0
     """What the next snapshot's first disk takes longer."""
+    drips_until: float = -1.0
+    """Whoever asks over HTTPS hears a byte now and then until then, and gives up when his time is over."""
+    odd_status: tuple[object, float] | None = None
+    """What `status/current` answers instead, and until when."""
     disk_trouble: int = 0
     """So many of the next snapshots fail."""
 
@@ -255,6 +259,8 @@ class Pve:
     def _reply(self, call: Call, status: int, data: object) -> None:
         if call.answer is not None or call.broken or call.abandoned_at is not None:
             return
+        if call.via != "pvesh" and self.scheduler.now < self.drips_until:
+            return
         if call.mishap.lose_reply:
             if call.mishap.reset:
                 self._break(call, "reset by peer")
@@ -381,6 +387,8 @@ class Pve:
         rest = path.split(f"/{self.vmid}", 1)[1]
         if rest == "/config":
             return config
+        if rest == "/status/current" and self.odd_status is not None and self.scheduler.now < self.odd_status[1]:
+            return self.odd_status[0]
         if rest == "/status/current":
             return {"status": status}
         if rest == "/pending":

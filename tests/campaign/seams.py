@@ -7,6 +7,8 @@ that step or not at all.
 from __future__ import annotations
 
 import errno
+import json
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -16,8 +18,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
-from snapshot.journal import COLUMNS, Journal, WindowRecord, not_reopening
+from snapshot.journal import _SCHEMA, COLUMNS, Journal, WindowRecord, not_reopening
 from snapshot.looks import GuestLook
+from snapshot.metrics import projection
 from snapshot.model import ThawReport
 from snapshot.window.background import FINISH_SECONDS
 from snapshot.window.guardcore import Cause, Happening, Message
@@ -220,6 +223,7 @@ class WorldInbox:
 
     def wait(self, seconds: float | None) -> Message | None:
         self._world.scheduler.step()
+        self._world.fail_if_wanted()
         deadline = None if seconds is None else self._world.scheduler.now + seconds
         while True:
             if self._process.signal is not None:
@@ -251,6 +255,11 @@ class WorldOwner:
     def __init__(self, world: World, pid: int) -> None:
         self._world = world
         self._pid = pid
+
+    def is_gone(self) -> bool:
+        self._world.scheduler.step()
+        owner = self._world.scheduler.process_of(self._pid)
+        return owner is None or not owner.alive
 
     def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
         scheduler = self._world.scheduler
@@ -316,11 +325,22 @@ class WorldBackground:
             record()
 
 
+def _marks(db: sqlite3.Connection, window_id: str) -> dict[str, float]:
+    """What the metrics have counted of a window."""
+    row = db.execute("SELECT counted FROM windows WHERE id = ?", (window_id,)).fetchone()
+    found: dict[str, float] = json.loads((row[0] if row else None) or "{}")
+    return found
+
+
 class MemoryJournal:
     """The rows of a journal without the file: what is committed is there, what is not is not."""
 
     def __init__(self) -> None:
         self.rows: dict[str, WindowRecord] = {}
+        self.metrics = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        """The real projection's own tables."""
+        self.metrics.execute(f"CREATE TABLE windows (id TEXT PRIMARY KEY, {projection.COLUMN})")
+        self.metrics.execute(next(statement for statement in _SCHEMA if "TABLE IF NOT EXISTS series" in statement))
         self.notes: dict[str, str] = {}
         self.seen: dict[str, GuestLook] = {}
 
@@ -328,14 +348,21 @@ class MemoryJournal:
         if any(map(rival, self.open_windows(record.vmid))):
             raise WindowTakenError("another run has the guest in its freeze window")
         self.rows[record.id] = record
+        self.metrics.execute("INSERT INTO windows VALUES (?, NULL)", (record.id,))
+        projection.apply(self.metrics, None, record)
+
+    def counted(self, window_id: str) -> dict[str, float]:
+        return _marks(self.metrics, window_id)
 
     def update(self, window_id: str, **values: Any) -> None:
         unknown = set(values) - set(COLUMNS)
         if unknown:
             raise KeyError(f"no such columns: {sorted(unknown)}")
         if window_id in self.rows:
-            kept: dict[str, Any] = dict(not_reopening(self.rows[window_id], values))
-            self.rows[window_id] = self.rows[window_id]._replace(**kept)
+            before = self.rows[window_id]
+            kept: dict[str, Any] = dict(not_reopening(before, values))
+            self.rows[window_id] = before._replace(**kept)
+            projection.apply(self.metrics, before, self.rows[window_id])
 
     def get(self, window_id: str) -> WindowRecord | None:
         return self.rows.get(window_id)
@@ -378,6 +405,10 @@ class FileJournal:
     def put_looks(self, found: Iterable[GuestLook]) -> None:
         with closing(Journal(self._path)) as journal:
             journal.put_looks(found)
+
+    def counted(self, window_id: str) -> dict[str, float]:
+        with closing(sqlite3.connect(self._path)) as db:
+            return _marks(db, window_id)
 
     def get(self, window_id: str) -> WindowRecord | None:
         with closing(Journal(self._path)) as journal:

@@ -38,6 +38,9 @@ class Owner:
     stopped_at: float = float("inf")
     ended_at: float | None = None
 
+    def is_gone(self) -> bool:
+        return self.ended_at is not None
+
     def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
         if self.ended_at is None and (is_silent or self.clock.now >= self.stopped_at):
             self.ended_at = self.clock.now
@@ -204,7 +207,29 @@ def test_a_thaw_that_counts_the_freeze_whose_answer_nobody_heard_ends_the_window
     route = ScriptedChannel(clock, [freezing_late(clock, START + 0.3)])
     core, notes = guard(route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))])
     core.run()
-    assert notes.told == ["intervened owner-died", "thawed", "closed"]
+    assert notes.told == ["intervened owner-died", "thawed, watching", "closed"]
+    assert clock.now < START + 6.0
+
+
+def test_a_freeze_of_ours_behind_somebody_elses_in_the_agents_queue_is_thawed_too() -> None:
+    """The thaw counts the other's, and ours follows as soon as we leave the agent."""
+    clock = ManualClock()
+    held = [START, START + 1.5]
+
+    def answer(command: str) -> object:
+        frozen = [at for at in held if at <= clock.now]
+        if command == "fsfreeze-status":
+            return "frozen" if frozen else "thawed"
+        held[:] = [at for at in held if at > clock.now]
+        return len(frozen)
+
+    route = ScriptedChannel(clock, [answer])
+    core, notes = guard(
+        route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=3600.0
+    )
+    core.run()
+    assert not held
+    assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
 
 
 def test_the_watch_ends_only_after_the_late_period_and_an_answer() -> None:
@@ -317,7 +342,7 @@ def test_a_late_freeze_that_cannot_be_thawed_raises_the_alarm_too() -> None:
         "thawed, watching",
         "stuck",
         "late freeze",
-        "thawed",
+        "thawed, watching",
         "closed",
     ]
 

@@ -22,6 +22,7 @@ TARGETS = {
     "agent's answer lost": faults.FREEZE_COMMANDS,
     "agent refuses": faults.FREEZE_COMMANDS,
     "agent killed": ("keeps its state", "forgets"),
+    "status odd": ("{}", "null", "odd"),
     "thawed from inside": ("all", "one mount"),
 }
 

@@ -10,6 +10,7 @@ import atexit
 import shutil
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,10 @@ class WindowTrace:
     """When the owner told its guard that it thaws."""
 
 
+class GuardFaultError(Exception):
+    """What a guard's own code may raise."""
+
+
 class World:
     """One run. ``with World(plan) as world: world.run()``, then invariants.check(world)."""
 
@@ -126,6 +131,8 @@ class World:
         self.asked: list[tuple[Process, float]] = []
         """Who turned to the agent, over whatever route, and when."""
         self.guard_wont_arm = 0
+        self.guard_will_fail = 0
+        self.stops_in_its_seat = 0.0
         self.machine_down_until = -1.0
         self._armed: list[Fault] = []
         self._seen: dict[tuple[str, str], int] = {}
@@ -271,7 +278,16 @@ class World:
         link.armed = True
         self.scheduler.wake(link.owner)
         owner = WorldOwner(self, link.spec.owner_pid)
-        GuardCore(link.spec, inbox, thawer, self.clock, recorder, owner).run()
+        core = GuardCore(link.spec, inbox, thawer, self.clock, recorder, owner)
+        self._to_its_end(core.run, link.spec, recorder)
+
+    def _to_its_end(self, work: Callable[[], None], spec: GuardSpec, recorder: WorldBackground) -> None:
+        """As guard.main does it: one that fails is started again by systemd."""
+        try:
+            work()
+        except GuardFaultError:
+            if self.plan.systemd:
+                self._spawn_takeover(spec, Cause.OWNER_DIED, RESTART_SECONDS)
         recorder.finish()
 
     def _guard_ended(self, spec: GuardSpec, process: Process) -> None:
@@ -318,9 +334,15 @@ class World:
         else:
             owner.at_death.append(lambda: inbox.bring(Message(Happening.WATCHED_DIED)))
         core = GuardCore(spec, inbox, thawer, self.clock, recorder, WorldOwner(self, spec.owner_pid))
-        orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder)  # type: ignore[arg-type]
+        orphan: guard_process.Orphan | None
+        try:
+            orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder)  # type: ignore[arg-type]
+        except GuardFaultError:
+            orphan = guard_process.Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
         if orphan is not None:
-            core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
+            late, due, why = orphan
+            self._to_its_end(lambda: core.take_over(why or cause, late_seconds=late, due=due), spec, recorder)
+            return
         recorder.finish()
 
     def _recover_timer(self) -> None:
@@ -346,6 +368,12 @@ class World:
             self.clock,
             self._log(),
         )
+
+    def fail_if_wanted(self) -> None:
+        """In a guard: an error of its own."""
+        if self.guard_will_fail:
+            self.guard_will_fail -= 1
+            raise GuardFaultError("as the fault wants it")
 
     def inbox_closed(self, guard: Process) -> None:
         """A guard hangs up: its owner sees it."""
@@ -501,6 +529,9 @@ class World:
         self.events.append((self.scheduler.now, f"journal by {self.scheduler.me()}: {told[:180]}"))
         if after.state != before.state:
             trace.states.append((State(after.state), str(self.scheduler.me())))
+        problem = invariants.counted_as_died(self, trace, before, after)
+        if problem is not None:
+            self.violations.append(problem)
         if after.closed_at is not None and before.closed_at is None:
             trace.closed_at = self.scheduler.now
             self.guest.pump()
@@ -511,6 +542,10 @@ class World:
     def note_agent_asked(self, process: Process) -> None:
         """Over the agent's own socket: by its guard always, and by an owner that has decided, to thaw."""
         self.asked.append((process, self.scheduler.now))
+        if process.role == "owner" and self.stops_in_its_seat and any(t.freeze_sent_at for t in self.windows.values()):
+            seconds, self.stops_in_its_seat = self.stops_in_its_seat, 0.0
+            self.events.append((self.scheduler.now, f"{process} is stopped in the agent's seat for {seconds:g} s"))
+            self.scheduler.stop(process, seconds)
         if process.role != "owner" or any(trace.decided_at is not None for trace in self.windows.values()):
             self._thaw_requested(process)
 

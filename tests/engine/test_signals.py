@@ -195,9 +195,11 @@ def test_a_signal_in_the_freeze_leaves_the_window_to_the_guard_unless_the_freeze
     assert "the guest is thawed" in stderr
     assert not guest.is_frozen()
     found = kit.window(lab)
-    assert (found.closed_at is not None) is carried_out
     assert found.guard_pid is not None
-    assert wait_for(lambda: pid_is_alive(found.guard_pid) is not carried_out)
+    assert found.closed_at is None or carried_out
+    if carried_out:
+        assert kit.closes(lab)
+    assert wait_for(lambda: pid_is_alive(found.guard_pid or 0) is not carried_out)
 
 
 def test_a_signal_while_a_lost_snapshot_is_looked_for(lab: Site) -> None:

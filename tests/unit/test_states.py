@@ -71,9 +71,9 @@ def test_a_guest_that_went_off_ends_a_window_unless_pve_may_hold_its_freeze_stil
     assert machine(state).on(Event.GUEST_GONE) is (State.UNKNOWN if doubtful else State.THAWED)
 
 
-def test_unknown_is_left_for_thawed_only_by_a_quiet_period_or_by_the_thaw_of_its_own_freeze() -> None:
+def test_unknown_is_left_for_thawed_only_by_a_quiet_period() -> None:
     ways = {event for (state, event), target in TABLE.items() if state is State.UNKNOWN and target is State.THAWED}
-    assert ways == {Event.QUIET, Event.CARRIED_OUT}
+    assert ways == {Event.QUIET}
 
 
 @pytest.mark.parametrize(
@@ -150,5 +150,5 @@ def test_no_walk_ends_a_window_early_after_a_lost_freeze_reply(events: list[Even
             continue
         reply_lost = reply_lost or event is Event.FREEZE_UNCLEAR
         if after is State.THAWED and reply_lost:
-            assert event in (Event.QUIET, Event.CARRIED_OUT)
+            assert event is Event.QUIET
         assert window.late_freeze_possible is (reply_lost and after is not State.THAWED)

@@ -335,21 +335,22 @@ class _Operation:
         """The window's steps, each with its own time: nothing was printed while the guest was frozen."""
         report, reply, times = window.report, window.reply, window.times
         sent, answered, decided, confirmed = window.instants
-        if sent is not None:
+        if reply is None and report is not None:
+            self.tools.say("PVE's own freeze in its snapshot task was seen to", at=decided)
+        elif sent is not None:
             self.tools.say("freeze requested", at=sent)
         if reply is not None:
             detail = f": {reply.detail}" if reply.detail else f", {remedies.count(reply.filesystems)}"
             self.tools.say(f"freeze {reply.outcome.value}{detail} ({duration(times.freezing_seconds)})", at=answered)
-        if self.result.upid is not None:
+        if self.result.upid is not None and times.held_seconds is not None:
             proof = f", guest {window.proof.value}" if window.proof is not Proof.NOT_ASKED else ""
             why = f": {window.broken_by}" if window.broken_by else ""
             self.tools.say(f"snapshot held for {duration(times.held_seconds)}{proof}{why}", at=decided)
         if report is not None and report.confirmed:
             count = "" if report.filesystems is None else f", {remedies.count(report.filesystems)}"
             how = "guest went off" if report.guest_gone else f"thawed{count}"
-            self.tools.say(
-                f"{how} ({duration(times.thawing_seconds)}); window {duration(times.window_seconds)}", at=confirmed
-            )
+            length = "" if times.window_seconds is None else f"; window {duration(times.window_seconds)}"
+            self.tools.say(f"{how} ({duration(times.thawing_seconds)}){length}", at=confirmed)
             if report.hook_failed:
                 self.result.warnings.append(
                     "the guest's own thaw hook failed (its filesystems are thawed): see the agent's log in the guest"

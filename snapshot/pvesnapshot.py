@@ -126,7 +126,8 @@ class PveSnapshot:
                 window.pve_has_ended(is_thawed=window.look() is FreezeState.THAWED)
             return
         if task.exitstatus == KILLED:
-            return  # its freeze may be on its way still
+            window.pve_has_ended(is_thawed=None)
+            return
         if any(text in task.exitstatus for text in REFUSED_TEXTS) or _says_not_frozen(task.log):
             window.pve_has_ended(is_thawed=True)
             return

@@ -117,6 +117,8 @@ class Window:
         self._pve_since: float | None = None
         self._pve_left: State | None = None
         """Where a freeze of PVE's own stands: THAWED when nothing is left of it. None: nobody knows."""
+        self._is_one_freeze = True
+        """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
         self.noted: list[str] = []
         """What was done about PVE's own freeze, for the operator."""
@@ -308,9 +310,12 @@ class Window:
         self._tell_thawing()
         return self._tools.thawer.look()
 
-    def pve_has_ended(self, *, is_thawed: bool) -> None:
-        """PVE's task has ended: its own freeze was answered, and no other one can come of it."""
-        self._pve_left = State.THAWED if is_thawed else State.THAWING
+    def pve_has_ended(self, *, is_thawed: bool | None) -> None:
+        """PVE's task has ended: its own freeze was answered, and no other one can come of it.
+
+        None: its worker was killed. The one freeze that it may have sent may come still, unless a thaw counts it.
+        """
+        self._pve_left = State.UNKNOWN if is_thawed is None else State.THAWED if is_thawed else State.THAWING
 
     def _restart_deadline(self) -> None:
         self._pve_since = self._tools.clock.monotonic()
@@ -321,6 +326,8 @@ class Window:
         """What PVE froze, or may freeze still, is another freeze than ours: it has a state of its own."""
         if self._pve_since is None or self._pve_left is State.THAWED:
             return
+        # A freeze of ours whose answer was lost, and PVE's, would be two: a thaw counts one of them.
+        self._is_one_freeze = self._pve_left is not None and not self._machine.late_freeze_possible
         self._machine = WindowMachine(self._pve_left or State.UNKNOWN)
         self._freeze_sent, self._freeze_answered, self.report = self._pve_since, None, None
         self._tools.thawer.start_over()
@@ -368,8 +375,8 @@ class Window:
         self._thaw_confirmed = self._tools.clock.monotonic()
         self.thawed_at = self._tools.clock.time()
         self._machine.on(Event.GUEST_GONE if report.guest_gone else Event.THAW_CONFIRMED)
-        if report.filesystems and self._machine.late_freeze_possible and self._pve_since is None:
-            # This window's one freeze has been carried out: to wait for it would cost others theirs for an hour.
+        if report.filesystems and self._machine.late_freeze_possible and self._is_one_freeze:
+            # The one freeze there was has been carried out: to wait for it would cost others theirs for an hour.
             self._machine.on(Event.CARRIED_OUT)
             self.is_carried_out = True
         return report
@@ -547,7 +554,7 @@ class Window:
                 "freeze_detail": reply.detail,
                 "filesystems_frozen": reply.filesystems,
             }
-        if self._pve_since is not None and self._pve_left is None and self.report is not None:
+        if self._pve_since is not None and self.report is not None and self.late_seconds > 0:
             values |= {
                 "freeze_outcome": FreezeOutcome.UNKNOWN.value,
                 "freeze_detail": "PVE may have frozen the guest by itself, or may do so yet: its task's end is unknown",

@@ -298,9 +298,11 @@ class WorldBackground:
         self._put(self._behind.late_freeze)
 
     def left_open(self) -> None:
+        self._world.guard_is_done(self._guard)
         self._put(self._behind.left_open)
 
     def closed(self, *, by_owner: bool) -> None:
+        self._world.guard_is_done(self._guard)
         self._put(lambda: self._behind.closed(by_owner=by_owner))
 
     def finish(self) -> None:

@@ -82,6 +82,8 @@ class WindowTrace:
     """What the journal was told of its state, and by whom."""
     silent: set[int] = field(default_factory=set)
     """Processes that must not write before they have asked for a thaw."""
+    left: set[int] = field(default_factory=set)
+    """Guards that have ended their watch."""
     disarmed_at: float | None = None
     decided_at: float | None = None
     """When the owner told its guard that it thaws."""
@@ -517,7 +519,7 @@ class World:
             trace.silent.clear()  # nothing of ours is frozen: PVE's own freeze may follow
         if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is None:
             trace.freeze_sent_at = self.scheduler.now
-            trace.silent = {link.owner.pid, *({link.guard.pid} if link.guard else ())}
+            trace.silent = {link.owner.pid, *({link.guard.pid} if link.guard else ())} - trace.left
             self._trigger("sent")
 
     def note_update(self, before: WindowRecord | None, after: WindowRecord | None, values: dict[str, object]) -> None:
@@ -559,6 +561,12 @@ class World:
     def _thaw_requested(self, process: Process) -> None:
         for trace in self.windows.values():
             trace.silent.discard(process.pid)
+
+    def guard_is_done(self, guard: Process) -> None:
+        """It thaws nothing any more, whatever its owner tells it from now on."""
+        for trace in self.windows.values():
+            trace.silent.discard(guard.pid)
+            trace.left.add(guard.pid)
 
     def _was_refused(self, trace: WindowTrace) -> bool:
         """Whether PVE has done with the freeze, and the guest holds nothing: no thaw is to come."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -369,7 +371,8 @@ def test_whatever_happens_to_windows_no_counter_goes_back_or_counts_twice(
     windows = [world.intent(100), world.intent(100), world.intent(200)]
     before: dict[object, float] = {}
     for which, change in story:
-        world.journal.update(windows[which], **change)
+        with contextlib.suppress(JournalError):  # a state that cannot follow is refused, and counts nothing
+            world.journal.update(windows[which], **change)
         after = {
             key: value
             for key, value in world.samples().items()

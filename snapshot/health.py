@@ -108,7 +108,7 @@ class Preflight:
             may_freeze = option.enabled and for_snapshot and self._state(guest) is FreezeState.THAWED
             return health._replace(pve_may_freeze=may_freeze)
         more, facts, frozen, may_freeze = self._freeze_checks(
-            guest, config, option, wanted.ignore_freeze_option, details
+            health, config, option, wanted.ignore_freeze_option, details
         )
         return health._replace(checks=(*checks, *more), facts=facts, frozen=frozen, pve_may_freeze=may_freeze)
 
@@ -177,15 +177,21 @@ class Preflight:
         return [Check("privileges", CheckResult.OK, "the token has what it needs")]
 
     def _freeze_checks(
-        self, guest: Guest, config: Mapping[str, object], option: AgentOption, ignore_option: bool, details: bool
+        self, health: Health, config: Mapping[str, object], option: AgentOption, ignore_option: bool, details: bool
     ) -> tuple[list[Check], dict[str, object], bool, bool]:
-        """The checks, what was learned, whether the guest is frozen, and whether PVE may freeze it by itself."""
+        """The checks, what was learned, whether the guest is frozen, and whether PVE may freeze it by itself.
+
+        ``health``: what is known of the guest so far.
+        """
+        guest = health.guest
+        assert guest is not None
         checks = [self._not_this_machine(config), *self._agent_option(guest, option, ignore_option)]
         channel = self._channel_for(guest)
         try:
             info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-status")
         except (CommandNotSentError, AgentReplyLostError) as error:
-            checks.append(self._silent_agent(guest, option, error))
+            stands_still = any(c.name == "running" and c.result is CheckResult.NO_FREEZE for c in health.checks)
+            checks.append(_STANDS_STILL if stands_still else self._silent_agent(guest, option, error))
             return checks, {}, False, False
         version = info.get("version") if isinstance(info, dict) else None
         version = clean(version, 40) if isinstance(version, str) else "?"
@@ -314,6 +320,9 @@ class Preflight:
         )
 
 
+_STANDS_STILL = Check("agent", CheckResult.NO_FREEZE, "cannot answer while its processors stand still: see running")
+
+
 def smbios_uuid(config: Mapping[str, object]) -> str:
     """The guest's product UUID from ``smbios1``, lower case; "" when it is not there."""
     for part in str(config.get("smbios1", "")).split(","):
@@ -366,7 +375,7 @@ def _running(guest: Guest, current: Mapping[str, object]) -> Check:
         "running",
         CheckResult.NO_FREEZE,
         f"its processors stand still ({state}): its agent cannot answer",
-        f"`qm resume {guest.vmid}`; for io-error, mend its storage first",
+        f"{locks.resume_of(guest)}; for io-error, mend its storage first",
     )
 
 

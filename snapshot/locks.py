@@ -1,7 +1,10 @@
 """The locks of a guest's configuration: who holds each, how to see whether he is still at it, and what to do. Pure.
 
 Names from PVE::QemuServer (confdesc, ``lock``) and PVE::LXC::Config. A lock is no fault: somebody works on the guest.
-Only one whose task is gone (its worker was killed) has to be taken away, and what it left half done comes first.
+Only one whose task is gone (its worker was killed) has to be taken away, and that comes first: while it stands PVE
+refuses nearly everything else (check_lock in PVE::AbstractConfig's snapshot_delete and snapshot_rollback, in vm_resume
+for every lock but ``backup``, in vm_start, destroy_vm and create_and_lock_config). What the task left half done is
+mended after it.
 """
 
 from __future__ import annotations
@@ -18,34 +21,47 @@ class _Lock(NamedTuple):
     doing: str
     """What is being done to the guest."""
     before: str = ""
-    """What a killed task may have left, to be mended before the lock is taken away; ``{tool}`` and ``{vmid}`` stand in
-    it."""
+    """What to find out before the lock is taken away; ``{tool}`` and ``{vmid}`` stand in it."""
+    after: tuple[str, ...] = ()
+    """What a killed task may have left, to be mended once PVE lets us, in this order."""
     unlock: bool = True
-    """Whether taking the lock away is ever the right last step."""
+    """Whether the lock is taken away; False where another command does that, and wants it to stand."""
 
 
+_RESUME = "`{resume}` when its {processes} stand still"
+_THAW = "`safe-snapshot thaw {vmid}`"
+_REMOVE = "`{tool} delsnapshot {vmid} {name} --force`"
+_BUILD_ANEW = "`{tool} destroy {vmid}`, for it is not complete: {again}"
 _LOCKS = {
     "backup": _Lock("it is being backed up"),
-    "clone": _Lock("it is being cloned", "a clone that was cut off is not complete: remove it and clone again", False),
+    "clone": _Lock("it is being cloned", after=(_BUILD_ANEW.replace("{again}", "clone again"),)),
     "create": _Lock(
         "it is being created or restored",
-        "a guest whose creation was cut off is not complete: create or restore it again",
-        False,
+        after=(_BUILD_ANEW.replace("{again}", "create or restore it again"),),
     ),
-    "destroyed": _Lock("it is being destroyed", "finish it: `{tool} destroy {vmid}`", False),
+    "destroyed": _Lock("it is being destroyed", after=("`{tool} destroy {vmid}` finishes it",)),
     "disk": _Lock("one of its disks is being moved or resized", "look at its disks (`{tool} config {vmid}`)"),
     "fstrim": _Lock("its filesystems are being trimmed"),
     "migrate": _Lock("it is being migrated", "find out on which node its disks are complete"),
-    "mounted": _Lock("its filesystem is mounted on the node", "`{tool} unmount {vmid}` ends that, and the lock", False),
-    "rollback": _Lock("it is being rolled back", "its disks may be half rolled back: roll back once more"),
+    "mounted": _Lock(
+        "its filesystem is mounted on the node", "`{tool} unmount {vmid}` ends that, and the lock", (), False
+    ),
+    "rollback": _Lock(
+        "it is being rolled back", after=("`{tool} rollback {vmid} <name>`, for its disks may be half rolled back",)
+    ),
     "snapshot": _Lock(
-        "a snapshot of it is being taken", "remove a snapshot that is half done (`{tool} listsnapshot {vmid}`)"
+        "a snapshot of it is being taken",
+        after=(_RESUME, f"{_REMOVE} for what is half done (`{{tool}} listsnapshot {{vmid}}`)", _THAW),
     ),
     "snapshot-delete": _Lock(
-        "a snapshot of it is being removed", "remove that snapshot again (`{tool} listsnapshot {vmid}`)"
+        "a snapshot of it is being removed",
+        after=(f"{_REMOVE} for what is half removed (`{{tool}} listsnapshot {{vmid}}`)",),
     ),
-    "suspending": _Lock("it is being hibernated", "look whether it runs (`{tool} status {vmid}`)"),
+    "suspending": _Lock("it is being hibernated", "look whether it runs (`{tool} status {vmid}`)", (_RESUME,)),
 }
+
+PASSES_RESUME = ("", "backup", HIBERNATED)
+"""The locks under which PVE resumes a guest (PVE::QemuServer::RunState, vm_resume)."""
 
 
 def tool(guest: Guest) -> str:
@@ -64,14 +80,38 @@ def check_of(guest: Guest) -> Check:
 
 def remedy_of(guest: Guest) -> str:
     """What to do about ``guest.lock``."""
-    command = tool(guest)
     if guest.lock == HIBERNATED:
-        return f"wake it up (`{command} resume {guest.vmid}`) and take the snapshot then: its saved RAM belongs to it"
-    lock = _LOCKS.get(guest.lock, _Lock(""))
+        return (
+            f"wake it up (`{tool(guest)} resume {guest.vmid}`) and take the snapshot then: its saved RAM belongs to it"
+        )
     # A job of several guests is no task of this one: its own list would not show it.
     which = "--typefilter vzdump" if guest.lock == "backup" else f"--vmid {guest.vmid}"
     wait = f"wait for its task: `pvesh get /nodes/{guest.node}/tasks --source active {which}`"
-    steps = [lock.before.format(tool=command, vmid=guest.vmid)] if lock.before else []
+    return f"{wait}; only if it is not there any more: {steps_of(guest)}"
+
+
+def steps_of(guest: Guest, name: str = "<name>") -> str:
+    """What to do about a lock whose task is gone, in the order in which PVE takes it. ``name``: of the snapshot."""
+    lock, is_container = _LOCKS.get(guest.lock, _Lock("")), guest.kind is GuestKind.LXC
+    steps = [lock.before] if lock.before else []
     if lock.unlock:
-        steps.append(f"{'last of all ' if steps else ''}`{command} unlock {guest.vmid}`")
-    return f"{wait}; only if it is not there any more: {', '.join(steps)}"
+        steps.append("`{tool} unlock {vmid}`")
+    steps += [step for step in lock.after if not (is_container and step is _THAW)]
+    return ", then ".join(steps).format(
+        tool=tool(guest),
+        vmid=guest.vmid,
+        name=name,
+        resume=f"lxc-unfreeze -n {guest.vmid}" if is_container else f"qm resume {guest.vmid}",
+        processes="processes" if is_container else "processors",
+    )
+
+
+def resume_of(guest: Guest) -> str:
+    """How a guest is resumed whose processors stand still, in the order in which PVE takes it."""
+    resume = f"`qm resume {guest.vmid}`"
+    if guest.lock in PASSES_RESUME:
+        return resume
+    return (
+        f"once its task is gone (`pvesh get /nodes/{guest.node}/tasks --source active --vmid {guest.vmid}`): "
+        f"`qm unlock {guest.vmid}`, then {resume}"
+    )

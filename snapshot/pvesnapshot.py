@@ -35,9 +35,6 @@ REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
 DESCRIBE_SECONDS = 10.0
 """How long to wait for a guest that is locked by somebody else to write the description."""
 
-KILLED = "unexpected status"
-"""How a task ends whose worker was killed."""
-
 LOOK_SECONDS = 0.5
 """Between two looks for a snapshot whose request was never answered."""
 
@@ -125,7 +122,7 @@ class PveSnapshot:
             if result.snapshot_exists is not None:
                 window.pve_has_ended(is_thawed=window.look() is FreezeState.THAWED)
             return
-        if task.exitstatus == KILLED:
+        if task.exitstatus == remedies.KILLED:
             window.pve_has_ended(is_thawed=None)
             return
         if any(text in task.exitstatus for text in REFUSED_TEXTS) or _says_not_frozen(task.log):
@@ -253,9 +250,10 @@ class PveSnapshot:
                 remedy=f"follow it: `pvesh get /nodes/{upid.node}/tasks/{upid}/log`",
             )
         if not end.succeeded:
-            result.snapshot_exists = None if end.exitstatus == KILLED else False
+            result.snapshot_exists = None if end.exitstatus == remedies.KILLED else False
             raise SnapshotFailedError(
-                f"PVE's snapshot task failed: {end.exitstatus}", remedy=remedies.of_task(end.exitstatus, self._guest)
+                f"PVE's snapshot task failed: {end.exitstatus}",
+                remedy=remedies.of_task(end.exitstatus, self._guest, result.name),
             )
         result.snapshot_exists = True
         if end.exitstatus != "OK":

@@ -34,11 +34,6 @@ _OF_TASK = (
     ("can't lock file", "another command is at work on this guest right now: try again in a moment"),
     ("already used", "choose another --name"),
     ("feature is not available", "`safe-snapshot check {vmid}` names the disk that is on storage without snapshots"),
-    (
-        "unexpected status",
-        "the task was killed: `{tool} listsnapshot {vmid}`, remove what is half done with "
-        "`{tool} delsnapshot {vmid} <name> --force`, last of all `{tool} unlock {vmid}`",
-    ),
     ("no space left", _FULL),
     ("out of space", _FULL),
     ("quota exceeded", _FULL),
@@ -101,8 +96,15 @@ _OF_FREEZE = (
 """The agent's errors (QEMU's qga/main.c, commands-linux.c, vss-win32/requester.cpp)."""
 
 
-def of_task(exitstatus: str, guest: Guest) -> str:
-    """For a snapshot task's exit status."""
+KILLED = "unexpected status"
+"""How a task ends whose worker was killed."""
+
+
+def of_task(exitstatus: str, guest: Guest, name: str = "<name>") -> str:
+    """For the exit status of a task that takes the snapshot ``name``."""
+    if KILLED in exitstatus:
+        steps = locks.steps_of(guest._replace(lock="snapshot"), name)
+        return f"the task was killed, and PVE keeps the guest locked: {steps}"
     locked = _IS_LOCKED.search(exitstatus)
     if locked:
         return locks.remedy_of(guest._replace(lock=locked["lock"]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from snapshot import locks
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.model import Guest, ThawReport
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.transport import clean
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import thawing_of
 
@@ -53,10 +55,27 @@ def what_is_left(guest: Guest, access: Access, *, is_offline: bool) -> str:
             f"bring {guest.node} back, or let HA start the guest elsewhere: a freeze does not outlive a restart; when "
             f"only the network is down, `qm guest cmd {guest.vmid} fsfreeze-thaw` on {guest.node} itself thaws it"
         )
+    first = _first_resumed(guest, access)
     by_hand = f"inside it `fsfreeze --unfreeze <mount>`; as a last resort `qm reset {guest.vmid}`"
     if access.is_local(guest):
-        return f"look at its console; {by_hand}"
+        return f"{first}look at its console; {by_hand}"
     return (
-        f"on its node {guest.node}, where nothing depends on the API: `safe-snapshot thaw {guest.vmid}`, or `qm guest "
-        f"cmd {guest.vmid} fsfreeze-thaw`; then its console; {by_hand}"
+        f"{first}on its node {guest.node}, where nothing depends on the API: `safe-snapshot thaw {guest.vmid}`, or "
+        f"`qm guest cmd {guest.vmid} fsfreeze-thaw`; then its console; {by_hand}"
+    )
+
+
+def _first_resumed(guest: Guest, access: Access) -> str:
+    """What comes before any thaw where the guest's processors stand still, as after a killed snapshot task."""
+    try:
+        current = GuestApi(access.main).current(guest)
+    except SafeSnapshotError:
+        return ""
+    state = clean(str(current.get("qmpstatus", "running")), 40)
+    if current.get("status") != "running" or state == "running":
+        return ""
+    resume = locks.resume_of(guest._replace(lock=clean(str(current.get("lock") or ""), 40)))
+    return (
+        f"its processors stand still ({state}), so nothing can thaw it yet: {resume}, then `safe-snapshot thaw "
+        f"{guest.vmid}`; else "
     )

@@ -90,6 +90,28 @@ def test_a_hibernated_guest_is_not_at_rest(lab: Site, guest: ScriptedGuest) -> N
     assert "at rest" not in run.text
 
 
+@pytest.mark.parametrize(("lock", "unlocks"), [("", False), ("snapshot", True)])
+def test_a_guest_whose_processors_stand_still_is_not_told_to_install_its_agent(
+    lab: Site, guest: ScriptedGuest, lock: str, unlocks: bool
+) -> None:
+    """As a snapshot's worker leaves it that was killed between PVE's savevm-start and savevm-end."""
+    guest.pause()
+    lab.node.set(guests={"100": {**lab.node.settings.guests["100"], "qmpstatus": "paused"}})
+    if lock:
+        lab.node.set_config(100, lock=lock)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == (4 if lock else 6), run
+    assert "install" not in run.text, run
+    resume = run.text.index("`qm resume 100`")
+    assert ("`qm unlock 100`" in run.text[:resume]) is unlocks, run
+    lab.write_config(thaw={"owner_limit_seconds": 1, "attempt_timeout_seconds": 1})
+    run = check(lab, lab.safe_snapshot("thaw", "100"))
+    assert run.exit_code == 8, run
+    resume = run.text.index("`qm resume 100`")
+    assert ("`qm unlock 100`" in run.text[:resume]) is unlocks, run
+    assert "`safe-snapshot thaw 100`" in run.text[resume:], run
+
+
 @pytest.mark.parametrize(
     ("value", "pending", "words"),
     [

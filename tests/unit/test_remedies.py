@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from snapshot import disks, facts, health, locks, remedies
@@ -31,7 +33,10 @@ TASKS = [
     ("snapshot feature is not available", "`safe-snapshot check 100` names the disk"),
     ("storage 'nas' is not online", "pvesm status"),
     ("mount error: No route to host", "pvesm status"),
-    ("unexpected status", "`qm delsnapshot 100 <name> --force`"),
+    (
+        "unexpected status",
+        "`qm unlock 100`, then `qm resume 100` when its processors stand still, then `qm delsnapshot 100 ",
+    ),
     ("something new", "task's log"),
 ]
 
@@ -76,17 +81,44 @@ ALL_LOCKS = [
 ]
 
 
+PASSES = {"destroyed": (), "mounted": ("unmount",), "suspended": ("resume",), "backup": ("resume",)}
+"""What PVE lets through while a lock stands, beside what only reads (AbstractConfig.pm, check_lock and its callers)."""
+READS = ("config", "listsnapshot", "status")
+HARMLESS = ("pvesh get", "safe-snapshot thaw", "lxc-unfreeze")
+
+
 @pytest.mark.parametrize("lock", ALL_LOCKS)
 @pytest.mark.parametrize("guest", [VM, CT], ids=["qemu", "lxc"])
-def test_a_lock_is_taken_away_last_of_all_if_at_all(guest: Guest, lock: str) -> None:
+def test_what_is_told_of_a_lock_stands_in_an_order_that_pve_takes(guest: Guest, lock: str) -> None:
     found = locks.check_of(guest._replace(lock=lock))
     assert found.result is CheckResult.FAILED
     assert lock in found.message
-    _, unlock, rest = found.remedy.partition(f"{locks.tool(guest)} unlock {guest.vmid}")
-    assert not unlock or rest == "`", "nothing comes after it"
-    assert not unlock or found.remedy.startswith("wait for its task")
-    if lock in ("suspended", "clone", "create", "destroyed", "mounted"):
-        assert not unlock
+    commands = re.findall(r"`([^`]+)`", found.remedy)
+    is_locked = True
+    for command in commands:
+        if command.startswith(HARMLESS):
+            continue
+        program, verb, vmid = command.split()[:3]
+        assert (program, vmid) == (locks.tool(guest), str(guest.vmid))
+        assert not is_locked or verb in (*READS, *PASSES.get(lock, ()), "unlock"), f"PVE refuses {command!r}"
+        is_locked = is_locked and verb != "unlock"
+    if lock in ("suspended", "mounted"):
+        assert is_locked, "its own command takes the lock away"
+    else:
+        assert not is_locked
+        assert found.remedy.startswith("wait for its task")
+
+
+def test_a_guest_whose_snapshot_was_killed_is_unlocked_then_resumed_then_cleaned_up_then_thawed() -> None:
+    told = remedies.of_task("unexpected status", VM, "s1")
+    steps = ("`qm unlock 100`", "`qm resume 100`", "`qm delsnapshot 100 s1 --force`", "`safe-snapshot thaw 100`")
+    places = [told.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("lock", ["", "backup"])
+def test_a_guest_that_pve_resumes_as_it_is_is_not_told_to_be_unlocked(lock: str) -> None:
+    assert locks.resume_of(VM._replace(lock=lock)) == "`qm resume 100`"
 
 
 def test_a_hibernated_guest_is_woken_up_and_not_unlocked() -> None:

@@ -24,6 +24,7 @@ from snapshot.errors import (
 from snapshot.frozen import guest_state
 from snapshot.journal import Journal, WindowRecord
 from snapshot.looks import GuestLook
+from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
 from snapshot.procfs import boot_id, process_lives
 from snapshot.pve.guests import GuestApi, Listed
@@ -38,7 +39,9 @@ from snapshot.window.process import end_if_it_stands_still
 from snapshot.window.thawing import late_seconds, spec_of, was_never_armed
 
 ALIVE_MARGIN_SECONDS = 10.0
-"""How long past its deadline a living owner is trusted to be thawing still, on top of its own limit for that."""
+"""How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
+that record by some seconds (window.READY_SECONDS), and a thaw takes a moment. Then its guest is an alarm. The owner is
+left to its work for its own limit more."""
 
 RESTART_MARGIN_SECONDS = 60.0
 """How much later than a window's deadline a guest must have been started for the window to be over by that."""
@@ -135,12 +138,23 @@ def is_in_progress(window: WindowRecord, config: Config, now: float) -> bool:
 
 
 def needs_help(window: WindowRecord, config: Config, now: float) -> bool:
-    """Whether an open window is somebody's to look at: nobody sees to it, or who does cannot thaw its guest."""
+    """Whether an open window is somebody's to look at: nobody sees to it, or who does has not thawed its guest in time.
+
+    A guest that may be frozen past its deadline is told at once: whoever lives goes on, but it may not get there.
+    """
     if window.is_foreign:
         return now >= window.deadline_at
     if not is_in_progress(window, config, now) or window.state == State.STUCK.value:
         return True
-    return not was_never_armed(window) and window.thawed_at is None and _is_overdue(window, config, now)
+    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
+
+
+def in_vain(window: WindowRecord, now: float) -> str:
+    """Who tries to thaw the guest of a window that needs help, though somebody lives who sees to it."""
+    if window.state == State.STUCK.value:
+        return "nobody can thaw it, its guard goes on trying"
+    late = foreign.span(now - window.deadline_at)
+    return f"{late} past its deadline no thaw is confirmed; its owner or its guard is alive and goes on trying"
 
 
 def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:
@@ -262,8 +276,8 @@ class _Recovery:
             # A plain snapshot, say, whose task takes long: whoever froze, it was not us.
             return "in-progress", "its owner or its guard is alive", True
         state = self._state(window.guest)
-        may_be_frozen = state is FreezeState.FROZEN or (state is None and window.thawed_at is None)
-        if may_be_frozen:
+        is_at_risk = state is FreezeState.FROZEN or (state is None and window.thawed_at is None)
+        if is_at_risk:
             # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
             ended = [
                 end_if_it_stands_still(window.owner_pid, window.owner_pid_start),
@@ -273,8 +287,8 @@ class _Recovery:
                 report = thaw_now(window.guest, self._access, self._limit)
                 how = f"its owner and its guard had not by its deadline; confirmed over {report.route}"
                 return "thawed", how, True
-        if may_be_frozen and needs_help(window, self._config, now):
-            text = f"GUEST {window.vmid} MAY STILL BE FROZEN: nobody can thaw it, its guard goes on trying"
+        if is_at_risk and needs_help(window, self._config, now):
+            text = f"GUEST {window.vmid} MAY STILL BE FROZEN: {in_vain(window, now)}"
             return "stuck", f"{text}; {what_is_left(window.guest, self._access, is_offline=False)}", False
         return "in-progress", "its owner or its guard is alive", True
 

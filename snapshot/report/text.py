@@ -13,6 +13,7 @@ from snapshot.clock import duration
 from snapshot.errors import Failure
 from snapshot.looks import Why
 from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
+from snapshot.recovery import in_vain
 from snapshot.run import Result
 from snapshot.strangers import Recovered
 from snapshot.survey import Survey
@@ -165,7 +166,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         elif w.id not in found.in_need:
             what = "in progress"
         elif w.vmid in found.living:
-            what = f"GUEST {w.vmid} MAY STILL BE FROZEN: nobody can thaw it, its guard goes on trying"
+            what = f"GUEST {w.vmid} MAY STILL BE FROZEN: {in_vain(w, now)}"
         else:
             what = "LEFT OPEN: run `safe-snapshot recover`"
         lines.append(f"{head}, {what}")

@@ -268,6 +268,41 @@ def test_a_stuck_window_whose_guard_lives_needs_help(node: Site) -> None:
             guard.kill()
 
 
+@pytest.mark.parametrize(
+    ("values", "late", "exit_code"),
+    [
+        ({"state": "armed"}, 17, 8),
+        ({"state": "armed"}, 4, 0),
+        ({"state": "freezing", "owner": "vzdump"}, 17, 8),
+        ({"state": "idle", "owner": "vzdump"}, 3000, 0),
+        ({"state": "unknown", "thawed_at": 1.0}, 17, 0),
+    ],
+    ids=["late", "just past its deadline", "vzdump's", "before vzdump's freeze", "thawed"],
+)
+def test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives(
+    node: Site, values: dict[str, object], late: float, exit_code: int
+) -> None:
+    """Its processors stand still, say: whoever sees to it can do nothing, and goes on."""
+    now = time.time()
+    with subprocess.Popen(["sleep", "60"]) as owner:
+        try:
+            start = process_start(owner.pid)
+            alive = {"owner_pid": owner.pid, "owner_pid_start": start, "boot_id": boot_id()}
+            if values["state"] == "idle":  # as VzdumpWatch has it: its own guard, until another one is armed
+                alive |= {"guard_pid": owner.pid, "guard_pid_start": start}
+            with contextlib.closing(Journal(node.journal_path)) as journal:
+                journal.begin(record("late", 100, at=now - late - 30, deadline_at=now - late, **alive, **values))
+            node.guest.kill_agent()
+            for command in ("status", "recover"):
+                run = check(node, node.safe_snapshot(command))
+                assert run.exit_code == exit_code, run
+                assert ("GUEST 100 MAY STILL BE FROZEN" in run.stdout) is (exit_code == 8), run
+                assert exit_code == 8 or "in progress" in run.stdout or "in-progress" in run.stdout, run
+            assert owner.poll() is None, "it goes on"
+        finally:
+            owner.kill()
+
+
 def test_a_window_of_a_guest_that_was_started_again_since_ends(node: Site) -> None:
     long_ago = time.time() - 10 * 86400
     with contextlib.closing(Journal(node.journal_path)) as journal:

@@ -212,7 +212,7 @@ def thaw(state: State, vmid: Vmid) -> None:
     notes = _close_windows(state, access, vmid, report)
     number = report.filesystems
     count = "its agent gave no count" if number is None else f"{remedies.count(number)} thawed"
-    how = "it is off" if report.guest_gone else f"{count}, confirmed over {report.route}"
+    how = report.how if report.guest_gone or report.from_inside else f"{count}, {report.how}"
     state.finish(
         [
             *(f"warning: {note}" for note in notes),

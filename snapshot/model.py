@@ -156,6 +156,19 @@ class ThawReport(NamedTuple):
     guest_gone: bool = False
     detail: str = ""
     thaw_replies_lost: int = 0
+    forbidden: bool = False
+    """The agent's last word: the command is switched off in the guest, so no route of ours can thaw it."""
+    from_inside: bool = False
+    """The agent forbids the thaw, but says thawed, and the guest writes again: somebody thawed it there."""
+
+    @property
+    def how(self) -> str:
+        """What confirmed it, for a message."""
+        if self.guest_gone:
+            return "the guest is off"
+        if self.from_inside:
+            return "thawed from inside: its agent says so and it writes again"
+        return f"confirmed over {self.route}"
 
 
 class Upid(NamedTuple):

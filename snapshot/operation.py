@@ -324,11 +324,13 @@ class _Operation:
         if not window.report.confirmed:
             # Recorded by the window itself; the guard goes on. The error replaces whatever else was on its way.
             self._close(window, Verdict(VerdictKind.UNKNOWN, "the thaw is not confirmed"), "thaw", "not-confirmed")
+            forbidden = window.report.forbidden
+            limit = self.tools.config.thaw.owner_limit_seconds
+            why = "its agent does not let us" if forbidden else f"no thaw was confirmed in {limit:g} s"
+            left = what_is_left(window.spec.guest, self.tools.access, is_offline=False, is_forbidden=forbidden)
             raise StillFrozenError(
-                f"GUEST {result.vmid} MAY STILL BE FROZEN: no thaw was confirmed in "
-                f"{self.tools.config.thaw.owner_limit_seconds:g} s ({window.report.detail})",
-                remedy=f"the guard goes on trying; "
-                f"{what_is_left(window.spec.guest, self.tools.access, is_offline=False)}",
+                f"GUEST {result.vmid} MAY STILL BE FROZEN: {why} ({window.report.detail})",
+                remedy=f"the guard goes on trying; {left}",
             )
 
     def _say_window(self, window: Window) -> None:
@@ -348,7 +350,7 @@ class _Operation:
             self.tools.say(f"snapshot held for {duration(times.held_seconds)}{proof}{why}", at=decided)
         if report is not None and report.confirmed:
             count = "" if report.filesystems is None else f", {remedies.count(report.filesystems)}"
-            how = "guest went off" if report.guest_gone else f"thawed{count}"
+            how = "guest went off" if report.guest_gone else report.how if report.from_inside else f"thawed{count}"
             length = "" if times.window_seconds is None else f"; window {duration(times.window_seconds)}"
             self.tools.say(f"{how} ({duration(times.thawing_seconds)}){length}", at=confirmed)
             if report.hook_failed:

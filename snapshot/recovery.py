@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from enum import Enum
 
-from snapshot import foreign
+from snapshot import foreign, remedies
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.errors import (
@@ -226,7 +226,8 @@ class _Recovery:
         try:
             outcome, detail, ok = self._outcome(window)
         except StillFrozenError as error:
-            self._note(window, state=State.STUCK.value, failure_stage="thaw", failure_reason="no-answer")
+            stuck = {"failure_stage": "thaw", "failure_reason": "no-answer", "thaw_detail": error.message}
+            self._note(window, state=State.STUCK.value, **stuck)
             outcome, detail, ok = "unreachable", f"{error.message}; {self._hand_over(window)}", False
         return self._told(Recovered(window.vmid, window.node, outcome, detail, window.id, ok))
 
@@ -261,14 +262,13 @@ class _Recovery:
         if late_seconds(window, self._config, self._clock, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
-            how = "the guest is off" if report.guest_gone else "thawed"
+            how = report.how if report.guest_gone or report.from_inside else "thawed"
             return "watched", f"{how}; a late freeze is still possible; {self._hand_over(window)}", True
         if window.thawed_at is not None and not report.filesystems:
             self._close(window, None)
             return "was-thawed", "no late freeze can come any more", True
         self._close(window, report)
-        how = "the guest is off" if report.guest_gone else f"confirmed over {report.route}"
-        return "thawed", how, True
+        return "thawed", report.how, True
 
     def _living(self, window: WindowRecord, now: float) -> tuple[str, str, bool]:
         """A window whose owner or guard lives. Past its deadline nobody is believed who may stand still."""
@@ -285,11 +285,13 @@ class _Recovery:
             ]
             if state is FreezeState.FROZEN or any(ended):
                 report = thaw_now(window.guest, self._access, self._limit)
-                how = f"its owner and its guard had not by its deadline; confirmed over {report.route}"
+                how = f"its owner and its guard had not by its deadline; {report.how}"
                 return "thawed", how, True
         if is_at_risk and needs_help(window, self._config, now):
             text = f"GUEST {window.vmid} MAY STILL BE FROZEN: {in_vain(window, now)}"
-            return "stuck", f"{text}; {what_is_left(window.guest, self._access, is_offline=False)}", False
+            is_forbidden = remedies.FORBIDDEN_TEXT in (window.thaw_detail or "")
+            left = what_is_left(window.guest, self._access, is_offline=False, is_forbidden=is_forbidden)
+            return "stuck", f"{text}; {left}", False
         return "in-progress", "its owner or its guard is alive", True
 
     def _find(self, window: WindowRecord) -> Listed | None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # at run time the hook's preflight would pay for the window
 
 __all__ = ["count", "failure_word", "of_freeze", "of_task", "tool"]
 
+FORBIDDEN_TEXT = "the agent refused the thaw"
+"""How the detail of such a thaw begins, in the journal too."""
+
 _FULL = (
     "free space on the guest's storage, old snapshots hold some too: `pvesm status`; ZFS `zfs list -o space`, LVM-thin "
     "`lvs -a` (its metadata counts as well), Ceph `ceph df`"
@@ -120,6 +123,24 @@ def of_freeze(reply: FreezeReply, guest: Guest) -> str:
     return _find(_OF_FREEZE, reply.detail, guest) or (
         "the agent's own log in the guest has more (`journalctl -u qemu-guest-agent`; Windows: the event viewer)"
     )
+
+
+UNFREEZE = "inside it `fsfreeze --unfreeze <mount>`"
+
+
+def of_forbidden_thaw(vmid: int) -> str:
+    """For a thaw that the guest's agent forbids: nobody but the guest itself can help, and no route of ours."""
+    return (
+        f"thaw it {UNFREEZE} for each of its mounts, let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or "
+        f"into allow-rpcs, in /etc/qemu/qemu-ga.conf) and restart it; as a last resort `qm reset {vmid}`"
+    )
+
+
+def of_stuck(vmid: int, thaw_detail: str | None) -> str:
+    """For a guest that may still be frozen, by what is known of its thaw."""
+    if FORBIDDEN_TEXT in (thaw_detail or ""):
+        return f"its agent refuses the thaw: {of_forbidden_thaw(vmid)}"
+    return f"run `safe-snapshot thaw {vmid}`"
 
 
 def of_refusal(description: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapshot import locks
+from snapshot import locks, remedies
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.model import Guest, ThawReport
 from snapshot.pve.guests import GuestApi
@@ -24,16 +24,17 @@ def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -
     until = access.clock.monotonic() + limit
     thawer = Thawer(build_ladder(access, guest), thawing_of(access.config), access.clock)
     report = thawer.until_confirmed(min(OFFLINE_LIMIT_SECONDS, max(0.0, until - access.clock.monotonic())))
-    is_offline = not report.confirmed and _is_offline(guest, access)
+    is_offline = not report.confirmed and not report.forbidden and _is_offline(guest, access)
     left = until - access.clock.monotonic()
-    if not report.confirmed and not is_offline and left > 0:
+    if not report.confirmed and not report.forbidden and not is_offline and left > 0:
         report = thawer.until_confirmed(left)
     if not report.confirmed:
+        why = "its agent does not let us" if report.forbidden else f"no thaw was confirmed in {limit:g} s"
         raise StillFrozenError(
-            f"GUEST {guest.vmid} MAY STILL BE FROZEN: no thaw was confirmed in {limit:g} s ({report.detail})"
+            f"GUEST {guest.vmid} MAY STILL BE FROZEN: {why} ({report.detail})"
             if not is_offline
             else f"guest {guest.vmid} cannot be reached: its node {guest.node} is offline ({report.detail})",
-            remedy=what_is_left(guest, access, is_offline=is_offline),
+            remedy=what_is_left(guest, access, is_offline=is_offline, is_forbidden=report.forbidden),
         )
     return report
 
@@ -48,15 +49,20 @@ def _is_offline(guest: Guest, access: Access) -> bool:
         return False
 
 
-def what_is_left(guest: Guest, access: Access, *, is_offline: bool) -> str:
-    """What an operator can do where all our ways have failed: true for the place we are at."""
+def what_is_left(guest: Guest, access: Access, *, is_offline: bool, is_forbidden: bool = False) -> str:
+    """What an operator can do where all our ways have failed: true for the place we are at.
+
+    ``is_forbidden``: the agent answers, and does not let anybody thaw.
+    """
+    if is_forbidden:
+        return remedies.of_forbidden_thaw(guest.vmid)
     if is_offline:
         return (
             f"bring {guest.node} back, or let HA start the guest elsewhere: a freeze does not outlive a restart; when "
             f"only the network is down, `qm guest cmd {guest.vmid} fsfreeze-thaw` on {guest.node} itself thaws it"
         )
     first = _first_resumed(guest, access)
-    by_hand = f"inside it `fsfreeze --unfreeze <mount>`; as a last resort `qm reset {guest.vmid}`"
+    by_hand = f"{remedies.UNFREEZE}; as a last resort `qm reset {guest.vmid}`"
     if access.is_local(guest):
         return f"{first}look at its console; {by_hand}"
     return (

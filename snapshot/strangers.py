@@ -130,10 +130,10 @@ class Strangers:
             return self._told(Recovered(guest.vmid, guest.node, "unreachable", str(error), window.id, ok=False))
         self._keep(
             foreign.close(
-                self._book, window, f"thawed by us over {report.route}", self._clock, **foreign.thawed_values(report)
+                self._book, window, f"thawed by us, {report.how}", self._clock, **foreign.thawed_values(report)
             )
         )
-        return self._told(Recovered(guest.vmid, guest.node, "thawed", f"confirmed over {report.route}", window.id))
+        return self._told(Recovered(guest.vmid, guest.node, "thawed", report.how, window.id))
 
     def _not_frozen(self, window: WindowRecord, look: GuestLook) -> list[Recovered]:
         """A guest that somebody else had frozen: thawed by now, or nobody knows."""

@@ -34,6 +34,13 @@ class AgentRefusedError(Exception):
         self.kind = kind
         self.description = description
 
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the agent will not carry the command out however often it is asked: blocked, or unknown to it. Of a
+        thaw alone: a frozen agent refuses the others for its state.
+        """
+        return self.kind == "CommandNotFound"
+
 
 class CommandNotSentError(Exception):
     """The command certainly did not reach the agent: no API, no privilege, agent busy or gone, guest off.

@@ -11,7 +11,7 @@ from snapshot.config import Config, GuestSettings, Token
 from snapshot.errors import ApiError, ApiFailureError, ConfigError, GuestRemovedError, SafeSnapshotError
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
-from snapshot.pve.guests import GuestApi
+from snapshot.pve.guests import GuestApi, number_of
 from snapshot.pve.here import guests_here, qemu_lives
 from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
 from snapshot.pve.pvesh import PveshTransport
@@ -137,6 +137,7 @@ def build_ladder(access: Access, guest: Guest, *, ahead: bool = False) -> Ladder
         relocate=_relocator(access, guest, doors),
         last_resort=_sysrq(access, guest) if access.config.thaw.sysrq else None,
         is_off=lambda: _is_off(access, guest),
+        written=lambda: _written(access, guest),
         find_peers=lambda: doors.found(guest),
         peers_at=peers_at,
     )
@@ -257,6 +258,14 @@ def _is_off(access: Access, guest: Guest) -> bool:
         return False
     except SafeSnapshotError:
         return access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid) is False
+
+
+def _written(access: Access, guest: Guest) -> int | None:
+    """What QEMU counts, without the agent; None without an answer. It sums all the guest's drives."""
+    try:
+        return number_of(GuestApi(access.main).current(guest, timeout_seconds=OFF_SECONDS).get("diskwrite"))
+    except SafeSnapshotError:
+        return None
 
 
 def _sysrq(access: Access, guest: Guest) -> Callable[[], str]:

@@ -25,6 +25,8 @@ class Ladder:
 
     ``relocate`` returns a new ladder when the guest turns out to have moved, None when that cannot be told, and raises
     GuestRemovedError. ``is_off`` asks a second source whether the guest is off: one route's word for it is no proof.
+    ``written`` tells how many bytes the guest's disks were written so far, None when that is not known: a second source
+    beside the agent's memory.
     ``last_resort`` (SysRq) acts without an answer of the agent's.
     """
 
@@ -36,6 +38,7 @@ class Ladder:
         last_resort: Callable[[], str] | None = None,
         is_off: Callable[[], bool] = lambda: False,
         *,
+        written: Callable[[], int | None] = lambda: None,
         find_peers: Callable[[], Sequence[AgentChannel] | None] = lambda: (),
         peers_at: int = 1,
     ) -> None:
@@ -43,6 +46,7 @@ class Ladder:
         self.relocate = relocate
         self.last_resort = last_resort
         self.is_off = is_off
+        self.written = written
         self._peers: Sequence[AgentChannel] | None = peers or None
         self._find_peers = find_peers
         self._peers_at = peers_at

@@ -12,6 +12,9 @@ Rules:
 - Two of us never ask at once. Who has a limit keeps it: no request is begun after it, except the first thaw. Before
   each request ``ahead`` is called, so whoever stands behind the caller knows that it lives; after
   ``longest_silence_seconds`` without, it does not.
+- A thaw that the agent forbids (``qemu-ga -b``) is forbidden over every route: who has a limit gives up after
+  FORBIDDEN_SECONDS, who has none goes on, for the operator may allow it. Or thaw the guest there, which the agent does
+  not notice until it is restarted: its word is believed then once the guest was seen to write, too.
 - A failing thaw hook means that the filesystems *are* thawed: it is reported, not retried.
 - Whatever a route raises, the retries go on: nothing but a confirmed thaw, the limit and the caller end them.
 - Nothing in here writes, logs or imports before the first request: `Thawer` is built while the guard is armed.
@@ -35,6 +38,7 @@ from snapshot.pve.agent import (
     CommandNotSentError,
 )
 from snapshot.pve.pvesh import START_SECONDS
+from snapshot.remedies import FORBIDDEN_TEXT
 from snapshot.retry import Pace, retry_until
 from snapshot.window.ladder import Ladder
 
@@ -54,6 +58,9 @@ class Thawing(NamedTuple):
 CARRIED_OUT_SECONDS = 2.0
 """How long a late freeze is still watched for behind a thaw that counted a filesystem. That was this window's one
 freeze, unless another's was in front of it in the agent's queue: then ours follows at once, ahead of our next look."""
+
+FORBIDDEN_SECONDS = 4.0
+"""How long a thaw is tried that the agent forbids: a refusal is an answer. Long enough to see a guest write."""
 
 QUICK_SECONDS = 0.5
 """A round that fails sooner than this was answered by somebody: PVE waits for 3 s for an agent that is silent."""
@@ -113,6 +120,10 @@ class Thawer:
         self._hook_failed = False
         self._guest_gone = False
         self._confirmed = False
+        self._forbidden_since: float | None = None
+        self._from_inside = False
+        self._written: int | None = None
+        """What the guest had written when its agent first said thawed, though it forbids the thaw."""
         self._replies_lost = 0
         self._route = ""
         self._detail = ""
@@ -152,7 +163,7 @@ class Thawer:
         # ("got wrong command id", PVE::QMPClient): the next tries must come soon.
         return retry_until(
             one_round,
-            lambda report: report.confirmed or stopped,
+            lambda report: report.confirmed or stopped or (limit_seconds is not None and self._is_forbidden_for_long()),
             limited,
             self._clock,
             sleep,
@@ -163,6 +174,7 @@ class Thawer:
         """One try over the ladder; True when the thaw is confirmed."""
         self._attempts += 1
         off = _Once(self._ladder.is_off)
+        forbidden_since, self._forbidden_since = self._forbidden_since, None
         for channel in self._ladder.round():
             try:
                 if self._ask(channel):
@@ -185,8 +197,7 @@ class Thawer:
                 self._detail = str(error)
             except AgentRefusedError as error:
                 # The agent itself said no: every other route leads to the same agent.
-                self._detail = f"the agent refused the thaw: {error}"
-                return False
+                return self._refused(channel, error, forbidden_since)
             except OutOfTimeError:
                 return False
             except Exception as error:  # noqa: BLE001 - a bug in one route must not end the retries over all of them
@@ -229,7 +240,35 @@ class Thawer:
             guest_gone=self._guest_gone,
             detail=self._detail,
             thaw_replies_lost=self._replies_lost,
+            forbidden=self._forbidden_since is not None and not self._confirmed,
+            from_inside=self._from_inside,
         )
+
+    def _refused(self, channel: AgentChannel, error: AgentRefusedError, since: float | None) -> bool:
+        """The agent has said no; ``since``: when it first forbade the thaw. True when the guest is thawed even so."""
+        self._detail = f"{FORBIDDEN_TEXT}: {error}"
+        if error.is_forbidden:
+            self._forbidden_since = self._clock.monotonic() if since is None else since
+            self._from_inside = self._confirmed = self._was_thawed_inside(channel)
+            self._route = channel.name if self._confirmed else ""
+        return self._confirmed
+
+    def _is_forbidden_for_long(self) -> bool:
+        since = self._forbidden_since
+        return since is not None and self._clock.monotonic() - since >= FORBIDDEN_SECONDS
+
+    def _was_thawed_inside(self, channel: AgentChannel) -> bool:
+        """Whether the agent says thawed, twice at least, and the guest has written between. A bug in here is no yes."""
+        written: int | None = None
+        with suppress(Exception):
+            if self._says_thawed(channel):
+                channel.release()
+                written = self._ladder.written()
+        before, self._written = self._written, written
+        if before is None or written is None or written < before:
+            return False
+        self._written = before
+        return written > before
 
     def _ask(self, channel: AgentChannel) -> bool:
         if self.acknowledged and self._says_thawed(channel):

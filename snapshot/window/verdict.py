@@ -57,6 +57,7 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(VerdictKind.UNKNOWN, "the guest went off while it was frozen")
     if thaw.filesystems is None:
         why = "the guest's thaw hook failed" if thaw.hook_failed else "the thaw's reply was lost"
+        why = "the agent refused the thaw, the guest was thawed from inside" if thaw.from_inside else why
         return Verdict(VerdictKind.UNKNOWN, f"no count of thawed filesystems: {why}")
     if thaw.filesystems < freeze.filesystems:
         if thaw.thaw_replies_lost:

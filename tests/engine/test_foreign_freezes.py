@@ -9,6 +9,7 @@ import contextlib
 import functools
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,9 +366,9 @@ def test_ctrl_c_ends_the_rescue_at_once(node: Site) -> None:
 
 
 def test_what_is_left_to_do_is_true_for_the_place() -> None:
-    faults = Faults(blocked=frozenset({THAW}))
-    with site(functools.partial(ScriptedGuest, faults=faults), limits=dict(QUICK_LIMITS)) as lab:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
         lab.guest.ask(FREEZE)
+        lab.guest.kill_agent()
         lab.settings["thaw"] = {"owner_limit_seconds": 1}
         lab.write_config()
         run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
@@ -378,6 +379,54 @@ def test_what_is_left_to_do_is_true_for_the_place() -> None:
         run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
         assert "on its node" not in run.stderr
         assert "fsfreeze --unfreeze" in run.stderr
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_thaw_that_the_agent_forbids_is_cured_inside_the_guest_and_that_ends_the_alarm(is_here: bool) -> None:
+    faults = Faults(blocked=frozenset({THAW}))
+    with site(functools.partial(ScriptedGuest, faults=faults), limits=dict(QUICK_LIMITS)) as lab:
+        if is_here:
+            lab.on_the_node()
+        guest, now = kit.the_guest(lab), time.time()
+        guest.ask(FREEZE)
+        values = {"freeze_outcome": "acknowledged", "filesystems_frozen": 1, "boot_id": boot_id()}
+        with contextlib.closing(Journal(lab.journal_path)) as journal:
+            journal.begin(record("stuck", 100, at=now - 50, deadline_at=now - 20, state="stuck", **values))
+        run = check(lab, lab.safe_snapshot("thaw", "100"), thawed=False)
+        assert run.exit_code == 8, run
+        assert run.seconds < 60, "it does not use up its 120 s"
+        assert "fsfreeze --unfreeze" in run.stderr
+        assert "safe-snapshot thaw" not in run.stderr, "that would be circular"
+        assert "qm guest cmd" not in run.stderr
+        guest.thaw_from_inside()
+        guest.kill_agent()
+        guest.start_agent(keep_state=False)
+        run = check(lab, lab.safe_snapshot("thaw", "100"))
+        assert run.exit_code == 8, f"the agent's word alone is no proof: {run}"
+        with writing(lab):
+            run = check(lab, lab.safe_snapshot("thaw" if is_here else "recover", *(["100"] if is_here else [])))
+        assert run.exit_code == 0, run
+        assert "thawed from inside: its agent says so and it writes again" in run.stdout
+        assert lab.windows()[0].closed_at is not None
+        assert check(lab, lab.safe_snapshot("status")).exit_code == 0
+
+
+@contextlib.contextmanager
+def writing(lab: Site) -> Iterator[None]:
+    """The guest's disks are written."""
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.1):
+            lab.node.set_diskwrite({100: time.monotonic_ns() // 1000})
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 # ---------------------------------------------------------------- a whole node

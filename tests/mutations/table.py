@@ -1039,6 +1039,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{STRANGERS}::test_a_stuck_window_whose_guard_lives_needs_help",
     ),
     mutation(
+        "an overdue guest whose owner lives taken for one in progress",
+        "snapshot/recovery.py",
+        "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
+        "    return False",
+        f"{STRANGERS}::test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives",
+    ),
+    mutation(
+        "a limit used up on a thaw that the agent forbids",
+        THAW,
+        "        return since is not None and self._clock.monotonic() - since >= FORBIDDEN_SECONDS",
+        "        return False",
+        "tests/unit/test_thaw.py::test_who_has_a_limit_does_not_use_it_up_on_a_thaw_that_the_agent_forbids",
+    ),
+    mutation(
+        "an agent that forbids the thaw believed without the guest's writes",
+        THAW,
+        "        return written > before",
+        "        return True",
+        "tests/unit/test_thaw.py::test_a_guest_that_was_thawed_inside_is_believed_when_its_agent_says_so_and_it_writes",
+    ),
+    mutation(
         "the rescue ends with a broken configuration",
         "snapshot/cli_base.py",
         "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snapshot.errors import GuestRemovedError
-from snapshot.model import FreezeState, ThawReport, VerdictKind
+from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, ThawReport, VerdictKind
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentRefusedError, CommandNotSentError
 from snapshot.retry import Pace
@@ -82,6 +82,65 @@ def test_a_silent_agent_is_asked_for_as_long_as_it_takes_and_thawed_once_it_answ
 
 def _raise(error: Exception) -> object:
     raise error
+
+
+# ------------------------------------------------------------------------------------------------ the agent forbids it
+
+FORBIDDEN = AgentRefusedError("CommandNotFound", "Command guest-fsfreeze-thaw has been disabled")
+
+
+def test_who_has_a_limit_does_not_use_it_up_on_a_thaw_that_the_agent_forbids(clock: VirtualClock) -> None:
+    report = thawer(clock, ScriptedChannel(clock, thaw=FORBIDDEN, status="frozen")).until_confirmed(120.0)
+    assert (report.confirmed, report.forbidden) == (False, True)
+    assert clock.now <= 8.0
+
+
+def test_who_has_no_limit_goes_on_until_the_operator_allows_the_thaw(clock: VirtualClock) -> None:
+    channel = ScriptedChannel(clock, thaw=lambda: 1 if clock.now >= 600 else _raise(FORBIDDEN), status="thawed")
+    report = thawer(clock, channel).until_confirmed(None)
+    assert (report.confirmed, report.forbidden, report.from_inside) == (True, False, False)
+    assert clock.now >= 600
+
+
+def test_an_error_in_the_middle_of_a_thaw_is_tried_to_the_end(clock: VirtualClock) -> None:
+    failed = AgentRefusedError("GenericError", "failed to thaw /data: Input/output error")
+    channel = ScriptedChannel(clock, thaw=failed, status="thawed")
+    report = thawer(clock, channel, written=lambda: int(clock.now * 1000)).until_confirmed(120.0)
+    assert (report.confirmed, report.forbidden) == (False, False)
+    assert clock.now > 100
+
+
+@pytest.mark.parametrize(
+    ("status", "rate", "confirmed"),
+    [
+        ("thawed", 1000, True),
+        ("thawed", 0, False),
+        ("thawed", -1000, False),
+        ("thawed", None, False),
+        ("frozen", 1000, False),
+        ("", 1000, False),
+    ],
+)
+def test_a_guest_that_was_thawed_inside_is_believed_when_its_agent_says_so_and_it_writes(
+    clock: VirtualClock, status: str, rate: int | None, confirmed: bool
+) -> None:
+    def written() -> int | None:
+        return None if rate is None else 10**9 + int(clock.now * rate)
+
+    channel = ScriptedChannel(clock, name="api", thaw=FORBIDDEN, status=status)
+    report = thawer(clock, channel, written=written).until_confirmed(120.0)
+    assert (report.confirmed, report.from_inside, report.forbidden) == (confirmed, confirmed, not confirmed)
+    assert ("thawed from inside" in report.how) is confirmed
+    found = judge(Evidence(freeze=FreezeReply(FreezeOutcome.ACKNOWLEDGED, 1), proof=Proof.STILL_FROZEN, thaw=report))
+    assert found.kind is VerdictKind.UNKNOWN
+
+
+def test_a_guest_that_wrote_before_its_agent_said_thawed_has_not_written_since(clock: VirtualClock) -> None:
+    """What it writes up to the agent's word is nothing that the word is believed for."""
+    says = iter(["frozen", "frozen", "frozen"])
+    channel = ScriptedChannel(clock, thaw=FORBIDDEN, status=lambda: next(says, "thawed"))
+    report = thawer(clock, channel, written=lambda: 4711 if clock.now < 0.3 else 4712).until_confirmed(120.0)
+    assert not report.confirmed
 
 
 # ----------------------------------------------------------------------------------- repeated only while it says frozen

@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import closing, suppress
 
+from snapshot import remedies
 from snapshot.clock import SystemClock, duration
 from snapshot.config import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
@@ -94,7 +95,8 @@ def describe(window: WindowRecord) -> str:
     """The one line about a backup. An alarm comes first: a long line is cut at its end."""
     verdict = f"{window.verdict}: {window.reason}" if window.verdict else "no verdict: its window is still open"
     if window.closed_at is None and window.state == State.STUCK.value:
-        return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: run `safe-snapshot thaw {window.vmid}`; {verdict}"
+        remedy = remedies.of_stuck(window.vmid, window.thaw_detail)
+        return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: {remedy}; {verdict}"
     frozen = f", frozen for {duration(window.window_seconds)}" if window.window_seconds is not None else ""
     level = "WARNING: " if _has_failed(window) else ""  # what the operator chose is no failure
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
@@ -146,7 +148,7 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     book = JournalBook(lambda: open_journal(config))
     try:
         report = None if was_never_armed(window) else thaw_now(window.guest, access)
-        how = f"thawed over {report.route}" if report else "it had not frozen anything"
+        how = (f"thawed, {report.how}") if report else "it had not frozen anything"
         if report is not None and is_unclear and settle(book, window, report, access) > 0:
             how += "; a freeze whose answer was lost may still come: `safe-snapshot recover` watches for it"
         else:
@@ -157,7 +159,8 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     except StillFrozenError as error:
         call.say(f"ERROR: {error}")
         with suppress(JournalError):
-            book.update(window.id, state=State.STUCK.value, failure_stage="thaw", failure_reason="no-answer")
+            stuck = {"failure_stage": "thaw", "failure_reason": "no-answer", "thaw_detail": error.message}
+            book.update(window.id, state=State.STUCK.value, **stuck)
     except SafeSnapshotError as error:
         call.say(f"ERROR: {error}")
     else:

@@ -137,6 +137,7 @@ def take(
         config=config,
         access=access,
         clock=state.clock,
+        me=state.me,
         open_journal=lambda: Journal(config.journal.path),
         launcher=ProcessLauncher(config, state.config_path, state.clock),
         gate=gate,
@@ -258,7 +259,7 @@ def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport)
                     book, window, f"thawed by `safe-snapshot thaw` over {report.route}", state.clock
                 )
                 notes += [str(trouble)] if trouble else []
-            elif not is_in_progress(window, config, state.clock.time()):
+            elif not is_in_progress(window, config, state.clock.time(), state.me):
                 late = settle(book, window, report, access)
                 if late > 0:
                     notes.append(_hand_over(state, access, window, late))
@@ -288,7 +289,7 @@ def recover_command(state: State) -> None:
     _end_at_once()
     access = state.rescue_access()
     launcher = ProcessLauncher(access.config, state.config_path, state.clock)
-    found = recover(access, lambda: Journal(access.config.journal.path), state.say, launcher.adopt)
+    found = recover(access, state.me, lambda: Journal(access.config.journal.path), state.say, launcher.adopt)
     bad = [r for r in found if not r.ok]
     exit_code = StillFrozenError.exit_code if bad else 0
     try:
@@ -311,7 +312,7 @@ def status(state: State) -> None:
     """
     _end_at_once()
     access = state.rescue_access()
-    found = survey(access)
+    found = survey(access, state.me)
     exit_code = found.exit_code
     now = state.clock.time()
     silent = silences.told_by(access.config.journal.path, access.config, now)

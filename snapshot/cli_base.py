@@ -18,6 +18,7 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import Access, open_access
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class State:
         self.vmid: Vmid | None = None
         self.verbosity = NORMAL
         self.clock = SystemClock()
+        self.me = ProcessIdentity.own()
         self.warnings: list[str] = []
         """Lines for the outcome, whatever it is."""
         self._started = self.clock.monotonic()

@@ -141,7 +141,7 @@ class _Operation:
         """Policy require, and no snapshot: a failure that history and metrics shall know."""
         if self.request.dry_run:
             return
-        record = plain_record(guest, self.result.name, self.tools.clock)
+        record = plain_record(guest, self.result.name, self.tools.clock, self.tools.me)
         self.result.warnings += self.book.try_begin(record)
         verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {obstacle.message}")
         self.result.warnings += self.book.try_close(record.id, self.tools.clock, verdict, "preflight", obstacle.name)
@@ -184,7 +184,7 @@ class _Operation:
             )
         # A guest that is locked is being worked on: whoever froze it may still need that.
         thaw_foreign = self.settings.foreign is ForeignFreeze.THAW and health.failure is None
-        healed = heal(guest, self.tools.access, self.book, thaw_foreign=thaw_foreign)
+        healed = heal(guest, self.tools.access, self.book, self.tools.me, thaw_foreign=thaw_foreign)
         if healed is Healed.LEFT_ALONE:
             if health.failure is not None:
                 return health
@@ -471,7 +471,7 @@ class _Operation:
 
     def _plain_snapshot(self, guest: Guest, verdict: Verdict) -> None:
         """Without a freeze; the verdict is known and gets recorded."""
-        record = plain_record(guest, self.result.name, self.tools.clock)
+        record = plain_record(guest, self.result.name, self.tools.clock, self.tools.me)
         snapshot = self.snapshot = self._snapshot_of(guest, record.id)
         self.result.warnings += self.book.try_begin(record)
 
@@ -560,6 +560,7 @@ class _Operation:
         access = self.tools.access
         return WindowTools(
             clock=self.tools.clock,
+            me=self.tools.me,
             book=self.book,
             launcher=self.tools.launcher,
             thawer=Thawer(build_ladder(access, guest, ahead=True), thawing_of(self.tools.config), self.tools.clock),

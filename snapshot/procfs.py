@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import NamedTuple
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+class ProcessIdentity(NamedTuple):
+    """Which process this is: a pid alone is given to others again, within this boot and after it.
+
+    Read where a program starts, and an argument from there on, as the clock is.
+    """
+
+    pid: int
+    start: int
+    """See process_start; 0 where /proc does not tell."""
+    boot_id: str
+
+    @classmethod
+    def own(cls) -> ProcessIdentity:
+        """Who we are. Never raises."""
+        pid = os.getpid()
+        return cls(pid, process_start(pid) or 0, boot_id())
 
 
 def boot_id() -> str:

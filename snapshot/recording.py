@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 
 from snapshot.clock import Clock, SystemClock
@@ -11,7 +10,7 @@ from snapshot.errors import JournalError
 from snapshot.journal import Journal, WindowRecord, new_id, patiently
 from snapshot.metrics.projection import agent_seen
 from snapshot.model import Guest, Health, Owner, Verdict
-from snapshot.procfs import boot_id, process_start
+from snapshot.procfs import ProcessIdentity
 from snapshot.states import State
 
 
@@ -110,9 +109,9 @@ def open_book(open_journal: Callable[[], Journal]) -> JournalBook:
     return JournalBook(open_journal)
 
 
-def plain_record(guest: Guest, snapshot_name: str, clock: Clock) -> WindowRecord:
+def plain_record(guest: Guest, snapshot_name: str, clock: Clock, me: ProcessIdentity | None = None) -> WindowRecord:
     """The record of a snapshot without a freeze."""
-    now, pid = clock.time(), os.getpid()
+    now, me = clock.time(), me or ProcessIdentity.own()
     return WindowRecord(
         id=new_id(),
         vmid=guest.vmid,
@@ -124,8 +123,8 @@ def plain_record(guest: Guest, snapshot_name: str, clock: Clock) -> WindowRecord
         state=State.IDLE.value,
         intent_at=now,
         deadline_at=now,
-        owner_pid=pid,
-        owner_pid_start=process_start(pid) or 0,
-        boot_id=boot_id(),
+        owner_pid=me.pid,
+        owner_pid_start=me.start,
+        boot_id=me.boot_id,
         snapshot_name=snapshot_name,
     )

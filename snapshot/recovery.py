@@ -6,7 +6,6 @@ frozen past the limit. Guests that others have frozen are the business of strang
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from enum import Enum
 
@@ -26,7 +25,7 @@ from snapshot.journal import Journal, WindowRecord
 from snapshot.looks import GuestLook
 from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
-from snapshot.procfs import boot_id, process_lives
+from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.routes import Access
 from snapshot.recording import JournalBook
@@ -55,7 +54,15 @@ class Healed(Enum):
     LEFT_ALONE = "nobody"
 
 
-def heal(guest: Guest, access: Access, book: JournalBook, *, thaw_foreign: bool, is_locked: bool = False) -> Healed:
+def heal(
+    guest: Guest,
+    access: Access,
+    book: JournalBook,
+    me: ProcessIdentity,
+    *,
+    thaw_foreign: bool,
+    is_locked: bool = False,
+) -> Healed:
     """Thaw a guest that was found frozen, if it is ours or ``thaw_foreign`` says so.
 
     ``is_locked``: PVE's lock of this backup is on the guest, so nobody can be taking a snapshot of it: whoever froze it
@@ -71,7 +78,7 @@ def heal(guest: Guest, access: Access, book: JournalBook, *, thaw_foreign: bool,
         windows = []
     now = access.clock.time()
     ours = [window for window in windows if not window.is_foreign]
-    living = next((w for w in ours if is_in_progress(w, access.config, now)), None)
+    living = next((w for w in ours if is_in_progress(w, access.config, now, me)), None)
     if living is not None:
         raise ForeignFreezeError(
             f"guest {guest.vmid} is in another run's freeze window (pid {living.owner_pid})",
@@ -123,28 +130,29 @@ def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: 
     return late
 
 
-def is_in_progress(window: WindowRecord, config: Config, now: float) -> bool:
+def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity | None = None) -> bool:
     """Whether somebody of ours lives who sees to this window.
 
     An owner is trusted for as long as PVE takes where nothing is frozen: a plain snapshot, a window that is thawed.
     """
-    if window.is_foreign or window.boot_id != boot_id():
+    me = me or ProcessIdentity.own()
+    if window.is_foreign or window.boot_id != me.boot_id:
         return False
-    if _lives(window.owner_pid, window.owner_pid_start) and (
+    if _lives(window.owner_pid, window.owner_pid_start, me) and (
         was_never_armed(window) or window.thawed_at is not None or not _is_overdue(window, config, now)
     ):
         return True
-    return _lives(window.guard_pid, window.guard_pid_start)
+    return _lives(window.guard_pid, window.guard_pid_start, me)
 
 
-def needs_help(window: WindowRecord, config: Config, now: float) -> bool:
+def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
     """Whether an open window is somebody's to look at: nobody sees to it, or who does has not thawed its guest in time.
 
     A guest that may be frozen past its deadline is told at once: whoever lives goes on, but it may not get there.
     """
     if window.is_foreign:
         return now >= window.deadline_at
-    if not is_in_progress(window, config, now) or window.state == State.STUCK.value:
+    if not is_in_progress(window, config, now, me) or window.state == State.STUCK.value:
         return True
     return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
 
@@ -163,6 +171,7 @@ def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:
 
 def recover(
     access: Access,
+    me: ProcessIdentity,
     open_journal: Callable[[], Journal],
     say: Report,
     adopt: Callable[[GuardSpec], None] | None = None,
@@ -191,7 +200,7 @@ def recover(
         is_lost, note = True, None
         say(error.message)
         book = JournalBook(open_journal)
-    work = _Recovery(access, book, say, adopt)
+    work = _Recovery(access, me, book, say, adopt)
     done = [work.recover(window) for window in windows if not window.is_foreign]
     if everywhere:
         if note is None and is_lost:
@@ -210,9 +219,15 @@ class _Recovery:
     """One run of `recover`."""
 
     def __init__(
-        self, access: Access, book: JournalBook, say: Report, adopt: Callable[[GuardSpec], None] | None
+        self,
+        access: Access,
+        me: ProcessIdentity,
+        book: JournalBook,
+        say: Report,
+        adopt: Callable[[GuardSpec], None] | None,
     ) -> None:
         self._access = access
+        self._me = me
         self._config = access.config
         self._clock = access.clock
         self._book = book
@@ -233,7 +248,7 @@ class _Recovery:
 
     def _outcome(self, window: WindowRecord) -> tuple[str, str, bool]:
         now = self._clock.time()
-        if is_in_progress(window, self._config, now):
+        if is_in_progress(window, self._config, now, self._me):
             return self._living(window, now)
         if window.kind == GuestKind.LXC.value:
             self._close(window, None)
@@ -287,7 +302,7 @@ class _Recovery:
                 report = thaw_now(window.guest, self._access, self._limit)
                 how = f"its owner and its guard had not by its deadline; {report.how}"
                 return "thawed", how, True
-        if is_at_risk and needs_help(window, self._config, now):
+        if is_at_risk and needs_help(window, self._config, now, self._me):
             text = f"GUEST {window.vmid} MAY STILL BE FROZEN: {in_vain(window, now)}"
             is_forbidden = remedies.FORBIDDEN_TEXT in (window.thaw_detail or "")
             left = what_is_left(window.guest, self._access, is_offline=False, is_forbidden=is_forbidden)
@@ -372,5 +387,5 @@ def _note(book: JournalBook, window: WindowRecord, **values: object) -> JournalE
     return None
 
 
-def _lives(pid: int | None, start: int | None) -> bool:
-    return pid != os.getpid() and process_lives(pid, start)
+def _lives(pid: int | None, start: int | None, me: ProcessIdentity) -> bool:
+    return pid != me.pid and process_lives(pid, start)

@@ -22,6 +22,7 @@ from snapshot.model import (
     Vmid,
     WindowTimes,
 )
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import Access
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.guardlink import Launcher
@@ -50,6 +51,7 @@ class Tools:
     config: Config
     access: Access
     clock: Clock
+    me: ProcessIdentity
     open_journal: Callable[[], Journal]
     launcher: Launcher
     gate: Gate

@@ -14,6 +14,7 @@ from snapshot.frozen import Round, look_at_guests
 from snapshot.journal import Journal, WindowRecord
 from snapshot.looks import GuestLook
 from snapshot.model import Guest
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.atwork import at_work
 from snapshot.pve.routes import Access
 from snapshot.recovery import is_in_progress, needs_help
@@ -50,7 +51,7 @@ class Survey(NamedTuple):
         return self.problem.exit_code if self.problem is not None else 0
 
 
-def survey(access: Access) -> Survey:
+def survey(access: Access, me: ProcessIdentity) -> Survey:
     """Look at the journal and at every guest. Never raises for what either may say."""
     now = access.clock.time()
     windows: list[WindowRecord] = []
@@ -64,8 +65,8 @@ def survey(access: Access) -> Survey:
                 looks = journal.looks()
         except JournalError as error:
             problem = error
-    living = frozenset(w.vmid for w in windows if is_in_progress(w, access.config, now))
-    in_need = frozenset(w.id for w in windows if needs_help(w, access.config, now))
+    living = frozenset(w.vmid for w in windows if is_in_progress(w, access.config, now, me))
+    in_need = frozenset(w.id for w in windows if needs_help(w, access.config, now, me))
     stuck = {w.vmid for w in windows if w.id in in_need and not w.is_foreign}
     found = look_at_guests(
         access,

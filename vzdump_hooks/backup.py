@@ -14,6 +14,7 @@ from snapshot.config import Config, FreezeOwner
 from snapshot.errors import JournalError
 from snapshot.journal import Journal
 from snapshot.model import Guest
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import Access, build_ladder
 from snapshot.recording import JournalBook
 from snapshot.window.guardlink import GuardSpec, Launcher
@@ -31,6 +32,7 @@ class HoldTools(NamedTuple):
     config: Config
     access: Access
     clock: Clock
+    me: ProcessIdentity
     open_journal: Callable[[], Journal]
     launcher: Launcher
     adopt: Callable[[GuardSpec], None]

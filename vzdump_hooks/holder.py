@@ -21,6 +21,7 @@ from snapshot.errors import ApiError, ConfigError, GuestUnfitError, SafeSnapshot
 from snapshot.journal import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, open_access
 from snapshot.window import detached
@@ -78,6 +79,7 @@ def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> lis
         config=config,
         access=access,
         clock=clock,
+        me=ProcessIdentity.own(),
         open_journal=lambda: Journal(config.journal.path),
         launcher=launcher,
         adopt=launcher.adopt,

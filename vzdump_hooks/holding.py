@@ -183,6 +183,7 @@ class HookHold:
         tools = self._tools
         return WindowTools(
             clock=tools.clock,
+            me=tools.me,
             book=self._book,
             launcher=tools.launcher,
             thawer=tools.thawer(ladder),

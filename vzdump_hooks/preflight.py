@@ -10,6 +10,7 @@ from snapshot.config import Config, ForeignFreeze, GuestSettings
 from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
 from snapshot.health import Preflight, Wish
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel, open_access
 from snapshot.recording import JournalBook
@@ -80,7 +81,8 @@ def _heal(guest: Guest, access: Access, settings: GuestSettings, say: Callable[[
     config = access.config
     book = JournalBook(lambda: open_journal(config))
     try:
-        healed = heal(guest, access, book, thaw_foreign=settings.foreign is ForeignFreeze.THAW, is_locked=True)
+        thaw_foreign = settings.foreign is ForeignFreeze.THAW
+        healed = heal(guest, access, book, ProcessIdentity.own(), thaw_foreign=thaw_foreign, is_locked=True)
     except (StillFrozenError, ForeignFreezeError, ApiError) as error:
         return Check("thawed", CheckResult.NO_FREEZE, error.message, error.remedy)
     if healed is Healed.LEFT_ALONE:

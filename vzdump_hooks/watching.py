@@ -8,7 +8,6 @@ agent's word and the worker's life.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import closing, suppress
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.journal import WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
-from snapshot.procfs import boot_id, process_start
+from snapshot.procfs import process_start
 from snapshot.recording import JournalBook
 from snapshot.states import State
 from snapshot.window.guardlink import Guard, Op
@@ -327,8 +326,7 @@ class VzdumpWatch:
         return "hold" if end.begun else "freeze", watched_word(log, end.word).value
 
     def _record(self) -> WindowRecord:
-        now, pid = self._tools.clock.time(), os.getpid()
-        start = process_start(pid) or 0
+        now, me = self._tools.clock.time(), self._tools.me
         return WindowRecord(
             id=new_id(),
             vmid=self._guest.vmid,
@@ -340,12 +338,12 @@ class VzdumpWatch:
             state=State.IDLE.value,
             intent_at=now,
             deadline_at=now + self._order.max_window_seconds,
-            owner_pid=pid,
-            owner_pid_start=start,
+            owner_pid=me.pid,
+            owner_pid_start=me.start,
             # Until another one is armed we are this window's guard: as long as we live nobody else has to thaw.
-            guard_pid=pid,
-            guard_pid_start=start,
-            boot_id=boot_id(),
+            guard_pid=me.pid,
+            guard_pid_start=me.start,
+            boot_id=me.boot_id,
             upid=self._order.job,
         )
 

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.procfs import process_start
+from snapshot.procfs import ProcessIdentity
 
 FOLDER = "guards"
 """Beside the journal."""
@@ -59,21 +59,21 @@ class Claim:
         self._descriptor = -1
 
 
-def take(folder: Path, window_id: str) -> Claim | Holder:
+def take(folder: Path, window_id: str, me: ProcessIdentity | None = None) -> Claim | Holder:
     """The claim on a window, or who has it. Never raises."""
     try:
         opened = _open_folder(folder)
     except OSError:
         return Claim()
     try:
-        return _take(opened, folder / f"{window_id}.lock")
+        return _take(opened, folder / f"{window_id}.lock", me or ProcessIdentity.own())
     except OSError:
         return Claim()
     finally:
         os.close(opened)
 
 
-def _take(folder: int, path: Path) -> Claim | Holder:
+def _take(folder: int, path: Path, me: ProcessIdentity) -> Claim | Holder:
     for _ in range(TRIES):
         descriptor = _open_file(folder, path.name)
         is_ours = False
@@ -81,7 +81,7 @@ def _take(folder: int, path: Path) -> Claim | Holder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = _is_still(folder, path.name, descriptor)  # else its holder has ended its window, and removed it
             if is_ours:
-                _write(descriptor)
+                _write(descriptor, me)
                 return Claim(path, descriptor)
         except BlockingIOError:
             return _read(descriptor)
@@ -124,10 +124,10 @@ def _is_still(folder: int, name: str, descriptor: int) -> bool:
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-def _write(descriptor: int) -> None:
+def _write(descriptor: int, me: ProcessIdentity) -> None:
     """For who asks whose it is: the kernel does not tell."""
     with contextlib.suppress(OSError):
-        os.pwrite(descriptor, f"{os.getpid():<10} {process_start(os.getpid()) or 0:<20}\n".encode(), 0)
+        os.pwrite(descriptor, f"{me.pid:<10} {me.start:<20}\n".encode(), 0)
 
 
 def _read(descriptor: int) -> Holder:

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import DEFAULT_PATH, Journal, WindowRecord
 from snapshot.metrics.publish import publish
-from snapshot.procfs import process_lives
+from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.pve.routes import Access, build_ladder, open_access
 from snapshot.window import detached
 from snapshot.window.background import BackgroundRecorder
@@ -51,19 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     spec: GuardSpec = options.spec
     log = open_log()
-    clock = SystemClock()
+    clock, me = SystemClock(), ProcessIdentity.own()
     connection = detached.connect(options.socket) if options.socket else None
     try:
         may_refuse = connection is not None and not spec.others_freeze
         config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
-        claim = _claim(spec, config.journal.path.parent / FOLDER)
+        claim = _claim(spec, config.journal.path.parent / FOLDER, me)
         if not isinstance(claim, Claim):
             # systemd's was faster than the owner's, or the other way round. It thaws, whoever it is.
             if connection is not None:
                 _say(connection, {"op": "taken", **claim._asdict()})
             return 0
         access = open_access(config, clock)
-        recorder = BackgroundRecorder(_recorder(spec, config, clock, log))
+        recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
         thawer = prepare(spec, access, ahead=connection is not None)
         harden()
         inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
@@ -75,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     core = GuardCore(spec, inbox, thawer, clock, recorder, Witnessed(*_owner(spec)))
     try:
         if connection is not None:
-            _say(connection, {"op": "armed", "pid": os.getpid()})
+            _say(connection, {"op": "armed", "pid": me.pid})
             core.run()
         else:
             try:
-                orphan = _orphan(spec, inbox, config, clock, recorder)
+                orphan = _orphan(spec, inbox, config, clock, recorder, me=me)
             except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
                 orphan = Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
             if orphan is not None:
@@ -110,9 +109,11 @@ def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, i
     return config
 
 
-def _claim(spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / FOLDER) -> Claim | Holder:
+def _claim(
+    spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / FOLDER, me: ProcessIdentity | None = None
+) -> Claim | Holder:
     """What this window's guard holds as long as it lives, whatever kills it; or who has it."""
-    found = take(folder, spec.window_id)
+    found = take(folder, spec.window_id, me)
     if isinstance(found, Claim) and not found.is_held:
         logging.getLogger("vzdump-hooks-guard").warning("%s", logfmt.line("no-claim", **spec.log_keys, folder=folder))
     return found
@@ -129,7 +130,9 @@ class Orphan(NamedTuple):
     cause: Cause | None = None
 
 
-def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder) -> Orphan | None:
+def _orphan(
+    spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder, *, me: ProcessIdentity
+) -> Orphan | None:
     """Nobody armed us, so somebody died. None: nothing is to be done.
 
     The journal knows, if it can be read. A living owner saw the end of the guard before us and thaws itself; this waits
@@ -149,7 +152,7 @@ def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, 
         record = _look_up(spec, config)
     if record is None:
         return Orphan(spec.late_freeze_seconds, due, cause)
-    if record.closed_at is not None or _has_another_guard(record):
+    if record.closed_at is not None or _has_another_guard(record, me):
         return None
     if was_never_armed(record):
         recorder.closed(by_owner=False)
@@ -157,9 +160,9 @@ def _orphan(spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, 
     return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due, cause)
 
 
-def _has_another_guard(record: WindowRecord) -> bool:
+def _has_another_guard(record: WindowRecord, me: ProcessIdentity) -> bool:
     """Whether the owner armed a new guard when it saw the end of this one."""
-    return record.guard_pid != os.getpid() and process_lives(record.guard_pid, record.guard_pid_start)
+    return record.guard_pid != me.pid and process_lives(record.guard_pid, record.guard_pid_start)
 
 
 def _look_up(spec: GuardSpec, config: Config) -> WindowRecord | None:
@@ -181,9 +184,11 @@ def _owner(spec: GuardSpec) -> tuple[int, int]:
     return spec.owner_pid, spec.owner_pid_start
 
 
-def _recorder(spec: GuardSpec, config: Config, clock: Clock, log: logging.Logger) -> JournalRecorder:
+def _recorder(
+    spec: GuardSpec, config: Config, clock: Clock, me: ProcessIdentity, log: logging.Logger
+) -> JournalRecorder:
     return JournalRecorder(
-        spec, lambda: Journal(config.journal.path), lambda journal: publish(config, journal, clock), clock, log
+        spec, lambda: Journal(config.journal.path), lambda journal: publish(config, journal, clock), clock, log, me=me
     )
 
 

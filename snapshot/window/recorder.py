@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import closing
 
@@ -12,7 +11,7 @@ from snapshot.clock import Clock
 from snapshot.errors import JournalError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import ThawReport, VerdictKind
-from snapshot.procfs import process_start
+from snapshot.procfs import ProcessIdentity
 from snapshot.states import State
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
@@ -30,18 +29,21 @@ class JournalRecorder:
         publish: Callable[[Journal], list[str]],
         clock: Clock,
         log: logging.Logger,
+        *,
+        me: ProcessIdentity,
     ) -> None:
         self._spec = spec
         self._open_journal = open_journal
         self._publish = publish
         self._clock = clock
+        self._me = me
         self._log = log
 
     def intervened(self, cause: Cause, report: ThawReport) -> None:
         """See Recorder."""
         self._say(logging.WARNING, "thawing", cause=cause.value, detail=report.detail)
         # A guard that was started again has another pid than the journal knows.
-        self._write(guard_pid=os.getpid(), guard_pid_start=process_start(os.getpid()), guard_cause=cause.value)
+        self._write(guard_pid=self._me.pid, guard_pid_start=self._me.start, guard_cause=cause.value)
 
     def stuck(self, cause: Cause, report: ThawReport) -> None:
         """See Recorder."""

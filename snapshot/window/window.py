@@ -6,7 +6,6 @@ one message to the guard (a write to a socket, no disk) and nothing else; every 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
@@ -15,7 +14,7 @@ from snapshot.clock import Clock
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.journal import WindowRecord, new_id, patiently
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
-from snapshot.procfs import boot_id, process_lives, process_start
+from snapshot.procfs import ProcessIdentity, process_lives, process_start
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.states import Event, State, WindowMachine
@@ -84,6 +83,7 @@ class WindowTools(NamedTuple):
     """The collaborators of a window."""
 
     clock: Clock
+    me: ProcessIdentity
     book: Book
     launcher: Launcher
     thawer: Thawer
@@ -476,7 +476,7 @@ class Window:
     def _commit_intent(self) -> WindowRecord:
         self._intended_at = self._tools.clock.monotonic()
         record = self._intent()
-        self._tools.book.begin(record, is_manned)
+        self._tools.book.begin(record, lambda other: is_manned(other, self._tools.me))
         return record
 
     def _commit_armed(self) -> None:
@@ -491,7 +491,7 @@ class Window:
         )
 
     def _intent(self) -> WindowRecord:
-        spec, now, pid = self.spec, self._tools.clock.time(), os.getpid()
+        spec, now, me = self.spec, self._tools.clock.time(), self._tools.me
         return WindowRecord(
             id=self.id,
             vmid=spec.guest.vmid,
@@ -503,9 +503,9 @@ class Window:
             state=State.IDLE.value,
             intent_at=now,
             deadline_at=now + spec.max_window_seconds,
-            owner_pid=pid,
-            owner_pid_start=process_start(pid) or 0,
-            boot_id=boot_id(),
+            owner_pid=me.pid,
+            owner_pid_start=me.start,
+            boot_id=me.boot_id,
             snapshot_name=spec.snapshot_name,
             upid=spec.upid,
         )
@@ -593,12 +593,12 @@ def _between(earlier: float | None, later: float | None) -> float | None:
     return None if earlier is None or later is None else later - earlier
 
 
-def is_manned(record: WindowRecord) -> bool:
+def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
     """Whether a living process has this window's freeze, or its late freeze, in hand.
 
     A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
     """
-    if record.boot_id != boot_id() or record.deadline_at <= record.intent_at:
+    if record.boot_id != me.boot_id or record.deadline_at <= record.intent_at:
         return False
     if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
         return True

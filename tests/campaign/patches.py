@@ -1,4 +1,4 @@
-"""Where the engine touches the machine by itself (its own pid, /proc, sockets), a world is put in its place.
+"""Where the engine touches the machine by itself (/proc, sockets), a world is put in its place.
 
 One table; an entry whose target is gone is an error, so that a refactoring cannot quietly unhook the campaign.
 """
@@ -11,38 +11,27 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from snapshot import recording, recovery
+from snapshot import recovery
 from snapshot.pve import qga, routes, tasks
-from snapshot.window import guard, recorder, window
-from tests.campaign.seams import WorldJournal, WorldSocket, WorldTransport, fake_os
+from snapshot.window import guard, window
+from tests.campaign.seams import WorldJournal, WorldSocket, WorldTransport
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
 
 
 def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
-    own_pid = fake_os(world)
     return [
-        (window, "os", own_pid),
         (window, "process_start", world.process_start),
         (window, "process_lives", world.process_lives),
-        (window, "boot_id", lambda: "boot"),
-        (recording, "os", own_pid),
-        (recording, "process_start", world.process_start),
-        (recording, "boot_id", lambda: "boot"),
-        (recovery, "os", own_pid),
         (recovery, "process_lives", world.process_lives),
         (routes, "_https", lambda config, host, token: WorldTransport(world, host)),
         (routes, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
         (routes, "_pvesh", lambda config: WorldTransport(world, "pvesh")),
         (qga, "socket", SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: WorldSocket(world))),
-        (tasks, "os", fake_os(world, pidfd_open=world.pidfd_open, close=lambda descriptor: None)),
+        (tasks, "os", SimpleNamespace(pidfd_open=world.pidfd_open, close=lambda descriptor: None)),
         (tasks, "select", SimpleNamespace(POLLIN=select.POLLIN, poll=lambda: TaskPoll(world))),
         (tasks, "process_start", world.process_start),
-        (recovery, "boot_id", lambda: "boot"),
-        (recorder, "os", own_pid),
-        (recorder, "process_start", world.process_start),
-        (guard, "os", own_pid),
         (guard, "process_lives", world.process_lives),
         (guard, "Journal", lambda path: WorldJournal(world)),
     ]

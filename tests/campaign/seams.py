@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
@@ -492,8 +491,3 @@ class WorldJournal:
 
 def disk_full(world: World) -> JournalError:
     return JournalError(f"the journal cannot be written (database or disk is full) at {world.scheduler.now:.3f}")
-
-
-def fake_os(world: World, **others: Callable[..., Any]) -> SimpleNamespace:
-    """As much of ``os`` as the modules use that ask for their own pid."""
-    return SimpleNamespace(getpid=lambda: world.scheduler.step().pid, **others)

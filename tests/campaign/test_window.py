@@ -13,7 +13,7 @@ import pytest
 from snapshot.errors import JournalBusyError, WindowTakenError
 from snapshot.journal import Journal, WindowRecord
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
-from snapshot.procfs import process_start
+from snapshot.procfs import ProcessIdentity, process_start
 from snapshot.pve.agent import AgentReplyLostError
 from snapshot.window.guardlink import GuardSpec, Op
 from snapshot.window.thaw import CARRIED_OUT_SECONDS
@@ -91,6 +91,7 @@ def window(
     )
     tools = WindowTools(
         clock=route.clock,
+        me=ProcessIdentity.own(),
         book=journal,
         launcher=QuietLauncher(route.clock, guard or QuietGuard(), arming, on_arm),
         thawer=thawer(route.clock, [route]),

@@ -32,6 +32,7 @@ from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
 from snapshot.journal import WindowRecord
 from snapshot.model import Vmid
 from snapshot.operation import safe_snapshot
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import Access
 from snapshot.run import Request, Result, Tools
 from snapshot.states import State
@@ -238,6 +239,7 @@ class World:
             config=self.config,
             access=self.access(),
             clock=self.clock,
+            me=self.identity(),
             open_journal=lambda: WorldJournal(self),  # type: ignore[arg-type,return-value]
             launcher=WorldLauncher(self),
             gate=WorldGate(self),
@@ -338,7 +340,7 @@ class World:
         core = GuardCore(spec, inbox, thawer, self.clock, recorder, WorldOwner(self, spec.owner_pid))
         orphan: guard_process.Orphan | None
         try:
-            orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder)  # type: ignore[arg-type]
+            orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder, me=self.identity())  # type: ignore[arg-type]
         except GuardFaultError:
             orphan = guard_process.Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
         if orphan is not None:
@@ -356,7 +358,7 @@ class World:
     def _recover(self) -> list[recovery.Recovered]:
         adopt = self.adopt if self.plan.recover_adopts else None
         try:
-            return recovery.recover(self.access(), lambda: WorldJournal(self), self._say, adopt)  # type: ignore[arg-type,return-value]
+            return recovery.recover(self.access(), self.identity(), lambda: WorldJournal(self), self._say, adopt)  # type: ignore[arg-type,return-value]
         except SafeSnapshotError as error:
             self.said.append(f"recover: {error}")
             return []
@@ -369,6 +371,7 @@ class World:
             self.publish,
             self.clock,
             self._log(),
+            me=self.identity(),
         )
 
     def fail_if_wanted(self) -> None:
@@ -405,6 +408,11 @@ class World:
         self.scheduler.sleep(took)
         if self.scheduler.now < self.full_until:
             raise disk_full(self)
+
+    def identity(self) -> ProcessIdentity:
+        """The process's that asks."""
+        process = self.scheduler.me()
+        return ProcessIdentity(process.pid, self.process_start(process.pid) or 0, "boot")
 
     def process_start(self, pid: int | None, *_: object) -> int | None:
         process = self.scheduler.process_of(pid)

@@ -13,6 +13,7 @@ from snapshot.clock import SystemClock
 from snapshot.journal import Journal
 from snapshot.model import Policy, Vmid
 from snapshot.operation import Request, Result, Tools, safe_snapshot
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import open_access
 from snapshot.pve.transport import Transport
 from snapshot.window.guardlink import GuardSpec, Op
@@ -78,6 +79,7 @@ def snapshot(lab: Site, name: str, policy: Policy, requests: list[str] | None = 
                 config=config,
                 access=access._replace(api=capped),
                 clock=clock,
+                me=ProcessIdentity.own(),
                 open_journal=lambda: Journal(config.journal.path),
                 launcher=IdleLauncher(),
                 gate=NoGate(),

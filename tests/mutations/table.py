@@ -74,7 +74,7 @@ def mutation(name: str, file: str, old: str, new: str, *catchers: str) -> Mutati
 LATE_GUARD = '''class _ArmedLate:
     """The guard is started when the freeze has been answered."""
 
-    pid = os.getpid()
+    pid = ProcessIdentity.own().pid
 
     def __init__(self, launcher, order):
         self._arm, self._guard = lambda: launcher.arm(order), None
@@ -145,7 +145,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "intent not committed",
         WINDOW,
         """
-        self._tools.book.begin(record, is_manned)
+        self._tools.book.begin(record, lambda other: is_manned(other, self._tools.me))
 """,
         "",
         CAMPAIGN,

@@ -16,6 +16,7 @@ from snapshot import journalfile
 from snapshot.clock import SystemClock
 from snapshot.errors import JournalError
 from snapshot.journal import Journal
+from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import open_access
 from snapshot.recovery import recover
 from tests.hook.kit import back_up, hook_site, newest, said
@@ -202,7 +203,12 @@ def test_a_locked_journal_is_not_taken_for_a_broken_one(monkeypatch: pytest.Monk
         with contextlib.closing(sqlite3.connect(lab.journal_path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(JournalError, match="locked"):
-                recover(access, lambda: Journal(lab.journal_path), lambda line, at=None: said.append(line))
+                recover(
+                    access,
+                    ProcessIdentity.own(),
+                    lambda: Journal(lab.journal_path),
+                    lambda line, at=None: said.append(line),
+                )
         assert any("safe-snapshot thaw 100" in line for line in said)
         assert not list(lab.journal_path.parent.glob("*.broken-*"))
         assert lab.safe_snapshot("recover").exit_code == 0

@@ -27,6 +27,13 @@ LIBRARIES = {
 }
 STANDARD_ONLY = ("snapshot/model.py", "snapshot/states.py", "snapshot/errors.py", "vzdump_hooks/entry.py")
 CLOCKS = {"sleep", "monotonic", "time", "perf_counter", "monotonic_ns", "time_ns", "perf_counter_ns"}
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+WHO_WE_ARE = {"os.getpid", "snapshot.procfs.boot_id", "snapshot.procfs.BOOT_ID_FILE", "snapshot.procfs", BOOT_ID}
+# Who asks for its own pid all the same, and tells nobody who we are by it.
+OWN_PID = {
+    "snapshot/window/process.py": "syslog's name for us; and who looks at others never ends itself",
+    "snapshot/window/signals.py": "a process stops itself",
+}
 IDLE = [
     ["pre-stop", "snapshot", "100"],
     ["pre-restart", "snapshot", "100"],
@@ -98,6 +105,28 @@ def test_only_the_clock_reads_a_clock_or_sleeps(path: Path) -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
             dotted = ast.unparse(node.value)
             assert dotted not in ("datetime", "datetime.datetime", "date", "datetime.date"), f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_who_we_are_is_read_in_one_place_and_an_argument_from_there_on(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    if name == "snapshot/procfs.py":
+        return
+    for node in ast.walk(tree(path)):
+        read = set()
+        if isinstance(node, ast.Attribute):
+            read = {ast.unparse(node)}
+        elif isinstance(node, ast.ImportFrom):
+            read = {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            read = {node.value}
+        read &= WHO_WE_ARE - ({"os.getpid"} if name in OWN_PID else set())
+        assert not read, f"{name}:{getattr(node, 'lineno', 0)}: {read} belongs in snapshot/procfs.py"
+
+
+def test_those_who_may_ask_for_their_own_pid_do() -> None:
+    for name in OWN_PID:
+        assert "os.getpid()" in (ROOT / name).read_text(), f"{name} does not any more: take it out of the table"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

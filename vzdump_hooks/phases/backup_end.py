@@ -13,7 +13,7 @@ from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.metrics.projection import local_name
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
-from snapshot.procfs import process_lives
+from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.states import State
 from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
@@ -221,7 +221,7 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         state=State.THAWED.value,
         intent_at=now,
         deadline_at=now,
-        owner_pid=os.getpid(),
+        owner_pid=ProcessIdentity.own().pid,
         owner_pid_start=0,
         boot_id="",
         upid=worker.job,

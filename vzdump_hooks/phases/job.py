@@ -12,6 +12,7 @@ from snapshot.clock import SystemClock
 from snapshot.config import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import Journal, WindowRecord
+from snapshot.procfs import ProcessIdentity
 from vzdump_hooks import notes, trouble
 from vzdump_hooks.dispatch import Call, Say
 from vzdump_hooks.invocation import Phase
@@ -61,6 +62,7 @@ def _sweep(config: Config, call: Call) -> None:
     path = Path(call.config_path).absolute() if call.config_path else None
     found = recover(
         open_access(config, clock),
+        ProcessIdentity.own(),
         lambda: open_journal(config),
         lambda line, at=None: None,
         ProcessLauncher(config, path, clock).adopt,

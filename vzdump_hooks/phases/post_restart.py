@@ -16,7 +16,7 @@ from snapshot.errors import ApiError, JournalError
 from snapshot.journal import PATIENCE_SECONDS, WindowRecord, new_id
 from snapshot.metrics.projection import local_name
 from snapshot.model import GuestKind, Owner, Policy
-from snapshot.procfs import boot_id
+from snapshot.procfs import ProcessIdentity
 from snapshot.states import State
 from snapshot.window import detached
 from snapshot.window.launcher import uses_systemd
@@ -187,7 +187,7 @@ def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:
         # The worker freezes, and thaws as long as it lives.
         owner_pid=worker.pid,
         owner_pid_start=worker.start,
-        boot_id=boot_id(),
+        boot_id=ProcessIdentity.own().boot_id,
         upid=worker.job,
     )
     try:

@@ -12,7 +12,7 @@ from snapshot import foreign, logfmt
 from snapshot.clock import duration
 from snapshot.errors import Failure
 from snapshot.looks import Why
-from snapshot.model import Check, CheckResult, Health, Upid, WindowTimes
+from snapshot.model import Check, CheckResult, Health, Owner, Upid, WindowTimes
 from snapshot.recovery import in_vain
 from snapshot.run import Result
 from snapshot.strangers import Recovered
@@ -170,10 +170,11 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         else:
             what = "LEFT OPEN: run `safe-snapshot recover`"
         lines.append(f"{head}, {what}")
-    ours = {w.vmid for w in found.windows if not w.is_foreign}
+    ours = {w.vmid: w.owner for w in found.windows if not w.is_foreign}
     for guest in found.frozen:
         work = found.works.get(guest.vmid)
-        whose = "by us" if guest.vmid in ours else f"not by us: `safe-snapshot thaw {guest.vmid}` thaws it"
+        by = "by vzdump" if ours.get(guest.vmid) == Owner.VZDUMP.value else "by us"
+        whose = by if guest.vmid in ours else f"not by us: `safe-snapshot thaw {guest.vmid}` thaws it"
         if work and guest.vmid not in ours:
             whose = f"not by us: PVE's {work} is at work on it"
         lines.append(f"guest {guest.vmid} ({guest.name}) on {guest.node} is FROZEN, {whose}")

@@ -202,6 +202,8 @@ def test_a_backup_that_cannot_start_is_no_good_backup(lab: Site, version: str) -
     assert not result.ok
     window = newest(lab)
     assert (window.verdict, window.failure_reason) == ("crash-consistent", "backup-failed")
+    assert any("guest 100" in line and "no backup: " in line for line in said(result)), said(result)
+    assert any("1 guest: 1 no backup" in line for line in said(result)), said(result)
     check_thawed(lab, 0.0)
 
 

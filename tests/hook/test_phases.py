@@ -580,3 +580,18 @@ def test_every_process_of_ours_ends_with_its_backup(lab: Site, job: HandMadeJob)
     finished(lab, job)
     assert wait_for(lambda: not processes(lab), 20)
     assert os.getpgid(job.process.pid) == os.getpgid(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_told"),
+    [
+        ({"freeze_outcome": "acknowledged"}, True),
+        ({"freeze_outcome": "unknown"}, True),
+        ({"freeze_outcome": "failed"}, False),
+        ({"freeze_outcome": "failed", "filesystems_thawed": 1}, True),
+        ({"freeze_outcome": "nothing-frozen", "filesystems_thawed": 0}, False),
+    ],
+)
+def test_frozen_for_is_said_of_what_was_frozen(values: dict[str, object], is_told: bool) -> None:
+    window = record(verdict="crash-consistent", reason="r", window_seconds=0.153, **values)
+    assert ("frozen for 153 ms" in backup_end.describe(window)) is is_told

@@ -16,6 +16,8 @@ from snapshot.errors import (
     StillFrozenError,
     exit_codes,
 )
+from snapshot.frozen import Round
+from snapshot.looks import GuestLook
 from snapshot.model import (
     Check,
     CheckResult,
@@ -34,8 +36,9 @@ from snapshot.pve.tasks import TaskEnd
 from snapshot.report import text
 from snapshot.run import Result
 from snapshot.strangers import Recovered
+from snapshot.survey import Survey
 from snapshot.window.verdict import Proof
-from tests.unit.kit import GUEST
+from tests.unit.kit import GUEST, record
 
 UPID = "UPID:pve1:0003A5F1:00C4D9E2:68F0A1B7:qmsnapshot:100:root@pam!safe:"
 KEYS = [
@@ -227,3 +230,17 @@ def classes(of: type[SafeSnapshotError]) -> list[type[SafeSnapshotError]]:
 def test_every_class_of_error_says_what_happened_in_its_docstring(cls: type[SafeSnapshotError]) -> None:
     assert cls.__doc__
     assert cls.exit_code in {code for code, _, _ in exit_codes()}
+
+
+@pytest.mark.parametrize(("owner", "words"), [("vzdump", "FROZEN, by vzdump"), ("hook", "FROZEN, by us")])
+def test_a_frozen_guest_is_said_to_be_frozen_by_who_froze_it(owner: str, words: str) -> None:
+    look = GuestLook("qemu/100", 100, "pve1", "db", True, 1.0, state="frozen")
+    found = Survey(
+        windows=(record(owner=owner, state="frozen"),),
+        round=Round((look,), {"qemu/100": GUEST}, None, 0.0),
+        living=frozenset({100}),
+        in_need=frozenset(),
+        works={},
+        problem=None,
+    )
+    assert any(words in line for line in text.survey_lines(found, 2.0))

@@ -12,7 +12,7 @@ from snapshot.config import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.metrics.projection import local_name
-from snapshot.model import FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
+from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
 from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.states import State
 from vzdump_hooks import notes
@@ -93,13 +93,27 @@ def _look_without_journal(call: Call, config: Config, vmid: int) -> None:
 
 def describe(window: WindowRecord) -> str:
     """The one line about a backup. An alarm comes first: a long line is cut at its end."""
-    verdict = f"{window.verdict}: {window.reason}" if window.verdict else "no verdict: its window is still open"
+    verdict = f"{worth(window)}: {window.reason}" if window.verdict else "no verdict: its window is still open"
     if window.closed_at is None and window.state == State.STUCK.value:
         remedy = remedies.of_stuck(window.vmid, window.thaw_detail)
         return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: {remedy}; {verdict}"
-    frozen = f", frozen for {duration(window.window_seconds)}" if window.window_seconds is not None else ""
+    span = window.window_seconds if _was_frozen(window) else None
+    frozen = f", frozen for {duration(span)}" if span is not None else ""
     level = "WARNING: " if _has_failed(window) else ""  # what the operator chose is no failure
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
+
+
+def worth(window: WindowRecord) -> str:
+    """What the backup may be called. One that failed has no archive, so nothing that could be consistent."""
+    return "no backup" if window.failure_reason == NO_BACKUP else window.verdict or VerdictKind.UNKNOWN.value
+
+
+def _was_frozen(window: WindowRecord) -> bool:
+    """Whether anything was frozen in the window, or may have been, by whoever."""
+    return bool(window.filesystems_thawed) or window.freeze_outcome in (
+        FreezeOutcome.ACKNOWLEDGED.value,
+        FreezeOutcome.UNKNOWN.value,
+    )
 
 
 def _has_failed(window: WindowRecord) -> bool:

@@ -16,6 +16,7 @@ from snapshot.procfs import ProcessIdentity
 from vzdump_hooks import notes, trouble
 from vzdump_hooks.dispatch import Call, Say
 from vzdump_hooks.invocation import Phase
+from vzdump_hooks.phases.backup_end import worth
 from vzdump_hooks.settings import Loaded, load, open_journal
 from vzdump_hooks.worker import find_worker
 
@@ -93,7 +94,7 @@ def _summary(config: Config, journal: Journal, say: Say) -> None:
     for window in notes.windows_of_job(journal, worker):
         newest.setdefault(window.vmid, window)
     if newest:
-        counts = Counter(window.verdict or "unknown" for window in newest.values())
+        counts = Counter(worth(window) for window in newest.values())
         say(
             f"{len(newest)} guest{'s' if len(newest) != 1 else ''}: "
             + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))

@@ -36,6 +36,7 @@ from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.process import end_if_it_stands_still
 from snapshot.window.thawing import late_seconds, spec_of, was_never_armed
+from snapshot.words import Word
 
 ALIVE_MARGIN_SECONDS = 10.0
 """How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
@@ -357,18 +358,23 @@ class _Recovery:
 def close_recovered(
     book: JournalBook, window: WindowRecord, report: ThawReport | None, clock: Clock
 ) -> JournalError | None:
-    """Close a window whose owner is gone. What cannot be written is returned, and tried again by the next recovery."""
+    """Close a window that its owner did not. What cannot be written is returned, and tried again by the next recovery.
+
+    An owner may live and be given up all the same: the clock has jumped, or it stands still. It has not died.
+    """
+    lives = process_lives(window.owner_pid, window.owner_pid_start)
     values: dict[str, object] = {
         "closed_at": clock.time(),
         "state": State.THAWED.value,
         "guard_cause": window.guard_cause or Cause.RECOVERY.value,
         "failure_stage": window.failure_stage or "hold",
-        "failure_reason": window.failure_reason or Cause.OWNER_DIED.value,
+        "failure_reason": window.failure_reason or (Word.DEADLINE if lives else Word.OWNER_DIED).value,
     }
     if report is not None:
         values |= {"thawed_at": clock.time(), **foreign.thawed_values(report)}
     if window.verdict is None:
-        values |= {"verdict": VerdictKind.UNKNOWN.value, "reason": "its owner died; recovered afterwards"}
+        why = "its owner had not closed it by its deadline" if lives else "its owner died"
+        values |= {"verdict": VerdictKind.UNKNOWN.value, "reason": f"{why}; recovered afterwards"}
     return _note(book, window, **values)
 
 

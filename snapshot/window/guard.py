@@ -155,8 +155,9 @@ def _orphan(
     if record.closed_at is not None or _has_another_guard(record, me):
         return None
     if was_never_armed(record):
-        recorder.closed(by_owner=False)
-        return None
+        if not process_lives(record.owner_pid, record.owner_pid_start):
+            recorder.closed(by_owner=False)
+        return None  # an owner that lives, held up by a slow disk, say, closes its window itself
     return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due, cause)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snapshot import recovery
 from snapshot.pve import qga, routes, tasks
 from snapshot.window import guard, window
-from tests.campaign.seams import WorldJournal, WorldSocket, WorldTransport
+from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -25,6 +25,7 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
         (window, "process_start", world.process_start),
         (window, "process_lives", world.process_lives),
         (recovery, "process_lives", world.process_lives),
+        (recovery, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),
         (routes, "_https", lambda config, host, token: WorldTransport(world, host)),
         (routes, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
         (routes, "_pvesh", lambda config: WorldTransport(world, "pvesh")),
@@ -35,6 +36,10 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
         (guard, "process_lives", world.process_lives),
         (guard, "Journal", lambda path: WorldJournal(world)),
     ]
+
+
+def _end_if_stopped(world: World, pid: int | None) -> bool:
+    return pid is not None and WorldOwner(world, pid).end_if_it_stands_still(is_silent=False)
 
 
 class TaskPoll:

@@ -88,7 +88,8 @@ def test_whoever_stands_behind_hears_of_each_request_before_it() -> None:
 
 def test_a_refusal_of_the_agent_is_not_asked_for_over_the_other_routes() -> None:
     clock = ManualClock()
-    first = ScriptedChannel(clock, [AgentRefusedError("CommandNotFound", "has been disabled"), 1, "thawed"])
+    refusal = AgentRefusedError("CommandNotFound", "has been disabled")
+    first = ScriptedChannel(clock, [refusal, "frozen", 1, "thawed"])  # whether it was thawed from inside is asked
     second = ScriptedChannel(clock, [AssertionError("asked")])
     assert thawer(clock, [first, second]).until_confirmed(60.0).confirmed
 

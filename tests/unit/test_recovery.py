@@ -34,7 +34,7 @@ def settled(tmp_path: Path, window: WindowRecord, report: ThawReport) -> tuple[f
 @pytest.mark.parametrize("guest_gone", [False, True], ids=["thawed", "the guest is off"])
 def test_a_window_whose_freeze_may_still_come_stays_open(tmp_path: Path, guest_gone: bool) -> None:
     """PVE may hold the freeze, and carry it out when the guest is on again."""
-    late, found = settled(tmp_path, record(state="armed"), THAWED._replace(guest_gone=guest_gone))
+    late, found = settled(tmp_path, record(state="armed"), THAWED._replace(filesystems=0, guest_gone=guest_gone))
     assert late == pytest.approx(3000.0)
     assert (found.state, found.closed_at) == ("unknown", None)
     assert found.thawed_at is not None
@@ -44,9 +44,10 @@ def test_a_window_whose_freeze_may_still_come_stays_open(tmp_path: Path, guest_g
     ("values", "report"),
     [
         ({"state": "armed", "freeze_outcome": "acknowledged"}, THAWED),
+        ({"state": "armed"}, THAWED),
         ({"state": "idle"}, THAWED),
     ],
-    ids=["the freeze was answered", "no guard was armed"],
+    ids=["the freeze was answered", "the thaw counted it", "no guard was armed"],
 )
 def test_a_window_whose_freeze_cannot_come_any_more_is_closed(
     tmp_path: Path, values: dict[str, str], report: ThawReport

@@ -56,7 +56,8 @@ LONGEST = {
     "forget_guest_after_days": 3650.0,
 }
 """The largest value of each number. A guard waits in one system call, which takes no month for a duration."""
-MAY_BE_ZERO = frozenset({"run_limit_seconds"})
+SHORTEST = {"freeze_timeout_seconds": 0.1, "max_window_seconds": 0.1, "run_limit_seconds": 0.0}
+"""The smallest value, where it is not just above 0: no guest is frozen, and no task looked at, in a millisecond."""
 
 
 class FreezeOwner(Enum):
@@ -350,17 +351,19 @@ def load_lenient(path: Path, *, required: bool = True) -> tuple[Config, list[str
 
 def parse_lenient(tree: dict[str, Any], where: str) -> tuple[Config, list[str]]:
     """As load_lenient, of a decoded TOML ``tree``."""
-    config, good, problems = Config(), dict[str, Any](), list[str]()
+    config, problems, rules = Config(), list[str](), _Rules(where)
     for name, value in tree.items():
         is_list = name == "guest" and isinstance(value, list)
-        for part in value if is_list else [value]:
-            candidate = good | {name: [*good.get(name, ()), part] if is_list else part}
+        for number, part in enumerate(value if is_list else [value], 1):
             try:
-                config = parse(candidate, where)
+                found = parse({name: [part] if is_list else part}, where, first_rule=number)
+                for rule in found.guest:
+                    rules.check(number, rule)
             except ConfigError as error:
                 problems.append(str(error))
             else:
-                good = candidate
+                read: dict[str, Any] = {name: config.guest + found.guest if is_list else getattr(found, name)}
+                config = config._replace(**read)
     return config, problems
 
 
@@ -374,7 +377,7 @@ def _tree(path: Path, *, required: bool) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})") from error
     try:
-        return tomllib.loads(raw.decode("utf-8"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not only tomllib's own: a number of 5000 digits, 5000 brackets
         raise ConfigError(f"the configuration {path} is not TOML ({error})") from error
 
@@ -392,10 +395,10 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     return raw, found
 
 
-def parse(tree: dict[str, Any], where: str) -> Config:
-    """The configuration in a decoded TOML ``tree``; ``where`` names it in errors."""
+def parse(tree: dict[str, Any], where: str, *, first_rule: int = 1) -> Config:
+    """The configuration in a decoded TOML ``tree``. Errors say ``where``; the first table has number ``first_rule``."""
     config: Config = _build(Config, tree, where, "")
-    _check(config, where)
+    _check(config, where, first_rule)
     return config
 
 
@@ -463,21 +466,40 @@ def local_node(config: Config) -> str:
     return config.local.node
 
 
-def _check(config: Config, where: str) -> None:
-    for number, rule in enumerate(config.guest, 1):
-        selectors = [name for name in ("vmid", "tag", "pool") if getattr(rule, name) is not None]
-        if len(selectors) != 1:
-            raise ConfigError(f"{where}: [[guest]] number {number} needs exactly one of vmid, tag and pool")
+class _Rules:
+    """The [[guest]] tables as they are read, each checked by itself and against those before it."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._set: dict[tuple[str, object], dict[str, tuple[object, int]]] = {}
+        """For what each selector has been set so far, and by which table."""
+
+    def check(self, number: int, rule: GuestRule) -> None:
+        """ConfigError for a table that selects nobody or contradicts an earlier one; it counts for nothing then."""
+        name = f"{self._where}: [[guest]] number {number}"
+        if len([key for key in ("vmid", "tag", "pool") if getattr(rule, key) is not None]) != 1:
+            raise ConfigError(f"{name} needs exactly one of vmid, tag and pool")
         if rule.vmid is not None and not VMID_MIN <= rule.vmid <= VMID_MAX:
-            raise ConfigError(f"{where}: [[guest]] number {number}: {rule.vmid} is not a vmid")
-        for earlier, other in enumerate(config.guest[: number - 1], 1):
-            at_odds = {key for key, value in rule.settings.items() if other.settings.get(key, value) != value}
-            if rule.selector == other.selector and at_odds:
+            raise ConfigError(f"{name}: {rule.vmid} is not a vmid")
+        kind, value = rule.selector
+        if value == "":
+            raise ConfigError(f"{name}: the {kind} is empty", remedy="settings for all guests stand outside [[guest]]")
+        known = self._set.setdefault(rule.selector, {})
+        for key, setting in rule.settings.items():
+            earlier, by = known.get(key, (setting, number))
+            if earlier != setting:
                 raise ConfigError(
-                    f"{where}: [[guest]] number {earlier} and number {number} select the same guests and contradict "
-                    f"each other on {', '.join(sorted(at_odds))}",
+                    f"{self._where}: [[guest]] number {by} and number {number} select the same guests and contradict "
+                    f"each other on {key}",
                     remedy="keep one of the two",
                 )
+        known.update({key: (setting, number) for key, setting in rule.settings.items() if key not in known})
+
+
+def _check(config: Config, where: str, first_rule: int) -> None:
+    rules = _Rules(where)
+    for number, rule in enumerate(config.guest, first_rule):
+        rules.check(number, rule)
     if not 1 <= config.api.port <= 65535:
         raise ConfigError(f"{where}: [api] port: {config.api.port} is not a port number")
     if config.api.token_id and not _TOKEN_ID.match(config.api.token_id):
@@ -560,17 +582,22 @@ def _convert(hint: Any, value: object, where: str, name: str) -> object:  # noqa
             return value
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            longest = LONGEST[name.rpartition(".")[2]]
-            is_positive = value > 0 or (value == 0 and name.rpartition(".")[2] in MAY_BE_ZERO)
-            if not is_positive or not value <= longest:
+            key = name.rpartition(".")[2]
+            longest, shortest = LONGEST[key], SHORTEST.get(key)
+            if not (value > 0 if shortest is None else value >= shortest) or not value <= longest:
                 shown = value if isinstance(value, float) or abs(value) < 10**18 else "a very large number"
-                raise ConfigError(f"{where}: {name!r} is {shown}; it must be a positive number, {longest:g} at most")
+                raise ConfigError(
+                    f"{where}: {name!r} is {shown}; it must be a positive number, "
+                    f"{'' if not shortest else f'{shortest:g} at least and '}{longest:g} at most"
+                )
             return float(value)
     elif hint is Path:
-        if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        if isinstance(value, str) and value.startswith("/") and value.isprintable():
             return Path(value)
         raise ConfigError(f"{where}: {name!r} must be an absolute path")
     elif hint is str and isinstance(value, str):
+        if not value.isprintable():
+            raise ConfigError(f"{where}: {name!r} has characters that cannot be shown")
         return value
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[hint]
     raise ConfigError(f"{where}: {name!r} must be {expected}, not {value!r}")

@@ -254,6 +254,11 @@ class Preflight:
                 "this program runs inside the very guest it should freeze: it could never thaw it",
                 "run safe-snapshot on a PVE node or another machine",
             )
+        if not (theirs and ours):
+            whose = "the guest" if ours else "this machine"
+            return Check(
+                "not-this-machine", CheckResult.OK, f"not compared: {whose} has no product UUID to be known by"
+            )
         return Check("not-this-machine", CheckResult.OK, "this program runs on another machine")
 
     def _agent_option(self, guest: Guest, option: AgentOption, ignore_option: bool) -> list[Check]:

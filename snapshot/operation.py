@@ -5,6 +5,7 @@ Do, then report: everything that happened is in the Result, also when it ended i
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 
@@ -433,8 +434,8 @@ class _Operation:
             raise self._unclear(guest, reply, window)
 
     def _unclear(self, guest: Guest, reply: FreezeReply, window: Window) -> FreezeUnclearError:
-        hours = self.tools.config.freeze.late_freeze_seconds / 3600
-        remedy = f"the guard watches for a late freeze for up to {hours:g} h; see `safe-snapshot status`"
+        minutes = math.ceil(self.tools.config.freeze.late_freeze_seconds / 60)
+        remedy = f"the guard watches for a late freeze for up to {minutes} min; see `safe-snapshot status`"
         if window.is_carried_out:
             remedy = "the freeze was carried out and is undone, so none can come late: try again"
         return FreezeUnclearError(

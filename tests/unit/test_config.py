@@ -147,6 +147,11 @@ def test_an_unknown_key_that_resembles_nothing_is_refused_with_the_known_ones() 
         ({"guest": [{}]}, "[[guest]] number 1 needs exactly one of vmid, tag and pool"),
         ({"guest": [{"vmid": 100}, {"vmid": 101, "tag": "db"}]}, "[[guest]] number 2 needs exactly one of"),
         ({"guest": [{"vmid": 99}]}, "[[guest]] number 1: 99 is not a vmid"),
+        ({"guest": [{"pool": "", "policy": "never"}]}, "[[guest]] number 1: the pool is empty"),
+        ({"guest": [{"vmid": 100}, {"tag": ""}]}, "[[guest]] number 2: the tag is empty"),
+        ({"freeze": {"max_window_seconds": 0.001}}, "0.1 at least and 3600 at most"),
+        ({"metrics": {"textfile": "/x\x1b[31m.prom"}}, "must be an absolute path"),
+        ({"local": {"node": "pve\x1b[1m"}}, "has characters that cannot be shown"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -309,6 +314,33 @@ def test_a_sound_configuration_has_no_problems_and_any_other_has(tree: dict[str,
     assert bool(problems) is not is_sound
     if is_sound:
         assert config == parse(tree, "config.toml")
+
+
+def test_many_tables_of_a_broken_configuration_are_each_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = configuration._build
+    monkeypatch.setattr(
+        configuration,
+        "_build",
+        lambda cls, tree, where, prefix: (built.append(prefix), build(cls, tree, where, prefix))[1],
+    )
+    tables = [{"vmid": 100 + n, "policy": "require", "max_window_seconds": 5} for n in range(400)]
+    config, problems = configuration.parse_lenient({"unknown": {}, "guest": tables}, "config.toml")
+    assert (len(config.guest), len(problems)) == (400, 1)
+    assert built.count("guest") == 400
+
+
+def test_the_tables_of_a_broken_configuration_keep_their_numbers() -> None:
+    tables = [{"vmid": 100, "policy": "never"}, {"vmid": 0}, {"vmid": 100, "policy": "require"}]
+    config, problems = configuration.parse_lenient({"guest": tables}, "config.toml")
+    assert [rule.policy for rule in config.guest] == [Policy.NEVER]
+    assert ["number 2" in problems[0], "number 1 and number 3" in problems[1]] == [True, True]
+
+
+def test_a_byte_order_mark_before_the_configuration_is_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf[api]\nhost = 'pve7'\n")
+    assert load(path).api.host == "pve7"
 
 
 def test_a_configuration_that_cannot_be_read_at_all_leaves_the_defaults(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
 from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.pve.guests import GuestApi, Listed
-from snapshot.pve.routes import Access
+from snapshot.pve.routes import Access, is_removed
 from snapshot.recording import JournalBook
 from snapshot.rescue import thaw_now, what_is_left
 from snapshot.states import State
@@ -236,6 +236,8 @@ class _Recovery:
         self._adopt = adopt
         self.trouble: JournalError | None = None
         self._listing: dict[int, Listed] | None = None
+        self._hidden: set[int] = set()
+        """Guests of windows that PVE's list lacks, though nothing says that they were removed."""
 
     def recover(self, window: WindowRecord) -> Recovered:
         """Do what one open window needs."""
@@ -244,7 +246,8 @@ class _Recovery:
         except StillFrozenError as error:
             stuck = {"failure_stage": "thaw", "failure_reason": "no-answer", "thaw_detail": error.message}
             self._note(window, state=State.STUCK.value, **stuck)
-            outcome, detail, ok = "unreachable", f"{error.message}; {self._hand_over(window)}", False
+            hidden = "; PVE does not list it for this token" if window.vmid in self._hidden else ""
+            outcome, detail, ok = "unreachable", f"{error.message}{hidden}; {self._hand_over(window)}", False
         return self._told(Recovered(window.vmid, window.node, outcome, detail, window.id, ok))
 
     def _outcome(self, window: WindowRecord) -> tuple[str, str, bool]:
@@ -267,7 +270,10 @@ class _Recovery:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
         late = late_seconds(window, self._config, self._clock)
-        if late <= 0 and listed is not None and _started_since(window, listed, now):
+        is_another = late <= 0 and listed is not None and _started_since(window, listed, now)
+        if is_another and self._state(guest) is None:
+            # Nobody to thaw it through, and none who holds it. One that answers gets its thaw: a clock that was set
+            # forward makes every guest a young one.
             self._close(window, None)
             return "was-thawed", "the guest was started again since: nothing is left of its freeze", True
         if window.thawed_at is not None and late > 0 and self._state(guest) is FreezeState.THAWED:
@@ -321,7 +327,10 @@ class _Recovery:
         if not self._listing:
             return None  # a token that suddenly sees no guest at all: that is no word on this one
         if window.vmid not in self._listing:
-            raise GuestRemovedError(f"guest {window.vmid} does not exist in this cluster")
+            if is_removed(self._access, window.guest, self._access.main):
+                raise GuestRemovedError(f"guest {window.vmid} does not exist in this cluster")
+            self._hidden.add(window.vmid)
+            return None
         return self._listing[window.vmid]
 
     def _told(self, found: Recovered) -> Recovered:

@@ -28,6 +28,9 @@ SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
 
 
+LIST_PRIVILEGE = "VM.Audit"
+"""What a guest must grant to be in PVE's list (PVE::API2::Cluster, resources)."""
+
 AHEAD_SECONDS = 3.0
 """How long a host may take to answer before anything is at risk. A guard asks two of them while it is being armed."""
 
@@ -230,14 +233,28 @@ class _Doors:
         return transports if self._host in doors else [*transports, self._access.main]
 
 
+def is_removed(access: Access, guest: Guest, transport: Transport) -> bool:
+    """Whether a guest that PVE's list lacks is no more: a token that lost its right to it gets the same list.
+
+    A QEMU that lives on this node is no removed guest; else the token must be one that would see it. Never raises.
+    """
+    if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
+        return False
+    try:
+        held = GuestApi(transport).privileges(guest)
+    except SafeSnapshotError:
+        return False
+    return held is not None and LIST_PRIVILEGE in held
+
+
 def _relocator(access: Access, guest: Guest, doors: _Doors) -> Callable[[], Ladder | None]:
     def relocate() -> Ladder | None:
         for transport in doors.to_ask():
             try:
                 found = GuestApi(transport).find(guest.vmid)
             except GuestRemovedError:
-                if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
-                    return None  # the token may not see it any more
+                if not is_removed(access, guest, transport):
+                    return None
                 raise
             except SafeSnapshotError:
                 continue  # also a token that suddenly sees no guest at all: that is no word on this one

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +25,10 @@ from snapshot.procfs import boot_id, process_start
 from tests.engine import kit
 from tests.engine.kit import FREEZE, QUICK_LIMITS, busy_agent, check
 from tests.lab.agentmodel import Faults
+from tests.lab.node import PRIVILEGES
 from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, site
+from tests.process.processes import guards
 from tests.unit.kit import record
 
 STATUS = "guest-fsfreeze-status"
@@ -313,6 +318,61 @@ def test_a_window_of_a_guest_that_was_started_again_since_ends(node: Site) -> No
     assert run.exit_code == 0, run
     assert "the guest was started again since" in run.stdout
     assert node.windows()[0].closed_at is not None
+
+
+def test_a_guest_that_answers_gets_its_thaw_however_young_its_qemu_seems(node: Site) -> None:
+    """The clock was set forward since: the window is old by it, and the guest's uptime is not."""
+    node.guest.ask(FREEZE)
+    left_behind(node, at=time.time() - 3600, state="frozen", freeze_outcome="acknowledged")
+    run = check(node, node.safe_snapshot("recover"))
+    assert (run.exit_code, not node.guest.is_frozen()) == (0, True), run
+    assert node.windows()[0].closed_at is not None
+
+
+def left_behind(lab: Site, vmid: int = 100, **values: Any) -> None:
+    """A window of ours whose owner and guard are gone."""
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        journal.begin(record("left", vmid, boot_id="another boot", **{"state": "frozen", **values}))
+
+
+def sees_only(lab: Site, vmid: int) -> None:
+    """The token keeps its rights on one guest alone."""
+    tokens = json.loads((lab.node.root / "lab/settings.json").read_text())["tokens"]
+    lab.node.set(tokens={name: held | {"acl": [[f"/vms/{vmid}", list(PRIVILEGES)]]} for name, held in tokens.items()})
+
+
+@pytest.mark.parametrize("on_the_node", [False, True])
+def test_a_list_that_lacks_the_guest_of_a_window_does_not_close_it(on_the_node: bool) -> None:
+    with site(ScriptedGuest, ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.settings["thaw"] = {"owner_limit_seconds": 1}
+        lab.write_config()
+        if on_the_node:
+            lab.on_the_node()
+        lab.guest.ask(FREEZE)
+        left_behind(lab, at=time.time() - 60, freeze_outcome="acknowledged")
+        sees_only(lab, 101)
+        run = check(lab, lab.safe_snapshot("recover"), thawed=on_the_node)
+        window = next(w for w in lab.windows() if w.id == "left")
+        if on_the_node:  # its socket is here
+            assert (run.exit_code, lab.guest.is_frozen(), window.closed_at is None) == (0, False, False), run
+        else:
+            assert (run.exit_code, window.closed_at) == (8, None), run
+            assert "PVE does not list it for this token" in run.stdout
+        end_guards(lab)
+
+
+def end_guards(lab: Site) -> None:
+    for pid in guards(lab):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_list_that_lacks_a_guest_which_the_token_would_see_does() -> None:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        left_behind(lab, 999, at=time.time() - 60, freeze_outcome="acknowledged")
+        run = check(lab, lab.safe_snapshot("recover"))
+        assert run.exit_code == 0, run
+        assert "guest 999 does not exist in this cluster" in run.stdout
+        assert lab.windows()[0].closed_at is not None
 
 
 # ---------------------------------------------------------------- the rescue always works

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 orphan = _orphan(spec, inbox, config, clock, recorder, me=me)
             except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
-                orphan = Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
+                orphan = unknown_orphan(spec, clock)
             if orphan is not None:
                 cause = orphan.cause or (Cause.OWNER_DIED if options.socket else Cause.RECOVERY)
                 core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
@@ -128,6 +128,14 @@ class Orphan(NamedTuple):
     late_seconds: float
     due: float
     cause: Cause | None = None
+
+
+def unknown_orphan(spec: GuardSpec, clock: Clock) -> Orphan:
+    """What is assumed of a window that could not be looked up: the latest that its order allows."""
+    due = float("inf")
+    with contextlib.suppress(Exception):  # a clock that fails, too: the thaw needs none
+        due = clock.monotonic() + spec.deadline_seconds + DEADLINE_MARGIN_SECONDS
+    return Orphan(spec.late_freeze_seconds, due, Cause.GUARD_FAULT)
 
 
 def _orphan(

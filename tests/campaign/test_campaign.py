@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.campaign import __main__ as command
@@ -54,6 +56,45 @@ def test_a_recovery_asks_nothing_for_a_plain_snapshot_that_takes_long() -> None:
     outcome = command.run_plan(plan)
     assert outcome.windows == 1
     assert outcome.happened == ["agent stopped"]
+    assert not outcome.violations
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "struck"),
+    [
+        (
+            # A guard that was started again, and failed, let a stopped owner sit on the agent's socket.
+            "20261131:4584",
+            {"local_node": "a", "systemd": True, "max_window_seconds": 3.0},
+            (
+                Fault("guard fails", ("time", 0.9404), 0.0),
+                Fault("owner stopped in the agent's seat", ("frozen", 0.002), 13.624),
+                Fault("guard killed", ("frozen", 0.0043), 0.0),
+            ),
+        ),
+        (
+            # A slow disk between the intent and the guard: a living owner was counted as dead.
+            "20261127:5134",
+            {"systemd": True},
+            (Fault("journal slow", ("time", 1.7096), 8.959), Fault("guard fails", ("time", 2.5813), 0.0)),
+        ),
+        (
+            # The clock jumped over the deadline: the same, by a recovery.
+            "20261127:36283",
+            {"recover_seconds": 10.0, "freeze_takes": 2.5},
+            (
+                Fault("guard killed", ("sent", 0.0161), 0.0),
+                Fault("clock jumped", ("time", 2.1401), 86400.0),
+                Fault("token expired", ("time", 0.7129), 16.364),
+            ),
+        ),
+    ],
+)
+def test_what_the_campaign_once_found_is_mended(
+    number: str, settings: dict[str, Any], struck: tuple[Fault, ...]
+) -> None:
+    outcome = command.run_plan(Plan(number, faults=struck, **settings))
+    assert sorted(outcome.happened) == sorted(fault.kind for fault in struck)
     assert not outcome.violations
 
 

@@ -342,7 +342,7 @@ class World:
         try:
             orphan = guard_process._orphan(spec, inbox, self.config, self.clock, recorder, me=self.identity())  # type: ignore[arg-type]
         except GuardFaultError:
-            orphan = guard_process.Orphan(spec.late_freeze_seconds, float("inf"), Cause.GUARD_FAULT)
+            orphan = guard_process.unknown_orphan(spec, self.clock)
         if orphan is not None:
             late, due, why = orphan
             self._to_its_end(lambda: core.take_over(why or cause, late_seconds=late, due=due), spec, recorder)

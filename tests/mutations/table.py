@@ -155,7 +155,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "thaw not retried",
         THAW,
         """
-            lambda report: report.confirmed or stopped,
+            lambda report: report.confirmed or stopped or (limit_seconds is not None and self._is_forbidden_for_long()),
 """,
         """
             lambda report: True,

@@ -27,7 +27,7 @@ from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
 from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.pve.guests import GuestApi, Listed
-from snapshot.pve.routes import Access, is_removed
+from snapshot.pve.routes import Access, build_ladder
 from snapshot.recording import JournalBook
 from snapshot.rescue import thaw_now, what_is_left
 from snapshot.states import State
@@ -327,8 +327,7 @@ class _Recovery:
         if not self._listing:
             return None  # a token that suddenly sees no guest at all: that is no word on this one
         if window.vmid not in self._listing:
-            if is_removed(self._access, window.guest, self._access.main):
-                raise GuestRemovedError(f"guest {window.vmid} does not exist in this cluster")
+            build_ladder(self._access, window.guest).relocate()  # a list alone is no proof: the token may not see it
             self._hidden.add(window.vmid)
             return None
         return self._listing[window.vmid]

@@ -97,9 +97,9 @@ class GuestApi:
         self._transport = transport
         self.oddities: list[str] = []
 
-    def find(self, vmid: Vmid) -> Guest:
+    def find(self, vmid: Vmid, *, timeout_seconds: float = 10.0) -> Guest:
         """The guest with ``vmid`` anywhere in the cluster. GuestUnfitError when this token sees none."""
-        rows = self._resources()
+        rows = self._resources(timeout_seconds)
         for row in rows:
             if vmid_of(row.get("vmid")) == vmid:
                 return _guest_of(row, vmid)
@@ -131,8 +131,8 @@ class GuestApi:
             found.append(Listed(guest, status, number_of(row.get("diskwrite")), number_of(row.get("uptime"))))
         return tuple(found)
 
-    def _resources(self) -> tuple[Mapping[str, object], ...]:
-        return self._rows("cluster/resources", {"type": "vm"})
+    def _resources(self, timeout_seconds: float = 10.0) -> tuple[Mapping[str, object], ...]:
+        return self._rows("cluster/resources", {"type": "vm"}, timeout_seconds=timeout_seconds)
 
     def _rows(
         self, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0

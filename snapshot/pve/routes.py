@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from snapshot import config as configuration
 from snapshot.clock import Clock
 from snapshot.config import Config, GuestSettings, Token
-from snapshot.errors import ApiError, ApiFailureError, ConfigError, GuestRemovedError, SafeSnapshotError
+from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, ConfigError, GuestRemovedError, SafeSnapshotError
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi, number_of
@@ -19,20 +19,20 @@ from snapshot.pve.qga import SocketChannel
 from snapshot.pve.standby import Standby, WithStandby, can_run, is_unusable
 from snapshot.pve.tasks import Tasks
 from snapshot.pve.transport import Transport
-from snapshot.window.ladder import Ladder
+from snapshot.window.ladder import MOVED_TEXT, Ladder
 
-OFF_SECONDS = 5.0
-"""How long PVE may take to say whether the guest is off: in the middle of a thaw, so less than usual."""
+ASK_SECONDS = 5.0
+"""How long PVE may take to say whether the guest is off, or where it is: amid a thaw, so less than usual."""
 
 SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
 
 
-LIST_PRIVILEGE = "VM.Audit"
-"""What a guest must grant to be in PVE's list (PVE::API2::Cluster, resources)."""
-
 AHEAD_SECONDS = 3.0
 """How long a host may take to answer before anything is at risk. A guard asks two of them while it is being armed."""
+
+
+T = TypeVar("T")
 
 
 class Access(NamedTuple):
@@ -139,7 +139,7 @@ def build_ladder(access: Access, guest: Guest, *, ahead: bool = False) -> Ladder
         peers=[ApiChannel(peer, guest) for peer in doors.configured()],
         relocate=_relocator(access, guest, doors),
         last_resort=_sysrq(access, guest) if access.config.thaw.sysrq else None,
-        is_off=lambda: _is_off(access, guest),
+        is_off=lambda: _is_off(access, guest, doors),
         written=lambda: _written(access, guest),
         find_peers=lambda: doors.found(guest),
         peers_at=peers_at,
@@ -225,62 +225,114 @@ class _Doors:
         config = self._access.config
         return [_https(config, host, configuration.token(config)) for host in hosts]
 
-    def to_ask(self) -> list[Transport]:
-        """Where to ask about the guest: first where somebody answered last."""
-        peers = self.ladder.peers if self.ladder is not None else ()
-        doors = [door for door in (self._host, *peers) if isinstance(door, ApiChannel) and not door.is_silent]
-        transports = [door.transport for door in doors[:1]]
-        return transports if self._host in doors else [*transports, self._access.main]
+    def answers(self, question: Callable[[GuestApi, float], T]) -> Iterator[T]:
+        """What the doors say that answer, one after the other, all within ASK_SECONDS."""
+        clock = self._access.clock
+        ends_at = clock.monotonic() + ASK_SECONDS
+        for door in self._doors():
+            left = ends_at - clock.monotonic()
+            if left <= 0:
+                return
+            if door.is_silent:
+                continue
+            try:
+                answer = question(GuestApi(door.transport), left)
+            except SafeSnapshotError as error:
+                door.is_silent = isinstance(error, ApiError) and is_unusable(error)
+                continue
+            yield answer
+
+    @property
+    def needed(self) -> int:
+        """How many must say the same to be believed where nothing else tells: one, where there is no other."""
+        return min(2, len(self._doors()))
+
+    def _doors(self) -> list[ApiChannel]:
+        """Those that are known, silent ones too: who cannot be asked now might say something else."""
+        if self.ladder is None:
+            return []
+        self.ladder.look_for_peers()
+        known = [door for door in (*self.ladder.routes, *self.ladder.peers) if isinstance(door, ApiChannel)]
+        usable = [door for door in known if _is_door(door.transport, self._access.config)]
+        return usable or known
 
 
-def is_removed(access: Access, guest: Guest, transport: Transport) -> bool:
-    """Whether a guest that PVE's list lacks is no more: a token that lost its right to it gets the same list.
+def _is_door(transport: Transport, config: Config) -> bool:
+    return not isinstance(transport, PveshTransport) or can_run(config.local.pvesh)
 
-    A QEMU that lives on this node is no removed guest; else the token must be one that would see it. Never raises.
-    """
-    if access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid):
-        return False
-    try:
-        held = GuestApi(transport).privileges(guest)
-    except SafeSnapshotError:
-        return False
-    return held is not None and LIST_PRIVILEGE in held
+
+def _qemu_lives(access: Access, guest: Guest) -> bool | None:
+    """What the guest's own node tells by itself; None elsewhere."""
+    return qemu_lives(access.config.local.socket_folder, guest.vmid) if access.is_local(guest) else None
 
 
 def _relocator(access: Access, guest: Guest, doors: _Doors) -> Callable[[], Ladder | None]:
+    """Where the guest is now. That it is nowhere is believed of two doors, or of one and QEMU's own end: one host alone
+    may be cut off from its cluster, or belong to another, and a token may not see the guest any more.
+    """
+
     def relocate() -> Ladder | None:
-        for transport in doors.to_ask():
+        lives = _qemu_lives(access, guest)
+        found: list[Guest] = []
+
+        def is_gone(api: GuestApi, seconds: float) -> bool:
             try:
-                found = GuestApi(transport).find(guest.vmid)
+                found.append(api.find(guest.vmid, timeout_seconds=seconds))
             except GuestRemovedError:
-                if not is_removed(access, guest, transport):
-                    return None
-                raise
-            except SafeSnapshotError:
-                continue  # also a token that suddenly sees no guest at all: that is no word on this one
-            return build_ladder(access, found) if found.node != guest.node else None
+                return lives is False or _is_without(api, guest, seconds)
+            return False
+
+        gone = _agreed(doors, is_gone, 1 if lives is False else doors.needed)
+        if found:
+            return build_ladder(access, found[0]) if found[0].node != guest.node else None
+        if gone and not lives:
+            raise GuestRemovedError(f"guest {guest.vmid} does not exist in this cluster", remedy="check it: `qm list`")
         return None
 
     return relocate
 
 
-def _is_off(access: Access, guest: Guest) -> bool:
-    """The second source: PVE's status of the guest, by a request of its own; where it cannot be had, QEMU's own end.
+def _is_without(api: GuestApi, guest: Guest, seconds: float) -> bool:
+    """Whether PVE says that the guest's node has no such guest. It says so to those alone who may see the guest."""
+    try:
+        api.current(guest, timeout_seconds=seconds)
+    except ApiFailureError as error:
+        return MOVED_TEXT in error.message
+    except ApiDeniedError:
+        pass
+    return False
+
+
+def _is_off(access: Access, guest: Guest, doors: _Doors) -> bool:
+    """The second source: PVE's status of the guest, by requests of their own to two doors, or to one where QEMU has
+    ended; where nobody answers, QEMU's own end.
 
     Only "stopped" is off. Without an answer, and away from the guest's node, nothing is known.
     """
-    try:
-        return GuestApi(access.main).current(guest, timeout_seconds=OFF_SECONDS).get("status") == "stopped"
-    except ApiFailureError:
-        return False
-    except SafeSnapshotError:
-        return access.is_local(guest) and qemu_lives(access.config.local.socket_folder, guest.vmid) is False
+    has_ended = _qemu_lives(access, guest) is False
+
+    def is_stopped(api: GuestApi, seconds: float) -> bool:
+        try:
+            return api.current(guest, timeout_seconds=seconds).get("status") == "stopped"
+        except ApiFailureError:
+            return False
+
+    stopped = _agreed(doors, is_stopped, 1 if has_ended else doors.needed)
+    return has_ended if stopped is None else stopped
+
+
+def _agreed(doors: _Doors, question: Callable[[GuestApi, float], bool], needed: int) -> bool | None:
+    """Whether ``needed`` doors say yes before one says no; None when too few answer."""
+    for yes, says in enumerate(doors.answers(question), 1):
+        if not says or yes == needed:
+            return says
+    return None
 
 
 def _written(access: Access, guest: Guest) -> int | None:
     """What QEMU counts, without the agent; None without an answer. It sums all the guest's drives."""
     try:
-        return number_of(GuestApi(access.main).current(guest, timeout_seconds=OFF_SECONDS).get("diskwrite"))
+        return number_of(GuestApi(access.main).current(guest, timeout_seconds=ASK_SECONDS).get("diskwrite"))
     except SafeSnapshotError:
         return None
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from snapshot.pve.agent import AgentChannel
 
+MOVED_TEXT = "does not exist"
+"""PVE's answer when the guest's configuration is not on that node: it migrated, or it was removed."""
+
 SHORTEST_REST = 2
 LONGEST_REST = 32
 """Rounds that a silent route is left out at most: a minute at the slowest pace, where the others answer at once."""
@@ -24,7 +27,8 @@ class Ladder:
     each round. Where all routes are silent nobody rests.
 
     ``relocate`` returns a new ladder when the guest turns out to have moved, None when that cannot be told, and raises
-    GuestRemovedError. ``is_off`` asks a second source whether the guest is off: one route's word for it is no proof.
+    GuestRemovedError when it is proven to be nowhere. ``is_off`` asks a second source whether the guest is off: one
+    route's word for it is no proof.
     ``written`` tells how many bytes the guest's disks were written so far, None when that is not known: a second source
     beside the agent's memory.
     ``last_resort`` (SysRq) acts without an answer of the agent's.

@@ -73,9 +73,10 @@ class JournalRecorder:
         }
         if watching_seconds > 0:
             values["quiet_until_at"] = now + watching_seconds
+        did = "the guest went off while it was frozen" if report.guest_gone else "the guard thawed the guest"
         verdict = {
             "verdict": VerdictKind.UNKNOWN.value,
-            "reason": f"the guard thawed the guest ({cause.value})",
+            "reason": f"{did} ({cause.value})",
             "failure_stage": "hold",
             "failure_reason": cause.value,
         }

@@ -40,10 +40,7 @@ from snapshot.pve.agent import (
 from snapshot.pve.pvesh import START_SECONDS
 from snapshot.remedies import FORBIDDEN_TEXT
 from snapshot.retry import Pace, retry_until
-from snapshot.window.ladder import Ladder
-
-MOVED_TEXT = "does not exist"
-"""PVE's answer when the guest's configuration is not on that node: it migrated, or it was removed."""
+from snapshot.window.ladder import MOVED_TEXT, Ladder
 
 
 class Thawing(NamedTuple):

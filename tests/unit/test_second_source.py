@@ -11,11 +11,14 @@ import pytest
 from snapshot.config import ApiConfig, Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, GuestRemovedError, ReplyLostError
 from snapshot.pve.here import qemu_lives
-from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.routes import Access, _Doors, build_ladder
 from snapshot.window.ladder import Ladder
 from tests.unit.kit import GUEST, ScriptedTransport, VirtualClock
 
 OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]
+GONE = ApiFailureError("Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist", status=500)
+DEAD = ApiUnreachableError("refused")
+HIDDEN = ApiDeniedError("Permission check failed (/vms/100, VM.Audit)", status=403)
 
 
 @pytest.fixture
@@ -23,9 +26,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ladder(folder: Path, node: str = "", listed: object = OTHERS, status: object = None) -> Ladder:
+def door(listed: object = OTHERS, status: object = None) -> ScriptedTransport:
+    return ScriptedTransport({"status/current": status, "cluster/resources": listed, "cluster/status": []})
+
+
+def ladder(folder: Path, node: str = "", listed: object = OTHERS, status: object = GONE) -> Ladder:
     config = Config(api=ApiConfig(host="pve1"), local=LocalConfig(node=node, socket_folder=folder))
-    api = ScriptedTransport({"status/current": status, "cluster/resources": listed, "cluster/status": []})
+    api = door(listed, status)
     return build_ladder(Access(config=config, clock=VirtualClock(), api=api, local_node=node), GUEST)
 
 
@@ -87,3 +94,54 @@ def test_a_guest_that_the_token_does_not_see_any_more_is_not_gone_while_its_qemu
 
 def test_an_api_that_lists_nobody_says_nothing_of_this_guest(folder: Path) -> None:
     assert ladder(folder, listed=[]).relocate() is None
+
+
+def among(monkeypatch: pytest.MonkeyPatch, host: ScriptedTransport, *peers: ScriptedTransport) -> Ladder:
+    """A ladder off the node, with a host and its peers."""
+    config = Config(api=ApiConfig(host="pve1", peers=tuple(f"pve{n}" for n, _ in enumerate(peers, 2))))
+    monkeypatch.setattr(_Doors, "_transports", lambda self, hosts: [*peers] if hosts else [])
+    return build_ladder(Access(config=config, clock=VirtualClock(), api=host, local_node=""), GUEST)
+
+
+def test_one_host_alone_cannot_say_that_a_guest_is_gone_where_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be cut off from the cluster, or belong to another one with a node of the same name."""
+    wrong, dead = door(status=GONE), door(DEAD, DEAD)
+    assert among(monkeypatch, dead, wrong).relocate() is None
+    assert among(monkeypatch, wrong, dead).relocate() is None
+    assert among(monkeypatch, dead, dead, wrong).relocate() is None
+    assert among(monkeypatch, wrong, door([])).relocate() is None, "nor does one that sees nobody at all bear it out"
+
+
+def test_two_hosts_that_know_no_such_guest_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for doors in ([door(status=GONE), door(status=GONE)], [door(DEAD, DEAD), door(status=GONE), door(status=GONE)]):
+        with pytest.raises(GuestRemovedError):
+            among(monkeypatch, *doors).relocate()
+
+
+def test_a_host_that_knows_where_the_guest_is_outdoes_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = [{"vmid": 100, "type": "qemu", "node": "pve3", "status": "running"}]
+    moved = among(monkeypatch, door(status=GONE), door(elsewhere, status=GONE)).relocate()
+    assert moved is not None
+    here = [{"vmid": 100, "type": "qemu", "node": "pve1", "status": "running"}]
+    assert among(monkeypatch, door(status=GONE), door(here)).relocate() is None
+
+
+def test_a_guest_that_the_token_does_not_see_any_more_is_not_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status in (HIDDEN, {"status": "running"}, DEAD):
+        assert ladder(folder, status=status).relocate() is None
+        assert among(monkeypatch, door(status=status), door(status=status)).relocate() is None
+    with pytest.raises(GuestRemovedError):
+        ladder(folder, status=GONE).relocate()
+
+
+def test_one_host_alone_cannot_say_that_a_guest_is_off_where_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    off, on = door(status={"status": "stopped"}), door(status={"status": "running"})
+    dead = door(DEAD, DEAD)
+    assert not among(monkeypatch, dead, off).is_off()
+    assert not among(monkeypatch, off, dead).is_off()
+    assert not among(monkeypatch, off, on).is_off()
+    assert not among(monkeypatch, dead, dead).is_off()
+    assert among(monkeypatch, off, off).is_off()
+    assert among(monkeypatch, dead, off, off).is_off()

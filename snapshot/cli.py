@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -46,7 +46,7 @@ from snapshot.operation import Request, Tools, safe_snapshot
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel
 from snapshot.recording import JournalBook
-from snapshot.recovery import is_in_progress, recover, settle
+from snapshot.recovery import end_who_stands_still, is_in_progress, recover, settle
 from snapshot.report import text
 from snapshot.rescue import thaw_now
 from snapshot.survey import survey
@@ -209,7 +209,7 @@ def thaw(state: State, vmid: Vmid) -> None:
     guest = _to_rescue(access, vmid)
     if guest.kind is GuestKind.LXC:
         raise GuestUnfitError(f"{vmid} is a container: it has no guest agent and is never frozen by us")
-    report = thaw_now(guest, access)
+    report = thaw_now(guest, access, clear_the_way=lambda: _clear_the_way(state, access, vmid))
     notes = _close_windows(state, access, vmid, report)
     number = report.filesystems
     count = "its agent gave no count" if number is None else f"{remedies.count(number)} thawed"
@@ -244,6 +244,16 @@ def _to_rescue(access: Access, vmid: Vmid) -> Guest:
     return here if access.socket(here) is not None else GuestApi(access.main).find(vmid)
 
 
+def _clear_the_way(state: State, access: Access, vmid: Vmid) -> None:
+    """End whoever of us stands still, past its deadline, where the agent is. A journal that is broken knows nobody."""
+    path = access.config.journal.path
+    with suppress(JournalError):
+        if path.exists():
+            with closing(Journal(path, read_only=True)) as journal:
+                for window in journal.open_windows(vmid):
+                    end_who_stands_still(window, access.clock.time(), state.me)
+
+
 def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport) -> list[str]:
     """Close what the thaw has settled. A window whose freeze may still come is left open, to a guard: a thaw that was
     confirmed before such a freeze says nothing.
@@ -259,7 +269,9 @@ def _close_windows(state: State, access: Access, vmid: Vmid, report: ThawReport)
                     book, window, f"thawed by `safe-snapshot thaw` over {report.route}", state.clock
                 )
                 notes += [str(trouble)] if trouble else []
-            elif not is_in_progress(window, config, state.clock.time(), state.me):
+                continue
+            end_who_stands_still(window, state.clock.time(), state.me)
+            if not is_in_progress(window, config, state.clock.time(), state.me):
                 late = settle(book, window, report, access)
                 if late > 0:
                     notes.append(_hand_over(state, access, window, late))

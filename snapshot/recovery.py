@@ -158,6 +158,22 @@ def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIden
     return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
 
 
+def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity) -> bool:
+    """End a process of ours that was stopped and is past its window's deadline; True when one has ended.
+
+    It may hold the agent's seat, and turns every later run away for as long as it stands there, whatever the agent
+    says. The worker of a backup is vzdump's, and may be paused while its guest is thawed.
+    """
+    if window.is_foreign or window.boot_id != me.boot_id or was_never_armed(window):
+        return False
+    if now < window.deadline_at + ALIVE_MARGIN_SECONDS:
+        return False
+    has_ended = end_if_it_stands_still(window.guard_pid, window.guard_pid_start)
+    if window.source == "snapshot":
+        has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)
+    return has_ended
+
+
 def in_vain(window: WindowRecord, now: float) -> str:
     """Who tries to thaw the guest of a window that needs help, though somebody lives who sees to it."""
     if window.state == State.STUCK.value:
@@ -294,22 +310,25 @@ class _Recovery:
 
     def _living(self, window: WindowRecord, now: float) -> tuple[str, str, bool]:
         """A window whose owner or guard lives. Past its deadline nobody is believed who may stand still."""
-        if now < window.deadline_at + ALIVE_MARGIN_SECONDS or was_never_armed(window):
-            # A plain snapshot, say, whose task takes long: whoever froze, it was not us.
+        is_late = now >= window.deadline_at + ALIVE_MARGIN_SECONDS and not was_never_armed(window)
+        # A plain snapshot, say, whose task takes long: whoever froze, it was not us.
+        in_need = needs_help(window, self._config, now, self._me)
+        if not is_late and not in_need:
             return "in-progress", "its owner or its guard is alive", True
+        has_ended = is_late and end_who_stands_still(window, now, self._me)
+        if has_ended and not is_in_progress(window, self._config, now, self._me):
+            return self._outcome(window)
         state = self._state(window.guest)
-        is_at_risk = state is FreezeState.FROZEN or (state is None and window.thawed_at is None)
-        if is_at_risk:
+        if is_late and state is not FreezeState.THAWED and (state is FreezeState.FROZEN or window.thawed_at is None):
             # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
-            ended = [
-                end_if_it_stands_still(window.owner_pid, window.owner_pid_start),
-                end_if_it_stands_still(window.guard_pid, window.guard_pid_start),
-            ]
-            if state is FreezeState.FROZEN or any(ended):
-                report = thaw_now(window.guest, self._access, self._limit)
-                how = f"its owner and its guard had not by its deadline; {report.how}"
-                return "thawed", how, True
-        if is_at_risk and needs_help(window, self._config, now, self._me):
+            has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)
+        if state is FreezeState.FROZEN or (in_need and (state is FreezeState.THAWED or has_ended)):
+            report = thaw_now(window.guest, self._access, self._limit)
+            if in_need:  # for `status`, and the next recovery
+                was_stuck = window.state == State.STUCK.value
+                self._note(window, thawed_at=now, **({"state": State.UNKNOWN.value} if was_stuck else {}))
+            return "thawed", f"its owner and its guard had not by its deadline; {report.how}", True
+        if in_need:
             text = f"GUEST {window.vmid} MAY STILL BE FROZEN: {in_vain(window, now)}"
             is_forbidden = remedies.FORBIDDEN_TEXT in (window.thaw_detail or "")
             left = what_is_left(window.guest, self._access, is_offline=False, is_forbidden=is_forbidden)

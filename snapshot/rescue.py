@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from snapshot import locks, remedies
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.model import Guest, ThawReport
@@ -15,8 +17,15 @@ OFFLINE_LIMIT_SECONDS = 5.0
 """How long a guest is tried whose node PVE calls offline: it may be cut off from the others alone."""
 
 
-def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
+def thaw_now(
+    guest: Guest,
+    access: Access,
+    limit_seconds: float | None = None,
+    clear_the_way: Callable[[], object] = lambda: None,
+) -> ThawReport:
     """Thaw one guest, retried within ``limit_seconds`` (the owner's limit). StillFrozenError when not confirmed.
+
+    ``clear_the_way`` is called once where the first seconds were in vain: somebody may keep us from the agent.
 
     What is nearest is asked first (build_ladder): on the guest's node its socket, before the API is asked for anything.
     """
@@ -27,6 +36,7 @@ def thaw_now(guest: Guest, access: Access, limit_seconds: float | None = None) -
     is_offline = not report.confirmed and not report.forbidden and _is_offline(guest, access)
     left = until - access.clock.monotonic()
     if not report.confirmed and not report.forbidden and not is_offline and left > 0:
+        clear_the_way()
         report = thawer.until_confirmed(left)
     if not report.confirmed:
         why = "its agent does not let us" if report.forbidden else f"no thaw was confirmed in {limit:g} s"

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -332,7 +333,7 @@ def test_a_guest_that_answers_gets_its_thaw_however_young_its_qemu_seems(node: S
 def left_behind(lab: Site, vmid: int = 100, **values: Any) -> None:
     """A window of ours whose owner and guard are gone."""
     with contextlib.closing(Journal(lab.journal_path)) as journal:
-        journal.begin(record("left", vmid, boot_id="another boot", **{"state": "frozen", **values}))
+        journal.begin(record("left", vmid, **({"state": "frozen", "boot_id": "another boot"} | values)))
 
 
 def sees_only(lab: Site, vmid: int) -> None:
@@ -373,6 +374,83 @@ def test_a_list_that_lacks_a_guest_which_the_token_would_see_does() -> None:
         assert run.exit_code == 0, run
         assert "guest 999 does not exist in this cluster" in run.stdout
         assert lab.windows()[0].closed_at is not None
+
+
+@contextlib.contextmanager
+def stopped(*argv: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, object]]]:
+    """A process that stands still, and what a window of its says."""
+    with subprocess.Popen(argv or ("sleep", "60"), stdout=subprocess.PIPE) as process:
+        try:
+            if argv:
+                assert process.stdout is not None
+                process.stdout.readline()
+            os.kill(process.pid, signal.SIGSTOP)
+            start = process_start(process.pid)
+            yield process, {"owner_pid": process.pid, "owner_pid_start": start, "boot_id": boot_id()}
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("whose", ["owner", "guard"])
+@pytest.mark.parametrize("thawed_at", [None, 1.0])
+def test_who_stands_still_past_the_deadline_is_ended_also_where_the_guest_says_thawed(
+    node: Site, whose: str, thawed_at: float | None
+) -> None:
+    """It would turn every later run away."""
+    now = time.time()
+    with stopped() as (process, owner):
+        alive = {name.replace("owner", whose): value for name, value in owner.items()}
+        left_behind(node, at=now - 60, state="armed", freeze_outcome="acknowledged", thawed_at=thawed_at, **alive)
+        run = check(node, node.safe_snapshot("recover"))
+        assert run.exit_code == 0, run
+        assert process.wait(10) == -signal.SIGKILL
+        assert node.windows()[0].closed_at is not None
+        assert node.safe_snapshot("status").stdout == "no open window, no frozen guest\n"
+
+
+def test_a_paused_backup_whose_guest_is_thawed_is_not_ended(node: Site) -> None:
+    with stopped() as (process, alive):
+        values = {"source": "vzdump", "owner": "hook", "freeze_outcome": "acknowledged", "thawed_at": 1.0}
+        left_behind(node, at=time.time() - 60, state="unknown", **(alive | values))
+        assert check(node, node.safe_snapshot("recover")).exit_code == 0
+        assert process.poll() is None
+
+
+SEATED = """
+import socket, sys, time
+with socket.socket(socket.AF_UNIX) as seat:
+    seat.connect(sys.argv[1])
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_rescue_ends_who_stands_still_in_the_agents_seat(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    with stopped(sys.executable, "-c", SEATED, str(node.guest.agent_socket)) as (process, alive):
+        left_behind(node, at=time.time() - 60, freeze_outcome="acknowledged", **alive)
+        run = check(node, node.safe_snapshot("thaw", "100"))
+        assert run.exit_code == 0, run
+        assert process.wait(10) == -signal.SIGKILL
+        assert node.windows()[0].closed_at is not None
+
+
+@pytest.mark.parametrize(("late", "answers"), [(2, False), (2, True), (17, True)])
+def test_status_and_recover_say_the_same_of_a_stuck_window(node: Site, late: float, answers: bool) -> None:
+    now = time.time()
+    with subprocess.Popen(["sleep", "60"]) as guard:
+        try:
+            alive = {"guard_pid": guard.pid, "guard_pid_start": process_start(guard.pid), "boot_id": boot_id()}
+            left_behind(node, at=now - 30, deadline_at=now - late, **(alive | {"state": "stuck"}))
+            if not answers:
+                node.guest.kill_agent()
+            first = node.safe_snapshot("status").exit_code
+            assert first == 8
+            run = check(node, node.safe_snapshot("recover"))
+            assert run.exit_code == (0 if answers else 8), run  # a thaw that was acknowledged ends the alarm
+            assert node.safe_snapshot("status").exit_code == run.exit_code
+        finally:
+            guard.kill()
 
 
 # ---------------------------------------------------------------- the rescue always works

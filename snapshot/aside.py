@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 T = TypeVar("T")
 
 STACK_BYTES = 1 << 20
 """Of the thread: a guard's memory is locked, and the usual 8 MiB would be too."""
+
+KILLED_SECONDS = 1.0
+"""How long a process that was killed may take to end. One in an uninterruptible sleep ends when its disk does."""
 
 
 class Aside(Generic[T]):
@@ -26,6 +32,11 @@ class Aside(Generic[T]):
         finally:
             threading.stack_size(earlier)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the call has returned, or raised."""
+        return self._done.is_set()
+
     def result(self, seconds: float) -> T:
         """What the call returned or raised; TimeoutError when it has done neither within ``seconds``."""
         if not self._done.wait(seconds):
@@ -40,3 +51,14 @@ class Aside(Generic[T]):
         except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
             self._error = error
         self._done.set()
+
+
+def reap(process: Popen[bytes]) -> Aside[int] | None:
+    """Wait for a process that was killed. One that does not end all the same is left to a thread, which is returned."""
+    import subprocess  # noqa: PLC0415 - not for a hook phase that starts nobody
+
+    try:
+        process.wait(KILLED_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Aside(process.wait, "reaper")
+    return None

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import unquote
 
-from snapshot.aside import Aside
+from snapshot.aside import Aside, reap
 from snapshot.clock import Clock, SystemClock
 from snapshot.errors import ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import clean, error_of_status, most_bytes
@@ -31,6 +31,9 @@ START_SECONDS = 6.0
 
 LOOK_SECONDS = 0.05
 """How often a pvesh that runs is looked at for what it has said so far."""
+
+_hanging: dict[str, Aside[int]] = {}
+"""The last run of each program that did not even end when it was killed: the next would hang on the same."""
 
 
 class PveshTransport:
@@ -49,6 +52,12 @@ class PveshTransport:
         argv = [self._program, _VERBS[method], f"/{unquote(path)}", "--output-format", "json"]
         for key, value in (params or {}).items():
             argv += [f"--{key}", str(value)]
+        hangs = _hanging.get(self._program)
+        if hangs is not None and not hangs.is_over:
+            raise ApiUnreachableError(
+                f"{self._program} is not started again: an earlier one hangs, and cannot even be killed",
+                remedy="a disk or /etc/pve that does not answer keeps it: `systemctl status pve-cluster`, `dmesg`",
+            )
         ends_at = self._clock.monotonic() + timeout_seconds + START_SECONDS
         is_task = method != "GET" and "/agent/" not in path
         try:
@@ -81,6 +90,7 @@ class _Run:
         self._most_bytes = most_bytes
         self._outlasts_us = outlasts_us
         self._is_over = False
+        self._program = argv[0]
         with contextlib.ExitStack() as opened:
             self._out, self._err = (
                 opened.enter_context(os.fdopen(os.memfd_create("pvesh"), "rb")) for _ in ("stdout", "stderr")
@@ -126,7 +136,9 @@ class _Run:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            hangs = reap(self._process)
+            if hangs is not None:
+                _hanging[self._program] = hangs
 
 
 def _status_of(exit_code: int, stderr: str) -> int:

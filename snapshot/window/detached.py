@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from snapshot.aside import reap
 from snapshot.clock import Clock, SystemClock
 from snapshot.pve.transport import clean
 
@@ -99,10 +100,11 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[int, str]:
     """
     clock = SystemClock()
     deadline = clock.monotonic() + timeout_seconds
-    with subprocess.Popen(  # noqa: S603 - a fixed program, arguments without a shell
+    process = subprocess.Popen(  # noqa: S603 - a fixed program, arguments without a shell
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
-    ) as process:
-        assert process.stderr is not None
+    )
+    assert process.stderr is not None
+    with process.stderr:
         said = b""
         waiting = select.poll()
         waiting.register(process.stderr, select.POLLIN)
@@ -113,11 +115,14 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[int, str]:
             if not data:
                 break
             said += data[: LONGEST_COMPLAINT - len(said)]
-        try:
-            status = process.wait(max(0.0, deadline - clock.monotonic()))
-        except subprocess.TimeoutExpired:
+    try:
+        status = process.wait(max(0.0, deadline - clock.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} did not end within {timeout_seconds:g} s") from None
+    finally:
+        if process.returncode is None:
             process.kill()
-            raise TimeoutError(f"{command[0]} did not end within {timeout_seconds:g} s") from None
+            reap(process)
     return status, clean(said.decode(errors="replace"))
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from snapshot.aside import reap
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.config import Launcher as Kind
@@ -149,7 +150,7 @@ def uses_systemd(config: Config) -> bool:
 def _end(process: subprocess.Popen[bytes] | None) -> None:
     if process is not None:
         process.kill()
-        process.wait()
+        reap(process)
 
 
 def _armed(connection: socket.socket) -> int:

@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,3 +160,18 @@ def test_a_systemd_run_that_does_not_end_is_ended(systemd_run: Callable[[str], N
     systemd_run(script)
     with pytest.raises(TimeoutError, match="did not end within"):
         start(0.4)
+
+
+def test_a_systemd_run_that_cannot_be_killed_costs_its_limit_and_a_moment(
+    systemd_run: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd_run("exec sleep 60")
+    stuck: list[subprocess.Popen[bytes]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "kill", lambda self: stuck.insert(0, self))
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            start(0.2)
+        assert time.monotonic() - began < 30
+    (process,) = stuck
+    process.kill()

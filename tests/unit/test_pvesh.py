@@ -269,3 +269,27 @@ def test_nothing_piles_up_behind_a_pvesh_that_hangs(fake: Path) -> None:
     for _ in range(3):
         failure(transport, 0.05)
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (before, threads)
+
+
+def test_a_pvesh_that_cannot_be_killed_ends_nothing_and_is_not_started_again_while_it_hangs(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an uninterruptible sleep on a file system that does not answer."""
+    transport = program(fake, f"echo $$ >>{fake}.pids; exec sleep 60")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", lambda *_: None)
+        began = time.monotonic()
+        assert isinstance(failure(transport, 0.2), ReplyLostError)
+        for other in (transport, PveshTransport(str(fake))):
+            assert isinstance(failure(other, 0.2), ApiUnreachableError)
+        assert time.monotonic() - began < 30
+    (pid,) = map(int, Path(f"{fake}.pids").read_text().split())
+    os.kill(pid, signal.SIGKILL)
+    fake.write_text("#!/bin/sh\necho 1\n")
+
+    def answers() -> bool:
+        with contextlib.suppress(ApiUnreachableError):
+            return transport.request("GET", "version") == 1
+        return False
+
+    assert wait_for(answers, 20), "once it has ended the next is started"

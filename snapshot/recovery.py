@@ -315,10 +315,11 @@ class _Recovery:
         in_need = needs_help(window, self._config, now, self._me)
         if not is_late and not in_need:
             return "in-progress", "its owner or its guard is alive", True
-        has_ended = is_late and end_who_stands_still(window, now, self._me)
+        has_ended = end_who_stands_still(window, now, self._me)
         if has_ended and not is_in_progress(window, self._config, now, self._me):
             return self._outcome(window)
-        state = self._state(window.guest)
+        # Until then a guard that tries in vain is told, and its guest's agent is its own.
+        state = self._state(window.guest) if is_late else None
         if is_late and state is not FreezeState.THAWED and (state is FreezeState.FROZEN or window.thawed_at is None):
             # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
             has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)

@@ -21,7 +21,7 @@ from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
 from snapshot.metrics.projection import Series
-from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, new_id, parsed, printable
+from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, mended, new_id, parsed, printable
 from snapshot.states import IllegalTransitionError, State, check_step
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
@@ -249,16 +249,19 @@ class Journal:
 
     def get(self, window_id: str) -> WindowRecord | None:
         """The window, or None."""
-        return next(iter(self._select("WHERE id = ?", (window_id,))), None)
+        return next(iter(self._safe("WHERE id = ?", (window_id,))), None)
 
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         """Windows that were never closed, oldest first; of one guest or of all.
 
+        One with a value that makes no sense is told in a line, and kept by what else it says: a guest that we froze
+        must not become a stranger's.
+
         The ``+`` keeps SQLite from walking the whole history in the order of time: the index of open windows is short.
         """
         if vmid is None:
-            return self._select("WHERE closed_at IS NULL ORDER BY +intent_at")
-        return self._select("WHERE closed_at IS NULL AND vmid = ? ORDER BY +intent_at", (vmid,))
+            return self._safe("WHERE closed_at IS NULL ORDER BY +intent_at")
+        return self._safe("WHERE closed_at IS NULL AND vmid = ? ORDER BY +intent_at", (vmid,))
 
     def history(
         self, *, vmid: int | None = None, since_at: float | None = None, failed: bool = False, limit: int = -1
@@ -336,16 +339,32 @@ class Journal:
             except ValueError as error:
                 self._odd("window", row["id"], error)
 
-    def _select(self, clause: str, values: Sequence[object] = ()) -> list[WindowRecord]:
-        rows = self.query(f"SELECT {', '.join(COLUMNS)} FROM windows {clause}", values)  # noqa: S608 - constants
-        return [WindowRecord(**row) for row in self.checked(rows)]
+    def _rows(self, clause: str, values: Sequence[object]) -> list[sqlite3.Row]:
+        return self.query(f"SELECT {', '.join(COLUMNS)} FROM windows {clause}", values)  # noqa: S608 - constants
 
-    def _odd(self, what: str, name: object, error: ValueError) -> None:
+    def _select(self, clause: str, values: Sequence[object] = ()) -> list[WindowRecord]:
+        return [WindowRecord(**row) for row in self.checked(self._rows(clause, values))]
+
+    def _safe(self, clause: str, values: Sequence[object] = ()) -> list[WindowRecord]:
+        """As _select; of a row with an odd value everything else is kept."""
+        found = []
+        for row in self._rows(clause, values):
+            try:
+                found.append(WindowRecord(**parsed(row)))
+            except ValueError as error:
+                with contextlib.suppress(ValueError):
+                    found.append(WindowRecord(**mended(row)))
+                    self._odd("window", row["id"], error, "whose other values count alone")
+                    continue
+                self._odd("window", row["id"], error)
+        return found
+
+    def _odd(self, what: str, name: object, error: ValueError, then: str = "that is left out") -> None:
         """Say once that a row makes no sense; the others go on."""
         text = f"{what} {printable(str(name))[:80]}"
         if text not in self._told and len(self._told) < ODD_LINES:
             self._told.add(text)
-            self._say(f"WARNING: the journal {self.path} has a {text} that is left out, for it makes no sense: {error}")
+            self._say(f"WARNING: the journal {self.path} has a {text} {then}, for it makes no sense: {error}")
 
     def _failure(self, what: str, error: Exception) -> JournalError:
         if journalfile.was_moved(error):

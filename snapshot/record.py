@@ -135,10 +135,46 @@ _VALUES = {column: frozenset(word.value for word in words) for column, words in 
 
 def parsed(row: sqlite3.Row) -> dict[str, Any]:
     """The columns of a window's row, checked, its texts fit to be shown. ValueError names the one that is odd."""
+    return parsed_of(dict(zip(row.keys(), row, strict=True)))
+
+
+def parsed_of(columns: Mapping[str, object]) -> dict[str, Any]:
+    """As parsed, of some columns."""
     values: dict[str, Any] = {}
-    for column, value in zip(row.keys(), row, strict=True):
+    for column, value in columns.items():
         check_value(column, value)
         values[column] = printable(value) if type(value) is str else value
-    if "id" in values and values["id"] != row["id"]:
+    if "id" in values and values["id"] != columns["id"]:
         raise ValueError("id has control characters")
+    return values
+
+
+_CERTAIN = ("id", "vmid", "node", "closed_at")
+"""What a window must say to be one: without these nobody can be thawed for it."""
+
+_IN_DOUBT: Mapping[str, object] = {
+    **WindowRecord._field_defaults,
+    "kind": GuestKind.QEMU.value,
+    "guest_name": "",
+    "source": "snapshot",
+    "owner": Owner.SNAPSHOT.value,
+    "state": State.UNKNOWN.value,
+    "intent_at": 0.0,
+    "deadline_at": 0.0,
+    "owner_pid": 0,
+    "owner_pid_start": 0,
+    "boot_id": "",
+}
+"""For a column that makes no sense: nobody sees to the window any more, and its guest may be frozen."""
+
+
+def mended(row: sqlite3.Row) -> dict[str, Any]:
+    """As parsed, with what is safe in place of what is odd. ValueError when it is not certain whose window it is."""
+    values = parsed_of({column: row[column] for column in _CERTAIN})
+    for column in row.keys():  # noqa: SIM118 - a Row iterates over its values
+        try:
+            values |= parsed_of({column: row[column]})
+        except ValueError:
+            is_foreign = column == "owner" and row["source"] == Owner.FOREIGN.value
+            values[column] = Owner.FOREIGN.value if is_foreign else _IN_DOUBT[column]
     return values

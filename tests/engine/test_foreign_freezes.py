@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -451,6 +452,36 @@ def test_status_and_recover_say_the_same_of_a_stuck_window(node: Site, late: flo
             assert node.safe_snapshot("status").exit_code == run.exit_code
         finally:
             guard.kill()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("late_freezes", "x"),
+        ("state", "melting"),
+        ("owner", "nobody"),
+        ("intent_at", -1.0),
+        ("deadline_at", "soon"),
+        ("frozen_at", 1e300),
+        ("owner_pid", "x"),
+    ],
+)
+def test_a_window_of_ours_with_one_value_that_makes_no_sense_is_thawed_and_closed(
+    node: Site, column: str, value: object
+) -> None:
+    node.guest.ask(FREEZE)
+    left_behind(node, at=time.time() - 60, freeze_outcome="acknowledged")
+    with contextlib.closing(sqlite3.connect(node.journal_path)) as db:
+        db.execute(f"UPDATE windows SET {column} = ?", (value,))
+        db.commit()
+    status = node.safe_snapshot("status")
+    assert status.exit_code == 8, status
+    run = check(node, node.safe_snapshot("recover"))
+    assert run.exit_code == 0, run
+    assert run.text.count("makes no sense") == 1, run
+    with contextlib.closing(sqlite3.connect(node.journal_path)) as db:
+        assert db.execute("SELECT count(*) FROM windows WHERE closed_at IS NULL").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM windows").fetchone() == (1,), "it is no stranger's"
 
 
 # ---------------------------------------------------------------- the rescue always works

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +21,20 @@ from snapshot.pve.transport import clean, error_of_status, most_bytes
 _NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
 """OpenSSL's X509_V_ERR_*: what is wrong with a certificate beside its signer."""
 
+MOST_CA_BYTES = 16 << 20
+"""Of a CA file: all the public CAs together have a quarter of a megabyte."""
+
 
 class Endpoint(NamedTuple):
     """Where the API is and how to prove who we are. ``token_id`` is ``user@realm!name``; the secret never prints."""
 
     host: str
     port: int
-    token_id: str
-    token_secret: str
+    token_id: str = ""
+    token_secret: str = ""
     ca_file: Path | None = None
+    ca_data: str = ""
+    """What is in the CA file, or in the system's: see read_ca."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url}, {self.token_id})"
@@ -47,8 +52,21 @@ class HttpsTransport:
     Nothing is retried here, and nothing followed: PVE's API redirects nobody.
     """
 
-    def __init__(self, endpoint: Endpoint, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        clock: Clock | None = None,
+        *,
+        complete: Callable[[Endpoint], Endpoint] = lambda endpoint: endpoint._replace(
+            ca_data=read_ca(endpoint.ca_file)
+        ),
+    ) -> None:
+        """``complete`` adds what lies in files (the token, the CA) before the first request; it may raise ApiError.
+
+        No file is read after that: one in /etc/pve hangs with the cluster's file system, and a guard must not.
+        """
         self.name = endpoint.url
+        self._complete = complete
         self._endpoint = endpoint
         self._limits = Limits(clock or SystemClock())
         self._addresses = Addresses(endpoint.host, endpoint.port)
@@ -87,6 +105,8 @@ class HttpsTransport:
             self._api = None
 
     def _connect(self) -> ProxmoxAPI:
+        if not self._endpoint.ca_data:
+            self._endpoint = self._complete(self._endpoint)
         endpoint = self._endpoint
         user, _, token_name = endpoint.token_id.partition("!")
         api = ProxmoxAPI(
@@ -94,7 +114,7 @@ class HttpsTransport:
             user=user,
             token_name=token_name,
             token_value=endpoint.token_secret,
-            verify_ssl=str(endpoint.ca_file) if endpoint.ca_file else True,
+            verify_ssl=True,
         )
         # proxmoxer 1.2 (Debian 12) takes an IPv6 address for a host with a port.
         api._store["base_url"] = f"{endpoint.url}/api2/json"
@@ -102,7 +122,7 @@ class HttpsTransport:
         # replace the token.
         session = api._store["session"]
         session.trust_env = False
-        session.mount("https://", BoundedAdapter(self._addresses, self._limits))
+        session.mount("https://", BoundedAdapter(self._addresses, self._limits, endpoint.ca_data))
         # A few bytes that unpack to gigabytes would pass any cap.
         session.headers["Accept-Encoding"] = "identity"
         session.hooks["response"].append(self._check)
@@ -167,16 +187,23 @@ class HttpsTransport:
         return ReplyLostError(f"{self.name}: {what} ({clean(str(cause), 120)}): the request may have been carried out")
 
 
-def check_ca_file(path: Path) -> None:
-    """ConfigError when ``path`` does not hold a certificate: said here, before the first request fails on it."""
+def read_ca(path: Path | None) -> str:
+    """The certificates in ``path``; without one in the file of the CAs that Python knows. ConfigError when it has none:
+    said here, before the first request fails on it.
+    """
+    path = path or Path(requests.utils.DEFAULT_CA_BUNDLE_PATH)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except OSError as error:
-        reason = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        with path.open("rb") as file:
+            data = file.read(MOST_CA_BYTES).decode("ascii", "ignore")  # comments may hold anything
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data)
+    except (OSError, ValueError) as error:
+        is_unread = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+        reason = getattr(error, "strerror", "") if is_unread else "no certificate in it"
         raise ConfigError(
             f"the CA file {path} cannot be used ({reason})",
             remedy="set [api] ca_file to a copy of the cluster's /etc/pve/pve-root-ca.pem",
         ) from error
+    return data
 
 
 def _certificate_remedy(cause: BaseException, ca_file: Path | None) -> str:

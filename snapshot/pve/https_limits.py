@@ -156,10 +156,16 @@ class _BoundedSocket(ssl.SSLSocket):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """For requests.Session.mount: one host, within ``limits``, nothing tried twice."""
+    """For requests.Session.mount: one host, within ``limits``, nothing tried twice, and no file read.
 
-    def __init__(self, addresses: Addresses, limits: Limits) -> None:
-        socket_class = type("Socket", (_BoundedSocket,), {"limits": limits})
+    The TLS context is made here, of the certificates in ``ca_data``, and serves every connection: urllib3 would read
+    the CA file again for each, outside any limit.
+    """
+
+    def __init__(self, addresses: Addresses, limits: Limits, ca_data: str) -> None:
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+        context.load_verify_locations(cadata=ca_data)
+        context.sslsocket_class = type("Socket", (_BoundedSocket,), {"limits": limits})
 
         class Connection(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
@@ -168,14 +174,16 @@ class BoundedAdapter(HTTPAdapter):
                 return connection
 
             def connect(self) -> None:
-                if self.ssl_context is None:
-                    self.ssl_context = create_urllib3_context()
-                    self.ssl_context.verify_mode = ssl.CERT_REQUIRED
-                self.ssl_context.sslsocket_class = socket_class
+                self.ssl_context = context
+                self.ca_certs = self.ca_cert_dir = None
+                self.cert_reqs = ssl.CERT_REQUIRED
                 super().connect()
 
         self._pool_class = type("Pool", (HTTPSConnectionPool,), {"ConnectionCls": Connection})
         super().__init__(max_retries=0)
+
+    def cert_verify(self, conn: object, *_: object, **__: object) -> None:
+        """See HTTPAdapter, which looks for the CA file here."""
 
     def init_poolmanager(self, *args: object, **values: object) -> None:
         """See HTTPAdapter."""

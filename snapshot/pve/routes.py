@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from snapshot import config as configuration
+from snapshot.aside import Aside
 from snapshot.clock import Clock
 from snapshot.config import Config, GuestSettings, Token
-from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, ConfigError, GuestRemovedError, SafeSnapshotError
+from snapshot.errors import (
+    ApiDeniedError,
+    ApiError,
+    ApiFailureError,
+    ApiUnreachableError,
+    ConfigError,
+    GuestRemovedError,
+    SafeSnapshotError,
+)
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi, number_of
 from snapshot.pve.here import guests_here, qemu_lives
-from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
+from snapshot.pve.https import Endpoint, HttpsTransport, read_ca
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
 from snapshot.pve.standby import Standby, WithStandby, can_run, is_unusable
@@ -32,6 +42,9 @@ AHEAD_SECONDS = 3.0
 """How long a host may take to answer before anything is at risk. A guard asks two of them while it is being armed."""
 
 
+FILES_SECONDS = 2.0
+"""How long the token file and the CA file may take to read, both together."""
+
 T = TypeVar("T")
 
 
@@ -45,6 +58,8 @@ class Access(NamedTuple):
     local_node: str
     standby: Standby | None = None
     """Who takes the API's place when it turns out to be unusable: pvesh on a node, the configured peers elsewhere."""
+    credentials: Credentials | None = None
+    """Who we are to the API; every host of the cluster gets the same."""
 
     @property
     def main(self) -> Transport:
@@ -55,7 +70,7 @@ class Access(NamedTuple):
             return WithStandby(self.api, self.standby) if self.standby is not None else self.api
         if self.local_node:
             return _pvesh(self.config)
-        configuration.token(self.config)  # raises and says what is missing
+        (self.credentials or Credentials(self.config)).wait()  # raises and says what is missing
         raise ConfigError("no way to the PVE API is configured")
 
     def settings_for(self, guest: Guest) -> GuestSettings:
@@ -88,9 +103,12 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
 
     ``say`` is told when the API turns out to be unusable and pvesh takes its place.
     """
-    local_node = configuration.local_node(config)
+    local_node, credentials = configuration.local_node(config), Credentials(config)
+    api: Transport | None = _https(config, config.api.host, credentials)
     try:
-        api: Transport | None = _https(config, config.api.host, configuration.token(config))
+        credentials.wait()
+    except ApiUnreachableError as error:  # whatever needs no API goes on, and the API once they can be read
+        say(f"the PVE API cannot be used now: {error}")
     except ConfigError as error:
         if not local_node:
             raise
@@ -101,9 +119,9 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
     if local_node and can_run(config.local.pvesh):
         standby = Standby([_pvesh(config)], clock, say, node=local_node)
     elif api is not None and config.api.peers:
-        peers = [_https(config, host, configuration.token(config)) for host in config.api.peers]
+        peers = [_https(config, host, credentials) for host in config.api.peers]
         standby = Standby(peers, clock, say, same_token=True)
-    return Access(config=config, clock=clock, api=api, local_node=local_node, standby=standby)
+    return Access(config, clock, api, local_node, standby, credentials)
 
 
 def tasks_of(access: Access) -> Tasks:
@@ -156,12 +174,49 @@ def _pvesh(config: Config) -> PveshTransport:
     return PveshTransport(config.local.pvesh)
 
 
-def _https(config: Config, host: str, token: Token) -> HttpsTransport:
+def _https(config: Config, host: str, credentials: Credentials) -> HttpsTransport:
     name, port = _split(host, config.api.port)
-    ca_file = configuration.ca_file(config)
-    if ca_file is not None:
-        check_ca_file(ca_file)
-    return HttpsTransport(Endpoint(name, port, token.id, token.secret, ca_file))
+    return HttpsTransport(Endpoint(name, port), complete=credentials.complete)
+
+
+class Credentials:
+    """Who we are and whom we trust, from the token file and the CA file: read once, aside, and kept.
+
+    The CA lies in /etc/pve, which hangs where the cluster's file system does, and the agent's socket needs none of it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._reading: Aside[tuple[Token, Path | None, str]] | None = None
+
+    def wait(self) -> tuple[Token, Path | None, str]:
+        """The token, the CA file and what is in it. ConfigError, and ApiUnreachableError when they cannot be read now.
+
+        The first to ask begins to read. Who asks after that waits no more.
+        """
+        is_first = self._reading is None
+        try:
+            self._reading = self._reading or Aside(self._read, "credentials")
+            return self._reading.result(FILES_SECONDS if is_first else 0.0)
+        except (TimeoutError, RuntimeError) as error:  # RuntimeError: no room for a thread
+            api = self._config.api
+            files = f"the token file {api.token_file} or the CA file {api.ca_file or configuration.PVE_CA_FILE}"
+            raise ApiUnreachableError(
+                f"{files} cannot be read now ({error})",
+                remedy="look whether their file system hangs: `systemctl status pve-cluster`, `dmesg`",
+            ) from None
+
+    def complete(self, endpoint: Endpoint) -> Endpoint:
+        """See HttpsTransport."""
+        try:
+            token, ca_file, ca_data = self.wait()
+        except ConfigError as error:
+            raise ApiUnreachableError(error.message, remedy=error.remedy) from error
+        return endpoint._replace(token_id=token.id, token_secret=token.secret, ca_file=ca_file, ca_data=ca_data)
+
+    def _read(self) -> tuple[Token, Path | None, str]:
+        token, ca_file = configuration.token(self._config), configuration.ca_file(self._config)
+        return token, ca_file, read_ca(ca_file)
 
 
 def _split(host: str, port: int) -> tuple[str, int]:
@@ -223,7 +278,8 @@ class _Doors:
 
     def _transports(self, hosts: Iterable[str]) -> list[Transport]:
         config = self._access.config
-        return [_https(config, host, configuration.token(config)) for host in hosts]
+        credentials = self._access.credentials or Credentials(config)
+        return [_https(config, host, credentials) for host in hosts]
 
     def answers(self, question: Callable[[GuestApi, float], T]) -> Iterator[T]:
         """What the doors say that answer, one after the other, all within ASK_SECONDS."""

@@ -26,7 +26,7 @@ from snapshot.errors import (
     InterruptedBySignalError,
     ReplyLostError,
 )
-from snapshot.pve.https import Endpoint, HttpsTransport, check_ca_file
+from snapshot.pve.https import Endpoint, HttpsTransport, read_ca
 from snapshot.pve.transport import GATEWAY_STATUSES
 from tests.lab.node_certs import authority
 from tests.lab.site import wait_for
@@ -753,6 +753,19 @@ def test_a_connection_that_the_server_closed_meanwhile_is_opened_anew_for_the_ne
             time.sleep(0.1)
 
 
+def test_no_file_is_read_after_the_first_connection(serve: Serve, tmp_path: Path) -> None:
+    """One in /etc/pve would hang, outside any limit, where the cluster's file system does."""
+    wire = serve(OK)
+    ca_file = tmp_path / "copy.pem"
+    ca_file.write_bytes(wire.ca_file.read_bytes())
+    api = transport(wire.port, ca_file)
+    assert freeze(api) == {"result": 1}
+    ca_file.unlink()
+    os.mkfifo(ca_file)
+    assert freeze(api) == {"result": 1}
+    assert len(wire.requests) == 2
+
+
 def test_an_address_of_ipv6_is_connected_to() -> None:
     with pytest.raises(ApiUnreachableError, match=r"^https://\[::1\]:1 cannot be reached"):
         freeze(HttpsTransport(Endpoint("::1", 1, "a@b!c", SECRET)))
@@ -777,11 +790,11 @@ def test_a_ca_file_that_is_none_is_a_configuration_error(tmp_path: Path, content
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match="the CA file") as caught:
-        check_ca_file(path)
+        read_ca(path)
     assert "pve-root-ca.pem" in caught.value.remedy
 
 
 def test_a_good_ca_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(authority().certificate)
-    check_ca_file(path)
+    read_ca(path)

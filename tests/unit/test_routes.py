@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from snapshot import config as configuration
 from snapshot.clock import SystemClock
 from snapshot.config import parse
-from snapshot.errors import ConfigError
+from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.model import Guest, GuestKind, Node, Vmid
+from snapshot.pve import routes
 from snapshot.pve.routes import build_ladder, open_access
+from tests.lab.node_certs import authority
 
 
 def url(tmp_path: Path, host: str) -> str:
@@ -94,3 +98,46 @@ def test_a_token_that_cannot_be_used_on_a_node_is_said_and_none_at_all_is_a_choi
     access = open_access(parse(tree, "test"), SystemClock(), said.append)
     assert access.main.name == "pvesh"
     assert [how.split(maxsplit=1)[0] in line for line in said] == ([] if how == "no token" else [True])
+
+
+def test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /etc/pve where the cluster's file system hangs: a pipe that nobody writes into."""
+    monkeypatch.setattr(routes, "FILES_SECONDS", 0.1)
+    token, ca_file = tmp_path / "token", tmp_path / "ca.pem"
+    token.write_text("root@pam!hooks=secret\n")
+    token.chmod(0o600)
+    os.mkfifo(ca_file)
+    (tmp_path / "100.qga").touch()
+    said: list[str] = []
+    api = {"host": "127.0.0.1", "port": 1, "token_file": str(token), "ca_file": str(ca_file)}
+    tree = {"api": api, "local": {"node": "pve1", "socket_folder": str(tmp_path)}}
+    access = open_access(parse(tree, "test"), SystemClock(), said.append)
+    assert [str(ca_file) in line for line in said] == [True]
+    ladder = build_ladder(access, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU))
+    assert ladder.fastest.name == f"agent socket {tmp_path / '100.qga'}"
+    assert access.api is not None
+    for _ in range(3):
+        with pytest.raises(ApiUnreachableError, match="cannot be read now"):
+            access.api.request("GET", "version")
+    assert len([thread for thread in threading.enumerate() if thread.name == "credentials"]) == 1
+    with ca_file.open("wb") as pipe:
+        pipe.write(authority().certificate)
+    for thread in threading.enumerate():
+        if thread.name == "credentials":
+            thread.join(30)
+    with pytest.raises(ApiUnreachableError, match="cannot be reached"):
+        access.api.request("GET", "version")
+
+
+def test_a_token_file_that_does_not_answer_is_said_off_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "FILES_SECONDS", 0.1)
+    answers = threading.Event()
+    monkeypatch.setattr(configuration, "token", lambda config: answers.wait(30))
+    try:
+        access = open_access(parse({"local": {"node": ""}}, "test"), SystemClock())
+        with pytest.raises(ApiUnreachableError, match="token file"):
+            access.main.request("GET", "version")
+    finally:
+        answers.set()

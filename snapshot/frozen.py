@@ -16,10 +16,11 @@ from typing import NamedTuple, TypeVar
 
 from snapshot.errors import ApiDeniedError, SafeSnapshotError
 from snapshot.looks import GuestLook, Why
-from snapshot.model import FreezeState, Guest, GuestKind
+from snapshot.model import FreezeState, Guest, GuestKind, Node
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, ApiChannel, CommandNotSentError
 from snapshot.pve.guests import AgentOption, GuestApi, Listed
+from snapshot.pve.here import qemu_lives
 from snapshot.pve.routes import Access, fastest_channel
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ class Round(NamedTuple):
     """Why PVE could not be asked which guests there are; then ``looks`` holds those that the node itself shows."""
     pve_seconds: float = 0.0
     """For how long questions occupied PVE's workers."""
+    listed: Collection[int] = ()
+    """Every vmid that PVE lists."""
 
     @property
     def is_blind(self) -> bool:
@@ -87,7 +90,7 @@ def look_at_guests(
     ``is_first``: ask also guests that were never seen before; ``is_eager``: and those that were silent a moment ago.
     """
     now = access.clock.time()
-    listing, problem = _listing(access)
+    listing, vmids, problem = _listing(access)
     guests = {listed.guest.id: listed.guest for listed in listing}
     rows = {listed.guest.id: _carry_over(listed, earlier.get(listed.guest.id), access, now) for listed in listing}
     rows = {
@@ -109,7 +112,7 @@ def look_at_guests(
     questions = _Questions(access, guests)
     for answered in questions.ask(sorted(asked, key=_order)):
         rows[answered.id] = answered
-    return Round(tuple(rows.values()), guests, problem, questions.pve_seconds)
+    return Round(tuple(rows.values()), guests, problem, questions.pve_seconds, vmids)
 
 
 def _run_limits(
@@ -235,12 +238,25 @@ def _at_once(ask: Callable[[T], R], items: list[T]) -> Iterable[R]:
         return list(pool.map(ask, items))
 
 
-def _listing(access: Access) -> tuple[list[Listed], SafeSnapshotError | None]:
-    """Guests to look at: of this node where we are on one, and those of nodes that are offline; else of every node."""
+class _List(NamedTuple):
+    """Guests to look at."""
+
+    found: list[Listed]
+    vmids: frozenset[int]
+    """Every vmid that PVE lists."""
+    problem: SafeSnapshotError | None
+
+
+def _listing(access: Access) -> _List:
+    """Guests to look at: of this node where we are on one, and those of nodes that are offline; else of every node.
+
+    On the node what lives here is looked at, whatever PVE's list says of it; elsewhere only ``stopped`` is off.
+    """
     here = access.local_node
     problem: SafeSnapshotError | None = None
     found: dict[str, Listed] = {}
-    listed_vmids: set[int] = set()
+    vmids: set[int] = set()
+    living = {guest.vmid: guest for guest in access.guests_here()}
     try:
         rows = GuestApi(access.main).listing()
         if not rows and not here:
@@ -251,18 +267,26 @@ def _listing(access: Access) -> tuple[list[Listed], SafeSnapshotError | None]:
             )
         for listed in rows:
             guest = listed.guest
-            listed_vmids.add(guest.vmid)
-            is_ours = listed.status == "running" and (not here or guest.node == here)
-            is_ours = is_ours or (listed.status == "unknown" and guest.node == here)  # pvestatd stands still
-            if guest.kind is GuestKind.QEMU and (is_ours or listed.status == "unknown"):
+            vmids.add(guest.vmid)
+            local = living.pop(guest.vmid, None)
+            if guest.kind is not GuestKind.QEMU:
+                continue
+            is_here = bool(here) and guest.node == here
+            is_as_listed = local is None or (is_here and listed.status == "running")
+            if not is_as_listed and qemu_lives(access.config.local.socket_folder, guest.vmid) is not False:
+                # A list that is old, or that makes no sense: its counters are no word on this QEMU.
+                found[guest.id] = Listed(guest._replace(node=Node(here), running=True), "running")
+                continue
+            # Of a node whose pvestatd stands still PVE says ``unknown``, as of one that is offline.
+            is_ours = is_here if here else listed.status != "unknown"
+            is_ours = is_ours and listed.status != "stopped"
+            if is_ours or listed.status == "unknown":
                 found[guest.id] = listed._replace(guest=guest._replace(running=is_ours))
     except SafeSnapshotError as error:
         problem = error
-    if here:  # guests that PVE does not show to this token run here all the same
-        for guest in access.guests_here():
-            if guest.vmid not in listed_vmids:
-                found[guest.id] = Listed(guest, "running")
-    return list(found.values()), problem
+    for guest in living.values():  # guests that PVE does not show to this token run here all the same
+        found[guest.id] = Listed(guest, "running")
+    return _List(list(found.values()), frozenset(vmids), problem)
 
 
 def guest_state(guest: Guest, access: Access) -> FreezeState | None:

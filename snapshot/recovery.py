@@ -24,9 +24,10 @@ from snapshot.frozen import guest_state
 from snapshot.journal import Journal, WindowRecord
 from snapshot.looks import GuestLook
 from snapshot.metrics.projection import may_be_frozen
-from snapshot.model import FreezeState, Guest, GuestKind, Report, ThawReport, VerdictKind
+from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind
 from snapshot.procfs import ProcessIdentity, process_lives
 from snapshot.pve.guests import GuestApi, Listed
+from snapshot.pve.here import qemu_lives
 from snapshot.pve.routes import Access, build_ladder
 from snapshot.recording import JournalBook
 from snapshot.rescue import thaw_now, what_is_left
@@ -350,7 +351,10 @@ class _Recovery:
             build_ladder(self._access, window.guest).relocate()  # a list alone is no proof: the token may not see it
             self._hidden.add(window.vmid)
             return None
-        return self._listing[window.vmid]
+        listed, here = self._listing[window.vmid], self._access.local_node
+        if here and listed.guest.node != here and qemu_lives(self._config.local.socket_folder, window.vmid):
+            return Listed(listed.guest._replace(node=Node(here)))  # the list is older than its move
+        return listed
 
     def _told(self, found: Recovered) -> Recovered:
         self._say(found.line)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from snapshot import foreign
-from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
+from snapshot.errors import GuestRemovedError, JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.frozen import Round, look_at_guests
 from snapshot.journal import WindowRecord
 from snapshot.looks import GuestLook
 from snapshot.model import FreezeState, Guest, Report
 from snapshot.pve.atwork import at_work
-from snapshot.pve.routes import Access
+from snapshot.pve.routes import Access, build_ladder
 from snapshot.recording import JournalBook
 from snapshot.rescue import thaw_now
 
@@ -151,7 +151,21 @@ class Strangers:
             text = f"it was frozen by somebody else, and PVE does not say where it is ({found.problem.message})"
             ok = self._clock.time() < window.deadline_at
             return self._told(Recovered(window.vmid, window.node, "foreign", text, window.id, ok))
+        if window.vmid not in found.listed and not self._is_removed(window):
+            text = "it was frozen by somebody else, and PVE does not list it for this token"
+            ok = self._clock.time() < window.deadline_at
+            return self._told(Recovered(window.vmid, window.node, "foreign", text, window.id, ok))
         return self._ended(window, "it is off, removed, or on another node")
+
+    def _is_removed(self, window: WindowRecord) -> bool:
+        """A list alone is no proof: the token may have lost its right to the guest."""
+        try:
+            build_ladder(self._access, window.guest).relocate()
+        except GuestRemovedError:
+            return True
+        except SafeSnapshotError:
+            pass
+        return False
 
     def _ended(self, window: WindowRecord, how: str) -> Recovered:
         self._keep(foreign.close(self._book, window, how, self._clock))

@@ -484,6 +484,47 @@ def test_a_window_of_ours_with_one_value_that_makes_no_sense_is_thawed_and_close
         assert db.execute("SELECT count(*) FROM windows").fetchone() == (1,), "it is no stranger's"
 
 
+def listed_as(lab: Site, **values: object) -> None:
+    row: dict[str, object] = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running", "name": "lab-100"}
+    row = {key: value for key, value in (row | values).items() if value != "missing"}
+    lab.node.fault("cluster/resources", "body", body=json.dumps({"data": [row]}), times=None)
+
+
+ODD_STATUSES = ["missing", "paused", "Running", None, ["running"]]
+
+
+@pytest.mark.parametrize(
+    "values", [{"status": status} for status in [*ODD_STATUSES, "stopped"]] + [{"node": "pve2"}], ids=repr
+)
+def test_what_lives_on_the_node_is_looked_at_whatever_the_list_says(node: Site, values: dict[str, object]) -> None:
+    node.guest.ask(FREEZE)
+    listed_as(node, **values)
+    status = node.safe_snapshot("status")
+    assert status.exit_code == 8, status
+    assert "is FROZEN" in status.stdout
+    assert "foreign" in look(node).stdout
+
+
+@pytest.mark.parametrize("status", ODD_STATUSES, ids=repr)
+def test_elsewhere_only_a_guest_that_is_stopped_is_not_looked_at(status: object) -> None:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.guest.ask(FREEZE)
+        listed_as(lab, status=status)
+        assert lab.safe_snapshot("status").exit_code == 8
+        assert "foreign" in look(lab).stdout
+
+
+def test_a_list_that_lacks_a_guest_that_somebody_else_froze_does_not_end_its_alarm() -> None:
+    with site(ScriptedGuest, ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        look(lab)
+        kit.seen_frozen(lab, 600)
+        sees_only(lab, 101)
+        run = look(lab)
+        assert run.exit_code == 8, run
+        assert "PVE does not list it for this token" in run.stdout
+        assert lab.windows()[0].closed_at is None
+
+
 # ---------------------------------------------------------------- the rescue always works
 
 

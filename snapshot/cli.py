@@ -30,6 +30,7 @@ from snapshot.errors import (
     Failure,
     ForeignFreezeError,
     GuardError,
+    GuestRemovedError,
     GuestUnfitError,
     InterruptedBySignalError,
     JournalError,
@@ -239,9 +240,22 @@ def _end_at_once() -> None:
 
 
 def _to_rescue(access: Access, vmid: Vmid) -> Guest:
-    """The guest: where its agent's socket is on this node nobody else is asked; else as PVE lists it."""
+    """The guest: where its agent's socket is on this node nobody else is asked; else as PVE lists it. One that PVE does
+    not list is looked for where our open window has it: one host's list is no proof that it is gone.
+    """
     here = Guest(vmid, Node(access.local_node), GuestKind.QEMU, running=True)
-    return here if access.socket(here) is not None else GuestApi(access.main).find(vmid)
+    if access.socket(here) is not None:
+        return here
+    try:
+        return GuestApi(access.main).find(vmid)
+    except GuestRemovedError:
+        path = access.config.journal.path
+        with suppress(JournalError):
+            if path.exists():
+                with closing(Journal(path)) as journal:
+                    for window in journal.open_windows(vmid):
+                        return window.guest
+        raise
 
 
 def _clear_the_way(state: State, access: Access, vmid: Vmid) -> None:

@@ -135,6 +135,7 @@ class Journal:
                 self._db.close()
                 self._db = journalfile.copied(self.path)
             self._db.execute("PRAGMA query_only = ON")
+            _refuse_newer(self._db, self.path)
         if _version(self._db) == SCHEMA_VERSION:
             _check_schema(self._db)
 
@@ -400,10 +401,9 @@ def _version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _refuse_newer(db: sqlite3.Connection, path: Path) -> None:
+    """JournalError for a journal of a version that we do not know, to a reader too: it may say something else."""
     version = _version(db)
-    if version == SCHEMA_VERSION:
-        return
     if version > SCHEMA_VERSION:
         if [row[0] for row in db.execute("PRAGMA quick_check(1)")] != ["ok"]:
             raise journalfile.NotOursError("its version makes no sense")
@@ -411,6 +411,12 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
             f"the journal {path} was written by a newer version (schema {version})",
             remedy="upgrade vzdump-hooks on this machine",
         )
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    _refuse_newer(db, path)
+    if _version(db) == SCHEMA_VERSION:
+        return
     with _ours():
         db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:

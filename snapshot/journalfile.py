@@ -65,6 +65,10 @@ def connect(path: Path, *, read_only: bool) -> tuple[sqlite3.Connection, Identit
 
 def _check(path: Path, *, read_only: bool) -> bool:
     """Whether the file is still to be made. JournalError when it cannot be a journal."""
+    for suffix in _SIDE_FILES:  # SQLite opens them as they come, and a pipe in place of one would hang it
+        side = Path(f"{os.path.realpath(path)}{suffix}")
+        if side.exists() and not side.is_file():
+            raise JournalError(f"the journal's side file {side} is no regular file", remedy="move it away")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -79,6 +83,26 @@ def _check(path: Path, *, read_only: bool) -> bool:
         raise JournalError(
             f"the journal {path} is no regular file", remedy="move it away, or choose another [journal] path"
         )
+    return False
+
+
+def is_absent(path: Path) -> bool:
+    """Whether there is no journal yet, for a look that must not make one. JournalError where none can ever be."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        folder = path.parent
+        is_kernels = Path(os.path.realpath(folder)).parts[1:2] in (("proc",), ("sys",))
+        if is_kernels or (os.path.lexists(folder) and not folder.is_dir()):
+            raise JournalError(
+                f"the journal {path} cannot be: {folder} is no folder for files",
+                remedy="mend the folder, or choose another [journal] path",
+            ) from None
+        return True
+    except OSError as error:
+        raise JournalError(
+            f"the journal {path} cannot be opened ({error.strerror})", remedy="check the folder and its owner"
+        ) from error
     return False
 
 

@@ -63,7 +63,7 @@ class Strangers:
     def look(self, earlier: dict[str, GuestLook], note: str | None) -> list[Recovered]:
         """Look at every guest; what somebody else's freeze, and what nobody could be asked, comes to."""
         windows = self._open_windows()
-        strangers = {window.vmid: window for window in windows if window.is_foreign}
+        strangers = {window.vmid: self._not_ahead(window) for window in windows if window.is_foreign}
         found = look_at_guests(
             self._access,
             earlier,
@@ -91,6 +91,21 @@ class Strangers:
         if not found.is_blind:
             self._remember(found, " ".join(sorted(unsure)), note)
         return done + [Recovered(r.vmid, r.node, "not-known", "", why=r.why) for r in found.unknown]
+
+    def _not_ahead(self, window: WindowRecord) -> WindowRecord:
+        """The clock was set back since: what lies ahead counts from now, or its alarm would wait for that long."""
+        now = self._clock.time()
+        if max(window.intent_at, window.frozen_at or 0.0) <= now:
+            return window
+        ahead = max(0.0, window.intent_at - now)
+        frozen_at = min(now, window.frozen_at) if window.frozen_at is not None else None
+        values = {
+            "intent_at": window.intent_at - ahead,
+            "deadline_at": window.deadline_at - ahead,
+            "frozen_at": frozen_at,
+        }
+        self._write(self._book.update, window.id, **values)
+        return window._replace(**values)  # type: ignore[arg-type]
 
     def _frozen(
         self, guest: Guest, look: GuestLook, window: WindowRecord | None, before: GuestLook | None, *, is_lost: bool

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.frozen import Round, look_at_guests
 from snapshot.journal import Journal, WindowRecord
+from snapshot.journalfile import is_absent
 from snapshot.looks import GuestLook
 from snapshot.model import Guest
 from snapshot.procfs import ProcessIdentity
@@ -58,13 +59,13 @@ def survey(access: Access, me: ProcessIdentity) -> Survey:
     looks: dict[str, GuestLook] = {}
     problem: SafeSnapshotError | None = None
     path = access.config.journal.path
-    if path.exists():  # one that is not there yet has no windows, and a look must not make it
-        try:
+    try:
+        if not is_absent(path):  # one that is not there yet has no windows, and a look must not make it
             with closing(Journal(path, read_only=True)) as journal:
                 windows = journal.open_windows()
                 looks = journal.looks()
-        except JournalError as error:
-            problem = error
+    except JournalError as error:
+        problem = error
     living = frozenset(w.vmid for w in windows if is_in_progress(w, access.config, now, me))
     in_need = frozenset(w.id for w in windows if needs_help(w, access.config, now, me))
     stuck = {w.vmid for w in windows if w.id in in_need and not w.is_foreign}

@@ -525,6 +525,15 @@ def test_a_list_that_lacks_a_guest_that_somebody_else_froze_does_not_end_its_ala
         assert lab.windows()[0].closed_at is None
 
 
+def test_a_clock_that_was_set_back_does_not_postpone_the_alarm(node: Site) -> None:
+    node.guest.ask(FREEZE)
+    kit.seen_frozen(node, -7200)
+    look(node)
+    (window,) = node.windows()
+    assert window.intent_at <= time.time()
+    assert window.deadline_at <= time.time() + 300
+
+
 # ---------------------------------------------------------------- the rescue always works
 
 
@@ -563,6 +572,24 @@ def test_a_rescue_goes_on_with_a_journal_that_is_no_file(node: Site, make: str) 
     run = check(node, node.safe_snapshot("thaw", "100", timeout=20))
     assert run.exit_code == 0
     assert "no regular file" in run.text
+
+
+@pytest.mark.parametrize("trouble", ["a folder of the kernel's", "a newer version", "a folder that is a file"])
+def test_status_says_that_the_journal_cannot_be_read(node: Site, trouble: str) -> None:
+    if trouble == "a newer version":
+        with contextlib.closing(sqlite3.connect(node.journal_path)) as db:
+            db.execute("PRAGMA user_version = 99")
+    else:
+        folder = node.journal_path.parent
+        folder.rename(folder.with_name("elsewhere"))
+        if trouble == "a folder that is a file":
+            folder.write_text("")
+        else:
+            folder.symlink_to("/proc")
+    for command in ("status", "recover"):
+        run = check(node, node.safe_snapshot(command))
+        assert run.exit_code == 9, run
+        assert "the journal" in run.text
 
 
 def test_ctrl_c_ends_the_rescue_at_once(node: Site) -> None:

@@ -482,6 +482,15 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str, read_only
     assert not aside(path)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_a_pipe_in_place_of_a_side_file_is_refused_at_once(path: Path, suffix: str, read_only: bool) -> None:
+    Journal(path).close()
+    os.mkfifo(f"{path}{suffix}")
+    with pytest.raises(JournalError, match="no regular file"):
+        Journal(path, read_only=read_only)
+
+
 def test_a_commit_survives_a_power_loss_also_in_the_folder(journal: Journal) -> None:
     extra = 3
     assert journal.query("PRAGMA synchronous")[0][0] == extra

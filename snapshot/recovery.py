@@ -159,18 +159,19 @@ def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIden
     return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
 
 
-def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity) -> bool:
+def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity, *, may_be_frozen: bool = False) -> bool:
     """End a process of ours that was stopped and is past its window's deadline; True when one has ended.
 
     It may hold the agent's seat, and turns every later run away for as long as it stands there, whatever the agent
-    says. The worker of a backup is vzdump's, and may be paused while its guest is thawed.
+    says. Who holds a backup's window may be paused with vzdump while its guest is thawed, but not when it
+    ``may_be_frozen``.
     """
     if window.is_foreign or window.boot_id != me.boot_id or was_never_armed(window):
         return False
     if now < window.deadline_at + ALIVE_MARGIN_SECONDS:
         return False
     has_ended = end_if_it_stands_still(window.guard_pid, window.guard_pid_start)
-    if window.source == "snapshot":
+    if window.source == "snapshot" or may_be_frozen:
         has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)
     return has_ended
 
@@ -277,6 +278,8 @@ class _Recovery:
         if was_never_armed(window):
             self._close(window, None)
             return "was-thawed", "its guard was never armed, so nothing was frozen", True
+        # Given up, and perhaps still there: stopped on the agent's socket, it keeps everybody else from it.
+        end_who_stands_still(window, now, self._me, may_be_frozen=window.thawed_at is None)
         try:
             listed = self._find(window)
         except GuestRemovedError as error:

@@ -73,6 +73,15 @@ def test_a_recovery_asks_nothing_for_a_plain_snapshot_that_takes_long() -> None:
             ),
         ),
         (
+            # A recovery that had given a stopped owner up left it on the agent's socket.
+            "20261127:39601",
+            {"local_node": "a", "recover_seconds": 60.0},
+            (
+                Fault("owner stopped in the agent's seat", ("sent", 0.0238), 89.897),
+                Fault("guard killed", ("sent", 0.0014), 0.0),
+            ),
+        ),
+        (
             # A slow disk between the intent and the guard: a living owner was counted as dead.
             "20261127:5134",
             {"systemd": True},

@@ -129,7 +129,11 @@ class Site:
     def hook_script(self) -> str:
         """The executable for ``script:``: the installed hook with this site's configuration."""
         path = self.run / "vzdump-hook"
-        path.write_text(f'#!/bin/sh\nexec {BIN / "vzdump-hook"} --config {self.config_path} "$@"\n')
+        program = str(BIN / "vzdump-hook")
+        if MUTATED_TREE:  # vzdump empties the environment: the script itself must name the tree
+            run = "from vzdump_hooks.entry import main; main()"
+            program = f"env PYTHONPATH={MUTATED_TREE} {sys.executable} -c '{run}'"
+        path.write_text(f'#!/bin/sh\nexec {program} --config {self.config_path} "$@"\n')
         path.chmod(0o755)
         return str(path)
 

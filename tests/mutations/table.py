@@ -940,7 +940,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "vzdump_hooks/notes.py",
         """if window.source == "vzdump" and window.upid == worker.job]""",
         """if window.source == "vzdump"]""",
-        f"{HOOK_PHASES}::test_an_earlier_jobs_window_is_not_this_ones",
+        "tests/unit/test_notes.py::test_the_windows_of_a_job_are_those_of_its_own_task",
     ),
     mutation(
         "a guest found frozen not healed",
@@ -1036,7 +1036,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "snapshot/recovery.py",
         " or window.state == State.STUCK.value:",
         ":",
-        f"{STRANGERS}::test_a_stuck_window_whose_guard_lives_needs_help",
+        f"{STRANGERS}::test_status_and_recover_say_the_same_of_a_stuck_window",
     ),
     mutation(
         "an overdue guest whose owner lives taken for one in progress",

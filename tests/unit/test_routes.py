@@ -50,7 +50,7 @@ def test_a_host_may_be_a_name_or_an_address_with_or_without_a_port(tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["", " ", "https://pve1", "pve1/", "pve 1", "user@pve1", "pve1:", "pve1:port", "\n"])
 def test_what_is_no_host_is_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(ConfigError, match=r"\[api\] host"):
+    with pytest.raises(ConfigError, match=r"\[api\] host|'api.host'"):
         url(tmp_path, host)
 
 

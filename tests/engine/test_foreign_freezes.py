@@ -682,6 +682,8 @@ def test_the_look_at_a_node_of_two_hundred_guests() -> None:
     with site(*[LightGuest] * len(everyone), nodes=("pve1", "pve2"), limits={"ping": 3.0}) as lab:
         for vmid in offline:
             lab.node.move_guest(vmid, "pve2")
+            for left in ("qga", "pid"):  # its QEMU runs there
+                (lab.run / f"{vmid}.{left}").unlink(missing_ok=True)
         lab.node.set_node_online("pve2", False)
         for vmid in silent:
             lab.guests[vmid].kill_agent()

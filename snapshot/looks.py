@@ -32,8 +32,6 @@ class Why(Enum):
     """The guest's node is not online, or tells nobody how its guests are."""
     OUR_WINDOW = "our-window"
     """It is in a freeze window of ours, whose owner and guard see to it."""
-    API_BLIND = "api-blind"
-    """PVE lists no guest at all, or does not answer."""
 
 
 class GuestLook(NamedTuple):

@@ -47,15 +47,6 @@ def process_lives(pid: int | None, start: int | None, proc: Path = Path("/proc")
     return fields is not None and int(fields[19]) == start and fields[0] not in ("Z", "X")
 
 
-def process_is_stopped(pid: int | None, start: int | None, proc: Path = Path("/proc")) -> bool:
-    """Whether this very process was stopped (SIGSTOP, Ctrl-Z) and not continued.
-
-    One that a debugger holds for a moment (state t) is not meant: it moves.
-    """
-    fields = _stat(pid, proc) if pid is not None else None
-    return fields is not None and int(fields[19]) == start and fields[0] == "T"
-
-
 def _stat(pid: int, proc: Path) -> list[str] | None:
     """The fields of /proc/<pid>/stat from the third on: the state comes first."""
     try:

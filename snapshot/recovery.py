@@ -326,7 +326,7 @@ class _Recovery:
         state = self._state(window.guest) if is_late else None
         if is_late and state is not FreezeState.THAWED and (state is FreezeState.FROZEN or window.thawed_at is None):
             # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
-            has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)
+            has_ended |= end_who_stands_still(window, now, self._me, may_be_frozen=True)
         if state is FreezeState.FROZEN or (in_need and (state is FreezeState.THAWED or has_ended)):
             report = thaw_now(window.guest, self._access, self._limit)
             if in_need:  # for `status`, and the next recovery

@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from snapshot.procfs import process_is_stopped, process_start
+from snapshot.procfs import process_start
 from snapshot.window.process import end_if_it_stands_still
 from tests.lab.site import wait_for
 
@@ -26,7 +27,7 @@ def stopped(process: subprocess.Popen[bytes]) -> int:
     start = process_start(process.pid)
     assert start is not None
     process.send_signal(signal.SIGSTOP)
-    assert wait_for(lambda: process_is_stopped(process.pid, start))
+    assert wait_for(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     return start
 
 

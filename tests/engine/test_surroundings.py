@@ -224,9 +224,10 @@ def test_a_journal_that_breaks_in_the_window_is_begun_anew_and_the_guest_thawed(
     corrupt(lab.journal_path)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    assert "a new one was begun" in stderr
+    # The owner or the guard meets it first, and that one says so in its own log.
+    assert len(list(lab.journal_path.parent.glob("*.broken-*"))) == 1
+    assert "begun anew" in lab.safe_snapshot("status").stdout
     assert "filesystem-consistent" in stdout
-    assert "journal" in stdout + stderr
     assert not guest.is_frozen()
 
 

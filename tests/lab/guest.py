@@ -36,6 +36,8 @@ from tests.lab.rundir import run_directory
 OPTIONS = (*KNOBS, "writer", "period", "agent", "hook", "block", "mountopt", "hostname", "sysrq")
 _POLL_SECONDS = 0.01
 _NANOSECONDS = 1e9
+_READY = b" ready"
+"""What guestfiles/control says on the console once it reads its port."""
 # The writer's shell empties the file before it writes the next number into it.
 _READ_COUNT = 'until read -r count </run/lab/count; do :; done; echo "$count"'
 # Kills QEMU when this process dies without a word (SIGKILL): its standard input then ends without a line.
@@ -80,6 +82,7 @@ class RealGuest(Guest):
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control_lock = threading.Lock()
         self._tags = itertools.count(1)
+        self._boots = 0
         self.boot_seconds = 0.0
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -122,9 +125,11 @@ class RealGuest(Guest):
         self.pid_file.unlink(missing_ok=True)
 
     def reset(self) -> None:
+        boots = _content(self.console).count(_READY)
         with self._own_monitor() as monitor:
             monitor.execute("system_reset")
             monitor.wait_event("RESET")  # until then the agent of the old boot may answer
+        self._boots = boots + 1
 
     def pause(self) -> None:
         with self._own_monitor() as monitor:
@@ -146,8 +151,12 @@ class RealGuest(Guest):
         """Run a shell line inside the guest, without the agent; returns its exit status and its output.
 
         A line that writes to /data of a frozen guest blocks the port until the thaw: append ``&`` to such a line.
+        A guest that was just reset is waited for: what is sent to a port that nobody has opened is lost.
         Raises TimeoutError; the line may still run afterwards.
         """
+        deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
+        while _content(self.console).count(_READY) < self._boots:
+            self._check_boot(deadline)
         tag = f"{time.monotonic_ns():x}.{next(self._tags)}"
         with self._control_lock:
             text = _converse(self.control_socket, tag, line, timeout)
@@ -228,6 +237,7 @@ class RealGuest(Guest):
         self.run.mkdir(parents=True, exist_ok=True)
         if disk is not None:
             shutil.copyfile(disk, self.disk)
+        self._boots = 0
         for path in (self.agent_socket, self.control_socket, *self._monitors(), self.console, self.pid_file):
             path.unlink(missing_ok=True)
         incoming = [] if state is None else ["-incoming", f"exec:cat {shlex.quote(str(state))}"]
@@ -239,7 +249,7 @@ class RealGuest(Guest):
         try:
             deadline = began + BOOT_TIMEOUT_SECONDS
             if state is None:
-                while b" ready" not in _content(self.console):
+                while _READY not in _content(self.console):
                     self._check_boot(deadline)
             if self.options.get("agent", "1") == "1":
                 self.wait_agent(deadline - time.monotonic())

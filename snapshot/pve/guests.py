@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from snapshot.errors import ApiError, ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
@@ -12,6 +12,14 @@ from snapshot.model import Guest, GuestKind, Node, Upid, Vmid, parse_vmid
 from snapshot.pve.transport import Transport, clean
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
+_BOOLEANS = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}
+_AGENT_VALUES: Mapping[str, Container[str]] = {
+    "enabled": _BOOLEANS,
+    "fstrim_cloned_disks": _BOOLEANS,
+    "type": ("virtio", "isa"),
+    **dict.fromkeys(_FREEZE_KEYS, _BOOLEANS),
+}
+"""What PVE takes in the ``agent:`` option (PVE::QemuServer::Agent, agent_fmt); booleans in any case."""
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
 """A node's name (PVE::JSONSchema, pve-node): it stands in paths, so nothing else is taken for one."""
 
@@ -25,30 +33,36 @@ MOST_BYTES = 2**63 - 1
 class AgentOption(NamedTuple):
     """The guest's ``agent:`` option (PVE::QemuServer::Agent). ``freeze`` is off when the operator turned it off."""
 
-    configured: bool
     enabled: bool
     freeze: bool
     parts: tuple[tuple[str, str], ...] = ()
-    """All of it, in its order: what a command that sets the option has to say again."""
+    """All of it that PVE takes, in its order: what a command that sets the option has to say again."""
 
     @classmethod
     def parse(cls, value: object) -> AgentOption:
-        """From the config's value, e.g. ``1``, ``enabled=1,freeze-fs=0``; None when the option is not set."""
-        if value is None:
-            return cls(configured=False, enabled=False, freeze=False)
-        enabled, freeze = False, True
+        """From the config's value, e.g. ``1``, ``enabled=1,freeze-fs=0``; None when the option is not set.
+
+        As PVE reads it (parse_guest_agent, PVE::JSONSchema::parse_property_string): no blanks around a word, each key
+        once under all its names, and one part that makes no sense switches the whole agent off.
+        """
         parts: list[tuple[str, str]] = []
-        for part in str(value).split(","):
-            key, equals, setting = (text.strip() for text in part.partition("="))
+        on: dict[str, bool] = {}
+        makes_sense = True
+        for part in str(value or "").split(","):
+            key, equals, setting = part.partition("=")
             if not equals:
                 key, setting = "enabled", key
-            on = setting.lower() in ("1", "on", "yes", "true")
-            if key == "enabled":
-                enabled = on
-            elif key in _FREEZE_KEYS:
-                freeze = on
+            name = _FREEZE_KEYS[0] if key in _FREEZE_KEYS else key
+            values = _AGENT_VALUES.get(key, ())
+            if not part.strip():
+                continue
+            if name in on or (setting.lower() if values is _BOOLEANS else setting) not in values:
+                makes_sense = False
+                continue
+            on[name] = _BOOLEANS.get(setting.lower(), False)
             parts.append((key, setting))
-        return cls(configured=True, enabled=enabled, freeze=freeze, parts=tuple(parts))
+        enabled = makes_sense and on.get("enabled", False)
+        return cls(enabled=enabled, freeze=on.get(_FREEZE_KEYS[0], True), parts=tuple(parts))
 
     @property
     def freeze_key(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from snapshot.errors import ApiError, GuestRemovedError
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
-from snapshot.pve.guests import GuestApi, number_of, vmid_of
+from snapshot.pve.guests import AgentOption, GuestApi, number_of, vmid_of
 from snapshot.pve.transport import clean
 
 GUEST = Guest(Vmid(100), Node("pve1"), GuestKind.QEMU)
@@ -144,3 +144,34 @@ def test_a_upid_that_would_not_be_shown_as_it_is_is_none(user: str) -> None:
 )
 def test_tags_know_no_case_unless_the_datacenters_style_says_so(options: object, folds: bool) -> None:
     assert GuestApi(Answers(options)).folds_tags() is folds
+
+
+OPTIONS = {
+    "on": ("1", "ON", "enabled=1", "1,type=isa", ",1,", "1,fstrim_cloned_disks=No"),
+    "does not freeze": ("1,freeze-fs=0", "1,freeze-fs=No", "1,freeze-fs-on-backup=0", "1,,guest-fsfreeze=off"),
+    "off": ("", "0", "enabled=0", "freeze-fs=0", "type=isa"),
+    "makes no sense": (
+        *(
+            " 1",
+            "1 ",
+            "2",
+            "enabled",
+            "enabled=",
+            "=1",
+            "a=b=c,1",
+            "1,freeze-fs=0 ",
+            "1, freeze-fs=0",
+            "yes,FREEZE-FS=0",
+        ),
+        *("1,type=", "1,type=usb", "1,type=ISA", "1,fstrim=1", "1,fstrim_cloned_disks=maybe", "1,freeze-fs=2"),
+        *("1,1", "0,1", "1,enabled=1", "0,enabled=1", "1,freeze-fs", "1,freeze-fs=0,freeze-fs-on-backup=1"),
+    ),
+}
+"""What qemu-server 9.2.6 (parse_guest_agent, should_fs_freeze) makes of each, asked of its own code."""
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in OPTIONS.items() for value in values])
+def test_the_agents_option_is_read_as_pve_reads_it(kind: str, value: str) -> None:
+    option = AgentOption.parse(value)
+    assert option.enabled == (kind in ("on", "does not freeze"))
+    assert (option.enabled and option.freeze) == (kind == "on")

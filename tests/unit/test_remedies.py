@@ -168,6 +168,7 @@ def test_what_nobody_knows_of_a_disk_is_not_said_of_it() -> None:
         ("1,freeze-fs-on-backup=0,type=isa", True, "enabled=1,freeze-fs-on-backup=1,type=isa"),
         ("type=isa,enabled=0,freeze-fs=0", True, "enabled=1,type=isa,freeze-fs=1"),
         ("0,freeze-fs=0", False, "enabled=1,freeze-fs=0"),
+        ("1,fstrim=1,type=isa", True, "enabled=1,type=isa"),
     ],
 )
 def test_switching_the_agent_on_keeps_the_rest_of_its_option(value: str | None, freeze: bool, expected: str) -> None:

@@ -348,6 +348,7 @@ def status(state: State) -> None:
             windows=found.windows,
             frozen=found.frozen,
             unknown=found.round.unknown,
+            lost_windows=found.lost,
             silences=silent,
             error=text.error_object(found.problem),
             exit_code=exit_code,

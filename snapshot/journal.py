@@ -21,7 +21,19 @@ from snapshot.errors import JournalBusyError, JournalError, WindowTakenError
 from snapshot.looks import GuestLook
 from snapshot.metrics import projection
 from snapshot.metrics.projection import Series
-from snapshot.record import COLUMNS, KINDS, REQUIRED, WindowRecord, check_value, mended, new_id, parsed, printable
+from snapshot.record import (
+    COLUMNS,
+    KINDS,
+    OPEN,
+    REQUIRED,
+    WindowRecord,
+    check_value,
+    mended,
+    new_id,
+    parsed,
+    printable,
+    whose,
+)
 from snapshot.states import IllegalTransitionError, State, check_step
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
@@ -57,7 +69,7 @@ def _declaration(column: str) -> str:
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS windows "
     f"({', '.join(_declaration(column) for column in COLUMNS)}, {projection.COLUMN})",
-    "CREATE INDEX IF NOT EXISTS windows_open ON windows (vmid) WHERE closed_at IS NULL",
+    f"CREATE INDEX IF NOT EXISTS windows_open ON windows (vmid) WHERE {OPEN}",
     "CREATE INDEX IF NOT EXISTS windows_by_time ON windows (intent_at)",
     "CREATE INDEX IF NOT EXISTS windows_by_guest ON windows (vmid, intent_at)",
     """CREATE TABLE IF NOT EXISTS series (
@@ -240,11 +252,11 @@ class Journal:
                     f"the journal {self.path} cannot be written ({error})",
                     remedy="that is a mistake of ours: please report it",
                 ) from error
-            update_window(db, window_id, kept)
+            is_there = update_window(db, window_id, kept)
             after = self.get(window_id)
             if after is not None:
                 _project(db, before, after)
-            return after is not None
+            return is_there
 
         return self._write(work)
 
@@ -256,13 +268,26 @@ class Journal:
         """Windows that were never closed, oldest first; of one guest or of all.
 
         One with a value that makes no sense is told in a line, and kept by what else it says: a guest that we froze
-        must not become a stranger's.
+        must not become a stranger's. For those that do not tell of which guest they are there is lost_windows.
 
         The ``+`` keeps SQLite from walking the whole history in the order of time: the index of open windows is short.
         """
         if vmid is None:
-            return self._safe("WHERE closed_at IS NULL ORDER BY +intent_at")
-        return self._safe("WHERE closed_at IS NULL AND vmid = ? ORDER BY +intent_at", (vmid,))
+            return self._safe(f"WHERE {OPEN} ORDER BY +intent_at")
+        return self._safe(f"WHERE {OPEN} AND vmid = ? ORDER BY +intent_at", (vmid,))
+
+    def lost_windows(self) -> list[str]:
+        """The ids, fit to be shown, of open windows that do not say whose they are: any guest may be frozen by one."""
+        return self._read(lambda db: [name for _, name in _lost(db)])
+
+    def close_lost_windows(self, at: float) -> None:
+        """Close them: every guest was looked at since."""
+
+        def work(db: sqlite3.Connection) -> None:
+            rows = [(at, row) for row, _ in _lost(db)]
+            db.executemany("UPDATE windows SET closed_at = ? WHERE rowid = ?", rows)
+
+        self._write(work)
 
     def history(
         self, *, vmid: int | None = None, since_at: float | None = None, failed: bool = False, limit: int = -1
@@ -351,13 +376,13 @@ class Journal:
         found = []
         for row in self._rows(clause, values):
             try:
-                found.append(WindowRecord(**parsed(row)))
+                record, odd = mended(row)
             except ValueError as error:
-                with contextlib.suppress(ValueError):
-                    found.append(WindowRecord(**mended(row)))
-                    self._odd("window", row["id"], error, "whose other values count alone")
-                    continue
-                self._odd("window", row["id"], error)
+                self._odd("window", row["id"], error, "of which nobody knows whose guest it may have left frozen")
+                continue
+            found.append(record)
+            if odd is not None:
+                self._odd("window", row["id"], odd, "whose other values count alone")
         return found
 
     def _odd(self, what: str, name: object, error: ValueError, then: str = "that is left out") -> None:
@@ -476,6 +501,17 @@ def _carry_over(aside: Path, path: Path) -> int:
     return carried
 
 
+def _lost(db: sqlite3.Connection) -> list[tuple[int, str]]:
+    """Row and id of each open window that does not say whose it is."""
+    found = []
+    for row in db.execute(f"SELECT rowid, id, vmid FROM windows WHERE {OPEN}"):  # noqa: S608 - a constant
+        try:
+            whose(row)
+        except ValueError:
+            found.append((row["rowid"], printable(str(row["id"]))[:80]))
+    return found
+
+
 def _insert(db: sqlite3.Connection, record: WindowRecord) -> None:
     db.execute(
         f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - names of our own fields
@@ -527,11 +563,11 @@ def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> 
     return values
 
 
-def update_window(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> None:
-    """Set columns of one window inside a transaction."""
-    if values:
-        names = ", ".join(f"{name} = ?" for name in values)
-        db.execute(f"UPDATE windows SET {names} WHERE id = ?", (*values.values(), window_id))  # noqa: S608
+def update_window(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> bool:
+    """Set columns of one window inside a transaction; False when there is none."""
+    names = ", ".join(("id = id", *(f"{name} = ?" for name in values)))
+    done = db.execute(f"UPDATE windows SET {names} WHERE id = ?", (*values.values(), window_id))  # noqa: S608
+    return done.rowcount > 0
 
 
 def _project(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:

@@ -18,6 +18,9 @@ Node = NewType("Node", str)
 VMID_MIN, VMID_MAX = 100, 999_999_999
 """PVE's limits for a vmid (pve-common, PVE::JSONSchema, format pve-vmid)."""
 
+NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+"""A node's name (PVE::JSONSchema, pve-node): it stands in paths, so nothing else is taken for one."""
+
 _VMID = re.compile(r"[1-9][0-9]{2,8}\Z")
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}\Z")
 _UPID = re.compile(

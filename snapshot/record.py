@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ForwardRef, NamedTuple
 
-from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
+from snapshot.model import NODE, VMID_MAX, VMID_MIN, FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
 from snapshot.states import State
 
 
@@ -95,6 +95,14 @@ INSTANT_MAX = 1e11
 """A Unix time beyond is a mistake: no calendar has its year."""
 
 _INTEGERS = range(-(2**63), 2**63)
+_VMIDS = range(VMID_MIN, VMID_MAX + 1)
+
+OPEN = f"(closed_at IS NULL OR (closed_at < 0 OR closed_at > {INSTANT_MAX!r}) AND state <> '{State.THAWED.value}')"
+"""Which rows are windows that nobody has closed, in SQL: an end that is no instant (to SQLite texts and blobs are more
+than any number) closes none whose guest may be frozen."""
+
+NOWHERE = Node("unknown")
+"""In place of a node that is none: the name stands in paths, and PVE or the node itself says where the guest is."""
 
 
 def printable(text: str) -> str:
@@ -121,7 +129,7 @@ def check_value(column: str, value: object) -> object:
     elif kind == "str":
         fits = isinstance(value, str) and (column not in _WORDS or value in _VALUES[column])
     elif kind == "int":
-        fits = type(value) is int and value in _INTEGERS
+        fits = type(value) is int and value in (_VMIDS if column == "vmid" else _INTEGERS)
     else:
         fits = _number(column, value)
     if not fits:
@@ -149,11 +157,9 @@ def parsed_of(columns: Mapping[str, object]) -> dict[str, Any]:
     return values
 
 
-_CERTAIN = ("id", "vmid", "node", "closed_at")
-"""What a window must say to be one: without these nobody can be thawed for it."""
-
 _IN_DOUBT: Mapping[str, object] = {
     **WindowRecord._field_defaults,
+    "node": NOWHERE,
     "kind": GuestKind.QEMU.value,
     "guest_name": "",
     "source": "snapshot",
@@ -168,13 +174,21 @@ _IN_DOUBT: Mapping[str, object] = {
 """For a column that makes no sense: nobody sees to the window any more, and its guest may be frozen."""
 
 
-def mended(row: sqlite3.Row) -> dict[str, Any]:
-    """As parsed, with what is safe in place of what is odd. ValueError when it is not certain whose window it is."""
-    values = parsed_of({column: row[column] for column in _CERTAIN})
+def whose(row: sqlite3.Row) -> dict[str, Any]:
+    """What a window must say to be one: its id and its guest. Without these nobody can be thawed: ValueError."""
+    return parsed_of({column: row[column] for column in ("id", "vmid")})
+
+
+def mended(row: sqlite3.Row) -> tuple[WindowRecord, ValueError | None]:
+    """An open window, with what is safe in place of what is odd, and the first thing that is. ValueError as whose."""
+    values, odd = whose(row), None
     for column in row.keys():  # noqa: SIM118 - a Row iterates over its values
         try:
             values |= parsed_of({column: row[column]})
-        except ValueError:
+            if column == "node" and not NODE.match(values[column]):
+                raise ValueError(f"node cannot be {values[column]!r:.60}")
+        except ValueError as error:
             is_foreign = column == "owner" and row["source"] == Owner.FOREIGN.value
             values[column] = Owner.FOREIGN.value if is_foreign else _IN_DOUBT[column]
-    return values
+            odd = odd or error
+    return WindowRecord(**values), odd

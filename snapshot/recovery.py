@@ -202,9 +202,10 @@ def recover(
 
     ``adopt`` starts a guard for a window that has to stay open: its guest does not answer, or may still freeze late.
     A journal that is corrupt is set aside and started anew. While a journal is new it may stand in the place of one
-    that got lost, whoever began it: then every guest is asked, and one that is frozen is an alarm at once. Not
-    ``everywhere`` leaves the look at the guests to the next recovery. Raises JournalError when all that was done and
-    the journal cannot be written, the API's error when nobody could be looked at.
+    that got lost, whoever began it, and an open window may not say any more whose it is: then every guest is asked,
+    and one that is frozen is an alarm at once. Not ``everywhere`` leaves the look at the guests to the next recovery.
+    Raises JournalError when all that was done and the journal cannot be written, the API's error when nobody could be
+    looked at.
     """
     is_lost = not access.config.journal.path.exists()
     book = JournalBook(open_journal)
@@ -213,7 +214,8 @@ def recover(
     looks: dict[str, GuestLook] = {}
     try:
         windows = book.journal.open_windows()
-        note = book.journal.note(LOOKED_NOTE)
+        is_lost = is_lost or bool(book.journal.lost_windows())
+        note = None if is_lost else book.journal.note(LOOKED_NOTE)
         looks = book.journal.looks()
     except JournalError as error:
         is_lost, note = True, None
@@ -223,7 +225,7 @@ def recover(
     done = [work.recover(window) for window in windows if not window.is_foreign]
     if everywhere:
         if note is None and is_lost:
-            say("no journal tells which freezes are ours: looking at every guest")
+            say("the journal does not tell all freezes that may be ours: looking at every guest")
         around = Strangers(access, book, say)
         done += around.look(looks, note)
         work.trouble = work.trouble or around.trouble
@@ -285,7 +287,7 @@ class _Recovery:
         except GuestRemovedError as error:
             self._close(window, None)
             return "was-thawed", error.message, True
-        guest = window.guest if listed is None else listed.guest  # the node's own routes may still do
+        guest = self._guest_of(window) if listed is None else listed.guest  # the node's own routes may still do
         if guest.kind is GuestKind.LXC:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
@@ -339,6 +341,13 @@ class _Recovery:
             left = what_is_left(window.guest, self._access, is_offline=False, is_forbidden=is_forbidden)
             return "stuck", f"{text}; {left}", False
         return "in-progress", "its owner or its guard is alive", True
+
+    def _guest_of(self, window: WindowRecord) -> Guest:
+        """The guest by what the window says, and what this node sees."""
+        guest, here = window.guest, self._access.local_node
+        if here and guest.node != here and qemu_lives(self._config.local.socket_folder, guest.vmid):
+            return guest._replace(node=Node(here))
+        return guest
 
     def _find(self, window: WindowRecord) -> Listed | None:
         """The guest as PVE lists it; None when PVE does not tell. GuestRemovedError when it certainly is no more."""

@@ -201,6 +201,8 @@ class Strangers:
             journal.put_looks(found.looks)
             if note != earlier:
                 journal.set_note(LOOKED_NOTE, note, self._clock.time())
+            if earlier is None:  # what they may have left frozen is an alarm by now, or among those of the note
+                journal.close_lost_windows(self._clock.time())
         except JournalError as error:
             self._keep(error)
 

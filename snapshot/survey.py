@@ -33,6 +33,8 @@ class Survey(NamedTuple):
     works: Mapping[int, str]
     """Of frozen guests: which work of PVE's is at them right now."""
     problem: SafeSnapshotError | None
+    lost: tuple[str, ...] = ()
+    """Ids of open windows that do not say whose they are."""
 
     @property
     def frozen(self) -> tuple[Guest, ...]:
@@ -57,12 +59,14 @@ def survey(access: Access, me: ProcessIdentity) -> Survey:
     now = access.clock.time()
     windows: list[WindowRecord] = []
     looks: dict[str, GuestLook] = {}
+    lost: tuple[str, ...] = ()
     problem: SafeSnapshotError | None = None
     path = access.config.journal.path
     try:
         if not is_absent(path):  # one that is not there yet has no windows, and a look must not make it
             with closing(Journal(path, read_only=True)) as journal:
                 windows = journal.open_windows()
+                lost = tuple(journal.lost_windows())
                 looks = journal.looks()
     except JournalError as error:
         problem = error
@@ -80,4 +84,4 @@ def survey(access: Access, me: ProcessIdentity) -> Survey:
     works: dict[int, str] = {guest.vmid: at_work(access, guest) for guest in found.frozen if guest.vmid not in living}
     if found.is_blind:
         problem = problem or found.problem
-    return Survey(tuple(windows), found, living, in_need, works, problem)
+    return Survey(tuple(windows), found, living, in_need, works, problem, lost)

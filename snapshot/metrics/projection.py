@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from snapshot.metrics import families
 from snapshot.metrics.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
-from snapshot.record import WindowRecord, printable
+from snapshot.record import OPEN, WindowRecord, printable
 
 if TYPE_CHECKING:
     from snapshot.model import Guest
@@ -144,9 +144,9 @@ def agent_seen(db: sqlite3.Connection, guest: Guest, up: bool, at: float) -> Non
 def forget(db: sqlite3.Connection, before_at: float) -> None:
     """Drop the series of guests without news since ``before_at``, as a whole; not hook errors, nor open windows'."""
     db.execute(
-        """DELETE FROM series WHERE id <> '' AND (id, node, source) IN
+        f"""DELETE FROM series WHERE id <> '' AND (id, node, source) IN
              (SELECT id, node, source FROM series GROUP BY id, node, source HAVING max(seen_at) < ?
-              EXCEPT SELECT kind || '/' || vmid, node, source FROM windows WHERE closed_at IS NULL)""",
+              EXCEPT SELECT kind || '/' || vmid, node, source FROM windows WHERE {OPEN})""",  # noqa: S608 - a constant
         (before_at,),
     )
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from snapshot.errors import ApiError, ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
-from snapshot.model import Guest, GuestKind, Node, Upid, Vmid, parse_vmid
+from snapshot.model import NODE, Guest, GuestKind, Node, Upid, Vmid, parse_vmid
 from snapshot.pve.transport import Transport, clean
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
@@ -20,8 +19,6 @@ _AGENT_VALUES: Mapping[str, Container[str]] = {
     **dict.fromkeys(_FREEZE_KEYS, _BOOLEANS),
 }
 """What PVE takes in the ``agent:`` option (PVE::QemuServer::Agent, agent_fmt); booleans in any case."""
-_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
-"""A node's name (PVE::JSONSchema, pve-node): it stands in paths, so nothing else is taken for one."""
 
 LONGEST_TEXT = 4096
 """Of one value in a guest's configuration or status: a description may hold 8 KiB, and we need none of it."""
@@ -307,7 +304,7 @@ def number_of(value: object) -> int | None:
 
 
 def _node_of(value: object) -> Node | None:
-    return Node(value) if isinstance(value, str) and _NODE.match(value) else None
+    return Node(value) if isinstance(value, str) and NODE.match(value) else None
 
 
 def _guest_of(row: Mapping[str, object], vmid: Vmid) -> Guest:

@@ -183,6 +183,10 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         for look in found.round.unknown
     ]
     lines += _unknown_lines(unknown)
+    lines += [
+        f"window {name[:8]}: NOT KNOWN whose guest it may have left frozen: `safe-snapshot recover` looks at every one"
+        for name in found.lost
+    ]
     if not lines and found.problem is None:
         return ["no open window, no frozen guest"]
     if not found.windows and not found.frozen and unknown:

@@ -7,14 +7,16 @@ import csv
 import io
 import json
 import sqlite3
+from collections.abc import Iterator
 
 import pytest
 
 from snapshot.journal import ODD_LINES, Journal
 from snapshot.looks import GuestLook
-from snapshot.record import check_value
-from tests.hook.kit import back_up, hook_site, newest
+from snapshot.record import OPEN, check_value
+from tests.hook.kit import back_up, hook_site, newest, without_pvesh
 from tests.lab.scripted import ScriptedGuest
+from tests.lab.site import Site
 from tests.metrics.conftest import START, World
 from tests.metrics.test_history import run
 from tests.unit.kit import record
@@ -128,6 +130,121 @@ def test_a_value_of_the_wrong_type_is_refused_on_its_way_in(world: World) -> Non
             check_value(column, value)
     assert check_value("intent_at", 5) == 5
     assert check_value("reason", None) is None
+
+
+ODD_ENDS = ["nonsense", b"\x00", -5.0, 1e300, float("inf"), ""]
+
+
+@contextlib.contextmanager
+def frozen_and_left(column: str, value: object, state: str = "frozen") -> Iterator[Site]:
+    """A node whose guest 100 a run of ours left frozen, with one odd value in its row; a look has been before."""
+    with hook_site(ScriptedGuest) as lab:
+        assert lab.safe_snapshot("recover").exit_code == 0
+        with contextlib.closing(Journal(lab.journal_path)) as journal:
+            journal.begin(record("left", state=state, node="pve1"))
+        with contextlib.closing(sqlite3.connect(lab.journal_path)) as db:
+            if value is None:  # what the table itself refuses, an editor of its schema does not
+                db.execute("PRAGMA writable_schema = ON")
+                db.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'windows'")
+                db.commit()
+        with contextlib.closing(sqlite3.connect(lab.journal_path)) as db:
+            db.execute(f"UPDATE windows SET {column} = ? WHERE id = 'left'", (value,))
+            db.commit()
+        lab.guest.ask("guest-fsfreeze-freeze")
+        yield lab
+
+
+@pytest.mark.parametrize("value", ODD_ENDS)
+def test_an_end_that_makes_no_sense_closes_no_window(world: World, value: object) -> None:
+    world.journal.begin(record("left", state="frozen"))
+    edit(world, "UPDATE windows SET closed_at = ?", value)
+    assert [window.closed_at for window in world.journal.open_windows()] == [None]
+    assert [window.closed_at for window in world.journal.open_windows(100)] == [None]
+    assert world.value("pve_fsfreeze_guest_frozen", vmid="100", source="snapshot") == 1
+
+
+def test_a_guest_whose_window_has_an_odd_end_is_thawed() -> None:
+    with frozen_and_left("closed_at", "nonsense") as lab:
+        status = lab.safe_snapshot("status")
+        assert status.exit_code == 8, status
+        assert "LEFT OPEN" in status.stdout, status
+        assert "closed_at cannot be" in status.text, status
+        found = lab.safe_snapshot("recover")
+        assert found.exit_code == 0, found
+        assert not lab.guest.is_frozen()
+        assert lab.safe_snapshot("status").text == "no open window, no frozen guest\n"
+
+
+def test_an_end_that_makes_no_sense_opens_no_window_that_is_thawed(world: World) -> None:
+    window = world.good_run(100)
+    edit(world, "UPDATE windows SET closed_at = 'x' WHERE id = ?", window)
+    assert world.journal.open_windows() == []
+    assert world.journal.open_windows(100) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "has_api"), [("", True), ("../../access", True), (b"\xff", True), (None, True), ("pve1?x=1", False)]
+)
+def test_a_node_that_makes_no_sense_costs_no_thaw(value: object, has_api: bool) -> None:
+    with frozen_and_left("node", value) as lab:
+        if not has_api:
+            lab.settings["api"] = {"port": 1}
+            without_pvesh(lab)
+        found = lab.safe_snapshot("recover")
+        assert "node cannot be" in found.text, found
+        assert not lab.guest.is_frozen(), found
+        with contextlib.closing(Journal(lab.journal_path)) as journal:
+            assert journal.open_windows() == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [*(("vmid", v) for v in ("x", b"\xff", 5, -1, 2**40, 100.5)), ("id", b"1")]
+)
+def test_a_window_that_does_not_say_whose_it_is_is_kept_apart(world: World, column: str, value: object) -> None:
+    world.journal.begin(record("left", state="frozen"))
+    world.journal.begin(record("other", vmid=200))
+    edit(world, f"UPDATE windows SET {column} = ? WHERE id = 'left'", value)
+    assert [window.id for window in world.journal.open_windows()] == ["other"]
+    assert len(world.journal.lost_windows()) == 1
+    world.journal.close_lost_windows(START + 5)
+    assert world.journal.lost_windows() == []
+    assert [window.id for window in world.journal.open_windows()] == ["other"]
+
+
+@pytest.mark.parametrize("value", ["x", None])
+def test_a_window_that_does_not_say_whose_it_is_has_every_guest_looked_at(value: object) -> None:
+    with frozen_and_left("vmid", value) as lab:
+        status = lab.safe_snapshot("status")
+        assert "vmid cannot be" in status.text, status
+        assert "window left: NOT KNOWN whose guest it may have left frozen" in status.stdout, status
+        found = lab.safe_snapshot("recover")
+        assert found.exit_code == 8, "its freeze may be ours, so it is an alarm at once"
+        assert "GUEST 100 IS FROZEN" in found.stdout, found
+        assert "left" not in lab.safe_snapshot("status").stdout, "once looked for, it is not looked for again"
+        assert 'pve_fsfreeze_guest_frozen{id="qemu/100"' in lab.metrics_path.read_text()
+
+
+def test_a_window_without_a_guest_stays_until_the_guests_were_looked_at() -> None:
+    with frozen_and_left("vmid", "x") as lab:
+        lab.guest.ask("guest-fsfreeze-thaw")
+        status = lab.safe_snapshot("--json", "status")
+        assert status.json["lost_windows"] == ["left"]
+        assert "NOT KNOWN whose" in lab.safe_snapshot("status").stdout, "not: no open window, no frozen guest"
+        assert lab.safe_snapshot("recover").exit_code == 0
+        assert lab.safe_snapshot("status").text == "no open window, no frozen guest\n"
+
+
+def test_the_owner_of_a_row_that_became_odd_still_closes_it(world: World) -> None:
+    world.journal.begin(record("live"))
+    edit(world, "UPDATE windows SET vmid = 'x' WHERE id = 'live'")
+    assert world.journal.update("live", closed_at=START + 5, state="thawed"), "not: there is no such window"
+    assert world.journal.lost_windows() == []
+
+
+def test_open_windows_are_found_by_their_index(world: World) -> None:
+    for clause in (OPEN, f"{OPEN} AND vmid = 100"):
+        (plan,) = world.journal.query(f"EXPLAIN QUERY PLAN SELECT id FROM windows WHERE {clause}")
+        assert "windows_open" in plan["detail"], plan["detail"]
 
 
 def test_odd_rows_cost_no_freeze_and_no_recovery() -> None:

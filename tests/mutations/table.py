@@ -1154,4 +1154,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        pass",
         "tests/metrics/test_silences.py::test_every_running_guest_has_series_guarded_or_not",
     ),
+    mutation(
+        "an end that makes no sense closes a window",
+        "snapshot/record.py",
+        'OPEN = f"(closed_at IS NULL OR',
+        'OPEN = f"(closed_at IS NULL OR 1 = 0 AND',
+        "tests/metrics/test_odd_rows.py::test_an_end_that_makes_no_sense_closes_no_window",
+    ),
+    mutation(
+        "a window that does not say whose it is concerns nobody",
+        "snapshot/recovery.py",
+        "is_lost = is_lost or bool(book.journal.lost_windows())",
+        "pass",
+        "tests/metrics/test_odd_rows.py::test_a_window_that_does_not_say_whose_it_is_has_every_guest_looked_at",
+    ),
 )

@@ -127,7 +127,8 @@ class FreezeOutcome(Enum):
 
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
-    """Cleanly: it never reached the agent, or the agent said no before it froze anything."""
+    """Cleanly: it never reached the agent, or the agent said no before it froze anything. Frozen already, say: that is
+    another's freeze, whose consistency a thaw of ours would destroy."""
     FAILED = "failed"
     """The agent answered with an error from the middle of its work; no later freeze can come of it."""
     NOTHING_FROZEN = "nothing-frozen"

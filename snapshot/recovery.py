@@ -282,6 +282,9 @@ class _Recovery:
             return "was-thawed", "its guard was never armed, so nothing was frozen", True
         # Given up, and perhaps still there: stopped on the agent's socket, it keeps everybody else from it.
         end_who_stands_still(window, now, self._me, may_be_frozen=window.thawed_at is None)
+        if window.state == State.THAWED.value:
+            self._close(window, None)  # it had only its verdict to write: who is frozen now is so by somebody else
+            return "was-thawed", "its owner had left nothing frozen", True
         try:
             listed = self._find(window)
         except GuestRemovedError as error:

@@ -79,7 +79,10 @@ NEWER_AGENT = (
 _OF_FREEZE = (
     ("hook has failed", "the guest's own freeze hook failed: see /etc/qemu/fsfreeze-hook.d and its log in the guest"),
     ("in frozen state", "the guest may be frozen by somebody else: `safe-snapshot status` tells, then try again"),
-    ("command is not allowed", f"frozen by somebody else (`safe-snapshot status` tells); or {ALLOW_COMMAND}"),
+    (
+        re.compile("command is not allowed|for this instance"),
+        f"frozen by somebody else (`safe-snapshot status` tells); or {ALLOW_COMMAND}",
+    ),
     ("has been disabled", ALLOW_COMMAND),
     ("has not been found", NEWER_AGENT),
     (

@@ -19,9 +19,9 @@ STATUS_SECONDS = 8.0
 
 MOST_FILESYSTEMS = 1_000_000
 
-FROZEN_STATE_TEXTS = ("the agent is in frozen state", "the command is not allowed")
-"""How an agent refuses a freeze because it is frozen: before QEMU 9.1, and since (qga/main.c). The newer text is also
-that of a blocked command."""
+_DISABLED = re.compile(r"(?:The c|C)ommand \S+ has been disabled\b")
+"""How an agent refuses a command unread: blocked by its configuration, or not allowed while it is frozen. Only QEMU 6.0
+to 9.0 say which (qapi/qmp-dispatch.c); before 4.2 the class is GenericError."""
 HOOK_FAILED_TEXT = "fsfreeze hook has failed"
 """qga/main.c and qga/commands-linux.c. After a thaw this text means that the filesystems *are* thawed."""
 
@@ -36,10 +36,10 @@ class AgentRefusedError(Exception):
 
     @property
     def is_forbidden(self) -> bool:
-        """Whether the agent will not carry the command out however often it is asked: blocked, or unknown to it. Of a
-        thaw alone: a frozen agent refuses the others for its state.
+        """Whether the agent has not even begun: the command is unknown to it, blocked, or, of all but the thaw and what
+        only asks, not allowed while it is frozen.
         """
-        return self.kind == "CommandNotFound"
+        return self.kind == "CommandNotFound" or _DISABLED.match(self.description) is not None
 
 
 class CommandNotSentError(Exception):
@@ -157,8 +157,8 @@ def _classify_failure(error: ApiFailureError, vmid: int) -> CommandNotSentError 
 def freeze(channel: AgentChannel, timeout_seconds: float) -> FreezeReply:
     """Ask for a freeze and say what became of it; never raises for what PVE or the agent may answer.
 
-    An agent that says no before it starts (a command that is unknown or blocked, a freeze hook that failed) refused
-    cleanly. Any other error of its, one that may mean "frozen already" among them, is FAILED: something may be frozen.
+    An agent that says no before it starts (frozen already, a command that is unknown or blocked, a freeze hook that
+    failed) refused cleanly: what is frozen then is somebody else's. After any other error of its something may be.
     """
     try:
         count = channel.call("fsfreeze-freeze", timeout_seconds=timeout_seconds)
@@ -189,9 +189,7 @@ def count_of(answer: object) -> int | None:
 
 
 def _is_clean_refusal(error: AgentRefusedError) -> bool:
-    if error.kind == "CommandNotFound":
-        return not any(text in error.description for text in FROZEN_STATE_TEXTS)
-    return HOOK_FAILED_TEXT in error.description
+    return error.is_forbidden or HOOK_FAILED_TEXT in error.description
 
 
 def status(channel: AgentChannel, timeout_seconds: float = STATUS_SECONDS, *, keep_open: bool = False) -> FreezeState:

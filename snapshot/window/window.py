@@ -117,6 +117,8 @@ class Window:
         self._pve_since: float | None = None
         self._pve_left: State | None = None
         """Where a freeze of PVE's own stands: THAWED when nothing is left of it. None: nobody knows."""
+        self._is_first = True
+        """Whether no earlier window of ours is open for this guest that nobody has in hand any more."""
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
@@ -213,6 +215,9 @@ class Window:
         try:
             with self._tools.gate.open():
                 reply = agent.freeze(self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds))
+                if reply.outcome is FreezeOutcome.REFUSED and not self._is_first:
+                    # What it is frozen by may be the late freeze of the earlier window: that is ours to thaw.
+                    reply = reply._replace(outcome=FreezeOutcome.FAILED)
         finally:
             self._took(reply)
         return reply
@@ -476,8 +481,15 @@ class Window:
     def _commit_intent(self) -> WindowRecord:
         self._intended_at = self._tools.clock.monotonic()
         record = self._intent()
-        self._tools.book.begin(record, lambda other: is_manned(other, self._tools.me))
+        self._tools.book.begin(record, self._is_rival)
         return record
+
+    def _is_rival(self, other: WindowRecord) -> bool:
+        if is_manned(other, self._tools.me):
+            return True
+        is_over = other.state == State.THAWED.value or other.is_foreign or _is_plain(other)
+        self._is_first = self._is_first and is_over
+        return False
 
     def _commit_armed(self) -> None:
         guard = self._armed_guard()
@@ -593,12 +605,17 @@ def _between(earlier: float | None, later: float | None) -> float | None:
     return None if earlier is None or later is None else later - earlier
 
 
+def _is_plain(record: WindowRecord) -> bool:
+    """A snapshot without a window: nobody freezes for it but PVE."""
+    return record.deadline_at <= record.intent_at
+
+
 def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
     """Whether a living process has this window's freeze, or its late freeze, in hand.
 
     A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
     """
-    if record.boot_id != me.boot_id or record.deadline_at <= record.intent_at:
+    if record.boot_id != me.boot_id or _is_plain(record):
         return False
     if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
         return True

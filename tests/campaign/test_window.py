@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from snapshot.errors import JournalBusyError, WindowTakenError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal import Journal, WindowRecord, new_id
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.procfs import ProcessIdentity, process_start
-from snapshot.pve.agent import AgentReplyLostError
+from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.window.guardlink import GuardSpec, Op
 from snapshot.window.thaw import CARRIED_OUT_SECONDS
 from snapshot.window.verdict import Proof
@@ -258,6 +258,34 @@ def test_a_lost_answer_costs_nobody_anything_once_its_freeze_was_thawed_with_a_c
     assert (record.closed_at is not None, record.quiet_until_at, record.state) == (True, None, "thawed")
     with window(journal, frozen_guest()) as second:
         assert second.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+
+
+FROZEN_ALREADY = AgentRefusedError(
+    "CommandNotFound", "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"
+)
+
+
+NOBODYS: dict[str, object] = {"owner_pid": 1, "owner_pid_start": 0, "guard_pid": None}
+
+
+def test_a_freeze_that_is_refused_since_another_one_holds_the_guest_thaws_nothing(journal: Journal) -> None:
+    """A thaw would break the other one's consistency, and both would call theirs good."""
+    for values in ({"deadline_at": 1.0, "intent_at": 1.0}, {"state": "thawed"}, {"owner": "foreign"}):
+        journal.begin(_record(journal, **NOBODYS, id=new_id(), **values))
+    route = ScriptedChannel(ManualClock(), [FROZEN_ALREADY])
+    with window(journal, route) as mine:
+        assert mine.freeze().outcome is FreezeOutcome.REFUSED
+    assert route.commands == ["freeze"]
+    assert mine.report is None
+
+
+def test_what_an_earlier_window_of_ours_may_have_frozen_late_is_thawed(journal: Journal) -> None:
+    """Its answer was lost, its guard is dead, and its freeze comes between our look and our own: ours is refused."""
+    journal.begin(_record(journal, **NOBODYS, state="unknown"))
+    route = ScriptedChannel(ManualClock(), [FROZEN_ALREADY, 1, "thawed"])
+    with window(journal, route) as mine:
+        assert mine.freeze().outcome is FreezeOutcome.FAILED
+    assert route.commands == ["freeze", "thaw", "status"]
 
 
 def test_windows_of_the_dead_and_of_other_guests_are_no_rivals(journal: Journal) -> None:

@@ -436,6 +436,16 @@ def test_the_rescue_ends_who_stands_still_in_the_agents_seat(node: Site) -> None
         assert node.windows()[0].closed_at is not None
 
 
+def test_a_window_that_had_only_its_verdict_to_write_is_closed_and_anothers_freeze_is_left_alone(node: Site) -> None:
+    """Its freeze was refused, since the guest was frozen already: a thaw would break somebody else's window."""
+    node.guest.ask(FREEZE)
+    left_behind(node, at=time.time() - 60, state="thawed", freeze_outcome="refused")
+    assert look(node).exit_code == 0
+    assert node.guest.is_frozen()
+    windows = {window.owner: window.closed_at is not None for window in node.windows()}
+    assert windows == {"snapshot": True, "foreign": False}
+
+
 @pytest.mark.parametrize(("late", "answers"), [(2, False), (2, True), (17, True)])
 def test_status_and_recover_say_the_same_of_a_stuck_window(node: Site, late: float, answers: bool) -> None:
     now = time.time()

@@ -83,13 +83,11 @@ CANNOT_BE_FROZEN = (
         "freeze refused because it is frozen, as agents before QEMU 9.1 say it",
         lambda lab: refuse(lab, FROZEN_ANYWAY),
         ("in frozen state",),
-        thaws=True,
     ),
     Row(
         "freeze refused because it is frozen, as agents from QEMU 9.1 on say it",
         lambda lab: refuse(lab, NOT_ALLOWED),
         ("the command is not allowed",),
-        thaws=True,
     ),
     Row("zero filesystems", no_filesystems, ("no filesystem at all",), thaws=True),
     Row(

@@ -145,11 +145,31 @@ MUTATIONS: tuple[Mutation, ...] = (
         "intent not committed",
         WINDOW,
         """
-        self._tools.book.begin(record, lambda other: is_manned(other, self._tools.me))
+        self._tools.book.begin(record, self._is_rival)
 """,
         "",
         CAMPAIGN,
         f"{WINDOW_TESTS}::test_the_intent_is_on_disk_before_the_guard_is_armed",
+    ),
+    mutation(
+        "somebody else's freeze taken for ours",
+        AGENT,
+        """
+    return error.is_forbidden or HOOK_FAILED_TEXT in error.description
+""",
+        """
+    return HOOK_FAILED_TEXT in error.description
+""",
+        f"{WINDOW_TESTS}::test_a_freeze_that_is_refused_since_another_one_holds_the_guest_thaws_nothing",
+    ),
+    mutation(
+        "an earlier window's late freeze taken for somebody else's",
+        WINDOW,
+        """
+        self._is_first = self._is_first and is_over
+""",
+        "",
+        f"{WINDOW_TESTS}::test_what_an_earlier_window_of_ours_may_have_frozen_late_is_thawed",
     ),
     mutation(
         "thaw not retried",

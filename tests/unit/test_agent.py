@@ -73,13 +73,19 @@ def test_a_count_is_a_whole_number_of_filesystems_or_none(answer: object) -> Non
         (
             "CommandNotFound",
             "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state",
-            FreezeOutcome.FAILED,
+            FreezeOutcome.REFUSED,
         ),
         (
             "CommandNotFound",
             "Command guest-fsfreeze-freeze has been disabled: the command is not allowed",
-            FreezeOutcome.FAILED,
+            FreezeOutcome.REFUSED,
         ),
+        (
+            "GenericError",
+            "The command guest-fsfreeze-freeze has been disabled for this instance",
+            FreezeOutcome.REFUSED,
+        ),
+        ("GenericError", "failed to freeze /has been disabled: Device or resource busy", FreezeOutcome.FAILED),
         ("GenericError", "fsfreeze hook has failed with status 3", FreezeOutcome.REFUSED),
         ("GenericError", "failed to open /mnt: Permission denied", FreezeOutcome.FAILED),
         ("GenericError", "failed to freeze /data: Device or resource busy", FreezeOutcome.FAILED),

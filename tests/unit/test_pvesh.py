@@ -73,7 +73,7 @@ def test_a_guest_is_frozen_proven_and_thawed_over_pvesh(node: tuple[LabNode, Scr
         assert guest.is_frozen()
         assert agent.status(channel) is FreezeState.FROZEN
         again = agent.freeze(channel, 5.0)
-        assert (again.outcome, "frozen" in again.detail) == (FreezeOutcome.FAILED, True)
+        assert (again.outcome, "frozen" in again.detail) == (FreezeOutcome.REFUSED, True)
     finally:
         assert channel.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
     assert not guest.is_frozen()

@@ -211,10 +211,9 @@ def test_a_thaw_that_counts_the_freeze_whose_answer_nobody_heard_ends_the_window
     assert clock.now < START + 6.0
 
 
-def test_a_freeze_of_ours_behind_somebody_elses_in_the_agents_queue_is_thawed_too() -> None:
-    """The thaw counts the other's, and ours follows as soon as we leave the agent."""
-    clock = ManualClock()
-    held = [START, START + 1.5]
+def frozen_at(clock: ManualClock, *instants: float) -> tuple[list[float], Callable[[str], object]]:
+    """Freezes that come at these instants, and an agent whose thaw counts those that have come."""
+    held = list(instants)
 
     def answer(command: str) -> object:
         frozen = [at for at in held if at <= clock.now]
@@ -223,10 +222,32 @@ def test_a_freeze_of_ours_behind_somebody_elses_in_the_agents_queue_is_thawed_to
         held[:] = [at for at in held if at > clock.now]
         return len(frozen)
 
+    return held, answer
+
+
+def test_a_freeze_of_ours_behind_somebody_elses_in_the_agents_queue_is_thawed_too() -> None:
+    """The thaw counts the other's, and ours follows as soon as we leave the agent."""
+    clock = ManualClock()
+    held, answer = frozen_at(clock, START, START + 1.5)
     route = ScriptedChannel(clock, [answer])
     core, notes = guard(
         route, [(0, says(Op.FREEZING)), (0.5, Message(Happening.OWNER_GONE))], late_freeze_seconds=3600.0
     )
+    core.run()
+    assert not held
+    assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("others_freeze", "freezes"), [(False, (0.0, 1.0)), (True, (0.0,))], ids=["ours and PVE's", "vzdump's"]
+)
+def test_a_thaw_that_counts_one_freeze_does_not_end_the_watch_where_there_may_be_two(
+    others_freeze: bool, freezes: tuple[float, ...]
+) -> None:
+    clock = ManualClock()
+    held, answer = frozen_at(clock, START + 1.0, START + 30.0)
+    script = [*((at, says(Op.FREEZING)) for at in freezes), (1.5, Message(Happening.OWNER_GONE))]
+    core, notes = guard(ScriptedChannel(clock, [answer]), script, others_freeze=others_freeze, late_freeze_seconds=60.0)
     core.run()
     assert not held
     assert notes.told == ["intervened owner-died", "thawed, watching", "late freeze", "closed"]
@@ -422,16 +443,21 @@ def test_an_owner_that_is_stopped_in_the_middle_of_the_guards_thaw_is_ended_befo
     assert owner.ended_at <= START + 12.0 + 3.0 + 1.0
 
 
-def test_an_owner_that_hangs_without_a_word_is_ended_after_its_longest_silence_and_not_before() -> None:
+@pytest.mark.parametrize(
+    ("words", "heard_at"), [([], 12.0), ([(12.5, says(Op.THAWING))], 12.5)], ids=["none", "a thaw"]
+)
+def test_an_owner_that_hangs_without_a_word_is_ended_after_its_longest_silence_and_not_before(
+    words: list[tuple[float, Message]], heard_at: float
+) -> None:
     """In state D, or in swap: nothing but its silence tells. It may be at its last request until then."""
     clock = ManualClock()
     owner = Owner(clock)
     route = ScriptedChannel(clock, [owner.answer], seconds=0.5)
-    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (12.5, says(Op.THAWING))], owner=owner)
+    core, notes = guard(route, [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), *words], owner=owner)
     core.run()
     silence = thawer(clock, [route]).longest_silence_seconds
     assert owner.ended_at is not None
-    assert START + 12.5 + silence < owner.ended_at < START + 12.5 + silence + 5.0
+    assert START + heard_at + silence < owner.ended_at < START + heard_at + silence + 5.0
     assert notes.told[0] == "intervened deadline"
     assert notes.told[-1] == "closed"
 
@@ -470,13 +496,16 @@ def test_an_owner_that_has_handed_over_or_whose_guest_is_thawed_may_be_silent() 
 
 
 def test_before_the_deadline_a_stopped_owner_is_left_alone() -> None:
+    """Also where it keeps a guard that was told to end from the agent."""
     clock = ManualClock()
     owner = Owner(clock, stopped_at=START + 1.0)
-    route = ScriptedChannel(clock, [1, "thawed"])
+    route = ScriptedChannel(clock, [owner.answer])
     script = [(0, says(Op.FREEZING)), (0.1, says(Op.FROZEN)), (5.0, Message(Happening.SIGNAL))]
-    core, _ = guard(route, script, owner=owner)
+    core, notes = guard(route, script, owner=owner)
     core.run()
-    assert owner.ended_at is None
+    assert owner.ended_at is not None
+    assert owner.ended_at >= START + 12.0
+    assert notes.told[0] == "intervened signal"
 
 
 # ---------------------------------------------------------------------------------------------- whatever a guard meets

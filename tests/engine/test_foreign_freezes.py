@@ -417,6 +417,16 @@ def test_a_paused_backup_whose_guest_is_thawed_is_not_ended(node: Site) -> None:
         assert process.poll() is None
 
 
+def test_who_stands_still_before_the_deadline_is_left_alone(node: Site) -> None:
+    with stopped() as (process, alive):
+        now = time.time()
+        left_behind(node, at=now, deadline_at=now + 300.0, freeze_outcome="acknowledged", **alive)
+        for command in (["recover"], ["thaw", "100"]):
+            assert check(node, node.safe_snapshot(*command)).exit_code == 0
+        assert process.poll() is None
+        assert node.windows()[0].closed_at is None
+
+
 SEATED = """
 import socket, sys, time
 with socket.socket(socket.AF_UNIX) as seat:

@@ -115,6 +115,22 @@ def test_a_guest_that_pves_own_thaw_left_frozen_is_thawed(lab: Site, guest: Scri
     assert not guest.is_frozen()
 
 
+def test_a_guest_that_pves_own_thaw_left_frozen_is_thawed_also_when_its_agent_is_mute_by_then(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    """A mute agent's task that ended well is no word that the guest is thawed: its log says otherwise."""
+    guest.faults.refuse["guest-fsfreeze-thaw"] = Refusal("GenericError", "not now")
+    lab.node.set(task_delays={"finish": 1.0})
+    process = lab.start("100", "--name", "s1", "--policy", "never")
+    assert wait_for(lambda: any("thaw problems" in line for u in lab.node.running_tasks() for line in log(lab, u)), 20)
+    guest.stop_agent()
+    guest.faults.refuse.clear()
+    assert wait_for(lambda: bool(lab.node.requests("/agent/fsfreeze-thaw")) or process.poll() is not None, 60)
+    guest.continue_agent()
+    stdout, stderr = process.communicate(timeout=60)
+    assert wait_for(lambda: not guest.is_frozen(), 10), stdout + stderr
+
+
 def log(lab: Site, upid: object) -> list[str]:
     return lab.node.task_log(str(upid))
 
@@ -155,8 +171,11 @@ def test_a_freeze_of_pves_own_is_thawed_when_the_guard_is_killed_and_the_deadlin
     assert guard is not None
     os.kill(guard, signal.SIGKILL)
     assert wait_for(lambda: not guest.is_frozen(), 15)
+    assert wait_for(lambda: kit.window(lab).guard_pid != guard, 15), "another one, for what PVE may freeze yet"
     process.kill()
     process.communicate()
+    guest.ask(kit.FREEZE)
+    assert wait_for(lambda: not guest.is_frozen(), 15), "by the new guard"
 
 
 @pytest.mark.parametrize("ends", ["the run", "the worker"])

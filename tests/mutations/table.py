@@ -41,6 +41,21 @@ FOLLOWING = "tests/hook/test_following.py"
 FROZEN = "snapshot/frozen.py"
 LOOK_TESTS = "tests/unit/test_frozen.py"
 STRANGERS = "tests/engine/test_foreign_freezes.py"
+RECOVERY = "snapshot/recovery.py"
+CLAIM = "snapshot/window/claim.py"
+PROCESS = "snapshot/window/process.py"
+PVE_SNAPSHOT = "snapshot/pvesnapshot.py"
+JOURNAL_FILE = "snapshot/journalfile.py"
+STRANGERS_LOOK = "snapshot/strangers.py"
+GUARD_PROCESS = "snapshot/window/guard.py"
+CLI = "snapshot/cli.py"
+OWN_FREEZING = "tests/engine/test_pves_own_freezing.py"
+CLAIM_TESTS = "tests/unit/test_claim.py"
+PROCESS_TESTS = "tests/unit/test_process.py"
+SECOND_SOURCE = "tests/unit/test_second_source.py"
+SILENCES_TESTS = "tests/metrics/test_silences.py"
+RECOVERY_TESTS = "tests/unit/test_recovery.py"
+FOUND_ONCE = "tests/campaign/test_campaign.py::test_what_the_campaign_once_found_is_mended"
 
 
 @dataclass(frozen=True)
@@ -1187,5 +1202,413 @@ MUTATIONS: tuple[Mutation, ...] = (
         "is_lost = is_lost or bool(book.journal.lost_windows())",
         "pass",
         "tests/metrics/test_odd_rows.py::test_a_window_that_does_not_say_whose_it_is_has_every_guest_looked_at",
+    ),
+    mutation(
+        "PVE's own freeze in a snapshot task of ours has no deadline",
+        WINDOW,
+        "            if not is_harmless() and self._tools.thawer.look() is not FreezeState.THAWED:",
+        "            if False:",
+        f"{OWN_FREEZING}::test_a_freeze_of_pves_own_is_thawed_at_the_deadline",
+    ),
+    mutation(
+        "what PVE's own thaw left frozen stays so",
+        WINDOW,
+        "        if self._pve_since is None or self._pve_left is State.THAWED:",
+        "        if True:",
+        f"{OWN_FREEZING}::test_a_guest_that_pves_own_thaw_left_frozen_is_thawed",
+        f"{OWN_FREEZING}::test_a_freeze_of_pves_own_whose_worker_is_killed_is_thawed",
+    ),
+    mutation(
+        "the guard is not told that PVE may freeze",
+        WINDOW,
+        """
+        self._armed_guard().tell(Op.FREEZING)
+        self._replace_dead_guard()  # the new""",
+        "        self._replace_dead_guard()  # the new",
+        f"{OWN_FREEZING}::test_a_freeze_of_pves_own_is_thawed_when_the_run_is_killed",
+    ),
+    mutation(
+        "the freeze of a killed snapshot task counts as over",
+        PVE_SNAPSHOT,
+        "            window.pve_has_ended(is_thawed=None)",
+        "            window.pve_has_ended(is_thawed=True)",
+        f"{OWN_FREEZING}::test_a_freeze_of_pves_own_whose_worker_is_killed_is_thawed",
+    ),
+    mutation(
+        "a thaw of PVE's that failed is not read in its log",
+        PVE_SNAPSHOT,
+        '    return any("thaw problems" in line for line in log)',
+        "    return False",
+        f"{OWN_FREEZING}::test_a_guest_that_pves_own_thaw_left_frozen_is_thawed_also_when_its_agent_is_mute_by_then",
+    ),
+    mutation(
+        "a guard that dies in PVE's task is not replaced",
+        WINDOW,
+        """
+        self._replace_dead_guard()  # the new one takes the guest for one that may be frozen
+""",
+        "",
+        f"{OWN_FREEZING}::test_a_freeze_of_pves_own_is_thawed_when_the_guard_is_killed_and_the_deadline_passes",
+    ),
+    mutation(
+        "who holds a paused backup of a thawed guest is ended",
+        RECOVERY,
+        '    if window.source == "snapshot" or may_be_frozen:',
+        "    if True:",
+        f"{STRANGERS}::test_a_paused_backup_whose_guest_is_thawed_is_not_ended",
+    ),
+    mutation(
+        "who was stopped is left where the guest says thawed",
+        RECOVERY,
+        """
+        has_ended = end_who_stands_still(window, now, self._me)
+        if has_ended""",
+        """
+        has_ended = False
+        if has_ended""",
+        f"{STRANGERS}::test_who_stands_still_past_the_deadline_is_ended_also_where_the_guest_says_thawed",
+    ),
+    mutation(
+        "the rescue waits behind who was stopped in the agent's seat",
+        CLI,
+        "clear_the_way=lambda: _clear_the_way(state, access, vmid)",
+        "clear_the_way=lambda: None",
+        f"{STRANGERS}::test_the_rescue_ends_who_stands_still_in_the_agents_seat",
+    ),
+    mutation(
+        "who was given up keeps the agent's seat",
+        RECOVERY,
+        """
+        end_who_stands_still(window, now, self._me, may_be_frozen=window.thawed_at is None)
+""",
+        "",
+        FOUND_ONCE,
+    ),
+    mutation(
+        "a process that moves is ended",
+        PROCESS,
+        '        if self._state() != "T" and not (is_silent and not self.is_gone()):',
+        "        if self.is_gone():",
+        f"{PROCESS_TESTS}::test_a_living_process_is_left_alone_unless_it_is_known_to_be_silent",
+    ),
+    mutation(
+        "another process with the number of ours is ended",
+        PROCESS,
+        "            if process_start(pid) == start:",
+        "            if True:",
+        f"{PROCESS_TESTS}::test_another_process_with_the_same_number_is_left_alone",
+    ),
+    mutation(
+        "a stopped owner is ended before its deadline",
+        GUARD,
+        "        if now < self._due or self._owner_told",
+        "        if self._owner_told",
+        f"{GUARD_TESTS}::test_before_the_deadline_a_stopped_owner_is_left_alone",
+    ),
+    mutation(
+        "an owner that moves is taken for one that hangs",
+        GUARD,
+        "silence > self._thawer.longest_silence_seconds",
+        "silence > 0",
+        f"{GUARD_TESTS}::test_an_owner_that_hangs_without_a_word_is_ended_after_its_longest_silence_and_not_before",
+    ),
+    mutation(
+        "a guard that cannot look its window up lets a stopped owner stand",
+        GUARD_PROCESS,
+        "        due = clock.monotonic() + spec.deadline_seconds + DEADLINE_MARGIN_SECONDS",
+        "        pass",
+        FOUND_ONCE,
+    ),
+    mutation(
+        "a thaw that counted the late freeze does not end the watch",
+        GUARD,
+        "        if report.confirmed and report.filesystems and self._knows_of_one_freeze and",
+        "        if False and",
+        f"{GUARD_TESTS}::test_a_thaw_that_counts_the_freeze_whose_answer_nobody_heard_ends_the_window",
+        f"{GUARD_TESTS}::test_the_watch_ends_with_the_thaw_of_the_late_freeze_so_that_others_may_freeze_again",
+    ),
+    mutation(
+        "the watch ends with a thaw that counted somebody else's freeze",
+        GUARD,
+        "self._clock.monotonic() + CARRIED_OUT_SECONDS)",
+        "self._clock.monotonic())",
+        f"{GUARD_TESTS}::test_a_freeze_of_ours_behind_somebody_elses_in_the_agents_queue_is_thawed_too",
+    ),
+    mutation(
+        "a lost answer costs everybody an hour",
+        WINDOW,
+        "        if report.filesystems and self._machine.late_freeze_possible and self._is_one_freeze:",
+        "        if False:",
+        f"{WINDOW_TESTS}::test_a_lost_answer_costs_nobody_anything_once_its_freeze_was_thawed_with_a_count",
+    ),
+    mutation(
+        "a rescue that counted the freeze leaves the window open",
+        "snapshot/window/thawing.py",
+        "    if record.filesystems_thawed or (thawed is not None and thawed.confirmed and thawed.filesystems):",
+        "    if False:",
+        f"{RECOVERY_TESTS}::test_a_window_whose_freeze_cannot_come_any_more_is_closed",
+    ),
+    mutation(
+        "a thaw that counted one of two freezes ends the watch",
+        GUARD,
+        "        self._knows_of_one_freeze = not self._is_at_risk and not self._spec.others_freeze",
+        "        self._knows_of_one_freeze = True",
+        f"{GUARD_TESTS}::test_a_thaw_that_counts_one_freeze_does_not_end_the_watch_where_there_may_be_two",
+    ),
+    mutation(
+        "a second window while a late freeze may come",
+        WINDOW,
+        """
+    return process_lives(record.guard_pid, record.guard_pid_start)
+
+
+__all__""",
+        """
+    return False
+
+
+__all__""",
+        f"{WINDOW_TESTS}::test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze",
+    ),
+    mutation(
+        "two guards hold one claim",
+        CLAIM,
+        """
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours""",
+        "            is_ours",
+        f"{CLAIM_TESTS}::test_a_window_has_one_guard_and_the_second_hears_who_it_is",
+    ),
+    mutation(
+        "the claims' folder stays open to others",
+        CLAIM,
+        "        if found.st_mode & 0o077:",
+        "        if False:",
+        f"{CLAIM_TESTS}::test_the_folder_and_its_files_are_closed_to_everybody_else",
+    ),
+    mutation(
+        "a file that its holder removed is a claim",
+        CLAIM,
+        "            is_ours = _is_still(folder, path.name, descriptor)",
+        "            is_ours = True",
+        f"{CLAIM_TESTS}::test_a_file_that_its_holder_removed_meanwhile_is_no_claim",
+    ),
+    mutation(
+        "the end of a window takes others' claims away",
+        CLAIM,
+        """
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink""",
+        "            os.unlink",
+        f"{CLAIM_TESTS}::test_the_end_of_a_window_leaves_the_claims_of_others_alone",
+    ),
+    mutation(
+        "a guard without a claim does not thaw",
+        CLAIM,
+        """
+    except OSError:
+        return Claim()
+    try:""",
+        """
+    except OSError:
+        return Holder()
+    try:""",
+        f"{CLAIM_TESTS}::test_a_guard_goes_on_without_a_claim_where_none_can_be_had",
+    ),
+    mutation(
+        "a full disk costs a second guard its claim",
+        CLAIM,
+        "        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=folder)  # read-only",
+        "        raise  # read-only",
+        f"{CLAIM_TESTS}::test_a_disk_that_is_full_or_read_only_by_now_costs_no_claim",
+    ),
+    mutation(
+        "a living owner is counted as dead",
+        RECOVERY,
+        "(Word.DEADLINE if lives else Word.OWNER_DIED)",
+        "(Word.OWNER_DIED)",
+        FOUND_ONCE,
+    ),
+    mutation(
+        "one host alone says that a guest is off",
+        ROUTES,
+        "        return min(2, len(self._doors()))",
+        "        return 1",
+        f"{SECOND_SOURCE}::test_one_host_alone_cannot_say_that_a_guest_is_off_where_there_are_others",
+        f"{SECOND_SOURCE}::test_one_host_alone_cannot_say_that_a_guest_is_gone_where_there_are_others",
+    ),
+    mutation(
+        "a guest whose QEMU lives here is gone",
+        ROUTES,
+        "        if gone and not lives:",
+        "        if gone:",
+        f"{SECOND_SOURCE}::test_a_guest_that_the_token_does_not_see_any_more_is_not_gone_while_its_qemu_lives_here",
+    ),
+    mutation(
+        "a guest that the token does not see any more is gone",
+        ROUTES,
+        "                return lives is False or _is_without(api, guest, seconds)",
+        "                return True",
+        f"{SECOND_SOURCE}::test_a_guest_that_the_token_does_not_see_any_more_is_not_gone",
+    ),
+    mutation(
+        "whatever does not run is off",
+        ROUTES,
+        '.get("status") == "stopped"',
+        '.get("status") != "running"',
+        f"{SECOND_SOURCE}::test_only_stopped_is_off",
+    ),
+    mutation(
+        "recover closes the window of a guest that the list lacks",
+        RECOVERY,
+        "            build_ladder(self._access, window.guest).relocate()  # a list",
+        "            raise GuestRemovedError('x')  # a list",
+        f"{STRANGERS}::test_a_list_that_lacks_the_guest_of_a_window_does_not_close_it",
+    ),
+    mutation(
+        "recover closes a window because of an uptime",
+        RECOVERY,
+        "        if is_another and self._state(guest) is None:",
+        "        if is_another:",
+        f"{STRANGERS}::test_a_guest_that_answers_gets_its_thaw_however_young_its_qemu_seems",
+    ),
+    mutation(
+        "a list that lacks a guest ends its alarm",
+        STRANGERS_LOOK,
+        "        if window.vmid not in found.listed and not self._is_removed(window):",
+        "        if False:",
+        f"{STRANGERS}::test_a_list_that_lacks_a_guest_that_somebody_else_froze_does_not_end_its_alarm",
+    ),
+    mutation(
+        "a clock that was set back postpones the alarm",
+        STRANGERS_LOOK,
+        "        if max(window.intent_at, window.frozen_at or 0.0) <= now:",
+        "        if True:",
+        f"{STRANGERS}::test_a_clock_that_was_set_back_does_not_postpone_the_alarm",
+    ),
+    mutation(
+        "writes that were counted late end a freeze",
+        FROZEN,
+        """
+        if before.state == FreezeState.FROZEN.value:
+            # What""",
+        """
+        if False:
+            # What""",
+        f"{LOOK_TESTS}::test_writes_that_were_counted_after_a_freeze_do_not_make_it_well",
+    ),
+    mutation(
+        "a frozen guest that falls silent is not frozen any more",
+        FROZEN,
+        """
+    if row.state == FreezeState.FROZEN.value:
+        return row._replace(silent""",
+        """
+    if False:
+        return row._replace(silent""",
+        f"{LOOK_TESTS}::test_a_frozen_guest_whose_agent_falls_silent_stays_frozen",
+    ),
+    mutation(
+        "PVE's list outdoes a QEMU that lives here",
+        FROZEN,
+        '            is_as_listed = local is None or (is_here and listed.status == "running")',
+        "            is_as_listed = True",
+        f"{STRANGERS}::test_what_lives_on_the_node_is_looked_at_whatever_the_list_says",
+    ),
+    mutation(
+        "a silent agent is asked in each round",
+        FROZEN,
+        "    if row.silent <= 1 or row.asked_at is None:",
+        "    if True:",
+        f"{LOOK_TESTS}::test_an_agent_that_is_silent_is_asked_ever_more_seldom_and_never_forgotten",
+    ),
+    mutation(
+        "an agent in a window of ours is asked by the look",
+        FROZEN,
+        "        if row.vmid in leave_out:",
+        "        if False:",
+        f"{LOOK_TESTS}::test_a_guest_in_a_window_of_ours_is_left_to_it",
+    ),
+    mutation(
+        "the rescue believes one host's list",
+        CLI,
+        "                        return window.guest",
+        "                        pass",
+        "tests/unit/test_to_rescue.py::test_a_guest_with_an_open_window_is_tried_whatever_one_hosts_list_says",
+    ),
+    mutation(
+        "a broken journal takes the jobs and plans of backups with it",
+        JOURNAL,
+        "\"WHERE key GLOB 'job:*' OR key GLOB 'plan:*' ORDER",
+        "\"WHERE key GLOB 'none:*' ORDER",
+        f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
+    ),
+    mutation(
+        "a broken journal is moved from under its writer",
+        JOURNAL_FILE,
+        """
+        _lock(descriptor, path, clock)
+""",
+        "",
+        f"{JOURNAL_TESTS}::test_a_file_is_not_set_aside_while_somebody_writes_to_it",
+    ),
+    mutation(
+        "the new journal is set aside in place of the broken one",
+        JOURNAL_FILE,
+        "        if identity(real) != broken:",
+        "        if False:",
+        f"{JOURNAL_TESTS}::test_what_another_process_has_set_aside_already_stays",
+    ),
+    mutation(
+        "the broken journal's side files stay with the new one",
+        JOURNAL_FILE,
+        """
+        for suffix in _SIDE_FILES:
+            with""",
+        """
+        for suffix in ():
+            with""",
+        f"{JOURNAL_TESTS}::test_the_side_files_of_the_broken_one_go_with_it",
+    ),
+    mutation(
+        "who has the broken journal open writes on in it",
+        JOURNAL,
+        "        if journalfile.identity(self.path) != self._file:",
+        "        if False:",
+        f"{JOURNAL_TESTS}::test_whoever_has_the_broken_file_open_goes_on_in_the_new_one",
+    ),
+    mutation(
+        "who comes late calls a thawed window stuck",
+        JOURNAL,
+        """
+    if record.state == State.THAWED.value:
+        return {name""",
+        """
+    if False:
+        return {name""",
+        f"{JOURNAL_TESTS}::test_a_window_that_its_guard_has_thawed_is_not_called_stuck_by_an_owner_that_stood_still",
+    ),
+    mutation(
+        "a journal of a newer version is written to",
+        JOURNAL,
+        "    if version > SCHEMA_VERSION:",
+        "    if False:",
+        f"{JOURNAL_TESTS}::test_a_journal_of_a_newer_version_is_left_alone",
+    ),
+    mutation(
+        "what pvesh says is kept without end",
+        PVESH,
+        """
+                run.check()
+""",
+        "",
+        f"{PVESH_TESTS}::test_a_pvesh_that_talks_without_end_is_killed_at_its_cap",
+    ),
+    mutation(
+        "an agent's line without end is kept",
+        QGA,
+        "        if len(self._unended) > AGENT_BYTES:",
+        "        if False:",
+        f"{QGA_TESTS}::test_an_endless_line_before_the_sync_is_cut_off",
     ),
 )

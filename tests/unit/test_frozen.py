@@ -123,6 +123,15 @@ def test_an_agent_that_is_silent_is_asked_ever_more_seldom_and_never_forgotten(o
     assert any(rounds[-11:])
 
 
+def test_a_clock_that_was_set_back_does_not_keep_an_agent_from_being_asked(one: Looker) -> None:
+    one.pve.agents[100] = SILENT
+    for _ in range(8):
+        one.look()
+    one.clock.now -= 7200.0
+    one.look()
+    assert one.pve.asked == [100]
+
+
 def test_questions_over_the_api_have_a_budget(tmp_path: Path) -> None:
     looker = Looker(tmp_path, *range(100, 300))
     looker.pve.agents.update(dict.fromkeys(range(100, 120), SILENT))
@@ -166,6 +175,17 @@ def test_a_guest_that_was_started_again_is_another(one: Looker) -> None:
     one.pve.rows[100]["uptime"] = 5
     found = one.look()
     assert not found.frozen
+
+
+def test_a_guest_that_was_started_again_and_is_silent_is_not_known(one: Looker) -> None:
+    """That it was frozen was said of another QEMU."""
+    one.pve.agents[100] = "frozen"
+    one.look()
+    one.pve.agents[100] = SILENT
+    one.pve.rows[100]["uptime"] = 5
+    found = one.look()
+    assert not found.frozen
+    assert [row.vmid for row in found.unknown] == [100]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ BEGUN_ANEW_NOTE = "begun-anew"
 CARRIED = 20_000
 """How many windows a new journal takes over of a broken one: the newest from each of its ends."""
 
+_NOTES_OF_JOBS = ("key GLOB 'job:*'", "key GLOB 'plan:*'", "key GLOB 'done:*'")
+"""What a backup job that goes on leaves for its own later phases; a new journal takes it over, too."""
+
 _MISFITS = (OverflowError, UnicodeEncodeError)
 """What the sqlite3 module says of a guest's or PVE's values that fit no column."""
 
@@ -487,7 +490,7 @@ def _carry_over(aside: Path, path: Path) -> int:
             for table, columns, rest in (
                 ("windows", windows, f"NOT INDEXED ORDER BY rowid {order} LIMIT {CARRIED}"),
                 ("series", "name, id, vmid, node, source, labels, value, seen_at", f"ORDER BY {by_key}"),
-                ("notes", "key, value, at", f"WHERE key GLOB 'job:*' OR key GLOB 'plan:*' ORDER BY key {order}"),
+                ("notes", "key, value, at", f"WHERE {' OR '.join(_NOTES_OF_JOBS)} ORDER BY key {order}"),
             ):
                 marks = ", ".join("?" * (columns.count(",") + 1))
                 insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own

@@ -196,6 +196,28 @@ def test_a_guest_whose_agent_was_busy_is_asked_again(node: Site) -> None:
     assert looks(node)[100].state == "thawed"
 
 
+def test_a_guest_that_nobody_could_ask_since_the_journal_is_new_may_be_frozen_by_us() -> None:
+    """As far as is known: the journal before it may have known. So it is an alarm as soon as it is seen frozen."""
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.on_the_node()
+        assert isinstance(lab.guest, ScriptedGuest)
+        with busy_agent(lab.guest):
+            assert "NOT KNOWN" in look(lab).stdout
+        lab.guest.ask(FREEZE)
+        assert look(lab).exit_code == 8
+
+
+def test_a_guest_that_somebody_else_froze_and_nobody_could_ask_since_stays_an_alarm(node: Site) -> None:
+    assert isinstance(node.guest, ScriptedGuest)
+    with contextlib.closing(Journal(node.journal_path)) as journal:
+        journal.begin(foreign_window(node, 600))
+    with busy_agent(node.guest):
+        found = look(node)
+    assert found.exit_code == 8, found
+    assert "GUEST 100 MAY STILL BE FROZEN, by somebody else" in found.stdout
+    assert node.windows()[0].closed_at is None
+
+
 def test_a_look_over_the_api_has_a_budget_of_pves_workers() -> None:
     with site(*[ScriptedGuest] * 6, limits={"ping": 3.0}) as lab:
         for vmid in range(101, 106):

@@ -165,12 +165,15 @@ def test_a_guard_that_is_started_again_leaves_a_closed_window_alone() -> None:
         assert len(lab.node.requests("fsfreeze-thaw")) == thaws
 
 
-def test_a_window_has_one_guard_at_a_time() -> None:
+@pytest.mark.parametrize("journal", ["there", "lost"])
+def test_a_window_has_one_guard_at_a_time(journal: str) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         argv = orphaned(lab, timeline)
         lab.guest.stop_agent()
         with start_as_systemd_would(argv) as first:
             assert wait_for(lambda: lab.windows()[0].guard_pid == first.pid, 30)
+            if journal == "lost":
+                lab.journal_path.unlink()
             with start_as_systemd_would(argv) as second:
                 assert second.wait(20) == 0
             assert first.poll() is None

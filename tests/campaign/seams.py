@@ -460,6 +460,16 @@ class WorldJournal:
         found: list[WindowRecord] = self._world.backing.open_windows(vmid)
         return found
 
+    def lost_windows(self) -> list[str]:
+        self._world.scheduler.step()
+        found: list[str] = self._world.backing.lost_windows()
+        return found
+
+    def close_lost_windows(self, at: float) -> None:
+        self._world.disk("written", None)
+        self._world.backing.close_lost_windows(at)
+        self._world.scheduler.step()
+
     def note(self, key: str) -> str | None:
         self._world.scheduler.step()
         found: str | None = self._world.backing.note(key)

@@ -184,7 +184,9 @@ def check(state: State, vmid: Vmid) -> None:
     health = preflight.run(vmid, details=True, wish=wish)
     exit_code = _exit_code_of(health)
     lines = text.health_lines(health)
-    state.finish(lines[-1:] if state.is_quiet else lines, text.health_json(health, exit_code), exit_code)
+    state.warnings += silences.folder_lines(access.config)
+    as_json = text.health_json(health, exit_code, state.warnings)
+    state.finish(lines[-1:] if state.is_quiet else lines, as_json, exit_code)
 
 
 def _exit_code_of(health: Health) -> int:

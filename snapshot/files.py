@@ -78,6 +78,27 @@ def put(path: Path, data: bytes, mode: int) -> None:
     replace(Path(os.path.realpath(path)) if follow else path, data, mode)
 
 
+def stranger_at(path: Path, me: int) -> str:
+    """Who may change what stands at ``path``, beside root and the user ``me``, in words; "" when nobody may.
+
+    With the sticky bit (/tmp) everybody may make entries in a folder, and change nobody else's. By numbers: asking for
+    a name may hang with the directory service.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    if found.st_uid not in (0, me):
+        return f"belongs to uid {found.st_uid}"
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return "can be written by everybody"
+    if found.st_mode & stat.S_IWGRP and (me == 0 or found.st_gid != os.getegid()):  # a plain user's own group is his
+        return f"can be written by the group {found.st_gid}"
+    return ""
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether nobody but root and this user can make an entry in the folder."""
     try:

@@ -51,6 +51,7 @@ from snapshot.recording import open_book, plain_record
 from snapshot.recovery import Healed, heal
 from snapshot.rescue import what_is_left
 from snapshot.run import Request, Result, Tools
+from snapshot.silences import folder_lines
 from snapshot.window.thaw import Thawer
 from snapshot.window.thawing import thawing_of
 from snapshot.window.verdict import Evidence, Proof, broken_word, judge
@@ -580,6 +581,6 @@ class _Operation:
         if self.request.dry_run:
             return
         problems = self.book.publish(self.tools.publish)
-        self.result.warnings += problems
+        self.result.warnings += [*problems, *folder_lines(self.tools.config)]
         if problems or self.book.failed:
             not_recorded(self.result)

@@ -8,10 +8,14 @@ configuration that cannot be read. So each is asked about from the other side, w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import shlex
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot import files
 from snapshot.clock import iso
 from snapshot.config import Config
 from snapshot.errors import JournalError
@@ -19,6 +23,7 @@ from snapshot.journal import BEGUN_ANEW_NOTE, Journal, printable
 from snapshot.looks import GuestLook, Why
 from snapshot.metrics import families
 from snapshot.model import Upid
+from snapshot.window.claim import FOLDER as GUARDS
 
 CONFIG_NOTE = "config-broken"
 UNHOOKED_NOTE = "unhooked-backup"
@@ -161,6 +166,54 @@ def textfile_line(config: Config) -> str:
     )
 
 
+def folder_lines(config: Config, me: int | None = None) -> list[str]:
+    """What to say where strangers may change what root relies on; at most a line for the journal, and one for the
+    metrics. ``me`` is the user that this process runs as.
+
+    The journal says which freezes are ours, and a guard's claim lies beside it; the folders above count, for who may
+    rename one of them puts another in its place.
+    """
+    me = os.geteuid() if me is None else me
+    folder = config.journal.path.absolute().parent
+    own = (folder, config.journal.path.absolute(), folder / GUARDS)
+    above = dict.fromkeys((*folder.parents, *Path(os.path.realpath(folder)).parents))
+    lines = [_strangers_line(own, above, me, "replace the journal, and with it what is known of frozen guests")]
+    path = config.metrics.textfile
+    if path is not None and not _is_a_services(path.parent):
+        lines.append(_strangers_line((path.absolute().parent,), (), me, "replace the metrics, and silence the alerts"))
+    return [line for line in lines if line]
+
+
+def _is_a_services(folder: Path) -> bool:
+    """Whether a service's account owns the folder (Debian gives people uids from 1000): it is the exporter's, who tells
+    the metrics anyway, and nobody else may write there.
+    """
+    try:
+        found = folder.stat()
+    except OSError:
+        return True  # textfile_line speaks of one that is missing
+    return 0 < found.st_uid < 1000 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _strangers_line(own: Sequence[Path], above: Iterable[Path], me: int, harm: str) -> str:
+    found: list[str] = []
+    steps: list[str] = []
+    for path in (*own, *above):
+        why = files.stranger_at(path, me)
+        if not why:
+            continue
+        found.append(f"{path} {why}")
+        name = shlex.quote(str(path))
+        if not why.startswith("belongs"):
+            steps.append(f"chmod go-w {name}")
+        elif path in own:
+            steps.append(f"chown {me or 'root'} {name} && chmod go-w {name}")
+    if not found:
+        return ""
+    move = f"`{' && '.join(steps)}`" if steps else "choose another folder ([journal] path)"
+    return printable(f"{', '.join(found)}: whoever that is may {harm}; {move} mends it")
+
+
 def silences(journal: Journal, config: Config, now: float) -> list[str]:
     """A line for each silence, for a person. JournalError."""
     lines = []
@@ -230,16 +283,17 @@ def _number(text: str | None) -> float | None:
 
 
 def told_by(path: Path, config: Config, now: float) -> list[str]:
-    """`silences` of the journal at ``path``; what keeps it from being read is said elsewhere."""
+    """`folder_lines`, and `silences` of the journal at ``path``; what keeps it from being read is said elsewhere."""
+    strangers = folder_lines(config)
     if not path.exists():
-        return [line for line in (textfile_line(config),) if line]
+        return [*strangers, *filter(None, [textfile_line(config)])]
     try:
         journal = Journal(path, read_only=True)
     except JournalError:
-        return []
+        return strangers
     try:
-        return silences(journal, config, now)
+        return [*strangers, *silences(journal, config, now)]
     except JournalError:
-        return []
+        return strangers
     finally:
         journal.close()

@@ -249,8 +249,9 @@ def check_lines(check: Check) -> list[str]:
     return lines
 
 
-def health_json(health: Health, exit_code: int) -> str:
+def health_json(health: Health, exit_code: int, warnings: Sequence[str] = ()) -> str:
     """The versioned JSON object of `check`."""
+    told = {"warnings": warnings} if warnings else {}
     return _dump(
         {
             "version": JSON_VERSION,
@@ -259,6 +260,7 @@ def health_json(health: Health, exit_code: int) -> str:
             "facts": health.facts,
             "frozen": health.frozen,
             "exit_code": exit_code,
+            **told,
         }
     )
 

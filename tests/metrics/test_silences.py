@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from snapshot import silences
-from snapshot.config import Config, GuestRule, LocalConfig
+from snapshot.config import Config, GuestRule, JournalConfig, LocalConfig
 from snapshot.journal import Journal
 from snapshot.looks import GuestLook, Why
 from snapshot.silences import KEPT_SECONDS, NOT_KNOWN_SECONDS, SETTLED_SECONDS, UnhookedBackup
@@ -293,3 +295,103 @@ def test_status_and_recover_tell_the_silences_and_every_guest_of_the_node_has_se
         lab.safe_snapshot("recover")
         assert "pve_fsfreeze_config_broken{node=" in lab.metrics_path.read_text()
         assert "the configuration cannot be used as it is" in lab.safe_snapshot("status").text
+
+
+# ---------------------------------------------------------------- folders that strangers may change
+
+
+STRANGER = 4242
+
+
+def folder_lines(world: World, me: int | None = None) -> list[str]:
+    return silences.folder_lines(world.config, os.geteuid() if me is None else me)
+
+
+def state_folders(world: World) -> dict[str, Path]:
+    folder = world.config.journal.path.parent
+    (folder / "guards").mkdir(mode=0o700, exist_ok=True)
+    return {
+        "the journal's folder": folder,
+        "the journal": world.config.journal.path,
+        "the guards' folder": folder / "guards",
+        "the metrics' folder": world.textfile.parent,
+    }
+
+
+STATE = ["the journal's folder", "the journal", "the guards' folder", "the metrics' folder"]
+
+
+@pytest.mark.parametrize("what", STATE)
+@pytest.mark.parametrize("bit", [0o002, 0o020])
+def test_what_others_may_write_is_told_with_the_command_that_mends_it(world: World, what: str, bit: int) -> None:
+    path = state_folders(world)[what]
+    assert folder_lines(world, 0 if os.geteuid() == 0 else None) == []
+    path.chmod(path.stat().st_mode | bit)
+    with contextlib.suppress(PermissionError):
+        os.chown(path, -1, STRANGER)  # not a plain user's own group
+    (line,) = folder_lines(world)
+    assert str(path) in line
+    assert "can be written by" in line
+    subprocess.run(line.split("`")[1], shell=True, check=True)
+    assert folder_lines(world) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("what", STATE)
+def test_what_belongs_to_somebody_else_is_told_with_the_command_that_mends_it(world: World, what: str) -> None:
+    path = state_folders(world)[what]
+    os.chown(path, STRANGER, -1)
+    path.chmod(0o777)
+    (line,) = folder_lines(world)
+    assert f"{path} belongs to uid {STRANGER}" in line
+    subprocess.run(line.split("`")[1], shell=True, check=True)
+    assert folder_lines(world) == []
+    assert folder_lines(world, STRANGER) == [], "root may"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_who_owns_a_folder_above_may_put_another_in_its_place(world: World) -> None:
+    above = world.config.journal.path.parent.parent
+    os.chown(above, STRANGER, -1)
+    (line,) = folder_lines(world)
+    assert "choose another folder ([journal] path)" in line
+    link = world.folder / "link"
+    link.symlink_to(above / "state")
+    world.config = world.config._replace(journal=JournalConfig(path=link / "journal.sqlite"))
+    assert len(folder_lines(world)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755, 0o1777, 0o2755])
+def test_usual_folders_are_no_alarm(world: World, mode: int) -> None:
+    for path in (world.config.journal.path.parent, world.textfile.parent):
+        path.chmod(mode)
+    assert folder_lines(world) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_plain_users_own_folders_and_the_exporters_are_no_alarm(world: World) -> None:
+    os.chown(world.textfile.parent, 990, 990)
+    assert folder_lines(world) == []
+    for path in (world.config.journal.path.parent, world.config.journal.path, world.textfile.parent):
+        os.chown(path, STRANGER, -1)
+    assert folder_lines(world, STRANGER) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_folder_of_a_stranger_is_told_by_every_command_and_costs_no_thaw() -> None:
+    with hook_site(ScriptedGuest) as lab:
+        told = f"{lab.journal_path.parent} belongs to uid {STRANGER}"
+        assert "belongs to" not in lab.safe_snapshot("status").text
+        os.chown(lab.journal_path.parent, STRANGER, -1)
+        assert told in lab.safe_snapshot("status").stdout
+        check = lab.safe_snapshot("check", "100")
+        assert told in check.stdout
+        assert told in lab.safe_snapshot("--json", "check", "100").json["warnings"][0]
+        run = lab.safe_snapshot("100", "--policy", "require")
+        assert (run.exit_code, told in run.text) == (0, True), run
+        job = back_up(lab, 100)
+        assert any("WARNING: " in line and told in line for line in job.log_lines), job.log_lines
+        assert job.log_lines[-1] == "TASK OK"
+        lab.guest.ask("guest-fsfreeze-freeze")
+        assert lab.safe_snapshot("thaw", "100").exit_code == 0
+        assert not lab.guest.is_frozen()

@@ -1625,4 +1625,11 @@ __all__""",
         "        if False:",
         f"{QGA_TESTS}::test_an_endless_line_before_the_sync_is_cut_off",
     ),
+    mutation(
+        "a state folder of a stranger's is nobody's concern",
+        "snapshot/files.py",
+        "    if found.st_uid not in (0, me):",
+        "    if False:",
+        "tests/metrics/test_silences.py::test_what_belongs_to_somebody_else_is_told_with_the_command_that_mends_it",
+    ),
 )

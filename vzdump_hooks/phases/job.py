@@ -107,6 +107,8 @@ def _publish(config: Config, say: Say) -> None:
     missing = silences.textfile_line(config)
     if missing:
         say(f"metrics: {missing}")
+    for line in silences.folder_lines(config):
+        say(f"WARNING: {line}")
     try:
         with closing(open_journal(config)) as journal:
             for problem in publish(config, journal, SystemClock()):

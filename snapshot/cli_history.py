@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,7 +22,7 @@ from snapshot import files
 from snapshot.clock import Clock
 from snapshot.config import Config
 from snapshot.errors import UsageError
-from snapshot.journal import Journal
+from snapshot.journal import Journal, WindowRecord
 from snapshot.model import parse_vmid
 from snapshot.report import history as past
 from snapshot.report.history import Question
@@ -92,11 +92,11 @@ def history(
         raise click.UsageError("--json and --csv exclude each other")
     found = past.windows(state.config().journal.path, Question(vmid, since, failed))
     if as_json or as_csv:
-        chosen = itertools.islice(found, limit or None)
+        chosen = _first(found, limit or 0)
         _stream(past.json_chunks(chosen) if as_json else past.csv_chunks(chosen))
         return
     shown = DEFAULT_LINES if limit is None else limit
-    _stream(f"{line}\n" for line in past.lines(itertools.islice(found, shown or None)))
+    _stream(f"{line}\n" for line in past.lines(_first(found, shown)))
     if shown and next(found, None) is not None:
         click.echo(f"there are more: these are the newest {shown}; --limit 0 shows all", err=True)
 
@@ -158,6 +158,11 @@ def serve(state: Shared, *, address: str, port: int) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (history, report, metrics)
+
+
+def _first(found: Iterator[WindowRecord], most: int) -> Iterator[WindowRecord]:
+    """So many of them, however large a number somebody asks for; 0: all."""
+    return itertools.islice(found, min(most, sys.maxsize) or None)
 
 
 def _stream(pieces: Iterable[str]) -> None:

@@ -39,16 +39,15 @@ class Filesystem(NamedTuple):
 
 
 def filesystems(channel: AgentChannel) -> list[Filesystem] | None:
-    """What the agent lists; None when it does not say."""
+    """What the agent lists; None when it does not say, or its list makes no sense."""
     rows = _ask(channel, "get-fsinfo")
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     return [
         Filesystem(
             *(clean(str(row.get(key, "?")), limit) for key, limit in (("mountpoint", 60), ("type", 20), ("name", 60)))
         )
         for row in rows
-        if isinstance(row, dict)
     ]
 
 

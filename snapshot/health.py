@@ -197,7 +197,8 @@ class Preflight:
         version = clean(version, 40) if isinstance(version, str) else "?"
         checks.append(Check("agent", CheckResult.OK, f"answers (version {version})"))
         frozen = state == FreezeState.FROZEN.value
-        checks += [*_status_answer(state), _freeze_commands(info, frozen), _thawed(guest, frozen)]
+        checks += [*_status_answer(state), _freeze_commands(info, frozen)]
+        checks += _thawed(guest, state, _command_states(info))
         told: dict[str, object] = {"agent_version": version}
         if details and not frozen:
             found = facts.filesystems(channel)
@@ -232,7 +233,7 @@ class Preflight:
         if state is None:
             return health  # who asked for RAM goes by the journal then
         frozen = state is FreezeState.FROZEN
-        return health._replace(checks=(*health.checks, _thawed(guest, frozen)), frozen=frozen)
+        return health._replace(checks=(*health.checks, *_thawed(guest, state.value)), frozen=frozen)
 
     def _state(self, guest: Guest) -> FreezeState | None:
         """What the agent says; None when it does not."""
@@ -424,11 +425,13 @@ def _container() -> Check:
     )
 
 
-def _thawed(guest: Guest, frozen: bool) -> Check:
-    if frozen:
-        remedy = f"`safe-snapshot thaw {guest.vmid}`"
-        return Check("thawed", CheckResult.WARNING, "the guest is frozen right now", remedy)
-    return Check("thawed", CheckResult.OK, "not frozen")
+def _thawed(guest: Guest, state: object, commands: Mapping[str, bool] | None = None) -> list[Check]:
+    """Frozen or thawed by the agent's word; nothing where it gave none, which is told as what it answered."""
+    if state == FreezeState.FROZEN.value:
+        may_thaw = (commands or {}).get("guest-fsfreeze-thaw", True)
+        remedy = f"`safe-snapshot thaw {guest.vmid}`" if may_thaw else remedies.of_forbidden_thaw(guest.vmid)
+        return [Check("thawed", CheckResult.WARNING, "the guest is frozen right now", remedy)]
+    return [Check("thawed", CheckResult.OK, "not frozen")] if state == FreezeState.THAWED.value else []
 
 
 def _ask(channel: AgentChannel, command: str) -> object:
@@ -478,8 +481,8 @@ def _freeze_commands(info: object, frozen: bool) -> Check:
     blocked = [name for name in FREEZE_COMMANDS if states.get(name) is False]
     unknown = [name for name in FREEZE_COMMANDS if name not in states]
     # A frozen agent lists freeze as disabled, thaw and status as enabled: that is its state, not its configuration.
-    if frozen and blocked == ["guest-fsfreeze-freeze"]:
-        blocked = []
+    if frozen:
+        blocked = [name for name in blocked if name != "guest-fsfreeze-freeze"]
     if blocked:
         return Check(
             "freeze-commands",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # at run time the hook's preflight would pay for the window
 __all__ = ["count", "failure_word", "of_freeze", "of_task", "tool"]
 
 FORBIDDEN_TEXT = "the agent refused the thaw"
-"""How the detail of such a thaw begins, in the journal too."""
+"""How the detail of a thaw begins that the agent will not carry out, in the journal too."""
+FAILED_TEXT = "the agent failed to thaw"
+"""The same of one that it tried."""
 
 _FULL = (
     "free space on the guest's storage, old snapshots hold some too: `pvesm status`; ZFS `zfs list -o space`, LVM-thin "
@@ -28,14 +30,22 @@ _FULL = (
 _NO_QUORUM = (
     "the cluster has no quorum, so nothing can be written below /etc/pve: `pvecm status` on a node shows who is missing"
 )
-_OFFLINE = "the guest's storage does not answer: `pvesm status` on its node shows which one, and the task's log why"
+_OFFLINE = (
+    "the guest's storage does not answer, or too late: `pvesm status` on its node, and the task's log, show which"
+)
 
 _OF_TASK = (
     ("no quorum", _NO_QUORUM),
     ("cluster not ready", _NO_QUORUM),
     (re.compile(r"/etc/pve/.*permission denied"), _NO_QUORUM),
+    (
+        re.compile(r"/etc/pve/.*(?:not connected|input/output error|resource busy)"),
+        "/etc/pve does not work on the guest's node: `systemctl status pve-cluster` there",
+    ),
+    ("got lock request timeout", "another node is at work on this storage right now: try again in a moment"),
     ("can't lock file", "another command is at work on this guest right now: try again in a moment"),
     ("already used", "choose another --name"),
+    ("already exists", "the storage holds a snapshot of that name which PVE does not list: choose another --name"),
     ("feature is not available", "`safe-snapshot check {vmid}` names the disk that is on storage without snapshots"),
     ("no space left", _FULL),
     ("out of space", _FULL),
@@ -50,6 +60,9 @@ _OF_TASK = (
     ("connection refused", _OFFLINE),
     ("no route to host", _OFFLINE),
     ("stale file handle", _OFFLINE),
+    ("endpoint is not connected", _OFFLINE),
+    ("pool i/o is currently suspended", _OFFLINE),
+    ("got timeout", _OFFLINE),
     ("does not exist", "the guest's configuration names something that is gone: `{tool} config {vmid}`"),
 )
 """A snapshot task's exit statuses (PVE::AbstractConfig, PVE::Cluster, the plugins of PVE::Storage and their tools)."""
@@ -90,7 +103,10 @@ _OF_FREEZE = (
         "this agent was built without freezing, or its VSS provider is not installed: install it anew",
     ),
     (re.compile(r"failed to open .*(?:permission denied|operation not permitted)"), _SELINUX),
-    (re.compile(r"snapshot set|\bvss\b|shadow copy|\bwriters?\b|prepare for backup|frozen event"), _VSS),
+    (
+        re.compile(r"snapshot set|\bvss\b|shadow copy|\bwriters?\b|\bfor backup|backup state|frozen event|hold writes"),
+        _VSS,
+    ),
     ("deadlock", LOOP_MOUNT),
     (
         "resource busy",
@@ -143,6 +159,11 @@ def of_stuck(vmid: int, thaw_detail: str | None) -> str:
     """For a guest that may still be frozen, by what is known of its thaw."""
     if FORBIDDEN_TEXT in (thaw_detail or ""):
         return f"its agent refuses the thaw: {of_forbidden_thaw(vmid)}"
+    if FAILED_TEXT in (thaw_detail or ""):
+        return (
+            f"its agent tries to thaw it and fails: `dmesg` in the guest has the reason; {UNFREEZE}; as a last resort "
+            f"`qm reset {vmid}`"
+        )
     return f"run `safe-snapshot thaw {vmid}`"
 
 

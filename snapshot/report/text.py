@@ -228,9 +228,10 @@ def health_lines(health: Health) -> list[str]:
         lines.append(f"  {name.replace('_', ' ')}: {shown}")
     worst = health.failure or health.obstacle
     if health.frozen and health.failure is None and health.guest is not None:
+        ends_it = next(check.remedy for check in health.checks if check.name == "thawed")
         lines.append(
-            f"FROZEN: the guest is frozen right now; `safe-snapshot status` tells whose freeze it is, "
-            f"`safe-snapshot thaw {health.guest.vmid}` ends it"
+            "FROZEN: the guest is frozen right now; `safe-snapshot status` tells whose freeze it is; "
+            f"to end it: {ends_it}"
         )
     elif worst is None:
         lines.append("ready: this guest can be snapshotted consistently")

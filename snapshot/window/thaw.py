@@ -38,7 +38,7 @@ from snapshot.pve.agent import (
     CommandNotSentError,
 )
 from snapshot.pve.pvesh import START_SECONDS
-from snapshot.remedies import FORBIDDEN_TEXT
+from snapshot.remedies import FAILED_TEXT, FORBIDDEN_TEXT
 from snapshot.retry import Pace, retry_until
 from snapshot.window.ladder import MOVED_TEXT, Ladder
 
@@ -243,7 +243,7 @@ class Thawer:
 
     def _refused(self, channel: AgentChannel, error: AgentRefusedError, since: float | None) -> bool:
         """The agent has said no; ``since``: when it first forbade the thaw. True when the guest is thawed even so."""
-        self._detail = f"{FORBIDDEN_TEXT}: {error}"
+        self._detail = f"{FORBIDDEN_TEXT if error.is_forbidden else FAILED_TEXT}: {error}"
         if error.is_forbidden:
             self._forbidden_since = self._clock.monotonic() if since is None else since
             self._from_inside = self._confirmed = self._was_thawed_inside(channel)

@@ -29,6 +29,33 @@ def test_an_agent_that_refuses_a_command_answers(lab: Site, guest: ScriptedGuest
     assert not lab.node.requests("fsfreeze-freeze"), "what cannot be proven or thawed is not frozen"
 
 
+@pytest.mark.parametrize("answer", ['{"error":{"class":"GenericError","desc":"no"}}', '["thawed"]', "null", '"?"'])
+def test_an_agent_that_gives_no_status_is_not_called_thawed(lab: Site, answer: str) -> None:
+    lab.node.fault("/agent/fsfreeze-status", "body", body=f'{{"data":{{"result":{answer}}}}}', times=None)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 6, run
+    assert "not frozen" not in run.stdout
+
+
+def test_a_frozen_guest_whose_agent_may_not_thaw_is_not_sent_to_our_thaw(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask(FREEZE)
+    guest.faults.blocked = frozenset({THAW})
+    run = check(lab, lab.safe_snapshot("check", "100"), thawed=False)
+    assert run.exit_code == 13, run
+    assert f"the agent has {THAW} switched off" in run.stdout
+    assert "safe-snapshot thaw" not in run.stdout
+    assert "fsfreeze --unfreeze" in run.stdout
+    guest.faults.blocked = frozenset()
+    guest.ask(THAW)
+
+
+@pytest.mark.parametrize("answer", ["[]", '"x"', "null", "{}", "[5,null]"])
+def test_filesystems_are_missing_only_where_the_agent_lists_none(lab: Site, answer: str) -> None:
+    lab.node.fault("/agent/get-fsinfo", "body", body=f'{{"data":{{"result":{answer}}}}}', times=None)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == (6 if answer == "[]" else 0), run
+
+
 @pytest.mark.parametrize("fault", ["{}", '{"supported_commands":5}', '{"supported_commands":[1,null,{"name":7}]}'])
 def test_an_agent_that_lists_nonsense_is_tried(lab: Site, fault: str) -> None:
     lab.node.fault("/agent/info", "body", body=f'{{"data":{{"result":{fault}}}}}', times=None)

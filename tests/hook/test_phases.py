@@ -583,15 +583,21 @@ def test_every_process_of_ours_ends_with_its_backup(lab: Site, job: HandMadeJob)
 
 
 @pytest.mark.parametrize(
-    ("values", "is_told"),
+    ("values", "span"),
     [
-        ({"freeze_outcome": "acknowledged"}, True),
-        ({"freeze_outcome": "unknown"}, True),
-        ({"freeze_outcome": "failed"}, False),
-        ({"freeze_outcome": "failed", "filesystems_thawed": 1}, True),
-        ({"freeze_outcome": "nothing-frozen", "filesystems_thawed": 0}, False),
+        ({"freeze_outcome": "acknowledged", "owner": "hook"}, ", frozen for 153 ms"),
+        ({"freeze_outcome": "acknowledged", "owner": "vzdump", "verdict": "unknown"}, ", window 153 ms"),
+        ({"freeze_outcome": "acknowledged", "owner": "vzdump", "filesystems_thawed": 1}, ", frozen for 153 ms"),
+        (
+            {"freeze_outcome": "acknowledged", "owner": "vzdump", "verdict": "filesystem-consistent"},
+            ", frozen for 153 ms",
+        ),
+        ({"freeze_outcome": "unknown"}, ", window 153 ms"),
+        ({"freeze_outcome": "failed"}, ""),
+        ({"freeze_outcome": "failed", "filesystems_thawed": 1}, ", frozen for 153 ms"),
+        ({"freeze_outcome": "nothing-frozen", "filesystems_thawed": 0}, ""),
     ],
 )
-def test_frozen_for_is_said_of_what_was_frozen(values: dict[str, object], is_told: bool) -> None:
-    window = record(verdict="crash-consistent", reason="r", window_seconds=0.153, **values)
-    assert ("frozen for 153 ms" in backup_end.describe(window)) is is_told
+def test_frozen_for_is_said_of_what_an_agent_called_frozen(values: dict[str, object], span: str) -> None:
+    window = record(**{"verdict": "crash-consistent", "reason": "r", "window_seconds": 0.153, **values})
+    assert f"guest 100{span}: " in backup_end.describe(window)

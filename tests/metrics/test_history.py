@@ -139,6 +139,14 @@ def test_lines_are_limited_unless_told_otherwise_and_it_is_said(world: World) ->
     assert len(json.loads(run(world, "history", "--json").stdout)["windows"]) == 70
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=str)
+def test_a_limit_beyond_every_number_of_the_machine_is_no_limit(world: World, form: tuple[str, ...]) -> None:
+    fleet.fill(world.journal, 10, 7, world.clock.now)
+    endless = run(world, "history", "--limit", "9" * 30, *form)
+    assert endless.exit_code == 0
+    assert endless.stdout == run(world, "history", "--limit", "0", *form).stdout
+
+
 def test_what_a_guest_says_cannot_paint_on_the_operators_terminal(world: World) -> None:
     window = world.good_run(100)
     world.journal.update(window, reason="\x1b[2Jnice\r\nFAKE LINE\x07")

@@ -37,6 +37,12 @@ TASKS = [
         "unexpected status",
         "`qm unlock 100`, then `qm resume 100` when its processors stand still, then `qm delsnapshot 100 ",
     ),
+    ("zfs error: cannot create snapshot 'rpool/data/vm-100-disk-0@s1': dataset already exists", "another --name"),
+    ("zfs error: cannot create snapshot 'rpool/x@s1': pool I/O is currently suspended", "pvesm status"),
+    ("unable to create image: Transport endpoint is not connected", "pvesm status"),
+    ("unable to open '/etc/pve/qemu-server/100.conf' - Transport endpoint is not connected", "pve-cluster"),
+    ("cfs-lock 'storage-nas' error: got lock request timeout", "try again"),
+    ("command '/usr/bin/rbd snap create x' failed: got timeout", "too late"),
     ("something new", "task's log"),
 ]
 
@@ -55,6 +61,8 @@ def test_a_container_is_never_told_a_command_for_machines(text: str) -> None:
 FREEZES = [
     ("failed to open /data: Permission denied (GenericError)", "virt_qemu_ga_read_nonsecurity_files"),
     ("failed to add \\\\?\\Volume{4c1b02c1}\\ to snapshot set: (GenericError)", "vssadmin list writers"),
+    ("couldn't hold writes: fsfreeze is limited up to 10 seconds: (GenericError)", "vssadmin list writers"),
+    ("failed to initialize for backup: (error: 80042302) (GenericError)", "vssadmin list writers"),
     ("failed to freeze /tmp: Resource deadlock avoided (GenericError)", "losetup"),
     ("fsfreeze hook has failed with status 3 (GenericError)", "fsfreeze-hook.d"),
     ("Command guest-fsfreeze-freeze has been disabled: the command is not allowed (CommandNotFound)", "block-rpcs"),
@@ -256,3 +264,13 @@ def test_mounts_that_are_known_to_stop_a_freeze_are_named() -> None:
     assert [check.result for check in found] == [CheckResult.WARNING] * 2
     assert "/tmp (ext4)" in found[0].message
     assert "/home/virtfs/joe/usr" in found[1].message
+
+
+def test_an_agent_that_fails_to_thaw_is_not_told_to_allow_it() -> None:
+    """What it answered is kept in the window's thaw_detail."""
+    forbidden = remedies.of_stuck(100, f"{remedies.FORBIDDEN_TEXT}: has been disabled (CommandNotFound)")
+    failed = remedies.of_stuck(100, f"{remedies.FAILED_TEXT}: failed to thaw /: Input/output error (GenericError)")
+    assert "block-rpcs" in forbidden
+    assert "block-rpcs" not in failed
+    assert "dmesg" in failed
+    assert "safe-snapshot thaw" not in failed, "that is what failed"

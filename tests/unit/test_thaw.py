@@ -199,7 +199,7 @@ def test_any_other_refusal_is_retried_and_leads_to_no_other_route(clock: Virtual
     second = ScriptedChannel(clock, thaw=1, status="thawed")
     asked = thawer(clock, first, second)
     assert not asked.round()
-    assert "the agent refused the thaw: no (GenericError)" in asked.report().detail
+    assert asked.report().detail == "the agent failed to thaw: no (GenericError)"
     assert second.calls == []
     assert asked.until_confirmed(None).confirmed
     assert second.calls == []

@@ -97,8 +97,9 @@ def describe(window: WindowRecord) -> str:
     if window.closed_at is None and window.state == State.STUCK.value:
         remedy = remedies.of_stuck(window.vmid, window.thaw_detail)
         return f"WARNING: guest {window.vmid} MAY STILL BE FROZEN: {remedy}; {verdict}"
-    span = window.window_seconds if _was_frozen(window) else None
-    frozen = f", frozen for {duration(span)}" if span is not None else ""
+    span = window.window_seconds if _may_have_been_frozen(window) else None
+    held = "frozen for" if _was_frozen(window) else "window"
+    frozen = f", {held} {duration(span)}" if span is not None else ""
     level = "WARNING: " if _has_failed(window) else ""  # what the operator chose is no failure
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
 
@@ -109,6 +110,12 @@ def worth(window: WindowRecord) -> str:
 
 
 def _was_frozen(window: WindowRecord) -> bool:
+    """Whether an agent said so. vzdump's log tells that it asked for a freeze, not what came of it."""
+    said = window.freeze_outcome == FreezeOutcome.ACKNOWLEDGED.value and window.owner != Owner.VZDUMP.value
+    return said or bool(window.filesystems_thawed) or window.verdict in CONSISTENT
+
+
+def _may_have_been_frozen(window: WindowRecord) -> bool:
     """Whether anything was frozen in the window, or may have been, by whoever."""
     return bool(window.filesystems_thawed) or window.freeze_outcome in (
         FreezeOutcome.ACKNOWLEDGED.value,

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
+TICKS = os.sysconf("SC_CLK_TCK")
+"""In a second: what process_start counts in, from this machine's boot on, whatever its clock is set to."""
+
 
 class ProcessIdentity(NamedTuple):
     """Which process this is: a pid alone is given to others again, within this boot and after it.

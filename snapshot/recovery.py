@@ -25,7 +25,7 @@ from snapshot.journal import Journal, WindowRecord
 from snapshot.looks import GuestLook
 from snapshot.metrics.projection import may_be_frozen
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind
-from snapshot.procfs import ProcessIdentity, process_lives
+from snapshot.procfs import TICKS, ProcessIdentity, process_lives
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.here import qemu_lives
 from snapshot.pve.routes import Access, build_ladder
@@ -36,6 +36,7 @@ from snapshot.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, St
 from snapshot.window.guardcore import Cause
 from snapshot.window.guardlink import GuardSpec
 from snapshot.window.process import end_if_it_stands_still
+from snapshot.window.thaw import CARRIED_OUT_SECONDS
 from snapshot.window.thawing import late_seconds, spec_of, was_never_armed
 from snapshot.words import Word
 
@@ -124,12 +125,27 @@ def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: 
     and its guards, and the answer is for how many seconds that may be. What cannot be written is left to the next one.
     """
     clock = access.clock
+    _watch_behind_another(window, report, access)
     late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock, report)
     if late > 0:
         _note(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
     else:
         close_recovered(book, window, report, clock)
     return late
+
+
+def _watch_behind_another(
+    window: WindowRecord, report: ThawReport, access: Access, limit_seconds: float | None = None
+) -> None:
+    """A thaw that counted a filesystem has undone the window's one freeze, unless another's was in front of it in PVE's
+    queue: it is watched for as long as a guard would, for nobody does afterwards.
+
+    StillFrozenError when it was, and cannot be thawed.
+    """
+    if report.filesystems and not was_never_armed(window) and late_seconds(window, access.config, access.clock) > 0:
+        access.clock.sleep(CARRIED_OUT_SECONDS)
+        if guest_state(window.guest, access) is not FreezeState.THAWED:
+            thaw_now(window.guest, access, limit_seconds)
 
 
 def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity | None = None) -> bool:
@@ -295,10 +311,9 @@ class _Recovery:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
         late = late_seconds(window, self._config, self._clock)
-        is_another = late <= 0 and listed is not None and _started_since(window, listed, now)
+        is_another = late <= 0 and listed is not None and _started_since(window, listed, now, self._me)
         if is_another and self._state(guest) is None:
-            # Nobody to thaw it through, and none who holds it. One that answers gets its thaw: a clock that was set
-            # forward makes every guest a young one.
+            # Nobody to thaw it through, and none who holds it. One that answers gets its thaw.
             self._close(window, None)
             return "was-thawed", "the guest was started again since: nothing is left of its freeze", True
         if window.thawed_at is not None and late > 0 and self._state(guest) is FreezeState.THAWED:
@@ -306,6 +321,7 @@ class _Recovery:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
+        _watch_behind_another(window._replace(node=guest.node), report, self._access, self._limit)
         if late_seconds(window, self._config, self._clock, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
@@ -425,11 +441,24 @@ def close_recovered(
     return _note(book, window, **values)
 
 
-def _started_since(window: WindowRecord, listed: Listed, now: float) -> bool:
-    """Whether this QEMU was started when the window was over: a freeze does not outlive the process."""
-    if listed.status != "running" or listed.uptime is None:
+def _started_since(window: WindowRecord, listed: Listed, now: float, me: ProcessIdentity) -> bool:
+    """Whether this QEMU was started when the window was over: a freeze does not outlive the process.
+
+    By the wall clock, which may have been set forward, and by the time since this machine's boot, which nobody sets:
+    the guard was started right before the freeze, or in an earlier boot; we were started just now. In doubt it was not.
+    One that has moved is younger than its guest.
+    """
+    if listed.status != "running" or listed.uptime is None or listed.guest.node != window.node or not window.boot_id:
         return False
-    return now - listed.uptime > window.deadline_at + RESTART_MARGIN_SECONDS
+    lasted = max(0.0, window.deadline_at - window.intent_at) + RESTART_MARGIN_SECONDS
+    if window.boot_id != me.boot_id:
+        since = lasted = 0.0
+    elif window.guard_pid_start is None:
+        return False
+    else:
+        since = window.guard_pid_start / TICKS
+    is_young = listed.uptime + lasted < me.start / TICKS - since
+    return is_young and now - listed.uptime > window.deadline_at + RESTART_MARGIN_SECONDS
 
 
 def _note(book: JournalBook, window: WindowRecord, **values: object) -> JournalError | None:

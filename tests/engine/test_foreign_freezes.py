@@ -23,7 +23,7 @@ import pytest
 
 from snapshot.journal import Journal
 from snapshot.looks import GuestLook, Why
-from snapshot.procfs import boot_id, process_start
+from snapshot.procfs import TICKS, boot_id, process_start
 from tests.engine import kit
 from tests.engine.kit import FREEZE, QUICK_LIMITS, busy_agent, check
 from tests.lab.agentmodel import Faults
@@ -342,6 +342,23 @@ def test_a_window_of_a_guest_that_was_started_again_since_ends(node: Site) -> No
     assert run.exit_code == 0, run
     assert "the guest was started again since" in run.stdout
     assert node.windows()[0].closed_at is not None
+
+
+def test_a_clock_that_was_set_forward_ends_no_window_of_a_silent_guest(node: Site) -> None:
+    node.settings["thaw"] = {"owner_limit_seconds": 1}
+    node.write_config()
+    node.guest.ask(FREEZE)
+    just_now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
+    ours = {"boot_id": boot_id(), "owner_pid": 2**30, "guard_pid": 2**30, "guard_pid_start": just_now}
+    left_behind(node, at=time.time() - 86400, freeze_outcome="acknowledged", **ours)
+    node.guest.kill_agent()
+    run = check(node, node.safe_snapshot("recover"), thawed=False)
+    try:
+        assert run.exit_code == 8, run
+        assert "GUEST 100 MAY STILL BE FROZEN" in run.stdout
+        assert node.windows()[0].closed_at is None
+    finally:
+        end_guards(node)
 
 
 def test_a_guest_that_answers_gets_its_thaw_however_young_its_qemu_seems(node: Site) -> None:

@@ -3,20 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from snapshot.config import Config
+from snapshot import recovery
+from snapshot.config import Config, JournalConfig
+from snapshot.errors import ApiUnreachableError
 from snapshot.journal import Journal, WindowRecord
-from snapshot.model import ThawReport
+from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
+from snapshot.procfs import TICKS, ProcessIdentity
+from snapshot.pve.guests import Listed
 from snapshot.pve.routes import Access
 from snapshot.recording import JournalBook
-from snapshot.recovery import settle
+from snapshot.recovery import recover, settle
+from snapshot.window.thaw import CARRIED_OUT_SECONDS
 from tests.campaign.kit import ManualClock
 from tests.unit.kit import record
 
 THAWED = ThawReport(confirmed=True, attempts=1, filesystems=1, route="route")
+
+
+@dataclass
+class Agent:
+    """What the guest's agent says when it is looked at, and what it was asked, and when."""
+
+    state: FreezeState | None = FreezeState.THAWED
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    def look(self, guest: Guest, access: Access) -> FreezeState | None:
+        self.asked.append(("look", access.clock.monotonic()))
+        return self.state
+
+    def thaw(self, guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
+        self.asked.append(("thaw", access.clock.monotonic()))
+        return THAWED
+
+
+@pytest.fixture(autouse=True)
+def agent(monkeypatch: pytest.MonkeyPatch) -> Agent:
+    agent = Agent()
+    monkeypatch.setattr(recovery, "guest_state", agent.look)
+    monkeypatch.setattr(recovery, "thaw_now", agent.thaw)
+    return agent
+
+
+class Silence:
+    """Transport to a PVE that nobody reaches."""
+
+    name = "pve"
+
+    def request(
+        self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
+    ) -> object:
+        raise ApiUnreachableError("nobody answers")
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def settled(tmp_path: Path, window: WindowRecord, report: ThawReport) -> tuple[float, WindowRecord]:
@@ -56,3 +102,84 @@ def test_a_window_whose_freeze_cannot_come_any_more_is_closed(
     assert late == 0.0
     assert found.state == "thawed"
     assert found.closed_at is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "then"),
+    [(FreezeState.THAWED, []), (FreezeState.FROZEN, ["thaw"]), (None, ["thaw"])],
+    ids=["it stays thawed", "it comes", "nobody knows"],
+)
+@pytest.mark.parametrize("by", ["settle", "recover"])
+def test_a_counted_freeze_may_be_anothers_in_front_of_the_windows_own_so_that_one_is_waited_for(
+    tmp_path: Path, agent: Agent, state: FreezeState | None, then: list[str], by: str
+) -> None:
+    """A guard watches for it; whoever closes the window without one does too."""
+    agent.state = state
+    clock = ManualClock()
+    began = clock.monotonic()
+    window = record(state="armed")._replace(intent_at=clock.time() - 600.0, deadline_at=clock.time() - 500.0)
+    path = tmp_path / "journal.sqlite"
+    with contextlib.closing(Journal(path)) as journal:
+        journal.begin(window)
+        access = Access(Config()._replace(journal=JournalConfig(path=path)), clock, Silence(), "")
+        if by == "settle":
+            settle(JournalBook(lambda: journal), window, agent.thaw(window.guest, access), access)
+        else:
+            recover(access, ProcessIdentity.own(), lambda: Journal(path), lambda line: None, everywhere=False)
+        found = journal.get(window.id)
+    assert [what for what, _ in agent.asked] == ["thaw", "look", *then]
+    assert agent.asked[1][1] - began == CARRIED_OUT_SECONDS
+    assert found is not None
+    assert found.closed_at is not None
+
+
+@pytest.mark.parametrize("values", [{"freeze_outcome": "acknowledged"}, {"state": "idle"}])
+def test_where_no_freeze_can_come_any_more_nobody_waits(tmp_path: Path, agent: Agent, values: dict[str, str]) -> None:
+    settled(tmp_path, record(**({"state": "armed"} | values)), THAWED)
+    assert not agent.asked
+
+
+SINCE = 1_000.0
+"""When the window's guard was started, in seconds since the machine's boot. Its deadline is 30 s after its intent."""
+
+
+@pytest.mark.parametrize(
+    ("lasted", "uptime", "jumped", "values", "is_another"),
+    [
+        (7200.0, 3600, 0.0, {}, True),
+        (7200.0, 7300, 0.0, {}, False),
+        (120.0, 7300, 3600 * 24.0, {}, False),
+        (20.0, 15, 3600.0, {}, False),
+        (7200.0, 3600, -7200.0, {}, False),
+        (7200.0, 3600, 0.0, {"guard_pid_start": None}, False),
+        (7200.0, 3600, 0.0, {"node": "pve2"}, False),
+        (7200.0, 3600, 0.0, {"boot_id": ""}, False),
+        (7200.0, 3600, 0.0, {"boot_id": "earlier"}, True),
+        (7200.0, 90_000, 0.0, {"boot_id": "earlier"}, False),
+    ],
+    ids=[
+        *(
+            "started since",
+            "not started since",
+            "the clock was set forward",
+            "the clock was set forward, a young guest",
+        ),
+        *(
+            "the clock was set back",
+            "without a guard",
+            "moved",
+            "of nobody knows which boot",
+            "the machine was started",
+        ),
+        "the machine was started, its guest was not",
+    ],
+)
+def test_no_clock_that_was_set_makes_a_guest_one_that_was_started_since(
+    lasted: float, uptime: int, jumped: float, values: dict[str, Any], is_another: bool
+) -> None:
+    """Where its agent is silent too, its window would be closed with the guest frozen."""
+    start = int(SINCE * TICKS)
+    window = record(**({"boot_id": "this", "guard_pid_start": start} | values))
+    me = ProcessIdentity(1, start + int(lasted * TICKS), "this")
+    listed = Listed(Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), "running", uptime=uptime)
+    assert recovery._started_since(window, listed, window.intent_at + lasted + jumped, me) == is_another

@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.mutations.table import MUTATIONS, Mutation
+from tests.mutations.table import MUTATIONS, Edit, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "pyproject.toml")
+STARTER = "snapshot/window/detached.py"
 TESTS_FAILED = 1
 """pytest's exit status; 2 and above mean that it could not run them, which catches nothing."""
 
@@ -92,13 +93,20 @@ def _run(catcher: str, tree: Path) -> tuple[int, str]:
 
 
 def copy_tree(target: Path) -> None:
-    """The sources and tests, without caches."""
+    """The sources and tests, without caches. What they start runs the copy too: isolated, it ran the installed tree."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(source, target / name)
+    here = f'ENVIRONMENT = {{"PYTHONPATH": "{target}", "PATH"'
+    starts = (
+        Edit(STARTER, '[interpreter(), "-I", "-m",', '[interpreter(), "-m",'),
+        Edit(STARTER, 'ENVIRONMENT = {"PATH"', here),
+    )
+    for path, text in mutated(Mutation("starts the copy", starts, ()), target):
+        path.write_text(text, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

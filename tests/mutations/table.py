@@ -41,6 +41,11 @@ FOLLOWING = "tests/hook/test_following.py"
 FROZEN = "snapshot/frozen.py"
 LOOK_TESTS = "tests/unit/test_frozen.py"
 STRANGERS = "tests/engine/test_foreign_freezes.py"
+SILENCES = "snapshot/silences.py"
+FOREIGN = "snapshot/foreign.py"
+DETACHED = "snapshot/window/detached.py"
+SURVEY = "snapshot/survey.py"
+DETACHED_TESTS = "tests/unit/test_detached.py"
 RECOVERY = "snapshot/recovery.py"
 CLAIM = "snapshot/window/claim.py"
 PROCESS = "snapshot/window/process.py"
@@ -1631,5 +1636,369 @@ __all__""",
         "    if found.st_uid not in (0, me):",
         "    if False:",
         "tests/metrics/test_silences.py::test_what_belongs_to_somebody_else_is_told_with_the_command_that_mends_it",
+    ),
+    mutation(
+        "recover ends who was stopped before its deadline",
+        RECOVERY,
+        """
+    if now < window.deadline_at + ALIVE_MARGIN_SECONDS:
+        return False
+    has_ended""",
+        "    has_ended",
+        f"{STRANGERS}::test_who_stands_still_before_the_deadline_is_left_alone",
+    ),
+    mutation(
+        "a clock that was set back silences the questions",
+        FROZEN,
+        "    return not row.asked_at <= now < row.asked_at + wait",
+        "    return now >= row.asked_at + wait",
+        f"{LOOK_TESTS}::test_a_clock_that_was_set_back_does_not_keep_an_agent_from_being_asked",
+    ),
+    mutation(
+        "what was known of another QEMU counts",
+        FROZEN,
+        "        before = None  # another QEMU",
+        "        pass  # another QEMU",
+        f"{LOOK_TESTS}::test_a_guest_that_was_started_again_and_is_silent_is_not_known",
+    ),
+    mutation(
+        "a guest that is paused or unclear is not looked at",
+        FROZEN,
+        'is_ours and listed.status != "stopped"',
+        'is_ours and listed.status == "running"',
+        f"{STRANGERS}::test_elsewhere_only_a_guest_that_is_stopped_is_not_looked_at",
+    ),
+    mutation(
+        "a frozen guest of a journal that got lost waits for its alarm",
+        STRANGERS_LOOK,
+        "            is_lost = since is None or look.id in since",
+        "            is_lost = False",
+        "tests/process/test_broken_journal.py::test_recover_finds_the_frozen_guest_without_a_journal",
+    ),
+    mutation(
+        "recover remembers a look that was not answered",
+        STRANGERS_LOOK,
+        '" ".join(sorted(unsure))',
+        '""',
+        f"{STRANGERS}::test_a_guest_that_nobody_could_ask_since_the_journal_is_new_may_be_frozen_by_us",
+    ),
+    mutation(
+        "a task of PVE's explains a freeze for ever",
+        FOREIGN,
+        "        return since_at + max(limit, AT_WORK_LIMIT_SECONDS)",
+        "        return since_at + 1e9",
+        "tests/unit/test_foreign.py::test_a_task_explains_a_freeze_for_a_while_and_not_for_ever",
+    ),
+    mutation(
+        "a task whose worker is dead is at work",
+        "snapshot/pve/atwork.py",
+        " and process_lives(task.pid, task.pstart))",
+        ")",
+        f"{STRANGERS}::test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed",
+    ),
+    mutation(
+        "replication is no work of PVE's",
+        "snapshot/pve/atwork.py",
+        '    return "replication" if _is_replicated(access, guest) else ""',
+        '    return ""',
+        "tests/unit/test_foreign.py::test_who_is_at_work_on_a_guest_of_another_node",
+    ),
+    mutation(
+        "somebody else's silent guest is well again",
+        STRANGERS_LOOK,
+        """
+        if look.state == FreezeState.THAWED.value:
+            return [self._ended""",
+        """
+        if True:
+            return [self._ended""",
+        f"{STRANGERS}::test_a_guest_that_somebody_else_froze_and_nobody_could_ask_since_stays_an_alarm",
+    ),
+    mutation(
+        "a guest in a living window of ours is thawed under it",
+        RECOVERY,
+        "    if living is not None:",
+        "    if False:",
+        f"{HOOK_PHASES}::test_a_guest_in_a_living_window_of_ours_is_not_thawed_under_it",
+    ),
+    mutation(
+        "status calls a frozen guest that nobody sees to well",
+        SURVEY,
+        "        if self.in_need or self.alarms:",
+        "        if self.in_need:",
+        "tests/engine/test_cli.py::test_status_with_a_broken_journal_still_shows_frozen_guests",
+    ),
+    mutation(
+        "status with a stuck window ends well",
+        SURVEY,
+        "        if self.in_need or self.alarms:",
+        "        if self.alarms:",
+        f"{STRANGERS}::test_a_stuck_window_whose_guard_lives_needs_help",
+    ),
+    mutation(
+        "status does not say that the journal cannot be opened",
+        SURVEY,
+        """
+        problem = error
+""",
+        """
+        pass
+""",
+        f"{STRANGERS}::test_status_says_that_the_journal_cannot_be_read",
+    ),
+    mutation(
+        "status of a blind token is an all-clear",
+        SURVEY,
+        "    if found.is_blind:",
+        "    if False:",
+        f"{STRANGERS}::test_a_token_that_sees_no_guest_gives_no_all_clear",
+    ),
+    mutation(
+        "a guest that nobody could ask is not named",
+        FROZEN,
+        "look for look in self.looks if not look.state and look.why not in _NO_MATTER",
+        "look for look in self.looks if False",
+        f"{STRANGERS}::test_a_guest_whose_agent_was_busy_is_asked_again",
+    ),
+    mutation(
+        "Ctrl-C does not end the rescue",
+        CLI,
+        "        os._exit(128 + number)",
+        "        pass",
+        f"{STRANGERS}::test_ctrl_c_ends_the_rescue_at_once",
+    ),
+    mutation(
+        "a journal that was begun anew does not say so",
+        JOURNAL,
+        """
+        new.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (BEGUN_ANEW_NOTE, repr(now), now))
+""",
+        "",
+        f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
+    ),
+    mutation(
+        "any state may follow any other in the journal",
+        JOURNAL,
+        '        check_step(State(record.state), State(values["state"]))',
+        "        pass",
+        f"{JOURNAL_TESTS}::test_a_state_that_cannot_follow_the_one_before_is_refused_and_nothing_is_written",
+    ),
+    mutation(
+        "a reader cannot read what a killed writer left",
+        JOURNAL_FILE,
+        "    return _code(error) == sqlite3.SQLITE_READONLY_ROLLBACK",
+        "    return False",
+        f"{JOURNAL_TESTS}::test_a_reader_that_may_not_write_reads_what_a_killed_writer_left",
+    ),
+    mutation(
+        "another program's tables are taken for ours",
+        JOURNAL,
+        """
+        if _version(self._db) == SCHEMA_VERSION:
+            _check_schema(self._db)""",
+        "        pass",
+        f"{JOURNAL_TESTS}::test_a_database_with_other_tables_costs_no_window",
+    ),
+    mutation(
+        "a pvesh that hangs is started again and again",
+        PVESH,
+        "        if hangs is not None and not hangs.is_over:",
+        "        if False:",
+        f"{PVESH_TESTS}::test_a_pvesh_that_cannot_be_killed_ends_nothing_and_is_not_started_again_while_it_hangs",
+    ),
+    mutation(
+        "a line of a process of ours may be endless",
+        DETACHED,
+        "            if len(line) > LONGEST_LINE:",
+        "            if False:",
+        f"{DETACHED_TESTS}::test_a_line_that_drips_or_has_no_end_is_no_line",
+    ),
+    mutation(
+        "another user's process is taken for the guard",
+        DETACHED,
+        """
+        if peer_uid(connection) == os.geteuid():
+            return connection""",
+        """
+        if True:
+            return connection""",
+        f"{DETACHED_TESTS}::test_a_process_of_ours_gets_in_between_others",
+    ),
+    mutation(
+        "a systemd-run that does not end holds a backup up",
+        DETACHED,
+        """
+    while (left := deadline - clock.monotonic()) > 0:
+            if not waiting""",
+        """
+    while left := 1e9:
+            if not waiting""",
+        f"{DETACHED_TESTS}::test_a_systemd_run_that_does_not_end_is_ended",
+    ),
+    mutation(
+        "each request looks a name up anew",
+        HTTPS_LIMITS,
+        "        lookup = self._lookup = self._lookup or Aside(",
+        "        lookup = self._lookup = Aside(",
+        f"{HTTPS_TESTS}::test_a_resolver_that_hangs_costs_one_thread_and_the_limit",
+    ),
+    mutation(
+        "where everybody rests nobody is asked",
+        LADDER,
+        "        for channel in [] if is_heard else resting:",
+        "        for channel in []:",
+        f"{LADDER_TESTS}::test_where_everybody_is_silent_nobody_rests",
+    ),
+    mutation(
+        "a silent route rests for ever",
+        LADDER,
+        "min(2 * self._length, LONGEST_REST)",
+        "2 * self._length",
+        f"{LADDER_TESTS}::test_one_that_was_silent_for_long_is_asked_again_within_a_bound",
+    ),
+    mutation(
+        "a peer that hangs takes the others' turns",
+        LADDER,
+        "        number = min(in_turn, key=self._rest_of_peer, default=None)",
+        "        number = next(iter(in_turn), None)",
+        f"{LADDER_TESTS}::test_a_peer_that_hangs_lets_the_others_have_its_turns",
+    ),
+    mutation(
+        "a CA file that does not answer keeps everybody waiting",
+        ROUTES,
+        "            return self._reading.result(FILES_SECONDS if is_first else 0.0)",
+        "            return self._read()",
+        "tests/unit/test_routes.py::test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket",
+    ),
+    mutation(
+        "a cluster file system that hangs keeps the node's guests back",
+        "snapshot/pve/here.py",
+        '        Aside(read, "guests").result(CONFIG_SECONDS)',
+        "        read()",
+        "tests/unit/test_here.py::test_a_cluster_file_system_that_hangs_costs_the_names_and_not_the_guests",
+    ),
+    mutation(
+        "an exporter's client that drips is waited for",
+        "snapshot/metrics/exporter.py",
+        """
+        self._patience.start()
+""",
+        "",
+        "tests/metrics/test_ways_out.py::test_the_exporter_hangs_up_on_a_client_that_drips",
+    ),
+    mutation(
+        "a token that one host refuses is shown to the next",
+        STANDBY,
+        " or (self._same_token and isinstance(error, ApiDeniedError))",
+        "",
+        f"{STANDBY_TESTS}::test_a_token_that_one_host_refuses_is_not_shown_to_the_next",
+    ),
+    mutation(
+        "an API that says no is gone around",
+        STANDBY,
+        "        return error.status == 401",
+        "        return True",
+        f"{STANDBY_TESTS}::test_an_api_that_says_no_is_not_gone_around",
+    ),
+    mutation(
+        "a token file of another user is believed",
+        "snapshot/config.py",
+        """
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"the token file""",
+        """
+    if False:
+        raise ConfigError(
+            f"the token file""",
+        "tests/unit/test_config.py::test_a_token_file_of_another_user_is_refused",
+    ),
+    mutation(
+        "one fault costs the whole configuration",
+        "snapshot/config.py",
+        "    return parse_lenient(tree, str(path))",
+        """
+    found, problems = parse_lenient(tree, str(path))
+    return (Config() if problems else found), problems""",
+        "tests/unit/test_config.py::test_of_a_broken_configuration_the_parts_without_a_fault_count",
+    ),
+    mutation(
+        "a broken configuration is told to nobody",
+        SILENCES,
+        "        journal.set_note(CONFIG_NOTE, text, now)",
+        "        pass",
+        f"{SILENCES_TESTS}::test_a_broken_configuration_is_a_metric_until_it_is_mended",
+    ),
+    mutation(
+        "a missing folder of the metrics is told to nobody",
+        SILENCES,
+        """
+    lines += filter(None, [textfile_line(config)])
+""",
+        "",
+        f"{SILENCES_TESTS}::test_a_missing_folder_for_the_metrics_is_said_for_no_metric_can",
+    ),
+    mutation(
+        "a recovery that does not run is told to nobody",
+        SILENCES,
+        "    if newest is not None and now - newest > LOOK_SECONDS:",
+        "    if False:",
+        f"{SILENCES_TESTS}::test_a_look_that_is_old_is_a_silence_of_its_own",
+    ),
+    mutation(
+        "a guest of which nobody knows is told to nobody",
+        SILENCES,
+        "    if since is not None and now - since > NOT_KNOWN_SECONDS:",
+        "    if False:",
+        f"{SILENCES_TESTS}::test_a_guest_of_which_nobody_knows_is_named_with_the_reason",
+    ),
+    mutation(
+        "a guest that no run has come to is told to nobody",
+        SILENCES,
+        "        elif last_run is None and",
+        "        elif False and",
+        f"{SILENCES_TESTS}::test_a_guest_that_no_run_has_ever_come_to_is_said_after_its_limit",
+    ),
+    mutation(
+        "a last run that is too old is told to nobody",
+        SILENCES,
+        "        if last_run is not None and now - last_run > limit:",
+        "        if False:",
+        f"{SILENCES_TESTS}::test_a_last_run_that_is_too_old_is_said_with_the_guests_own_limit",
+    ),
+    mutation(
+        "a clock that went back hides backups past the hook",
+        SILENCES,
+        " or seen_until > now:",
+        ":",
+        f"{SILENCES_TESTS}::test_a_clock_that_goes_back_neither_hides_tasks_for_ever_nor_finds_old_ones",
+    ),
+    mutation(
+        "tasks that were rotated away are not looked at",
+        SILENCES,
+        'for name in ("index.1", "index"):',
+        'for name in ("index",):',
+        f"{SILENCES_TESTS}::test_what_was_rotated_away_meanwhile_is_looked_at_too",
+    ),
+    mutation(
+        "whatever vzdump is at explains every guest's freeze",
+        "snapshot/pve/atwork.py",
+        ' and guest.lock == "backup"):',
+        "):",
+        "tests/unit/test_foreign.py::test_who_is_at_work_on_a_guest_of_another_node",
+    ),
+    mutation(
+        "a guard goes on beside another one of its window",
+        GUARD_PROCESS,
+        "        if not isinstance(claim, Claim):",
+        "        if False:",
+        "tests/process/test_guard_killed.py::test_a_window_has_one_guard_at_a_time",
+    ),
+    mutation(
+        "a guest of which nobody knows is known in the metrics",
+        "snapshot/metrics/exposition.py",
+        "        known.add_metric(key, float(bool(look.state)))",
+        "        known.add_metric(key, 1.0)",
+        f"{SILENCES_TESTS}::test_every_running_guest_has_series_guarded_or_not",
     ),
 )

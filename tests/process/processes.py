@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.lab.site import Site, site, wait_for
+from tests.lab.site import MUTATED_TREE, Site, site, wait_for
 from tests.process.timeline import Timeline, watched
 
 PVESH = Path(__file__).resolve().parents[1] / "lab" / "pvesh_fake.py"
@@ -113,4 +113,5 @@ def pvesh_of(lab: Site) -> str:
 
 def start_as_systemd_would(argv: list[str]) -> subprocess.Popen[bytes]:
     """A guard's command line once more."""
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/", env={})
+    env = {"PYTHONPATH": MUTATED_TREE} if MUTATED_TREE else {}
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/", env=env)

@@ -343,6 +343,7 @@ def status(state: State) -> None:
     found = survey(access, state.me)
     exit_code = found.exit_code
     now = state.clock.time()
+    warnings = [*state.warnings, *found.round.oddities]
     silent = silences.told_by(access.config.journal.path, access.config, now)
     state.finish(
         [*text.survey_lines(found, now), *(f"warning: {line}" for line in silent)],
@@ -354,7 +355,7 @@ def status(state: State) -> None:
             silences=silent,
             error=text.error_object(found.problem),
             exit_code=exit_code,
-            **({"warnings": state.warnings} if state.warnings else {}),
+            **({"warnings": warnings} if warnings else {}),
         ),
         exit_code,
     )

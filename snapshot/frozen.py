@@ -38,6 +38,9 @@ SOCKETS_AT_ONCE = 32
 FIRST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 60.0, 600.0
 """An agent that did not answer twice in a row is asked again after two minutes, then four, then after ten."""
 
+ODD_LINES = 3
+"""How many things in PVE's list that make no sense are told one by one."""
+
 CLOCK_MARGIN_SECONDS = 10.0
 """pvestatd counts every 10 s: an uptime may be so old."""
 
@@ -54,6 +57,8 @@ class Round(NamedTuple):
     """For how long questions occupied PVE's workers."""
     listed: Collection[int] = ()
     """Every vmid that PVE lists."""
+    oddities: tuple[str, ...] = ()
+    """What PVE's list holds that makes no sense, and was left out: a guest, perhaps, that nobody looks at."""
 
     @property
     def is_blind(self) -> bool:
@@ -90,7 +95,7 @@ def look_at_guests(
     ``is_first``: ask also guests that were never seen before; ``is_eager``: and those that were silent a moment ago.
     """
     now = access.clock.time()
-    listing, vmids, problem = _listing(access)
+    listing, vmids, problem, oddities = _listing(access)
     guests = {listed.guest.id: listed.guest for listed in listing}
     rows = {listed.guest.id: _carry_over(listed, earlier.get(listed.guest.id), access, now) for listed in listing}
     rows = {
@@ -112,7 +117,7 @@ def look_at_guests(
     questions = _Questions(access, guests)
     for answered in questions.ask(sorted(asked, key=_order)):
         rows[answered.id] = answered
-    return Round(tuple(rows.values()), guests, problem, questions.pve_seconds, vmids)
+    return Round(tuple(rows.values()), guests, problem, questions.pve_seconds, vmids, oddities)
 
 
 def _run_limits(
@@ -245,6 +250,7 @@ class _List(NamedTuple):
     vmids: frozenset[int]
     """Every vmid that PVE lists."""
     problem: SafeSnapshotError | None
+    oddities: tuple[str, ...]
 
 
 def _listing(access: Access) -> _List:
@@ -257,8 +263,10 @@ def _listing(access: Access) -> _List:
     found: dict[str, Listed] = {}
     vmids: set[int] = set()
     living = {guest.vmid: guest for guest in access.guests_here()}
+    oddities: list[str] = []
     try:
-        rows = GuestApi(access.main).listing()
+        api = GuestApi(access.main)
+        rows, oddities = api.listing(), api.oddities
         if not rows and not here:
             problem = ApiDeniedError(
                 "the API lists no guest at all for this token: nobody was looked at",
@@ -286,7 +294,15 @@ def _listing(access: Access) -> _List:
         problem = error
     for guest in living.values():  # guests that PVE does not show to this token run here all the same
         found[guest.id] = Listed(guest, "running")
-    return _List(list(found.values()), frozenset(vmids), problem)
+    return _List(list(found.values()), frozenset(vmids), problem, _few(oddities))
+
+
+def _few(oddities: list[str]) -> tuple[str, ...]:
+    more = len(oddities) - ODD_LINES
+    return (
+        *oddities[:ODD_LINES],
+        *([f"PVE's answer has {more} more that make no sense: left out"] if more > 0 else []),
+    )
 
 
 def guest_state(guest: Guest, access: Access) -> FreezeState | None:

@@ -76,6 +76,8 @@ class Strangers:
                 self.blind = found.problem
             else:
                 self._say(f"PVE cannot be asked for its guests ({found.problem.message}): asking those of this node")
+        for oddity in found.oddities:
+            self._say(f"warning: {oddity}")
         since = None if note is None else frozenset(note.split())
         done: list[Recovered] = []
         for look in found.looks:

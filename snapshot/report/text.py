@@ -187,6 +187,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         f"window {name[:8]}: NOT KNOWN whose guest it may have left frozen: `safe-snapshot recover` looks at every one"
         for name in found.lost
     ]
+    lines += [f"warning: {oddity}, so NOT KNOWN whether it is a frozen guest" for oddity in found.round.oddities]
     if not lines and found.problem is None:
         return ["no open window, no frozen guest"]
     if not found.windows and not found.frozen and unknown:

@@ -770,3 +770,17 @@ def test_the_look_at_a_node_of_two_hundred_guests() -> None:
         assert {vmid for vmid, row in known.items() if row.why == Why.NODE_OFFLINE.value} == set(offline)
         vmids = ", ".join(map(str, silent))
         assert f"20 guests on pve1: NOT KNOWN whether frozen, each: its agent does not answer: {vmids}" in found.stdout
+
+
+def test_what_makes_no_sense_in_pves_list_is_told_and_is_no_all_clear(node: Site) -> None:
+    row = {"type": "qemu", "vmid": 100, "node": "pve1", "name": "guest100", "status": "running"}
+    odd = [{**row, "vmid": 300 + number, "type": "jail\x1b"} for number in range(5)]
+    node.node.fault("cluster/resources", "body", body=json.dumps({"data": [row, *odd]}), times=None)
+    status = node.safe_snapshot("status")
+    assert status.exit_code == 0, status
+    assert status.stdout.count("NOT KNOWN whether it is a frozen guest") == 4, status
+    assert "guest 300" in status.stdout
+    assert "2 more" in status.stdout
+    assert "no frozen guest" not in status.stdout
+    assert len(node.safe_snapshot("--json", "status").json["warnings"]) == 4
+    assert "guest 300" in look(node).stderr

@@ -345,16 +345,16 @@ def test_the_objects_of_the_other_commands(lab: Site, guest: ScriptedGuest) -> N
     checked = one("version guest checks facts frozen exit_code", "check", "100")
     assert checked["facts"]["os"] == "Lab guest 1"
     one("version guest checks facts frozen exit_code", "check", "999")
-    one("version windows frozen unknown silences error exit_code", "status")
+    one("version windows frozen unknown lost_windows silences error exit_code", "status")
     one("version windows exit_code", "recover")
     one("version vmid thaw warnings exit_code", "thaw", "100")
     one("version error exit_code", "thaw", "999")
     guest.ask("guest-fsfreeze-freeze")
-    found = one("version windows frozen unknown silences error exit_code", "status")
+    found = one("version windows frozen unknown lost_windows silences error exit_code", "status")
     assert (found["exit_code"], found["frozen"][0]["vmid"]) == (8, 100)
     assert one("version guest checks facts frozen exit_code", "check", "100")["exit_code"] == 13
     lab.node.stop_front()
-    found = one("version windows frozen unknown silences error exit_code", "status")
+    found = one("version windows frozen unknown lost_windows silences error exit_code", "status")
     assert found["exit_code"] == 5
     assert set(found["error"]) == ERROR_KEYS
 

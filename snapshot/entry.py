@@ -26,6 +26,6 @@ def main() -> None:
         # The imports of a command take longer than a mistyped line needs to be regretted: a Ctrl-C in them ends the
         # program like any other, not with a traceback. cli.main() brings handlers of its own.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from snapshot import cli  # noqa: PLC0415 - as above
+    from snapshot.cli import main as cli  # noqa: PLC0415 - as above
 
     cli.main()

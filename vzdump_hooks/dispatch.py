@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from vzdump_hooks.invocation import Invocation, InvocationError, Phase, UnknownPhaseError, parse
+from vzdump_hooks.call import Invocation, InvocationError, Phase, UnknownPhaseError, parse
 
 Say = Callable[[str], None]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot import config as configuration
-from snapshot.config import Config, FreezeOwner
+from snapshot.config import settings as configuration
+from snapshot.config.settings import Config, FreezeOwner
 from snapshot.errors import ConfigError
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from vzdump_hooks.entry import say
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from snapshot.config import Config
+from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.metrics.projection import hook_error
+from snapshot.journal.series import hook_error
 from snapshot.model import Policy
-from vzdump_hooks.invocation import Invocation, Mode, Phase
+from vzdump_hooks.call import Invocation, Mode, Phase
 from vzdump_hooks.settings import Loaded, load_config, open_journal
 
 SAID_IN = frozenset({Phase.JOB_START, Phase.BACKUP_START})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snapshot.metrics import families as f
+from snapshot.journal import families as f
 
 SETTINGS: dict[str, str] = {
     "guestLabels": "cluster, id, vmid",

@@ -37,7 +37,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from snapshot.metrics import families as f
+from snapshot.journal import families as f
 
 PATH = "contrib/grafana/vzdump-hooks.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
-from snapshot.metrics.families import (
+from snapshot.journal.families import (
     BUCKETS_SECONDS,
     FAILURES,
     FAMILIES,

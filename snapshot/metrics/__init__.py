@@ -1,1 +1,1 @@
-"""Metrics: families and their projection from the journal (standard library), and the three ways out."""
+"""The ways out of the metrics: textfile, exporter, push. What they show is the journal's."""

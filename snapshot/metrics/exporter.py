@@ -15,11 +15,11 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
-from snapshot import streams
-from snapshot.clock import Clock
-from snapshot.config import Config
+from snapshot.base import streams
+from snapshot.base.clock import Clock
+from snapshot.config.settings import Config
 from snapshot.errors import JournalError, UsageError
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.metrics import exposition
 
 DEFAULT_ADDRESS = "127.0.0.1"

@@ -20,13 +20,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
-from snapshot import silences
-from snapshot.config import Config
-from snapshot.journal import Journal
-from snapshot.looks import GuestLook
-from snapshot.metrics import families
-from snapshot.metrics.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
-from snapshot.metrics.projection import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name, may_be_frozen
+from snapshot.config.settings import Config
+from snapshot.journal import families, silences
+from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
+from snapshot.journal.looks import GuestLook
+from snapshot.journal.series import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name, may_be_frozen
+from snapshot.journal.store import Journal
 from snapshot.model import Owner
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

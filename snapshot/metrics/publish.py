@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snapshot.clock import Clock
-from snapshot.config import Config, MetricsConfig, Pushgateway
+from snapshot.base.clock import Clock
+from snapshot.config.settings import Config, MetricsConfig, Pushgateway
 from snapshot.errors import JournalError
-from snapshot.journal import Journal, printable
-from snapshot.metrics import projection, textfile
+from snapshot.journal import series as projection
+from snapshot.journal.store import Journal, printable
+from snapshot.metrics import textfile
 
 TURN_SECONDS = 3.0
 """How long to wait for another writer. A guard that is still thawing publishes too: this is its longest pause."""

@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from snapshot import files
-from snapshot.clock import Clock
+from snapshot.base import files
+from snapshot.base.clock import Clock
 
 LOCK_LOOK_SECONDS = 0.02
 MODE = 0o644

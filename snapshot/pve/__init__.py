@@ -1,1 +1,1 @@
-"""Everything that knows Proxmox VE: transports, agent commands, guests, tasks, thaw routes."""
+"""Everything that knows Proxmox VE: transports, agent commands, guests, tasks, thaw routes, its words."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from snapshot.base.procfs import process_lives
 from snapshot.errors import SafeSnapshotError
 from snapshot.model import Guest, Upid
-from snapshot.procfs import process_lives
 from snapshot.pve.routes import Access
 
 MOST_BYTES = 1 << 20

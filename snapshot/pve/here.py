@@ -11,9 +11,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from snapshot.aside import Aside
+from snapshot.base.aside import Aside
+from snapshot.base.procfs import process_start
 from snapshot.model import Guest, GuestKind, Node, Vmid
-from snapshot.procfs import process_start
 from snapshot.pve.guests import vmid_of
 from snapshot.pve.transport import clean
 

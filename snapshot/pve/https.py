@@ -13,7 +13,7 @@ from proxmoxer import ProxmoxAPI
 from proxmoxer.core import ResourceException
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from snapshot.clock import Clock, SystemClock
+from snapshot.base.clock import Clock, SystemClock
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError, ReplyLostError, SafeSnapshotError
 from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
 from snapshot.pve.transport import clean, error_of_status, most_bytes

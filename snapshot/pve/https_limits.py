@@ -20,8 +20,8 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
-from snapshot.aside import Aside
-from snapshot.clock import Clock
+from snapshot.base.aside import Aside
+from snapshot.base.clock import Clock
 
 CONNECT_SECONDS = 3.05
 """How long a connection to one address may take to open; just above TCP's first retransmission, as requests advises."""

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import unquote
 
-from snapshot.aside import Aside, reap
-from snapshot.clock import Clock, SystemClock
+from snapshot.base.aside import Aside, reap
+from snapshot.base.clock import Clock, SystemClock
 from snapshot.errors import ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import clean, error_of_status, most_bytes
 

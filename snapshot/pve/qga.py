@@ -24,7 +24,7 @@ import socket
 from collections import deque
 from pathlib import Path
 
-from snapshot.clock import Clock
+from snapshot.base.clock import Clock
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
 from snapshot.pve.transport import AGENT_BYTES, clean
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from snapshot import config as configuration
-from snapshot.aside import Aside
-from snapshot.clock import Clock
-from snapshot.config import Config, GuestSettings, Token
+from snapshot.base.aside import Aside
+from snapshot.base.clock import Clock
+from snapshot.config import settings as configuration
+from snapshot.config.settings import Config, GuestSettings, Token
 from snapshot.errors import (
     ApiDeniedError,
     ApiError,
@@ -24,12 +24,12 @@ from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi, number_of
 from snapshot.pve.here import guests_here, qemu_lives
 from snapshot.pve.https import Endpoint, HttpsTransport, read_ca
+from snapshot.pve.ladder import MOVED_TEXT, Ladder
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.qga import SocketChannel
 from snapshot.pve.standby import Standby, WithStandby, can_run, is_unusable
 from snapshot.pve.tasks import Tasks
 from snapshot.pve.transport import Transport
-from snapshot.window.ladder import MOVED_TEXT, Ladder
 
 ASK_SECONDS = 5.0
 """How long PVE may take to say whether the guest is off, or where it is: amid a thaw, so less than usual."""

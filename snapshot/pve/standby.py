@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from snapshot.clock import Clock
+from snapshot.base.clock import Clock
 from snapshot.errors import ApiDeniedError, ApiError, ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import Transport
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from snapshot.metrics.families import BUCKETS_SECONDS
+from snapshot.journal.families import BUCKETS_SECONDS
 from snapshot.report.digest import Spread, Step
 from snapshot.report.history import seconds
 

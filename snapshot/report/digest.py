@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snapshot.metrics.families import BUCKETS_SECONDS, VERDICTS
-from snapshot.metrics.projection import may_be_frozen
+from snapshot.journal.families import BUCKETS_SECONDS, VERDICTS
+from snapshot.journal.series import may_be_frozen
 from snapshot.report import history
 from snapshot.report.history import Question
 

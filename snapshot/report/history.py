@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snapshot.clock import iso
-from snapshot.journal import COLUMNS, Journal, WindowRecord
+from snapshot.base.clock import iso
+from snapshot.journal.store import COLUMNS, Journal, WindowRecord
 
 BATCH = 2000
 JSON_VERSION = 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from html import escape
 
-from snapshot.metrics.families import CONSISTENT_VERDICTS, VERDICTS
+from snapshot.journal.families import CONSISTENT_VERDICTS, VERDICTS
 from snapshot.report import charts
 from snapshot.report.digest import DAY_SECONDS, Digest, GuestRow, Spread, Step
 from snapshot.report.history import plain, seconds

@@ -8,15 +8,16 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot import foreign, logfmt
-from snapshot.clock import duration
+from snapshot.base import logfmt
+from snapshot.base.clock import duration
 from snapshot.errors import Failure
-from snapshot.looks import Why
+from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner, Upid, WindowTimes
-from snapshot.recovery import in_vain
-from snapshot.run import Result
-from snapshot.strangers import Recovered
-from snapshot.survey import Survey
+from snapshot.recovery import foreign
+from snapshot.recovery.recover import in_vain
+from snapshot.recovery.strangers import Recovered
+from snapshot.recovery.survey import Survey
+from snapshot.take.request import Result
 
 JSON_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys do not raise it."""

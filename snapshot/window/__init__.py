@@ -1,1 +1,1 @@
-"""The freeze window: freezing, proving and thawing one guest, and the guard that outlives whoever asked."""
+"""The freeze window: open, freeze, prove, thaw, close, and the verdict that comes of it."""

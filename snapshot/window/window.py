@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
 
-from snapshot.clock import Clock
+from snapshot.base.clock import Clock
+from snapshot.base.procfs import ProcessIdentity, process_lives, process_start
+from snapshot.base.signals import Gate
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.journal import WindowRecord, new_id, patiently
+from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Launcher, Op
+from snapshot.journal.store import WindowRecord, new_id, patiently
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
-from snapshot.procfs import ProcessIdentity, process_lives, process_start
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.states import Event, State, WindowMachine
-from snapshot.window.guardlink import AnotherGuardError, Guard, GuardSpec, Launcher, Op
-from snapshot.window.signals import Gate
-from snapshot.window.thaw import CARRIED_OUT_SECONDS, Thawer
+from snapshot.thaw.thawer import CARRIED_OUT_SECONDS, Thawer
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
 

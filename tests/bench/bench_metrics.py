@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from snapshot.clock import SystemClock
-from snapshot.config import Config, JournalConfig, MetricsConfig
-from snapshot.journal import Journal
+from snapshot.base.clock import SystemClock
+from snapshot.config.settings import Config, JournalConfig, MetricsConfig
+from snapshot.journal.store import Journal
 from snapshot.metrics import exposition, publish
 from tests.bench.table import show
 from tests.lab.site import BIN

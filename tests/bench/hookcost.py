@@ -23,10 +23,10 @@ from pathlib import Path
 from tests.bench.table import show
 from tests.hook.kit import hook_site, processes
 from tests.lab.fixtures import real_available
-from tests.lab.guest import RealGuest
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import BIN, Site
-from tests.lab.vzdump_testing import QUICK
+from tests.lab.vzdump.testing import QUICK
 
 VZDUMP_ENVIRONMENT = {"LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1", "STOREID": "local", "VMTYPE": "qemu"}
 PERL_HOOK = "#!/usr/bin/perl -w\nuse strict;\nmy $phase = shift;\nexit(0);\n"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from snapshot.pve.https import Endpoint, HttpsTransport
 from tests.bench.table import show
 from tests.lab.fixtures import real_available
-from tests.lab.guest import RealGuest
-from tests.lab.qmp import qmp
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.qmp import qmp
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
 
 

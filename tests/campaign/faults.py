@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from snapshot.window.guardcore import LATE_LOOKS, SPARSE_LOOK
+from snapshot.guard.core import LATE_LOOKS, SPARSE_LOOK
 from tests.campaign.guest import Exchange, Reply
 from tests.campaign.plan import Fault, Plan, draw_setup
 from tests.campaign.pve import Mishap
-from tests.lab.agentmodel import FREEZE, STATUS, THAW, Refusal
+from tests.lab.guest.agentmodel import FREEZE, STATUS, THAW, Refusal
 
 if TYPE_CHECKING:
     from tests.campaign.world import World

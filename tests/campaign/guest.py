@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tests.campaign.scheduler import Scheduler, Timer
-from tests.lab.agentmodel import AgentModel, Refusal
+from tests.lab.guest.agentmodel import AgentModel, Refusal
 
 _SENTINEL = b"\xff"
 _WORKER_PIDS = (1201, 1202, 1203)

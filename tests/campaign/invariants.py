@@ -32,11 +32,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snapshot.journal import WindowRecord
+from snapshot.guard.core import Cause
+from snapshot.journal.store import WindowRecord
 from snapshot.model import VerdictKind
-from snapshot.run import Result
 from snapshot.states import State, may_follow
-from snapshot.window.guardcore import Cause
+from snapshot.take.request import Result
 from tests.campaign.pve import Call
 from tests.campaign.scheduler import Process
 

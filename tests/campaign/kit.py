@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from snapshot.base.retry import Pace
+from snapshot.guard.core import Cause, Message
+from snapshot.guard.link import GuardSpec
 from snapshot.model import ThawReport
-from snapshot.retry import Pace
-from snapshot.window.guardcore import Cause, Message
-from snapshot.window.guardlink import GuardSpec
-from snapshot.window.ladder import Ladder
-from snapshot.window.thaw import Thawer, Thawing
+from snapshot.pve.ladder import Ladder
+from snapshot.thaw.thawer import Thawer, Thawing
 
 Answer = object | Exception | Callable[[str], object]
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from snapshot import recovery
+from snapshot.guard import __main__ as guard
 from snapshot.pve import qga, routes, tasks
-from snapshot.window import guard, window
+from snapshot.recovery import recover as recovery
+from snapshot.window import window
 from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
 
 if TYPE_CHECKING:

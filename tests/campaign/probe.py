@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snapshot import cli
+from snapshot.cli import main as cli
+from snapshot.guard import __main__ as guard
+from snapshot.guard.core import Happening, Message
+from snapshot.guard.inbox import ProcessInbox
 from snapshot.pve import qga
-from snapshot.window import guard
-from snapshot.window.guardcore import Happening, Message
-from snapshot.window.inbox import ProcessInbox
 from snapshot.window.window import Window
 
 THAW = b"fsfreeze-thaw"

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
-from snapshot.journal import _SCHEMA, COLUMNS, Journal, WindowRecord, not_reopening
-from snapshot.looks import GuestLook
-from snapshot.metrics import projection
+from snapshot.guard.background import FINISH_SECONDS
+from snapshot.guard.core import Cause, Happening, Message
+from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
+from snapshot.journal import series as projection
+from snapshot.journal.looks import GuestLook
+from snapshot.journal.store import _SCHEMA, COLUMNS, Journal, WindowRecord, not_reopening
 from snapshot.model import ThawReport
-from snapshot.window.background import FINISH_SECONDS
-from snapshot.window.guardcore import Cause, Happening, Message
-from snapshot.window.guardlink import AnotherGuardError, GuardSpec, Op
 from tests.campaign.scheduler import Process
 
 if TYPE_CHECKING:

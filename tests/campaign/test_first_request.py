@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from snapshot.procfs import process_start
-from snapshot.window import detached
-from snapshot.window.guardlink import GuardSpec, Op
+from snapshot.base import detached
+from snapshot.base.procfs import process_start
+from snapshot.guard.link import GuardSpec, Op
 from tests.campaign.kit import guard_spec
 from tests.lab.site import Site, site, wait_for
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from snapshot.guard.core import Cause, GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
+from snapshot.guard.link import Op
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.window.guardcore import Cause, GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
-from snapshot.window.guardlink import Op
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
 
 BUSY = CommandNotSentError("QEMU guest agent is not running", busy_or_gone=True)

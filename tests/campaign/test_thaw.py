@@ -7,8 +7,8 @@ import pytest
 from snapshot.errors import ConfigError, GuestRemovedError
 from snapshot.model import FreezeState
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.window.ladder import Ladder
-from snapshot.window.thaw import HOOK_FAILED_TEXT
+from snapshot.pve.ladder import Ladder
+from snapshot.thaw.thawer import HOOK_FAILED_TEXT
 from tests.campaign.kit import ManualClock, ScriptedChannel, thawer
 
 BUSY = CommandNotSentError("QEMU guest agent is not running", busy_or_gone=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from snapshot.base.procfs import ProcessIdentity, process_start
 from snapshot.errors import JournalBusyError, WindowTakenError
-from snapshot.journal import Journal, WindowRecord, new_id
+from snapshot.guard.link import GuardSpec, Op
+from snapshot.journal.store import Journal, WindowRecord, new_id
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
-from snapshot.procfs import ProcessIdentity, process_start
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
-from snapshot.window.guardlink import GuardSpec, Op
-from snapshot.window.thaw import CARRIED_OUT_SECONDS
+from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.window.verdict import Proof
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 from tests.campaign.kit import ManualClock, ScriptedChannel, thawer

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from snapshot import recovery
-from snapshot.config import (
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.settings import (
     ApiConfig,
     Config,
     FreezeConfig,
@@ -29,17 +29,17 @@ from snapshot.config import (
     ThawConfig,
 )
 from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
-from snapshot.journal import WindowRecord
+from snapshot.guard import __main__ as guard_process
+from snapshot.guard.core import Cause, GuardCore, Happening, Message
+from snapshot.guard.link import GuardSpec, Op
+from snapshot.guard.recorder import JournalRecorder
+from snapshot.journal.store import WindowRecord
 from snapshot.model import Vmid
-from snapshot.operation import safe_snapshot
-from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import Access
-from snapshot.run import Request, Result, Tools
+from snapshot.recovery import recover as recovery
 from snapshot.states import State
-from snapshot.window import guard as guard_process
-from snapshot.window.guardcore import Cause, GuardCore, Happening, Message
-from snapshot.window.guardlink import GuardSpec, Op
-from snapshot.window.recorder import JournalRecorder
+from snapshot.take.operation import safe_snapshot
+from snapshot.take.request import Request, Result, Tools
 from tests.campaign import faults, invariants, patches
 from tests.campaign.guest import GuestBox, TracedAgent
 from tests.campaign.plan import Fault, Plan
@@ -59,7 +59,7 @@ from tests.campaign.seams import (
     WorldTransport,
     disk_full,
 )
-from tests.lab.agentmodel import FREEZE, THAW, Faults
+from tests.lab.guest.agentmodel import FREEZE, THAW, Faults
 
 VMID = 100
 RESTART_SECONDS = 0.5

@@ -14,7 +14,7 @@ import time
 
 from tests.campaign_real.plan import draw
 from tests.campaign_real.window import SETTINGS, Outcome, WindowRun
-from tests.lab.guest import RealGuest
+from tests.lab.guest.real import RealGuest
 from tests.lab.site import site
 
 

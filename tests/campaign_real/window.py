@@ -15,11 +15,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from snapshot.journal import WindowRecord
+from snapshot.journal.store import WindowRecord
 from snapshot.states import State
 from tests.campaign_real.plan import Blow, Plan
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import judge
+from tests.lab.guest.oracle import judge
+from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, wait_for
 from tests.process.processes import guards, kill
 from tests.process.timeline import Timeline, watched

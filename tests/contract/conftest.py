@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.base import KNOBS, Guest
 from tests.lab.fixtures import real_guest, require_real
-from tests.lab.guest import RealGuest
-from tests.lab.qga import AgentError
+from tests.lab.guest.base import KNOBS, Guest
+from tests.lab.guest.qga import AgentError
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 
 KINDS = ["scripted", pytest.param("real", marks=pytest.mark.real)]
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import Extras
-from tests.lab.agentfacts import ENABLED_WHILE_FROZEN, WINDOWS
-from tests.lab.agentmodel import VSS_TEXT, AgentModel, Faults
-from tests.lab.base import Guest, vm_running
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import block_statistics_move
-from tests.lab.qga import AgentError
-from tests.lab.qmp import QmpClient, QmpError
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentfacts import ENABLED_WHILE_FROZEN, WINDOWS
+from tests.lab.guest.agentmodel import VSS_TEXT, AgentModel, Faults
+from tests.lab.guest.base import Guest, vm_running
+from tests.lab.guest.oracle import block_statistics_move
+from tests.lab.guest.qga import AgentError
+from tests.lab.guest.qmp import QmpClient, QmpError
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 
 FREEZE = "guest-fsfreeze-freeze"
 THAW = "guest-fsfreeze-thaw"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.guest import RealGuest
+from tests.lab.guest.real import RealGuest
 
 ORPHANS = "(for n in 1 2 3 4 5 6 7 8 9 10; do for t in 5 20 50 90; do (usleep ${t}000 &); done; usleep 9000; done) &"
 

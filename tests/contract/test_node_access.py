@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
-from tests.lab.node import PRIVILEGES, GuestSpec, LabNode
-from tests.lab.node_certs import authority
-from tests.lab.node_client import Answer, Client, Lab, with_scripted
+from tests.lab.node.certs import authority
+from tests.lab.node.client import Answer, Client, Lab, with_scripted
+from tests.lab.node.node import PRIVILEGES, GuestSpec, LabNode
 
 QEMU = "/nodes/pve1/qemu/100"
 THAW = f"{QEMU}/agent/fsfreeze-thaw"

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tests.lab.agentmodel import Refusal
-from tests.lab.node import GuestSpec
-from tests.lab.node_client import Client, wait_for, with_scripted
-from tests.lab.node_qmp import PeerTimeout, agent_command
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.node.client import Client, wait_for, with_scripted
+from tests.lab.node.node import GuestSpec
+from tests.lab.node.qmp import PeerTimeout, agent_command
 
 QEMU = "/nodes/pve1/qemu/100"
 FREEZE = "guest-fsfreeze-freeze"

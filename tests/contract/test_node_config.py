@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.lab.node import GuestSpec
-from tests.lab.node_client import Lab, with_scripted
-from tests.lab.node_config import GuestConfig, parse, render
+from tests.lab.node.client import Lab, with_scripted
+from tests.lab.node.config import GuestConfig, parse, render
+from tests.lab.node.node import GuestSpec
 
 QEMU = "/nodes/pve1/qemu/100"
 ARCHIVE = "vzdump-qemu-100-2026_01_02-03_04_05.vma.zst"

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.lab.node import LabNode
-from tests.lab.node_client import Client, wait_for, with_scripted
+from tests.lab.node.client import Client, wait_for, with_scripted
+from tests.lab.node.node import LabNode
 
 QEMU = "/nodes/pve1/qemu/100"
 FREEZE = "agent/fsfreeze-freeze"

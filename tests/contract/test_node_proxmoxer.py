@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from proxmoxer import ProxmoxAPI, ResourceException
 
-from tests.lab.agentmodel import Refusal
-from tests.lab.node_client import Lab, with_scripted
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.node.client import Lab, with_scripted
 
 
 @pytest.fixture(autouse=True)

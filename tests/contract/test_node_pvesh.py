@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.lab.agentmodel import Refusal
-from tests.lab.node import GuestSpec
-from tests.lab.node_client import Lab, with_scripted
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.node.client import Lab, with_scripted
+from tests.lab.node.node import GuestSpec
 
 QEMU = "/nodes/pve1/qemu/100"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.fixtures import real_guest
-from tests.lab.guest import RealGuest
-from tests.lab.node import EVERYTHING, LabNode
-from tests.lab.node_client import Client
+from tests.lab.guest.real import RealGuest
+from tests.lab.node.client import Client
+from tests.lab.node.node import EVERYTHING, LabNode
 from tests.lab.rundir import run_directory
 
 pytestmark = pytest.mark.real

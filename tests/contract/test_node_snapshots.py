@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from tests.lab.agentmodel import Refusal
-from tests.lab.node import GuestSpec
-from tests.lab.node_client import Client, Lab, wait_for, with_scripted
-from tests.lab.node_tasks import Upid, is_running, process_start
-from tests.lab.scriptedqmp import read_disk
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scriptedqmp import read_disk
+from tests.lab.node.client import Client, Lab, wait_for, with_scripted
+from tests.lab.node.node import GuestSpec
+from tests.lab.node.tasks import Upid, is_running, process_start
 
 QEMU = "/nodes/pve1/qemu/100"
 LXC = "/nodes/pve1/lxc/200"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import KINDS
-from tests.lab.base import Filesystem, Guest
 from tests.lab.fixtures import real_guest
-from tests.lab.oracle import block_statistics_move, judge, judge_image, log_size
+from tests.lab.guest.base import Filesystem, Guest
+from tests.lab.guest.oracle import block_statistics_move, judge, judge_image, log_size
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.packages import tool
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 
 FREEZE = "guest-fsfreeze-freeze"
 THAW = "guest-fsfreeze-thaw"

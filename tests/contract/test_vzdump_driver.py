@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.vzdump_options import GuestSpec, StorageKind
-from tests.lab.vzdump_testing import IMPATIENT, Bench, RecordingHook
+from tests.lab.vzdump.options import GuestSpec, StorageKind
+from tests.lab.vzdump.testing import IMPATIENT, Bench, RecordingHook
 
 ARCHIVE = "archive"
 SNAPSHOT = ["backup-start", "pre-stop", "pre-restart", "post-restart", ARCHIVE, "backup-end", "log-end"]
@@ -296,7 +296,7 @@ def test_an_unknown_guest_fails_with_next_to_no_environment(bench: Bench) -> Non
 
 
 def test_a_guest_in_stop_mode_is_really_switched_off_and_on(bench: Bench, guest: ScriptedGuest) -> None:
-    from tests.lab.vzdump_power import Verb, power_server
+    from tests.lab.vzdump.power import Verb, power_server
 
     said: list[str] = []
 

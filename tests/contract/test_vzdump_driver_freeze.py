@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.guest.scriptedqmp import read_disk
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.scriptedqmp import read_disk
-from tests.lab.vzdump import JobResult
-from tests.lab.vzdump_options import GuestSpec, Limits, StorageKind
-from tests.lab.vzdump_testing import IMPATIENT, Bench
+from tests.lab.vzdump.job import JobResult
+from tests.lab.vzdump.options import GuestSpec, Limits, StorageKind
+from tests.lab.vzdump.testing import IMPATIENT, Bench
 
 FREEZE = "INFO: issuing guest-agent 'fs-freeze' command"
 START = "INFO: starting backup via QMP command"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.node import EVERYTHING, GuestSpec, LabNode
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import EVERYTHING, GuestSpec, LabNode
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.vzdump_testing import Bench
+from tests.lab.vzdump.testing import Bench
 
 
 class Api:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.rundir import run_directory
-from tests.lab.vzdump_command import hook_environment, run_command
-from tests.lab.vzdump_log import PerlFile
-from tests.lab.vzdump_testing import RecordingHook
+from tests.lab.vzdump.command import hook_environment, run_command
+from tests.lab.vzdump.log import PerlFile
+from tests.lab.vzdump.testing import RecordingHook
 
 PERL = shutil.which("perl")
 CALL_HOOK = Path(__file__).parent / "perl/call_hook.pl"

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.lab.base import Filesystem
 from tests.lab.fixtures import real_guest
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import block_statistics_move, judge_image
+from tests.lab.guest.base import Filesystem
+from tests.lab.guest.oracle import block_statistics_move, judge_image
+from tests.lab.guest.real import RealGuest
 from tests.lab.rundir import run_directory
-from tests.lab.vzdump import JobResult
-from tests.lab.vzdump_options import GuestSpec
-from tests.lab.vzdump_power import Verb, power_server
-from tests.lab.vzdump_testing import Bench
+from tests.lab.vzdump.job import JobResult
+from tests.lab.vzdump.options import GuestSpec
+from tests.lab.vzdump.power import Verb, power_server
+from tests.lab.vzdump.testing import Bench
 
 pytestmark = pytest.mark.real
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.node_tasks import Upid, is_running, process_start
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.tasks import Upid, is_running, process_start
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.vzdump import VzdumpJob
-from tests.lab.vzdump_options import GuestSpec
-from tests.lab.vzdump_testing import Bench
+from tests.lab.vzdump.job import VzdumpJob
+from tests.lab.vzdump.options import GuestSpec
+from tests.lab.vzdump.testing import Bench
 
 # A child of a hook that outlives it; {} is where it writes its pid. It ends by itself where a test fails.
 STAY = "setsid sh -c 'echo $$ >{}; exec sleep 20'"
@@ -415,7 +415,7 @@ def test_an_error_on_a_terminal_stands_behind_an_empty_line(bench: Bench, guest:
 def test_on_a_real_terminal_the_worker_leads_a_group_instead_of_a_session(bench: Bench, guest: ScriptedGuest) -> None:
     hook = bench.hook('cat /proc/$PPID/stat >"$call/stat"')
     ours, theirs = pty.openpty()
-    command = ["setsid", "--ctty", sys.executable, "-m", "tests.lab.vzdump", "--root", str(bench.root)]
+    command = ["setsid", "--ctty", sys.executable, "-m", "tests.lab.vzdump.job", "--root", str(bench.root)]
     command += ["--run", str(bench.run), "--script", str(hook.path), "100"]
     with subprocess.Popen(
         command, cwd=Path(__file__).parents[2], stdin=theirs, stdout=theirs, stderr=theirs
@@ -443,7 +443,7 @@ def _drain(descriptor: int, shown: bytearray) -> None:
 
 
 def test_the_command_line_runs_a_job(bench: Bench, guest: ScriptedGuest) -> None:
-    command = [sys.executable, "-m", "tests.lab.vzdump", "--root", str(bench.root), "--run", str(bench.run)]
+    command = [sys.executable, "-m", "tests.lab.vzdump.job", "--root", str(bench.root), "--run", str(bench.run)]
     command += ["--background", "--storage-kind", "pbs", "--qemu-server-version", "8.4.0", "--scale", "0.1", "100"]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

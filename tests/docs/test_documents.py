@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import config as configuration
-from snapshot.config import Config
+from snapshot.config import settings as configuration
+from snapshot.config.settings import Config
 from snapshot.errors import exit_codes
 
 ROOT = Path(__file__).parents[2]

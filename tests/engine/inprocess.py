@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snapshot import config as configuration
-from snapshot.clock import SystemClock
-from snapshot.journal import Journal
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.signals import NoGate
+from snapshot.config import settings as configuration
+from snapshot.guard.link import GuardSpec, Op
+from snapshot.journal.store import Journal
 from snapshot.model import Policy, Vmid
-from snapshot.operation import Request, Result, Tools, safe_snapshot
-from snapshot.procfs import ProcessIdentity
 from snapshot.pve.routes import open_access
 from snapshot.pve.transport import Transport
-from snapshot.window.guardlink import GuardSpec, Op
-from snapshot.window.signals import NoGate
+from snapshot.take.operation import Request, Result, Tools, safe_snapshot
 from tests.lab.site import Site
 
 CAP_SECONDS = 0.5

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from snapshot.errors import exit_codes
-from snapshot.journal import Journal, WindowRecord
-from tests.lab.agentmodel import Refusal
-from tests.lab.node_config import GuestConfig
-from tests.lab.scripted import ScriptedGuest
+from snapshot.journal.store import Journal, WindowRecord
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.config import GuestConfig
 from tests.lab.site import Run, Site, wait_for
 from tests.unit.kit import record
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import take
-from tests.lab.node_certs import authority
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.certs import authority
 from tests.lab.site import Site, site, wait_for
 
 

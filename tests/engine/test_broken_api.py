@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from snapshot import cli
+from snapshot.cli import main as cli
 from snapshot.errors import ApiError, SafeSnapshotError
 from snapshot.pve import routes, standby
 from tests.engine.kit import FREEZE, the_guest

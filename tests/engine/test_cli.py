@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from snapshot.errors import exit_codes
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.model import DESCRIPTION_MAX
 from tests.engine import kit
 from tests.engine.kit import check, take
-from tests.lab.node import GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import BIN, Run, Site, environment, run_command, wait_for
 
 OUR_COMMANDS = ("take", "check", "thaw", "recover", "status")

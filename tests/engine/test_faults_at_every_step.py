@@ -18,12 +18,12 @@ import pytest
 
 from snapshot.errors import StillFrozenError
 from snapshot.model import Policy, VerdictKind
-from snapshot.operation import Result
 from snapshot.report.text import result_json
+from snapshot.take.operation import Result
 from snapshot.window.verdict import Proof
 from tests.engine import inprocess, kit
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.scriptedqmp import read_disk
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.guest.scriptedqmp import read_disk
 from tests.lab.site import Site, site, wait_for
 
 HTML = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"

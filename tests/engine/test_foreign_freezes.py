@@ -21,14 +21,14 @@ from typing import Any
 
 import pytest
 
-from snapshot.journal import Journal
-from snapshot.looks import GuestLook, Why
-from snapshot.procfs import TICKS, boot_id, process_start
+from snapshot.base.procfs import TICKS, boot_id, process_start
+from snapshot.journal.looks import GuestLook, Why
+from snapshot.journal.store import Journal
 from tests.engine import kit
 from tests.engine.kit import FREEZE, QUICK_LIMITS, busy_agent, check
-from tests.lab.agentmodel import Faults
-from tests.lab.node import PRIVILEGES
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentmodel import Faults
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import PRIVILEGES
 from tests.lab.site import Run, Site, site
 from tests.process.processes import guards
 from tests.unit.kit import record

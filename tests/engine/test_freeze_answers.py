@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import FREEZE, take
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, wait_for
 
 

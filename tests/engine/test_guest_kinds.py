@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from tests.engine import kit
 from tests.engine.kit import FREEZE, check, take
-from tests.lab.node import GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Run, Site, wait_for
 from tests.unit.kit import record
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import FREEZE, FROZEN_ANYWAY, NOT_ALLOWED, refuse, take, the_guest
-from tests.lab.agentmodel import Refusal
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site
 
 NOT_SWITCHED_ON = ("not switched on in PVE", "qm set 100 --agent enabled=1")

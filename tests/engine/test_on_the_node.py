@@ -13,10 +13,10 @@ import pytest
 from snapshot.errors import NotRecordedError
 from tests.engine import kit
 from tests.engine.kit import check, take
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site, wait_for
 
-PVESH = Path(__file__).resolve().parents[1] / "lab" / "pvesh_fake.py"
+PVESH = Path(__file__).resolve().parents[1] / "lab" / "node" / "pvesh_fake.py"
 
 
 @pytest.fixture

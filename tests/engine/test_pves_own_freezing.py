@@ -10,8 +10,8 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import refuse, take, the_guest
-from tests.lab.agentmodel import Refusal
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site, wait_for
 
 OWN_FREEZING = ("9.2.6", "9.1.10", "9.1.9", "9.1.4", "8.4.1")

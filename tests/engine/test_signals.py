@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine import kit
-from tests.lab.base import pid_is_alive
-from tests.lab.node import GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import pid_is_alive
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Run, Site, wait_for
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

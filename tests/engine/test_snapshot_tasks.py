@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import take
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 
 

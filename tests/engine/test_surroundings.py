@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import check, take
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, run_command, wait_for
 
 NOBODY = 65534

@@ -8,8 +8,8 @@ import pytest
 
 from tests.engine import kit
 from tests.engine.kit import FREEZE, QUICK_LIMITS, check, set_pending, take
-from tests.lab.agentfacts import LINUX, GuestFacts
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentfacts import LINUX, GuestFacts
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
 
 STATUS, THAW = "guest-fsfreeze-status", "guest-fsfreeze-thaw"

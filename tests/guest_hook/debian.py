@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab import packages
-from tests.lab.base import BOOT_TIMEOUT_SECONDS
-from tests.lab.guest import RealGuest
-from tests.lab.image import GUEST_FILES
+from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
+from tests.lab.guest.image import GUEST_FILES
+from tests.lab.guest.real import RealGuest
 
 _PACKAGES = ("systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "qemu-guest-agent")
 _DISK_MIB = 1500

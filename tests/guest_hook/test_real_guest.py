@@ -14,7 +14,7 @@ import pytest
 
 from tests.guest_hook.sandbox import SCRIPT
 from tests.lab.fixtures import real_guest
-from tests.lab.guest import RealGuest
+from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, site, wait_for
 
 pytestmark = pytest.mark.real

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hook.kit import HandMadeJob, by_hand, hook_site
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site
 
 

@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snapshot.base import detached
+from snapshot.base.procfs import process_start
 from snapshot.errors import JournalError
-from snapshot.journal import WindowRecord
+from snapshot.journal.store import WindowRecord
 from snapshot.model import Upid
-from snapshot.procfs import process_start
-from snapshot.window import detached
-from tests.lab.base import Guest
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import Guest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site, wait_for
-from tests.lab.vzdump import JobResult, VzdumpJob
-from tests.lab.vzdump_testing import QUICK
-from vzdump_hooks import dispatch, worker
-from vzdump_hooks.tasklog import log_path
+from tests.lab.vzdump.job import JobResult, VzdumpJob
+from tests.lab.vzdump.testing import QUICK
+from vzdump_hooks import dispatch
+from vzdump_hooks.tasklog import worker
+from vzdump_hooks.tasklog.lines import log_path
 
 # Short enough for tests that wait for a limit, long enough for a busy machine.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -35,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 # The lab's answers, so that a hung call ends soon.
 QUICK_LIMITS = {"ping": 0.3, "command": 1.0}
 REPOSITORY = str(Path(__file__).parents[2])
-OURS = ("snapshot.window.guard", "vzdump_hooks.holder")
+OURS = ("snapshot.guard", "vzdump_hooks.hold")
 
 
 @contextlib.contextmanager
@@ -217,7 +218,13 @@ def start_from_here(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
 def by_hand(lab: Site, monkeypatch: Any, vmid: int = 100) -> Iterator[HandMadeJob]:
     """A job played by the test."""
     job = HandMadeJob(lab, vmid)
-    for module in ("phases.backup_start", "phases.post_restart", "phases.backup_end", "phases.job", "backup_notes"):
+    for module in (
+        "phases.backup_start",
+        "phases.post_restart",
+        "phases.backup_end",
+        "phases.job",
+        "phases.archive_notes",
+    ):
         monkeypatch.setattr(f"vzdump_hooks.{module}.find_worker", lambda config: job.worker)
     started: list[subprocess.Popen[bytes]] = []
 

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hook.kit import QUICK_LIMITS, hook_site, newest
-from tests.lab.base import Guest
 from tests.lab.fixtures import why_no_real
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import judge_image
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import Guest
+from tests.lab.guest.oracle import judge_image
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
-from tests.lab.vzdump_options import STORAGE_KINDS
-from tests.lab.vzdump_power import Verb, power_server
-from tests.lab.vzdump_testing import QUICK
+from tests.lab.vzdump.options import STORAGE_KINDS
+from tests.lab.vzdump.power import Verb, power_server
+from tests.lab.vzdump.testing import QUICK
 
 OWNERS = ("hook", "vzdump")
 VERSIONS = ("8.4.0", "9.0.30", "9.1.8", "9.2.6")

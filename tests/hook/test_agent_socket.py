@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
+from snapshot.base.clock import SystemClock
 from snapshot.pve.agent import AgentReplyLostError, CommandNotSentError
 from snapshot.pve.qga import SocketChannel
-from tests.lab.base import Guest
 from tests.lab.fixtures import real_guest
-from tests.lab.node_qmp import agent_command
+from tests.lab.guest.base import Guest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.qmp import agent_command
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 
 
 @pytest.fixture(params=["scripted", pytest.param("real", marks=pytest.mark.real)])

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot import config as configuration
+from snapshot.config import settings as configuration
 from tests.lab.site import BIN
 from vzdump_hooks import entry
+from vzdump_hooks.call import JOB_PHASES, InvocationError, Mode, Phase, UnknownPhaseError, parse
 from vzdump_hooks.dispatch import HANDLERS
 from vzdump_hooks.entry import IDLE_PHASES
-from vzdump_hooks.invocation import JOB_PHASES, InvocationError, Mode, Phase, UnknownPhaseError, parse
 
 # A configuration without a node, a token or a journal that could be written.
 NOWHERE = """
@@ -209,7 +209,17 @@ IDLE_CALLS = [
     ["log-end", "snapshot", "100"],
     ["brand-new", "snapshot", "100"],
 ]
-HEAVY = {"dataclasses", "tomllib", "json", "pathlib", "logging", "ssl", "sqlite3", "subprocess", "snapshot.config"}
+HEAVY = {
+    "dataclasses",
+    "tomllib",
+    "json",
+    "pathlib",
+    "logging",
+    "ssl",
+    "sqlite3",
+    "subprocess",
+    "snapshot.config.settings",
+}
 REPOSITORY = str(Path(__file__).parents[2])
 
 

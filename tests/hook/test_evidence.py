@@ -9,8 +9,8 @@ import pytest
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, VerdictKind
 from snapshot.window.verdict import Evidence, Proof, broken_word
 from snapshot.words import Word
-from vzdump_hooks.evidence import RESTS_ON, LogEvidence, Seen, judge_hook, judge_watched, watched_word
-from vzdump_hooks.wordings import LogEvent
+from vzdump_hooks.hold.verdict import RESTS_ON, LogEvidence, Seen, judge_hook, judge_watched, watched_word
+from vzdump_hooks.tasklog.wordings import LogEvent
 
 E = LogEvent
 ACKNOWLEDGED = FreezeReply(FreezeOutcome.ACKNOWLEDGED, filesystems=2)

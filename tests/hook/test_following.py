@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snapshot.clock import SystemClock
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import process_start
 from snapshot.errors import ApiDeniedError, ApiError, ReplyLostError
 from snapshot.model import Upid
-from snapshot.procfs import process_start
 from snapshot.pve.transport import Transport
 from tests.lab.site import wait_for
-from vzdump_hooks.follow import BackupWatch, WorkerDiedError, WorkerLife
-from vzdump_hooks.tasklog import LONGEST_LINE, ApiLog, FileLog, LogSource
-from vzdump_hooks.wordings import LogEvent
+from vzdump_hooks.tasklog.follow import BackupWatch, WorkerDiedError, WorkerLife
+from vzdump_hooks.tasklog.lines import LONGEST_LINE, ApiLog, FileLog, LogSource
+from vzdump_hooks.tasklog.wordings import LogEvent
 
 START = "INFO: Starting Backup of VM 100 (qemu)\n"
 QMP = "INFO: starting backup via QMP command\n"
@@ -236,7 +236,7 @@ def test_an_earlier_backup_of_the_same_guest_does_not_end_our_window(
 def test_a_job_in_which_only_an_earlier_backup_of_the_guest_is_seen_cannot_be_followed(
     worker: subprocess.Popen[bytes], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vzdump_hooks.follow.CATCH_UP_SECONDS", 0.1)
+    monkeypatch.setattr("vzdump_hooks.tasklog.follow.CATCH_UP_SECONDS", 0.1)
     path.write_text(START + QMP + POINT + DONE)
     assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
 
@@ -244,7 +244,7 @@ def test_a_job_in_which_only_an_earlier_backup_of_the_guest_is_seen_cannot_be_fo
 def test_a_log_without_our_guest_cannot_be_followed(
     worker: subprocess.Popen[bytes], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vzdump_hooks.follow.CATCH_UP_SECONDS", 0.1)
+    monkeypatch.setattr("vzdump_hooks.tasklog.follow.CATCH_UP_SECONDS", 0.1)
     path.write_text(START.replace("100", "1001"))
     assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
     assert not BackupWatch(100, [FileLog(path.with_name("none"))], life(worker), SystemClock()).catch_up()

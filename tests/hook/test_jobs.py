@@ -12,13 +12,13 @@ import pytest
 from tests.hook.kit import back_up, check_thawed, hook_site, newest, processes, said
 from tests.hook.matrix import Cell, matrix_site, run_cell, sample
 from tests.lab.fixtures import require_real
-from tests.lab.node import GuestSpec
-from tests.lab.oracle import judge_image
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.oracle import judge_image
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Site, wait_for
-from tests.lab.vzdump import VzdumpJob
-from tests.lab.vzdump_options import JobOptions
-from tests.lab.vzdump_testing import QUICK
+from tests.lab.vzdump.job import VzdumpJob
+from tests.lab.vzdump.options import JobOptions
+from tests.lab.vzdump.testing import QUICK
 
 # ------------------------------------------------------------------------------------------------- a part of the matrix
 

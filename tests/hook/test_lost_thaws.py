@@ -9,9 +9,9 @@ import pytest
 
 from tests.hook.kit import check_thawed, hook_site, newest, said, settled
 from tests.lab.fixtures import require_real
-from tests.lab.guest import RealGuest
+from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, wait_for
-from tests.lab.vzdump_options import Limits
+from tests.lab.vzdump.options import Limits
 
 pytestmark = pytest.mark.real
 

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from snapshot.journal import Journal, WindowRecord
-from snapshot.procfs import boot_id
+from snapshot.base.procfs import boot_id
+from snapshot.journal.store import Journal, WindowRecord
 from tests.hook.kit import (
     HandMadeJob,
     add_rules,
@@ -25,13 +25,13 @@ from tests.hook.kit import (
     settled,
     without_pvesh,
 )
-from tests.lab.node import PRIVILEGES, GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import PRIVILEGES, GuestSpec
 from tests.lab.site import Site, wait_for
 from tests.unit.kit import record
 from vzdump_hooks import entry
-from vzdump_hooks.backup_notes import volume_of
 from vzdump_hooks.phases import backup_end
+from vzdump_hooks.phases.archive_notes import volume_of
 
 
 def policy(lab: Site, word: str) -> None:

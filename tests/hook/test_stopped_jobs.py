@@ -8,10 +8,10 @@ import pytest
 
 from tests.hook.kit import check_thawed, hook_site, processes, said, settled
 from tests.lab.fixtures import require_real
-from tests.lab.guest import RealGuest
+from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, wait_for
-from tests.lab.vzdump import VzdumpJob
-from tests.lab.vzdump_testing import QUICK
+from tests.lab.vzdump.job import VzdumpJob
+from tests.lab.vzdump.testing import QUICK
 
 # Where in the job, and how long after.
 INSTANTS = (

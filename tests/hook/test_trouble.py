@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hook.kit import SETTINGS, back_up, check_thawed, hook_site, said, without_pvesh
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site
 from tests.unit.wire import Connection, Wire
 

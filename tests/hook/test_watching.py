@@ -13,11 +13,11 @@ import pytest
 from snapshot.model import Policy
 from tests.engine.kit import set_pending
 from tests.hook.kit import HandMadeJob, back_up, by_hand, check_thawed, hook_site, newest, processes, said, settled
-from tests.lab.agentmodel import Faults, Refusal
-from tests.lab.node import GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentmodel import Faults, Refusal
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Site, wait_for
-from tests.lab.vzdump_testing import QUICK
+from tests.lab.vzdump.testing import QUICK
 
 FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 FROZEN_METRIC = 'pve_fsfreeze_guest_frozen{id="qemu/100",node="pve1",source="vzdump",vmid="100"} 1.0'
@@ -43,7 +43,7 @@ def vzdump_freezes(guest: ScriptedGuest, job: HandMadeJob) -> None:
 
 
 def watcher(lab: Site) -> int:
-    (pid,) = processes(lab, "vzdump_hooks.holder")
+    (pid,) = processes(lab, "vzdump_hooks.hold")
     return pid
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.window import detached
+from snapshot.base import detached
 from tests.engine.kit import write_secret
 from tests.hook.kit import OURS, HandMadeJob, check_thawed, newest, processes, settled, without_pvesh
-from tests.lab.node_certs import authority
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.certs import authority
 from tests.lab.site import Site, wait_for
 
 UNSAID = ("INFO: issuing guest-agent 'fs-freeze' command",)
@@ -383,14 +383,14 @@ def test_a_watch_that_is_told_to_stop_thaws_what_vzdump_froze(
     job.phase("post-restart")
     vzdump_freezes(guest, job)
     time.sleep(0.1)
-    os.kill(processes(lab, "vzdump_hooks.holder")[0], signal.SIGTERM)
+    os.kill(processes(lab, "vzdump_hooks.hold")[0], signal.SIGTERM)
     check_thawed(lab)
     assert "signal" in (settled(lab).reason or "")
 
 
 def test_a_holder_that_is_told_to_stop_thaws(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     job.phase("post-restart")
-    os.kill(processes(lab, "vzdump_hooks.holder")[0], signal.SIGTERM)
+    os.kill(processes(lab, "vzdump_hooks.hold")[0], signal.SIGTERM)
     check_thawed(lab)
     assert settled(lab).verdict == "crash-consistent"
 

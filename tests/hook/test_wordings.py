@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.lab.node_qmp import PeerTimeout
-from tests.lab.vzdump_errors import Die, Interrupted
-from tests.lab.vzdump_freeze import Freezer
-from tests.lab.vzdump_log import Logger
-from tests.lab.vzdump_options import Limits
-from vzdump_hooks.wordings import TABLE, LogEvent, LogReader, recognise
+from tests.lab.node.qmp import PeerTimeout
+from tests.lab.vzdump.errors import Die, Interrupted
+from tests.lab.vzdump.freeze import Freezer
+from tests.lab.vzdump.log import Logger
+from tests.lab.vzdump.options import Limits
+from vzdump_hooks.tasklog.wordings import TABLE, LogEvent, LogReader, recognise
 
 VERSIONS = ("7.4.3", "8.4.0", "9.0.22", "9.0.30", "9.1.5", "9.1.8", "9.1.10", "9.2.6")
 START = "INFO: Starting Backup of VM 100 (qemu)"

@@ -15,10 +15,10 @@ import sys
 import time
 from types import FrameType
 
-from tests.lab.base import Filesystem
 from tests.lab.fixtures import real_available
-from tests.lab.guest import RealGuest
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import Filesystem
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import BIN, Site, site
 
 FILESYSTEMS: tuple[Filesystem, ...] = ("ext4", "xfs")

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import time
 
-from tests.lab.base import Guest
 from tests.lab.fixtures import real_available, why_no_real
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import Judgement, judge, judge_image
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import Guest
+from tests.lab.guest.oracle import Judgement, judge, judge_image
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site, wait_for
 
 KILL_LIMIT_SECONDS = 10.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.guest import RealGuest
-from tests.lab.image import blank_disk, image
+from tests.lab.guest.image import blank_disk, image
+from tests.lab.guest.real import RealGuest
 from tests.lab.packages import LabUnavailableError, tool
 
 _TOOLS = ("qemu-system-x86_64", "qemu-img", "debugfs", "xfs_db", "xfs_logprint")

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snapshot.journal import Journal, WindowRecord
-from snapshot.procfs import process_lives
-from tests.lab.base import Guest
-from tests.lab.node import LabNode
+from snapshot.base.procfs import process_lives
+from snapshot.journal.store import Journal, WindowRecord
+from tests.lab.guest.base import Guest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import LabNode
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
-from tests.lab.vzdump import VzdumpJob
-from tests.lab.vzdump_options import JobOptions
+from tests.lab.vzdump.job import VzdumpJob
+from tests.lab.vzdump.options import JobOptions
 
 # Our commands, as they are installed beside this interpreter.
 BIN = Path(sys.executable).parent
@@ -151,7 +151,7 @@ class Site:
 
     def command(self, *arguments: str) -> list[str]:
         """The argv of safe-snapshot with this site's configuration."""
-        program = [sys.executable, "-m", "snapshot.cli"] if MUTATED_TREE else [str(BIN / "safe-snapshot")]
+        program = [sys.executable, "-m", "snapshot.cli.main"] if MUTATED_TREE else [str(BIN / "safe-snapshot")]
         return [*program, "--config", str(self.config_path), *arguments]
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:

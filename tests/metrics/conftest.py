@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from snapshot.config import Config, JournalConfig, MetricsConfig
-from snapshot.journal import Journal, WindowRecord
+from snapshot.config.settings import Config, JournalConfig, MetricsConfig
+from snapshot.journal.store import Journal, WindowRecord
 from snapshot.metrics import exposition, publish
 
 DAY = 86400.0

@@ -9,8 +9,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from snapshot.journal import COLUMNS, Journal, WindowRecord
-from snapshot.metrics import projection
+from snapshot.journal import series as projection
+from snapshot.journal.store import COLUMNS, Journal, WindowRecord
 from tests.metrics.conftest import DAY, record
 
 _NAMES = ("web", "db", "mail", "files", "build", "erp", "proxy", "git")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.agentmodel import Refusal
 from tests.lab.fixtures import real_guest
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import Site, site, wait_for
 from tests.metrics.monitoring import SECONDS, Stack, stack
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.generators import ROOT
-from snapshot.clock import SystemClock
-from snapshot.looks import GuestLook
-from snapshot.metrics import projection
+from snapshot.base.clock import SystemClock
+from snapshot.journal import series as projection
+from snapshot.journal.families import FAMILIES
+from snapshot.journal.looks import GuestLook
 from snapshot.metrics.exporter import Exporter
-from snapshot.metrics.families import FAMILIES
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from tests.metrics import fleet
 from tests.metrics.conftest import World

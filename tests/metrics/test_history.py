@@ -18,9 +18,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from snapshot import cli_history
+from snapshot.cli import history as cli_history
 from snapshot.errors import JournalError, SafeSnapshotError
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.report import digest, history, html
 from snapshot.report.history import Question
 from tests.metrics import fleet

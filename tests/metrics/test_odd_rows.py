@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from snapshot.journal import ODD_LINES, Journal
-from snapshot.looks import GuestLook
-from snapshot.record import OPEN, check_value
+from snapshot.journal.looks import GuestLook
+from snapshot.journal.record import OPEN, check_value
+from snapshot.journal.store import ODD_LINES, Journal
 from tests.hook.kit import back_up, hook_site, newest, without_pvesh
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site
 from tests.metrics.conftest import START, World
 from tests.metrics.test_history import run

@@ -9,16 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snapshot.errors import JournalError
-from snapshot.metrics import families, projection
+from snapshot.guard.core import Cause
+from snapshot.journal import families
+from snapshot.journal import series as projection
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Vmid
-from snapshot.window.guardcore import Cause
 from snapshot.window.verdict import Proof, broken_word
 from snapshot.words import Word
 from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
-from vzdump_hooks.evidence import _NOT_FROZEN, LogEvidence, watched_word
+from vzdump_hooks.hold.verdict import _NOT_FROZEN, LogEvidence, watched_word
 from vzdump_hooks.phases.backup_end import NO_BACKUP
-from vzdump_hooks.wordings import LogEvent
+from vzdump_hooks.tasklog.wordings import LogEvent
 
 PREFIX = "pve_fsfreeze_"
 

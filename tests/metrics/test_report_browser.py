@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.report import digest, html
 from snapshot.report.history import Question
 from tests.lab.packages import cache_dir

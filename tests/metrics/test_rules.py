@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from scripts.generators import ROOT, alert_rules
 from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
-from snapshot.cli import main_group
-from snapshot.metrics.families import FAMILIES
+from snapshot.cli.main import main_group
+from snapshot.journal.families import FAMILIES
 from tests.metrics.programs import program, promtool
 
 FOLDER = ROOT / "contrib" / "prometheus"

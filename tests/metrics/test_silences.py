@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import silences
-from snapshot.config import Config, GuestRule, JournalConfig, LocalConfig
-from snapshot.journal import Journal
-from snapshot.looks import GuestLook, Why
-from snapshot.silences import KEPT_SECONDS, NOT_KNOWN_SECONDS, SETTLED_SECONDS, UnhookedBackup
+from snapshot.config.settings import Config, GuestRule, JournalConfig, LocalConfig
+from snapshot.journal import silences
+from snapshot.journal.looks import GuestLook, Why
+from snapshot.journal.silences import KEPT_SECONDS, NOT_KNOWN_SECONDS, SETTLED_SECONDS, UnhookedBackup
+from snapshot.journal.store import Journal
 from tests.hook.kit import back_up, hook_site, said
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import wait_for
 from tests.metrics.conftest import DAY, World
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
-from snapshot.config import Config, JournalConfig, MetricsConfig
-from snapshot.journal import Journal
+from snapshot.base.clock import SystemClock
+from snapshot.config.settings import Config, JournalConfig, MetricsConfig
+from snapshot.journal.store import Journal
 from snapshot.metrics import publish, textfile
 from tests.metrics.conftest import World, record, samples
 

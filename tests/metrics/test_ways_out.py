@@ -23,13 +23,14 @@ from typing import ClassVar
 
 import pytest
 
-from snapshot import silences
-from snapshot.clock import SystemClock
-from snapshot.config import Config, Pushgateway
+from snapshot.base.clock import SystemClock
+from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
-from snapshot.journal import BEGUN_ANEW_NOTE
-from snapshot.looks import GuestLook, Why
-from snapshot.metrics import exposition, families, projection, publish
+from snapshot.journal import families, silences
+from snapshot.journal import series as projection
+from snapshot.journal.looks import GuestLook, Why
+from snapshot.journal.store import BEGUN_ANEW_NOTE
+from snapshot.metrics import exposition, publish
 from snapshot.metrics.exporter import Exporter
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from tests.metrics import fleet
@@ -356,8 +357,8 @@ def test_serve_ends_on_a_signal_and_says_where_it_listens(world: World) -> None:
     code = (
         "import sys; from tests.metrics.test_history import group, Shared\n"
         "from tests.metrics.conftest import World; from pathlib import Path\n"
-        "from snapshot.config import Config, JournalConfig\n"
-        "class W: clock=__import__('snapshot.clock', fromlist=['x']).SystemClock()\n"
+        "from snapshot.config.settings import Config, JournalConfig\n"
+        "class W: clock=__import__('snapshot.base.clock', fromlist=['x']).SystemClock()\n"
         f"W.config=Config(journal=JournalConfig(path=Path({str(world.config.journal.path)!r})))\n"
         "group.main(['metrics','serve','--port','0'], obj=Shared(W), standalone_mode=False)\n"
     )
@@ -376,7 +377,7 @@ def test_serve_ends_on_a_signal_and_says_where_it_listens(world: World) -> None:
 
 def test_publishing_imports_prometheus_client_only_when_there_is_something_to_publish() -> None:
     code = (
-        "import sys, snapshot.metrics.publish, snapshot.journal\n"
+        "import sys, snapshot.metrics.publish, snapshot.journal.store\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('prometheus_client', 'click', 'tenacity', 'proxmoxer')])"
     )
     done = subprocess.run(

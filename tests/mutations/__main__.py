@@ -20,7 +20,7 @@ from tests.mutations.table import MUTATIONS, Edit, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "pyproject.toml")
-STARTER = "snapshot/window/detached.py"
+STARTER = "snapshot/base/detached.py"
 TESTS_FAILED = 1
 """pytest's exit status; 2 and above mean that it could not run them, which catches nothing."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WINDOW = "snapshot/window/window.py"
-THAW = "snapshot/window/thaw.py"
-GUARD = "snapshot/window/guardcore.py"
+THAW = "snapshot/thaw/thawer.py"
+GUARD = "snapshot/guard/core.py"
 VERDICT = "snapshot/window/verdict.py"
 AGENT = "snapshot/pve/agent.py"
 QGA = "snapshot/pve/qga.py"
@@ -15,12 +15,12 @@ HTTPS_LIMITS = "snapshot/pve/https_limits.py"
 PVESH = "snapshot/pve/pvesh.py"
 ROUTES = "snapshot/pve/routes.py"
 STANDBY = "snapshot/pve/standby.py"
-LADDER = "snapshot/window/ladder.py"
-JOURNAL = "snapshot/journal.py"
-HOLDING = "vzdump_hooks/holding.py"
-WATCHING = "vzdump_hooks/watching.py"
-FOLLOW = "vzdump_hooks/follow.py"
-HOOK_EVIDENCE = "vzdump_hooks/evidence.py"
+LADDER = "snapshot/pve/ladder.py"
+JOURNAL = "snapshot/journal/store.py"
+HOLDING = "vzdump_hooks/hold/ours.py"
+WATCHING = "vzdump_hooks/hold/vzdumps.py"
+FOLLOW = "vzdump_hooks/tasklog/follow.py"
+HOOK_EVIDENCE = "vzdump_hooks/hold/verdict.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
@@ -38,22 +38,22 @@ PVESH_TESTS = "tests/unit/test_pvesh.py"
 STANDBY_TESTS = "tests/unit/test_standby.py"
 LADDER_TESTS = "tests/unit/test_ladder.py"
 FOLLOWING = "tests/hook/test_following.py"
-FROZEN = "snapshot/frozen.py"
+FROZEN = "snapshot/recovery/frozen.py"
 LOOK_TESTS = "tests/unit/test_frozen.py"
 STRANGERS = "tests/engine/test_foreign_freezes.py"
-SILENCES = "snapshot/silences.py"
-FOREIGN = "snapshot/foreign.py"
-DETACHED = "snapshot/window/detached.py"
-SURVEY = "snapshot/survey.py"
+SILENCES = "snapshot/journal/silences.py"
+FOREIGN = "snapshot/recovery/foreign.py"
+DETACHED = "snapshot/base/detached.py"
+SURVEY = "snapshot/recovery/survey.py"
 DETACHED_TESTS = "tests/unit/test_detached.py"
-RECOVERY = "snapshot/recovery.py"
-CLAIM = "snapshot/window/claim.py"
-PROCESS = "snapshot/window/process.py"
-PVE_SNAPSHOT = "snapshot/pvesnapshot.py"
-JOURNAL_FILE = "snapshot/journalfile.py"
-STRANGERS_LOOK = "snapshot/strangers.py"
-GUARD_PROCESS = "snapshot/window/guard.py"
-CLI = "snapshot/cli.py"
+RECOVERY = "snapshot/recovery/recover.py"
+CLAIM = "snapshot/guard/claim.py"
+PROCESS = "snapshot/base/hardening.py"
+PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
+JOURNAL_FILE = "snapshot/journal/file.py"
+STRANGERS_LOOK = "snapshot/recovery/strangers.py"
+GUARD_PROCESS = "snapshot/guard/__main__.py"
+CLI = "snapshot/cli/main.py"
 OWN_FREEZING = "tests/engine/test_pves_own_freezing.py"
 CLAIM_TESTS = "tests/unit/test_claim.py"
 PROCESS_TESTS = "tests/unit/test_process.py"
@@ -633,7 +633,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "UNKNOWN closed early by the rescue and by who heals",
-        "snapshot/recovery.py",
+        "snapshot/recovery/recover.py",
         """
     late = 0.0 if was_never_armed""",
         """
@@ -840,7 +840,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "another guest's lines end our window",
-        "vzdump_hooks/wordings.py",
+        "vzdump_hooks/tasklog/wordings.py",
         "        event, before = (recognise(line) if self.begun else None), self._before",
         "        event, before = recognise(line), self._before",
         "tests/hook/test_wordings.py::test_another_guests_lines_before_ours_are_nobodys",
@@ -860,7 +860,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the end of a long line is read as a line",
-        "vzdump_hooks/tasklog.py",
+        "vzdump_hooks/tasklog/lines.py",
         "        self._rest = rest[:LONGEST_LINE]",
         "        self._rest = rest[-LONGEST_LINE:]",
         f"{FOLLOWING}::test_the_end_of_a_long_line_never_looks_like_a_line",
@@ -874,7 +874,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a guard that is started again ends at a broken configuration",
-        "snapshot/window/guard.py",
+        "snapshot/guard/__main__.py",
         """
         if is_armed_by_owner:
             raise
@@ -887,7 +887,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "frozen though the log cannot be followed",
-        "vzdump_hooks/backup.py",
+        "vzdump_hooks/hold/backup.py",
         "    is_heard = tools.watch.catch_up()",
         "    is_heard = tools.watch.catch_up() or True",
         f"{HOOK_WINDOW}::test_without_a_log_that_can_be_followed_nothing_is_frozen",
@@ -923,7 +923,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a backup without a log is not followed",
-        "vzdump_hooks/watching.py",
+        "vzdump_hooks/hold/vzdumps.py",
         "ended = self._follow(noting) if is_heard else self._follow_unheard(noting)",
         "ended = self._follow(noting) if is_heard else Ended()",
         f"{HOOK_WATCHING}::test_a_worker_that_is_killed_inside_vzdumps_own_freeze_leaves_the_guest_thawed",
@@ -949,7 +949,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a second backup of a guest in one job gets the first one's verdict",
-        "vzdump_hooks/notes.py",
+        "vzdump_hooks/phases/plan.py",
         "    return list(takewhile(lambda window: window.id != last, windows))",
         "    return windows",
         f"{HOOK_WATCHING}::test_the_second_backup_of_a_guest_in_one_job_does_not_get_the_first_ones_verdict",
@@ -977,14 +977,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "another job's window taken for this one's",
-        "vzdump_hooks/notes.py",
+        "vzdump_hooks/phases/plan.py",
         """if window.source == "vzdump" and window.upid == worker.job]""",
         """if window.source == "vzdump"]""",
         "tests/unit/test_notes.py::test_the_windows_of_a_job_are_those_of_its_own_task",
     ),
     mutation(
         "a guest found frozen not healed",
-        "vzdump_hooks/preflight.py",
+        "vzdump_hooks/phases/planning.py",
         "    if health.frozen and health.guest is not None",
         "    if False and health.guest is not None",
         f"{HOOK_PHASES}::test_a_guest_that_an_earlier_run_left_frozen_is_healed_before_its_backup",
@@ -1050,7 +1050,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "somebody else's freeze thawed while it may be a window of another machine",
-        "snapshot/foreign.py",
+        "snapshot/recovery/foreign.py",
         "    return max(0.0, earliest - now)",
         "    return 0.0",
         f"{STRANGERS}::test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no_window_can_be_so_long",
@@ -1059,28 +1059,28 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "somebody else's freeze is never an alarm",
-        "snapshot/strangers.py",
+        "snapshot/recovery/strangers.py",
         '        if now < window.deadline_at:\n            text = f"frozen by',
         '        if True:\n            text = f"frozen by',
         f"{STRANGERS}::test_a_guest_that_somebody_else_froze_is_an_alarm_past_the_limit_and_not_before",
     ),
     mutation(
         "a guest thawed under a task of PVE's",
-        "snapshot/strangers.py",
+        "snapshot/recovery/strangers.py",
         "        work = at_work(self._access, guest)",
         '        work = ""',
         f"{STRANGERS}::test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed",
     ),
     mutation(
         "a stuck window taken for one in progress",
-        "snapshot/recovery.py",
+        "snapshot/recovery/recover.py",
         " or window.state == State.STUCK.value:",
         ":",
         f"{STRANGERS}::test_status_and_recover_say_the_same_of_a_stuck_window",
     ),
     mutation(
         "an overdue guest whose owner lives taken for one in progress",
-        "snapshot/recovery.py",
+        "snapshot/recovery/recover.py",
         "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
         "    return False",
         f"{STRANGERS}::test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives",
@@ -1101,7 +1101,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the rescue ends with a broken configuration",
-        "snapshot/cli_base.py",
+        "snapshot/cli/line.py",
         "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
         "        config, problems = self.config(), []",
         f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
@@ -1129,7 +1129,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a pipe in the journal's place is opened",
-        "snapshot/journalfile.py",
+        "snapshot/journal/file.py",
         "    if not stat.S_ISREG(mode):",
         "    if False:",
         f"{JOURNAL_TESTS}::test_what_is_no_file_is_refused_at_once",
@@ -1154,7 +1154,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a link of somebody else's is followed by root",
-        "snapshot/files.py",
+        "snapshot/base/files.py",
         "    replace(Path(os.path.realpath(path)) if follow else path, data, mode)",
         "    replace(Path(os.path.realpath(path)), data, mode)",
         "tests/metrics/test_history.py::test_a_page_in_a_folder_of_somebody_else_is_written_through_no_link",
@@ -1175,7 +1175,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a backup past the hook is nobody's concern",
-        "snapshot/silences.py",
+        "snapshot/journal/silences.py",
         "    if found:\n        journal.set_note(UNHOOKED_NOTE",
         "    if False:\n        journal.set_note(UNHOOKED_NOTE",
         "tests/metrics/test_silences.py::test_a_vzdump_task_without_our_hook_is_found_once_and_told_for_a_day",
@@ -1196,14 +1196,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "an end that makes no sense closes a window",
-        "snapshot/record.py",
+        "snapshot/journal/record.py",
         'OPEN = f"(closed_at IS NULL OR',
         'OPEN = f"(closed_at IS NULL OR 1 = 0 AND',
         "tests/metrics/test_odd_rows.py::test_an_end_that_makes_no_sense_closes_no_window",
     ),
     mutation(
         "a window that does not say whose it is concerns nobody",
-        "snapshot/recovery.py",
+        "snapshot/recovery/recover.py",
         "is_lost = is_lost or bool(book.journal.lost_windows())",
         "pass",
         "tests/metrics/test_odd_rows.py::test_a_window_that_does_not_say_whose_it_is_has_every_guest_looked_at",
@@ -1348,7 +1348,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a rescue that counted the freeze leaves the window open",
-        "snapshot/window/thawing.py",
+        "snapshot/thaw/pace.py",
         "    if record.filesystems_thawed or (thawed is not None and thawed.confirmed and thawed.filesystems):",
         "    if False:",
         f"{RECOVERY_TESTS}::test_a_window_whose_freeze_cannot_come_any_more_is_closed",
@@ -1632,7 +1632,7 @@ __all__""",
     ),
     mutation(
         "a state folder of a stranger's is nobody's concern",
-        "snapshot/files.py",
+        "snapshot/base/files.py",
         "    if found.st_uid not in (0, me):",
         "    if False:",
         "tests/metrics/test_silences.py::test_what_belongs_to_somebody_else_is_told_with_the_command_that_mends_it",
@@ -1902,7 +1902,7 @@ __all__""",
     ),
     mutation(
         "a token file of another user is believed",
-        "snapshot/config.py",
+        "snapshot/config/settings.py",
         """
     if found.st_uid not in (0, os.geteuid()):
         raise ConfigError(
@@ -1915,7 +1915,7 @@ __all__""",
     ),
     mutation(
         "one fault costs the whole configuration",
-        "snapshot/config.py",
+        "snapshot/config/settings.py",
         "    return parse_lenient(tree, str(path))",
         """
     found, problems = parse_lenient(tree, str(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import run_command, site
 from tests.packaging.debian import Tree, build, contents, debian, require_root
 
@@ -53,10 +53,10 @@ def test_both_commands_run(tree: Tree) -> None:
     assert "vzdump calls this program" in tree.ok("vzdump-hook", "--help")
     assert tree.ok("env", "-i", "/usr/bin/vzdump-hook", "job-init") == ""
     # The guard is started by the interpreter's own name, isolated.
-    start = "import sys; from snapshot.window.detached import interpreter; print(interpreter())"
+    start = "import sys; from snapshot.base.detached import interpreter; print(interpreter())"
     python = tree.ok(f"/{PRIVATE}/bin/python3", "-I", "-c", start).strip()
     assert python == f"/{PRIVATE}/bin/python3"
-    tree.ok(python, "-I", "-c", "import snapshot.window.guard")
+    tree.ok(python, "-I", "-c", "import snapshot.guard.__main__")
 
 
 def test_the_system_python_does_not_find_our_modules_but_ours_finds_debians(tree: Tree) -> None:

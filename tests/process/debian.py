@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.guest_hook import debian
-from tests.lab.base import BOOT_TIMEOUT_SECONDS
+from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
 from tests.lab.site import Site
 
 _REPOSITORY = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from typing import Any
 from tests.lab.site import MUTATED_TREE, Site, site, wait_for
 from tests.process.timeline import Timeline, watched
 
-PVESH = Path(__file__).resolve().parents[1] / "lab" / "pvesh_fake.py"
+PVESH = Path(__file__).resolve().parents[1] / "lab" / "node" / "pvesh_fake.py"
 
 # Short deadlines and limits. The lab's PVE is as slow as the real one, unless a test says otherwise.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ def guards(lab: Site) -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             words = command_line(int(folder.name))
-            if "snapshot.window.guard" in words and str(lab.config_path) in words:
+            if "snapshot.guard" in words and str(lab.config_path) in words:
                 found.append(int(folder.name))
     return found
 

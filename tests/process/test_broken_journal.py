@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import config as configuration
-from snapshot import journalfile
-from snapshot.clock import SystemClock
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config import settings as configuration
 from snapshot.errors import JournalError
-from snapshot.journal import Journal
-from snapshot.procfs import ProcessIdentity
+from snapshot.journal import file as journalfile
+from snapshot.journal.store import Journal
 from snapshot.pve.routes import open_access
-from snapshot.recovery import recover
+from snapshot.recovery.recover import recover
 from tests.hook.kit import back_up, hook_site, newest, said
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
 from tests.process.processes import guarded_site, guards, kill, requested, the_guard

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.procfs import process_start
+from snapshot.base.procfs import process_start
 from tests.lab.fixtures import real_guest
 from tests.lab.site import Site, site, wait_for
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.window import detached
-from snapshot.window.guardlink import GuardSpec
-from tests.lab.scripted import ScriptedGuest
+from snapshot.base import detached
+from snapshot.guard.link import GuardSpec
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.processes import guarded_site, guards, is_alive, kill, requested, the_guard
 

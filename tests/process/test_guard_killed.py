@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.config import Config
+from snapshot.config.settings import Config
 from snapshot.errors import ConfigError
-from snapshot.window import guard
+from snapshot.guard import __main__ as guard
 from tests.campaign.kit import guard_spec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
 from tests.process.processes import (

@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from tests.lab.fixtures import real_guest
-from tests.lab.guest import RealGuest
-from tests.lab.node import PRIVILEGES
+from tests.lab.guest.real import RealGuest
+from tests.lab.node.node import PRIVILEGES
 from tests.lab.site import Site, wait_for
 from tests.process.processes import guarded_site, guards, kill, requested
 

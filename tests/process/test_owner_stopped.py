@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.agentmodel import STATUS, THAW, Refusal
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentmodel import STATUS, THAW, Refusal
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
 from tests.process.processes import guarded_site, kill, task_has_skipped_its_freeze

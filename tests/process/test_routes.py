@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.lab.node import GuestSpec
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import wait_for
 from tests.process.figures import thawed_within
 from tests.process.processes import guarded_site, kill, pvesh_of, requested

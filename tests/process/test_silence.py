@@ -6,10 +6,10 @@ import contextlib
 import signal
 import time
 
-from tests.lab.agentfacts import WINDOWS
-from tests.lab.agentmodel import Faults
-from tests.lab.qga import AgentClient
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.agentfacts import WINDOWS
+from tests.lab.guest.agentmodel import Faults
+from tests.lab.guest.qga import AgentClient
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
 from tests.process.processes import guarded_site, guards, kill, requested, the_guard

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.lab.base import Guest
-from tests.lab.guest import RealGuest
-from tests.lab.oracle import writes_seen
-from tests.lab.qmp import QmpClient
-from tests.lab.scripted import ScriptedGuest
+from tests.lab.guest.base import Guest
+from tests.lab.guest.oracle import writes_seen
+from tests.lab.guest.qmp import QmpClient
+from tests.lab.guest.real import RealGuest
+from tests.lab.guest.scripted import ScriptedGuest
 
 _SAMPLE_SECONDS = 0.005
 # An emulated guest on a busy machine may take so long between two writes without being frozen.

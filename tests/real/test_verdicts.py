@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.base import Filesystem
 from tests.lab.fixtures import real_guest
-from tests.lab.oracle import block_statistics_move, judge
+from tests.lab.guest.base import Filesystem
+from tests.lab.guest.oracle import block_statistics_move, judge
 from tests.lab.site import Site, site, wait_for
 
 pytestmark = pytest.mark.real

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from snapshot.journal import WindowRecord
+from snapshot.journal.store import WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from tests.lab.agentmodel import AgentModel
+from tests.lab.guest.agentmodel import AgentModel
 
 START = 1_790_000_000.0
 GUEST = Guest(Vmid(100), Node("pve1"), GuestKind.QEMU, name="web", running=True)

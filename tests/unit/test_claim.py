@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.procfs import process_start
-from snapshot.window import claim
-from snapshot.window.claim import Claim, Holder, take
+from snapshot.base.procfs import process_start
+from snapshot.guard import claim
+from snapshot.guard.claim import Claim, Holder, take
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
 HOLD = """
-import sys, time; from pathlib import Path; from snapshot.window.claim import take
+import sys, time; from pathlib import Path; from snapshot.guard.claim import take
 held = take(Path(sys.argv[1]), "w1"); print(held.is_held, flush=True); time.sleep(600)
 """
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot import config as configuration
-from snapshot.config import (
+from snapshot.config import settings as configuration
+from snapshot.config.settings import (
     Config,
     ForeignFreeze,
     FreezeOwner,

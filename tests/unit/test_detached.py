@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
-from snapshot.window import detached
+from snapshot.base import detached
+from snapshot.base.clock import SystemClock
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")

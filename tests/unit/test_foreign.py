@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from snapshot import foreign
-from snapshot.config import Config
+from snapshot.config.settings import Config
 from snapshot.errors import ApiDeniedError
 from snapshot.pve.atwork import at_work
 from snapshot.pve.routes import Access
+from snapshot.recovery import foreign
 from tests.unit.kit import GUEST, VirtualClock
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from snapshot.config import Config, LocalConfig
+from snapshot.config.settings import Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError
-from snapshot.frozen import PVE_SECONDS, Round, look_at_guests
-from snapshot.looks import GuestLook, Why
+from snapshot.journal.looks import GuestLook, Why
 from snapshot.pve.routes import Access
+from snapshot.recovery.frozen import PVE_SECONDS, Round, look_at_guests
 from tests.unit.kit import VirtualClock
 
 SILENT = ApiFailureError("QEMU guest agent is not running", status=500)

@@ -28,7 +28,7 @@ from snapshot.errors import (
 )
 from snapshot.pve.https import Endpoint, HttpsTransport, read_ca
 from snapshot.pve.transport import GATEWAY_STATUSES
-from tests.lab.node_certs import authority
+from tests.lab.node.certs import authority
 from tests.lab.site import wait_for
 from tests.unit.wire import Connection, Handler, Wire, reply
 

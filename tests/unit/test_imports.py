@@ -21,18 +21,24 @@ LIBRARIES = {
     "proxmoxer": "snapshot/pve/https.py",
     "requests": "snapshot/pve/https*.py",
     "urllib3": "snapshot/pve/https*.py",
-    "tenacity": "snapshot/retry.py",
+    "tenacity": "snapshot/base/retry.py",
     "prometheus_client": "snapshot/metrics/exposition.py",
-    "click": "snapshot/cli*.py",
+    "click": "snapshot/cli/*.py",
 }
 STANDARD_ONLY = ("snapshot/model.py", "snapshot/states.py", "snapshot/errors.py", "vzdump_hooks/entry.py")
 CLOCKS = {"sleep", "monotonic", "time", "perf_counter", "monotonic_ns", "time_ns", "perf_counter_ns"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-WHO_WE_ARE = {"os.getpid", "snapshot.procfs.boot_id", "snapshot.procfs.BOOT_ID_FILE", "snapshot.procfs", BOOT_ID}
+WHO_WE_ARE = {
+    "os.getpid",
+    "snapshot.base.procfs.boot_id",
+    "snapshot.base.procfs.BOOT_ID_FILE",
+    "snapshot.base.procfs",
+    BOOT_ID,
+}
 # Who asks for its own pid all the same, and tells nobody who we are by it.
 OWN_PID = {
-    "snapshot/window/process.py": "syslog's name for us; and who looks at others never ends itself",
-    "snapshot/window/signals.py": "a process stops itself",
+    "snapshot/base/hardening.py": "syslog's name for us; and who looks at others never ends itself",
+    "snapshot/base/signals.py": "a process stops itself",
 }
 IDLE = [
     ["pre-stop", "snapshot", "100"],
@@ -94,14 +100,14 @@ def test_a_file_imports_only_what_it_may(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_only_the_clock_reads_a_clock_or_sleeps(path: Path) -> None:
     name = str(path.relative_to(ROOT))
-    if name == "snapshot/clock.py":
+    if name == "snapshot/base/clock.py":
         return
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
-            assert node.attr not in CLOCKS, f"{name}:{node.lineno}: time.{node.attr} belongs in snapshot/clock.py"
+            assert node.attr not in CLOCKS, f"{name}:{node.lineno}: time.{node.attr} belongs in snapshot/base/clock.py"
         if isinstance(node, ast.ImportFrom) and node.module == "time":
             taken = CLOCKS & {alias.name for alias in node.names}
-            assert not taken, f"{name}:{node.lineno}: {taken} belongs in snapshot/clock.py"
+            assert not taken, f"{name}:{node.lineno}: {taken} belongs in snapshot/base/clock.py"
         if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
             dotted = ast.unparse(node.value)
             assert dotted not in ("datetime", "datetime.datetime", "date", "datetime.date"), f"{name}:{node.lineno}"
@@ -110,7 +116,7 @@ def test_only_the_clock_reads_a_clock_or_sleeps(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_who_we_are_is_read_in_one_place_and_an_argument_from_there_on(path: Path) -> None:
     name = str(path.relative_to(ROOT))
-    if name == "snapshot/procfs.py":
+    if name == "snapshot/base/procfs.py":
         return
     for node in ast.walk(tree(path)):
         read = set()
@@ -121,7 +127,7 @@ def test_who_we_are_is_read_in_one_place_and_an_argument_from_there_on(path: Pat
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             read = {node.value}
         read &= WHO_WE_ARE - ({"os.getpid"} if name in OWN_PID else set())
-        assert not read, f"{name}:{getattr(node, 'lineno', 0)}: {read} belongs in snapshot/procfs.py"
+        assert not read, f"{name}:{getattr(node, 'lineno', 0)}: {read} belongs in snapshot/base/procfs.py"
 
 
 def test_those_who_may_ask_for_their_own_pid_do() -> None:
@@ -205,7 +211,7 @@ def test_a_phase_of_a_container_imports_the_standard_library_only() -> None:
 
 
 def test_the_check_itself_sees_a_heavy_import() -> None:
-    assert "snapshot.retry" in strangers(loaded("import vzdump_hooks.entry\nimport snapshot.retry"))
+    assert "snapshot.base.retry" in strangers(loaded("import vzdump_hooks.entry\nimport snapshot.base.retry"))
 
 
 @pytest.mark.parametrize("module", ["snapshot.model", "snapshot.states", "snapshot.errors"])
@@ -216,9 +222,9 @@ def test_the_nouns_the_states_and_the_errors_need_nothing_but_python(module: str
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("snapshot.window.thaw", {"proxmoxer", "click", "prometheus_client"}),
-        ("snapshot.journal", {"proxmoxer", "requests", "click", "prometheus_client"}),
-        ("snapshot.config", {"proxmoxer", "requests", "click", "prometheus_client", "tenacity"}),
+        ("snapshot.thaw.thawer", {"proxmoxer", "click", "prometheus_client"}),
+        ("snapshot.journal.store", {"proxmoxer", "requests", "click", "prometheus_client"}),
+        ("snapshot.config.settings", {"proxmoxer", "requests", "click", "prometheus_client", "tenacity"}),
         ("snapshot.window.verdict", {"proxmoxer", "requests", "click", "prometheus_client", "tenacity"}),
         ("vzdump_hooks.dispatch", {"snapshot", "proxmoxer", "click", "prometheus_client"}),
     ],

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from snapshot.clock import SystemClock
-from snapshot.window.guardcore import Happening
-from snapshot.window.guardlink import Op
-from snapshot.window.inbox import ProcessInbox
+from snapshot.base.clock import SystemClock
+from snapshot.guard.core import Happening
+from snapshot.guard.inbox import ProcessInbox
+from snapshot.guard.link import Op
 
 
 @pytest.fixture

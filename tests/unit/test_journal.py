@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import journalfile as module
 from snapshot.errors import JournalBusyError, JournalError
-from snapshot.journal import SCHEMA_VERSION, Journal
-from snapshot.journalfile import identity, set_aside
-from snapshot.metrics import projection
+from snapshot.journal import file as module
+from snapshot.journal import series as projection
+from snapshot.journal.file import identity, set_aside
+from snapshot.journal.store import SCHEMA_VERSION, Journal
 from tests.unit.kit import START, record
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = """
 import os, sys
 from pathlib import Path
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from tests.unit.kit import record
 path, name = Path(sys.argv[1]), sys.argv[2]
 """

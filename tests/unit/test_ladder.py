@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from snapshot.pve.agent import AgentChannel
-from snapshot.window.ladder import LONGEST_REST, Ladder
+from snapshot.pve.ladder import LONGEST_REST, Ladder
 from tests.unit.kit import ScriptedChannel, VirtualClock
 
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from snapshot import logfmt
-from snapshot.window.guardlink import GuardSpec
+from snapshot.base import logfmt
+from snapshot.guard.link import GuardSpec
 from tests.campaign.kit import guard_spec
 
 UPID = "UPID:pve1:0003A5F1:01B2C3D4:65A1B2C3:vzdump:100:root@pam!token:"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from snapshot.errors import JournalError
-from snapshot.journal import Journal
-from snapshot.looks import GuestLook, Why
+from snapshot.journal.looks import GuestLook, Why
+from snapshot.journal.store import Journal
 from tests.unit.kit import START
 
 WELL = GuestLook(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.model import Upid
 from tests.unit.kit import START, record
-from vzdump_hooks.notes import windows_of_job
-from vzdump_hooks.worker import Worker
+from vzdump_hooks.phases.plan import windows_of_job
+from vzdump_hooks.tasklog.worker import Worker
 
 
 def upid(pid: int) -> Upid:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.procfs import process_start
-from snapshot.window.process import end_if_it_stands_still
+from snapshot.base.hardening import end_if_it_stands_still
+from snapshot.base.procfs import process_start
 from tests.lab.site import wait_for
 
 

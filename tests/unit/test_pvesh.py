@@ -27,10 +27,10 @@ from snapshot.pve import agent, pvesh
 from snapshot.pve.agent import ApiChannel, CommandNotSentError
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.pvesh import PveshTransport
-from tests.lab.base import pid_is_alive
-from tests.lab.node import LabNode
+from tests.lab.guest.base import pid_is_alive
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import LabNode
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 from tests.lab.site import wait_for
 from tests.unit.kit import GUEST
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
+from snapshot.base.clock import SystemClock
+from snapshot.base.retry import Pace
 from snapshot.model import FreezeOutcome, FreezeState
 from snapshot.pve import agent, qga
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.ladder import Ladder
 from snapshot.pve.qga import SocketChannel
-from snapshot.retry import Pace
-from snapshot.window.ladder import Ladder
-from snapshot.window.thaw import Thawer, Thawing
-from tests.lab.agentmodel import Refusal
+from snapshot.thaw.thawer import Thawer, Thawing
+from tests.lab.guest.agentmodel import Refusal
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.rundir import run_directory
-from tests.lab.scripted import ScriptedGuest
 
 Turn = Callable[[socket.socket, list[bytes]], None]
 QUEUED = (

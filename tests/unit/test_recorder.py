@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.clock import SystemClock
-from snapshot.config import Config
-from snapshot.journal import Journal
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.settings import Config
+from snapshot.guard.core import Cause
+from snapshot.guard.recorder import JournalRecorder
+from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
-from snapshot.procfs import ProcessIdentity
-from snapshot.window.guardcore import Cause
-from snapshot.window.recorder import JournalRecorder
-from snapshot.window.thawing import spec_of
+from snapshot.thaw.pace import spec_of
 from tests.unit.kit import record
 
 

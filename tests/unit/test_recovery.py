@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from snapshot import recovery
-from snapshot.config import Config, JournalConfig
+from snapshot.base.procfs import TICKS, ProcessIdentity
+from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import ApiUnreachableError
-from snapshot.journal import Journal, WindowRecord
+from snapshot.journal.book import JournalBook
+from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
-from snapshot.procfs import TICKS, ProcessIdentity
 from snapshot.pve.guests import Listed
 from snapshot.pve.routes import Access
-from snapshot.recording import JournalBook
-from snapshot.recovery import recover, settle
-from snapshot.window.thaw import CARRIED_OUT_SECONDS
+from snapshot.recovery import recover as recovery
+from snapshot.recovery.recover import recover, settle
+from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from tests.campaign.kit import ManualClock
 from tests.unit.kit import record
 

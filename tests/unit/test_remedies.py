@@ -6,8 +6,10 @@ import re
 
 import pytest
 
-from snapshot import disks, facts, health, locks, remedies
 from snapshot.model import CheckResult, FreezeOutcome, FreezeReply, Guest, GuestKind, Node, Vmid
+from snapshot.preflight import disks, facts
+from snapshot.preflight import preflight as health
+from snapshot.pve import locks, remedies
 from snapshot.pve.agent import AgentRefusedError
 from snapshot.pve.guests import AgentOption
 

@@ -16,8 +16,7 @@ from snapshot.errors import (
     StillFrozenError,
     exit_codes,
 )
-from snapshot.frozen import Round
-from snapshot.looks import GuestLook
+from snapshot.journal.looks import GuestLook
 from snapshot.model import (
     Check,
     CheckResult,
@@ -33,10 +32,11 @@ from snapshot.model import (
     WindowTimes,
 )
 from snapshot.pve.tasks import TaskEnd
+from snapshot.recovery.frozen import Round
+from snapshot.recovery.strangers import Recovered
+from snapshot.recovery.survey import Survey
 from snapshot.report import text
-from snapshot.run import Result
-from snapshot.strangers import Recovered
-from snapshot.survey import Survey
+from snapshot.take.request import Result
 from snapshot.window.verdict import Proof
 from tests.unit.kit import GUEST, record
 

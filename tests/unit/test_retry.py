@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.retry import Pace, retry_until
+from snapshot.base.retry import Pace, retry_until
 from tests.unit.kit import VirtualClock
 
 PACE = Pace(first_seconds=0.2, slowest_seconds=2.0)

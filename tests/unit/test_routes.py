@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from snapshot import config as configuration
-from snapshot.clock import SystemClock
-from snapshot.config import parse
+from snapshot.base.clock import SystemClock
+from snapshot.config import settings as configuration
+from snapshot.config.settings import parse
 from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve import routes
 from snapshot.pve.routes import build_ladder, open_access
-from tests.lab.node_certs import authority
+from tests.lab.node.certs import authority
 
 
 def url(tmp_path: Path, host: str) -> str:

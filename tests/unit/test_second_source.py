@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.config import ApiConfig, Config, LocalConfig
+from snapshot.config.settings import ApiConfig, Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, GuestRemovedError, ReplyLostError
 from snapshot.pve.here import qemu_lives
+from snapshot.pve.ladder import Ladder
 from snapshot.pve.routes import Access, _Doors, build_ladder
-from snapshot.window.ladder import Ladder
 from tests.unit.kit import GUEST, ScriptedTransport, VirtualClock
 
 OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]

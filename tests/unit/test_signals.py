@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.window.signals import SIGNALS, NoGate
+from snapshot.base.signals import SIGNALS, NoGate
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = """
 import os, signal, sys, time
 from snapshot.errors import InterruptedBySignalError
-from snapshot.window.signals import SignalGate
+from snapshot.base.signals import SignalGate
 gate = SignalGate()
 def say(text):
     print(text, flush=True)

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshot.base.retry import Pace
 from snapshot.errors import GuestRemovedError
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, ThawReport, VerdictKind
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentRefusedError, CommandNotSentError
-from snapshot.retry import Pace
-from snapshot.window.ladder import Ladder
-from snapshot.window.thaw import Thawer, Thawing
+from snapshot.pve.ladder import Ladder
+from snapshot.thaw.thawer import Thawer, Thawing
 from snapshot.window.verdict import Evidence, Proof, judge
-from tests.lab.agentfacts import WINDOWS
-from tests.lab.agentmodel import VSS_TEXT, AgentModel, Faults
+from tests.lab.guest.agentfacts import WINDOWS
+from tests.lab.guest.agentmodel import VSS_TEXT, AgentModel, Faults
 from tests.unit.kit import ModelChannel, ScriptedChannel, VirtualClock, busy, flat, lost
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -551,8 +551,8 @@ SILENT = """
 import sys
 from tests.unit.kit import ScriptedChannel, VirtualClock
 from tests.unit.test_thaw import THAWING
-from snapshot.window.ladder import Ladder
-from snapshot.window.thaw import Thawer
+from snapshot.pve.ladder import Ladder
+from snapshot.thaw.thawer import Thawer
 
 events, watching = [], False
 sys.addaudithook(lambda event, arguments: events.append((event, str(arguments)[:80])) if watching else None)

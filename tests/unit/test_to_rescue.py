@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.cli import _to_rescue
-from snapshot.config import Config, JournalConfig
+from snapshot.cli.main import _to_rescue
+from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import GuestRemovedError
-from snapshot.journal import Journal
+from snapshot.journal.store import Journal
 from snapshot.model import Vmid
 from snapshot.pve.routes import Access
 from tests.unit.kit import ScriptedTransport, VirtualClock, record

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from tests.lab.node_certs import Authority, authority, server_certificate
+from tests.lab.node.certs import Authority, authority, server_certificate
 
 Handler = Callable[["Connection"], None]
 

@@ -6,20 +6,20 @@ import os
 import signal
 from contextlib import closing, suppress
 
-from snapshot import remedies
-from snapshot.clock import SystemClock, duration
-from snapshot.config import Config
+from snapshot.base.clock import SystemClock, duration
+from snapshot.base.procfs import ProcessIdentity, process_lives
+from snapshot.config.settings import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
-from snapshot.journal import Journal, WindowRecord, new_id
-from snapshot.metrics.projection import local_name
+from snapshot.journal.series import local_name
+from snapshot.journal.store import Journal, WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
-from snapshot.procfs import ProcessIdentity, process_lives
+from snapshot.pve import remedies
 from snapshot.states import State
-from vzdump_hooks import notes
+from vzdump_hooks.call import Mode, Phase
 from vzdump_hooks.dispatch import Call
-from vzdump_hooks.invocation import Mode, Phase
+from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.settings import load_config, open_journal
-from vzdump_hooks.worker import Worker, find_worker
+from vzdump_hooks.tasklog.worker import Worker, find_worker
 
 SETTLE_SECONDS = 20.0
 """How long the holder may take to write its verdict after the backup's end; it has nothing else to do by then."""
@@ -81,8 +81,8 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
 
 def _look_without_journal(call: Call, config: Config, vmid: int) -> None:
     """Whoever held or watched the window has thawed the guest, or could not: nothing but the guest tells us."""
-    from snapshot.frozen import guest_state  # noqa: PLC0415
     from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.recovery.frozen import guest_state  # noqa: PLC0415
 
     with suppress(SafeSnapshotError):
         access = open_access(config, SystemClock())
@@ -159,11 +159,11 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
 
     Heavy imports only now.
     """
+    from snapshot.journal.book import JournalBook  # noqa: PLC0415
     from snapshot.pve.routes import open_access  # noqa: PLC0415
-    from snapshot.recording import JournalBook  # noqa: PLC0415
-    from snapshot.recovery import close_recovered, settle  # noqa: PLC0415
-    from snapshot.rescue import thaw_now  # noqa: PLC0415
-    from snapshot.window.thawing import was_never_armed  # noqa: PLC0415
+    from snapshot.recovery.recover import close_recovered, settle  # noqa: PLC0415
+    from snapshot.thaw.pace import was_never_armed  # noqa: PLC0415
+    from snapshot.thaw.rescue import thaw_now  # noqa: PLC0415
 
     access = open_access(config, SystemClock())
     book = JournalBook(lambda: open_journal(config))

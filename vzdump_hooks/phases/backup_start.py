@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from snapshot.clock import SystemClock
-from snapshot.config import Config
+from snapshot.base.clock import SystemClock
+from snapshot.config.settings import Config
 from snapshot.errors import JournalError
 from snapshot.model import Check, Policy
-from vzdump_hooks import notes, trouble
+from vzdump_hooks import trouble
+from vzdump_hooks.call import Mode, Phase
 from vzdump_hooks.dispatch import Call
-from vzdump_hooks.invocation import Mode, Phase
+from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.settings import load, open_journal
-from vzdump_hooks.worker import find_worker
+from vzdump_hooks.tasklog.worker import find_worker
 
 
 def run(call: Call) -> bool:
@@ -34,7 +35,7 @@ def prepare(call: Call, config: Config, vmid: int) -> tuple[notes.Plan, bool]:
 
     Raises ApiError, ConfigError, and, where ``require`` needs the journal, JournalError.
     """
-    from vzdump_hooks.preflight import look  # noqa: PLC0415 - requests is slow to import
+    from vzdump_hooks.phases.planning import look  # noqa: PLC0415 - requests is slow to import
 
     invocation = call.invocation
     plan, obstacle = look(config, vmid, invocation.mode, call.say)

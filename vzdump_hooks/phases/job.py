@@ -6,19 +6,20 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from snapshot import config as configuration
-from snapshot import silences
-from snapshot.clock import SystemClock
-from snapshot.config import Config
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config import settings as configuration
+from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.journal import Journal, WindowRecord
-from snapshot.procfs import ProcessIdentity
-from vzdump_hooks import notes, trouble
+from snapshot.journal import silences
+from snapshot.journal.store import Journal, WindowRecord
+from vzdump_hooks import trouble
+from vzdump_hooks.call import Phase
 from vzdump_hooks.dispatch import Call, Say
-from vzdump_hooks.invocation import Phase
+from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.phases.backup_end import worth
 from vzdump_hooks.settings import Loaded, load, open_journal
-from vzdump_hooks.worker import find_worker
+from vzdump_hooks.tasklog.worker import find_worker
 
 
 def run(call: Call) -> bool:
@@ -55,9 +56,9 @@ def _note_job(found: Loaded, journal: Journal, say: Say) -> None:
 
 def _sweep(config: Config, call: Call) -> None:
     """Close what earlier runs left open; heavy imports only when there is something."""
+    from snapshot.guard.launcher import ProcessLauncher  # noqa: PLC0415
     from snapshot.pve.routes import open_access  # noqa: PLC0415
-    from snapshot.recovery import recover  # noqa: PLC0415
-    from snapshot.window.launcher import ProcessLauncher  # noqa: PLC0415
+    from snapshot.recovery.recover import recover  # noqa: PLC0415
 
     clock = SystemClock()
     path = Path(call.config_path).absolute() if call.config_path else None

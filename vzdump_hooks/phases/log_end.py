@@ -10,7 +10,7 @@ from vzdump_hooks.dispatch import Call
 
 def run(call: Call) -> bool:
     """Advisory: a non-zero exit would only be a warning."""
-    from vzdump_hooks.backup_notes import write_verdict  # noqa: PLC0415 - heavy, and an option
+    from vzdump_hooks.phases.archive_notes import write_verdict  # noqa: PLC0415 - heavy, and an option
 
     write_verdict(call.invocation, call.config_path, call.say)
     return False

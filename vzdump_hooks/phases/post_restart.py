@@ -10,21 +10,21 @@ import json
 import subprocess
 from pathlib import Path
 
-from snapshot.clock import SystemClock
-from snapshot.config import Config
+from snapshot.base import detached
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.settings import Config
 from snapshot.errors import ApiError, JournalError
-from snapshot.journal import PATIENCE_SECONDS, WindowRecord, new_id
-from snapshot.metrics.projection import local_name
+from snapshot.guard.launcher import uses_systemd
+from snapshot.journal.series import local_name
+from snapshot.journal.store import PATIENCE_SECONDS, WindowRecord, new_id
 from snapshot.model import GuestKind, Owner, Policy
-from snapshot.procfs import ProcessIdentity
 from snapshot.states import State
-from snapshot.window import detached
-from snapshot.window.launcher import uses_systemd
-from vzdump_hooks import notes
 from vzdump_hooks.dispatch import Call
-from vzdump_hooks.order import HoldOrder, HoldReport
+from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.settings import load_config, open_journal
-from vzdump_hooks.worker import Worker, find_worker
+from vzdump_hooks.tasklog.worker import Worker, find_worker
 
 MARGIN_SECONDS = 15.0
 """On top of guard, freeze and thaw: what the holder needs to start and to be believed lost."""
@@ -201,7 +201,7 @@ def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:
 def _start(
     config_path: str | None, config: Config, order: HoldOrder, address: str, *, by_systemd: bool
 ) -> subprocess.Popen[bytes] | None:
-    arguments = ["vzdump_hooks.holder", "--socket", address]
+    arguments = ["vzdump_hooks.hold", "--socket", address]
     if config_path is not None:
         arguments += ["--config", str(Path(config_path).absolute())]
     if not by_systemd:

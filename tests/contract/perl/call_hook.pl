@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# Call a hook with Perl's own means, for comparison with tests/lab/vzdump_command.py.
+# Call a hook with Perl's own means, for comparison with tests/lab/vzdump/command.py.
 #
 #   call_hook.pl HOOK LOG WORDS...
 #

@@ -1,0 +1,289 @@
+"""What all commands share: their options, their state, how the line is read, and how an outcome leaves the program."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from snapshot.base import logfmt, streams
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config import settings as configuration
+from snapshot.config.settings import Config
+from snapshot.errors import ConfigError, SafeSnapshotError
+from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
+from snapshot.pve.routes import Access, open_access
+
+T = TypeVar("T")
+QUIET, NORMAL, VERBOSE = 0, 1, 2
+
+
+class State:
+    """The common options, and everything built from them when first needed."""
+
+    def __init__(self) -> None:
+        self.config_path: Path | None = None
+        self.as_json = False
+        self.as_logfmt = False
+        self.vmid: Vmid | None = None
+        self.verbosity = NORMAL
+        self.clock = SystemClock()
+        self.me = ProcessIdentity.own()
+        self.warnings: list[str] = []
+        """Lines for the outcome, whatever it is."""
+        self._started = self.clock.monotonic()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only the closing line is wanted."""
+        return self.verbosity == QUIET
+
+    def config(self) -> Config:
+        """The configuration. ConfigError as usual."""
+        path = self.config_path or configuration.DEFAULT_PATH
+        return configuration.load(path, required=self.config_path is not None)
+
+    def access(self) -> Access:
+        """The ways to PVE. ConfigError when there is none."""
+        return open_access(self.config(), self.clock, self.say)
+
+    def rescue_access(self) -> Access:
+        """The ways to PVE for what must go on with a broken configuration: what can be read of it, and a warning each
+        for the rest. ConfigError when no way is left.
+        """
+        path = self.config_path or configuration.DEFAULT_PATH
+        if self.config_path is not None and not path.exists():
+            return self.access()  # a slip of the pen, and the error says so
+        config, problems = configuration.load_lenient(path, required=self.config_path is not None)
+        try:
+            access = open_access(config, self.clock)
+        except ConfigError as error:
+            if problems:
+                raise ConfigError(problems[0]) from error  # what is wrong first; the rest follows from it
+            raise
+        self.warnings += [f"{problem}; going on with what can be read" for problem in problems]
+        return access
+
+    def say(self, line: str, at: float | None = None) -> None:
+        """One progress line on standard error, with its time since the start. Never raises."""
+        if self.verbosity == QUIET or self.as_json:
+            return
+        seconds = (self.clock.monotonic() if at is None else at) - self._started
+        if self.as_logfmt:
+            streams.out(logfmt.line("step", vmid=self.vmid, at_seconds=seconds, message=line))
+        else:
+            streams.err(f"{seconds:7.3f} s  {line}")
+
+    def explain(self, lines: list[str]) -> None:
+        """What --verbose adds, on standard error."""
+        if self.verbosity >= VERBOSE and not self.as_json:
+            for line in lines:
+                streams.err(line)
+
+    def finish(self, lines: list[str], as_json: str, exit_code: int) -> NoReturn:
+        """Print the outcome and end. One that cannot be printed is a failure of its own."""
+        problem = ""
+        if self.as_json:
+            problem = streams.out(as_json)
+        else:
+            for line in [*(f"warning: {warning}" for warning in self.warnings), *lines]:
+                if line.startswith("ERROR"):
+                    streams.err(line)
+                else:
+                    problem = problem or streams.out(line)
+        if problem:
+            streams.err(f"ERROR: the outcome (exit code {exit_code}) cannot be written to standard output: {problem}")
+        sys.exit(exit_code or (SafeSnapshotError.exit_code if problem else 0))
+
+
+pass_state = click.make_pass_decorator(State)
+
+
+def vmid_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument VMID."""
+    return click.argument("vmid", callback=_vmid)(command)
+
+
+def common(envvar: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--config, --json, --quiet and --verbose, which are understood before and after a command's name."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for names, attributes in _common_options(envvar):
+            command = click.option(*names, **attributes)(command)
+        return command
+
+    return decorate
+
+
+def adopt(command: click.Command) -> click.Command:
+    """Give a command of another module the common options that it has not got itself.
+
+    But --json: one that has none prints no object, and says so when it is asked for one in front of its name.
+    """
+    known = {name for parameter in command.params for name in parameter.opts}
+    for names, attributes in reversed(_common_options(None)):
+        if known.isdisjoint(names) and _JSON_FLAG not in names:
+            command.params.append(click.Option(names, **attributes))
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            adopt(inner)
+    elif command.callback is not None and _JSON_FLAG not in known:
+        command.callback = _refusing_json(command.callback)
+    return command
+
+
+def _refusing_json(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(callback)
+    def checked(*args: Any, **values: Any) -> Any:
+        state = click.get_current_context().find_object(State)
+        if state is not None and state.as_json:
+            raise click.UsageError(f"this command prints no JSON object: leave {_JSON_FLAG} out")
+        return callback(*args, **values)
+
+    return checked
+
+
+def logfmt_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--logfmt, for the commands that timers run."""
+    return click.option("--logfmt", is_flag=True, expose_value=False, callback=_note("as_logfmt", True), help=_LOGFMT)(
+        command
+    )
+
+
+def _common_options(envvar: str | None) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Names and attributes, the last one first: that is how decorators are applied."""
+
+    def flag(name: str, value: object, text: str) -> dict[str, Any]:
+        return {"is_flag": True, "expose_value": False, "callback": _note(name, value), "help": text}
+
+    path: dict[str, Any] = {
+        "type": click.Path(path_type=Path, readable=False),
+        "expose_value": False,
+        "callback": _note_config,
+    }
+    return [
+        (("--verbose", "-v"), flag("verbosity", VERBOSE, _VERBOSE)),
+        (("--quiet", "-q"), flag("verbosity", QUIET, _QUIET)),
+        ((_JSON_FLAG,), flag("as_json", True, _JSON)),
+        (("--config",), {**path, "metavar": "FILE", "envvar": envvar, "help": _CONFIG}),
+    ]
+
+
+_CONFIG = f"Another configuration than {configuration.DEFAULT_PATH}; also $VZDUMP_HOOKS_CONFIG."
+_JSON_FLAG = "--json"
+_JSON = "One versioned JSON object on standard output and nothing else."
+_LOGFMT = "key=value lines on standard output, for a log collector (docs/logs.md)."
+_QUIET = "Only the closing line."
+_VERBOSE = "Also what is normal: every check, the task's log; a traceback with an internal error."
+
+
+def _note(name: str, value: object) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+        if given:
+            setattr(ctx.ensure_object(State), name, value)
+
+    return callback
+
+
+def _note_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        # The guard is started with another working directory.
+        ctx.ensure_object(State).config_path = path.absolute()
+
+
+def _vmid(_ctx: click.Context, _param: click.Parameter, value: str) -> Vmid:
+    return _checked(parse_vmid, value)
+
+
+def name_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A name that PVE takes, or a usage error with the rule."""
+    return None if value is None else _checked(check_snapshot_name, value)
+
+
+def description_option(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A description that PVE takes, or a usage error with the rule."""
+    return _checked(check_description, value)
+
+
+def _checked(check: Callable[[str], T], value: str) -> T:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+class Seconds(click.FloatRange):
+    """A duration. ``nan`` compares with nothing, so a range lets it through: a window without a deadline."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0.1, max=3600)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click.ParamType."""
+        seconds = super().convert(value, param, ctx)
+        if seconds != seconds:  # noqa: PLR0124 - the definition of nan
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+class VmidFirstGroup(click.Group):
+    """``safe-snapshot [options] 100`` means ``safe-snapshot take [options] 100``; a misspelt command gets a hint."""
+
+    default_command = "take"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The first word that is not an option of the group decides; an option is one of the default command."""
+        position = self._skip_own_options(ctx, args)
+        if position < len(args) and args[position].startswith("-") and args[position] not in ("-", "--"):
+            args = [*args[:position], self.default_command, *args[position:]]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group."""
+        word = args[0]
+        if word[:1].isdigit():
+            return super().resolve_command(ctx, [self.default_command, *args])
+        if self.get_command(ctx, word) is None:
+            near = difflib.get_close_matches(word, self.list_commands(ctx), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "a vmid (a number from 100) or a command is expected"
+            ctx.fail(f"no such command {word!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options, those of the default command included."""
+        found = super().shell_complete(ctx, incomplete)
+        default = self.get_command(ctx, self.default_command)
+        if default is not None and incomplete.startswith("-"):
+            known = {item.value for item in found}
+            with click.Context(default, parent=ctx, info_name=default.name) as inner:
+                found += [i for i in click.Command.shell_complete(default, inner, incomplete) if i.value not in known]
+        return found
+
+    def _skip_own_options(self, ctx: click.Context, args: list[str]) -> int:
+        own = {
+            name: option for option in self.get_params(ctx) for name in option.opts if isinstance(option, click.Option)
+        }
+        position = 0
+        while position < len(args):
+            word = args[position]
+            name, equals, _ = word.partition("=")
+            letters = [f"-{letter}" for letter in word[1:]] if word[:1] == "-" != word[1:2] else []
+            if name in own:
+                takes_next = not own[name].is_flag and not own[name].count and not equals and name.startswith("--")
+                position += 2 if takes_next else 1
+            elif letters and all(letter in own and own[letter].is_flag for letter in letters):
+                position += 1
+            else:
+                break
+        return position

@@ -1,0 +1,63 @@
+"""Records behind the guard's back: a journal on a hung disk must not stand between two thaws."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+
+from snapshot.guard.core import Cause, Recorder
+from snapshot.model import ThawReport
+
+STACK_BYTES = 1 << 20
+"""Of the thread; the guard's memory is locked, and the usual 8 MiB would be too."""
+
+FINISH_SECONDS = 60.0
+"""How long the end of the guard waits for its records: the guest is thawed by then."""
+
+
+class BackgroundRecorder:
+    """guardcore.Recorder that hands everything to another one in a thread, in order. Never blocks, never raises."""
+
+    def __init__(self, behind: Recorder) -> None:
+        self._behind = behind
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        earlier = threading.stack_size(STACK_BYTES)
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+        threading.stack_size(earlier)
+
+    def intervened(self, cause: Cause, report: ThawReport) -> None:
+        """See Recorder."""
+        self._work.put(lambda: self._behind.intervened(cause, report))
+
+    def stuck(self, cause: Cause, report: ThawReport) -> None:
+        """See Recorder."""
+        self._work.put(lambda: self._behind.stuck(cause, report))
+
+    def thawed(self, cause: Cause, report: ThawReport, *, watching_seconds: float) -> None:
+        """See Recorder."""
+        self._work.put(lambda: self._behind.thawed(cause, report, watching_seconds=watching_seconds))
+
+    def late_freeze(self) -> None:
+        """See Recorder."""
+        self._work.put(self._behind.late_freeze)
+
+    def left_open(self) -> None:
+        """See Recorder."""
+        self._work.put(self._behind.left_open)
+
+    def closed(self, *, by_owner: bool) -> None:
+        """See Recorder."""
+        self._work.put(lambda: self._behind.closed(by_owner=by_owner))
+
+    def finish(self, seconds: float = FINISH_SECONDS) -> None:
+        """Wait until everything is recorded, or ``seconds`` have passed."""
+        self._work.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (record := self._work.get()) is not None:
+            with contextlib.suppress(Exception):  # one record lost to a bug must not cost the next
+                record()

@@ -1,0 +1,162 @@
+"""Starting a guard, from the owner's side. How processes are started at all is detached.py's business."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from snapshot.base import detached
+from snapshot.base.aside import reap
+from snapshot.base.clock import Clock
+from snapshot.config.settings import Config
+from snapshot.config.settings import Launcher as Kind
+from snapshot.errors import GuardError
+from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
+
+UNIT_PROPERTIES = {
+    # SIGKILL, a crash, an error: start it again; it takes its window over.
+    "Restart": "on-failure",
+    "RestartSec": "500ms",
+    "StartLimitIntervalSec": "0",
+    "OOMScoreAdjust": "-900",
+    "KillMode": "process",
+    # TERM makes it thaw first: give it the time.
+    "TimeoutStopSec": "90s",
+    "SyslogIdentifier": "vzdump-hooks-guard",
+    "LimitMEMLOCK": "infinity",
+}
+
+ACCEPT_LOOK_SECONDS = 0.25
+"""How often a guard that does not report is looked at: one that died at once is noticed at once."""
+
+
+class ConnectedGuard:
+    """An armed guard at the other end of a socket. See guardlink.Guard."""
+
+    def __init__(self, connection: socket.socket, pid: int, process: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
+        self._connection: socket.socket | None = connection
+        self._process = process
+
+    def tell(self, op: Op, **values: float) -> None:
+        """See Guard.tell."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # a guard that is gone shows in is_alive
+                self._connection.sendall(json.dumps({"op": op.value, **values}).encode() + b"\n")
+
+    def is_alive(self) -> bool:
+        """See Guard.is_alive."""
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """See Guard.release."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.poll()
+
+
+class ProcessLauncher:
+    """Starts `python -m snapshot.guard` detached, or as a transient systemd unit."""
+
+    def __init__(self, config: Config, config_path: Path | None, clock: Clock) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._clock = clock
+
+    def arm(self, spec: GuardSpec) -> ConnectedGuard:
+        """See guardlink.Launcher."""
+        address = detached.new_address(spec.window_id)
+        timeout = self._config.guard.arm_timeout_seconds
+        with detached.listen(address) as listener:
+            process = self._start(spec, "--socket", address)
+            try:
+                connection = self._accept(listener, process)
+            except OSError as error:
+                _end(process)
+                raise GuardError(
+                    f"the guard did not report ({error})",
+                    remedy="see `journalctl -t vzdump-hooks-guard`; the guest was not frozen",
+                ) from error
+        try:
+            connection.settimeout(timeout)
+            pid = _armed(connection)
+        except AnotherGuardError:
+            connection.close()
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            connection.close()
+            _end(process)
+            raise GuardError(f"the guard did not arm ({error})", remedy="the guest was not frozen") from error
+        connection.setblocking(False)  # a stopped guard must not hold its owner up
+        return ConnectedGuard(connection, pid, process)
+
+    def adopt(self, spec: GuardSpec) -> None:
+        """Start a guard for a window whose owner and guard are gone. It reports to nobody. Raises GuardError."""
+        self._start(spec)
+
+    def _accept(self, listener: socket.socket, process: subprocess.Popen[bytes] | None) -> socket.socket:
+        """The guard's connection. OSError when it has ended, or has not come within the time limit."""
+        timeout = self._config.guard.arm_timeout_seconds
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            try:
+                return detached.accept(listener, ACCEPT_LOOK_SECONDS, self._clock)
+            except TimeoutError:
+                if process is not None and process.poll() is not None:
+                    raise ChildProcessError(f"it ended with {process.returncode}") from None
+                if self._clock.monotonic() >= deadline:
+                    raise TimeoutError(f"nothing within {timeout:g} s") from None
+
+    def _start(self, spec: GuardSpec, *options: str) -> subprocess.Popen[bytes] | None:
+        # systemd expands $ and % in a unit's command line; JSON has another way to write them.
+        order = spec.to_json().replace("$", "\\u0024").replace("%", "\\u0025")
+        arguments = ["snapshot.guard", "--spec", order, *options]
+        if self._config_path is not None:
+            arguments += ["--config", str(self._config_path)]
+        try:
+            if not uses_systemd(self._config):
+                return detached.start_process(arguments)
+            detached.start_unit(
+                arguments,
+                unit=f"vzdump-hooks-guard-{spec.vmid}-{spec.window_id[:8]}-{os.urandom(2).hex()}",
+                description=f"Guard of the freeze window of guest {spec.vmid}",
+                properties=UNIT_PROPERTIES,
+                timeout_seconds=self._config.guard.arm_timeout_seconds,
+            )
+        except OSError as error:
+            raise GuardError(f"the guard cannot be started ({error})", remedy="the guest was not frozen") from error
+        return None
+
+
+def uses_systemd(config: Config) -> bool:
+    """Whether processes of ours are started as transient units."""
+    kind = config.guard.launcher
+    return detached.systemd_is_running() if kind is Kind.AUTO else kind is Kind.SYSTEMD
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        process.kill()
+        reap(process)
+
+
+def _armed(connection: socket.socket) -> int:
+    answer = json.loads(detached.read_line(connection))
+    if answer.get("op") == "taken":
+        raise AnotherGuardError(int(answer["pid"]), int(answer["pid_start"]))
+    if answer.get("op") != "armed":
+        raise ValueError(str(answer.get("error", "an answer that is not the guard's")))
+    return int(answer["pid"])

@@ -1,0 +1,1 @@
+"""The preflight: what is looked at before a guest is put at risk."""

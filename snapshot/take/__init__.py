@@ -1,0 +1,1 @@
+"""Taking one snapshot: the protocol from the request to its result."""

@@ -1,0 +1,336 @@
+"""One run's snapshot in PVE: begun, followed to its end, found again when the answer was lost, described, removed.
+
+Everything here happens with the guest thawed, but ``begin``. What is learned goes into the run's Result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from snapshot.base.clock import duration, iso
+from snapshot.errors import (
+    ApiError,
+    NotConsistentError,
+    NotRecordedError,
+    ReplyLostError,
+    SnapshotFailedError,
+)
+from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
+from snapshot.pve import remedies
+from snapshot.pve.agent import HOOK_FAILED_TEXT
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.routes import tasks_of
+from snapshot.recovery.frozen import guest_state
+from snapshot.take.request import Request, Result, Tools
+from snapshot.thaw.rescue import thaw_now
+from snapshot.window.window import LEFT_FROZEN, HasEnded, Window, WindowBrokenError
+
+SETTLE_SECONDS = 5.0
+"""After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
+
+REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
+"""How a task ends that has not begun (PVE::AbstractConfig, __snapshot_prepare)."""
+
+DESCRIBE_SECONDS = 10.0
+"""How long to wait for a guest that is locked by somebody else to write the description."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks for a snapshot whose request was never answered."""
+
+
+class PveSnapshot:
+    """The snapshot of one run. ``mark`` names the run: it stands in the description until the verdict does."""
+
+    def __init__(self, guest: Guest, mark: str, request: Request, result: Result, tools: Tools) -> None:
+        self._guest = guest
+        self._mark = mark
+        self._request = request
+        self._result = result
+        self._tools = tools
+        self._api = GuestApi(tools.access.main)
+        self._tasks = tasks_of(tools.access)
+        self._task: Upid | None = None
+        """The task of ours that PVE worked on last."""
+        self._is_being_removed = False
+
+    def begin(self, timeout_seconds: float) -> Upid:
+        """Start the task. ReplyLostError when nobody knows; SnapshotFailedError when PVE said no."""
+        result, memory = self._result, self._request.memory and self._guest.running
+        result.snapshot_exists = None
+        try:
+            result.upid = self._task = self._api.create_snapshot(
+                self._guest, result.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds
+            )
+        except ReplyLostError:
+            raise
+        except ApiError as error:
+            result.snapshot_exists = False
+            message = f"PVE did not start the snapshot: {error.message}"
+            raise SnapshotFailedError(message, remedy=error.remedy) from error
+        return result.upid
+
+    def finish(self, window: Window | None = None) -> None:
+        """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
+
+        ``window`` guards what PVE may freeze by itself meanwhile, and thaws what is left of it. SnapshotFailedError
+        with PVE's text and what to do; StillFrozenError when PVE left the guest frozen for good.
+        """
+        limit = self._tools.clock.monotonic() + self._tools.config.snapshot.task_timeout_seconds
+        try:
+            if self._result.upid is None:
+                self._find_lost(window)
+            else:
+                if window is not None:
+                    self._watch_task(self._result.upid, window, limit)
+                self._follow(self._result.upid, limit)
+        finally:
+            if window is None:
+                self._thaw_what_pve_left()
+            else:
+                self._tell_what_pve_left(window)
+
+    def _watch_task(self, upid: Upid, window: Window, limit: float) -> None:
+        def has_ended(deadline: float, alive: Callable[[], None]) -> bool:
+            with self._tools.gate.open():
+                until = min(deadline, limit)
+                return self._tasks.wait_for_end(upid, until, alive) or self._tools.clock.monotonic() >= limit
+
+        with contextlib.suppress(ApiError):  # said by who follows the task
+            self._watch(window, has_ended, lambda: _says_not_frozen(self._tasks.log(upid)))
+
+    def _watch(self, window: Window, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
+        """PVE freezes by itself in a task that finds the guest thawed: see to it that it is thawed by the deadline."""
+        try:
+            window.watch_pve(has_ended, is_harmless)
+        except WindowBrokenError as broken:
+            raise SnapshotFailedError(
+                f"the snapshot task was not followed to its end: {broken}",
+                remedy=f"look at `{remedies.tool(self._guest)} listsnapshot {self._guest.vmid}`",
+            ) from broken
+
+    def _tell_what_pve_left(self, window: Window) -> None:
+        """What is known of PVE's own freeze once its task has ended; without a word the window takes it for frozen."""
+        result = self._result
+        task = result.task
+        if task is None and self._task is not None:
+            with contextlib.suppress(ApiError):
+                task = self._tasks.end(self._task, self._tools.clock.monotonic() + SETTLE_SECONDS)
+        if task is None:
+            # The answer was lost. The snapshot is whole, or there is none after all: a request that is carried out
+            # later still is thawed by PVE, and no reason to keep others from freezing for an hour.
+            if result.snapshot_exists is not None:
+                window.pve_has_ended(is_thawed=window.look() is FreezeState.THAWED)
+            return
+        if task.exitstatus == remedies.KILLED:
+            window.pve_has_ended(is_thawed=None)
+            return
+        if any(text in task.exitstatus for text in REFUSED_TEXTS) or _says_not_frozen(task.log):
+            window.pve_has_ended(is_thawed=True)
+            return
+        state = window.look()
+        # An agent that is mute now was not so for PVE: a thaw that fails stands in the log, if that can be read.
+        thawed = state is FreezeState.THAWED or (state is None and bool(task.log))
+        window.pve_has_ended(is_thawed=thawed and not _thaw_failed(task.log))
+
+    def _thaw_what_pve_left(self) -> None:
+        """PVE freezes by itself in a task that finds the guest thawed, and thaws once: a killed worker, or a thaw that
+        failed, leaves it frozen. StillFrozenError when it cannot be thawed. For a snapshot without a guard.
+
+        A task that ended well has said so if its thaw did not work. One that still runs thaws by itself.
+        """
+        guest, task = self._guest, self._result.task
+        if guest.kind is GuestKind.LXC or not guest.running or self._request.memory or task is None:
+            return
+        if task.succeeded and not _thaw_failed(task.log):
+            return
+        if any(text in task.exitstatus for text in REFUSED_TEXTS):
+            return  # PVE has frozen nothing: a guest that is frozen is so by somebody else's work
+        if guest_state(guest, self._tools.access) is FreezeState.FROZEN:
+            thaw_now(guest, self._tools.access)
+            self._result.warnings.append(LEFT_FROZEN)
+
+    def remove_unproven(self, verdict: Verdict) -> None:
+        """Policy require: no consistency, no snapshot. Always raises NotConsistentError."""
+        result, guest = self._result, self._guest
+        message = f"the snapshot of guest {guest.vmid} is not proven consistent ({verdict})"
+        limit = self._tools.config.snapshot.task_timeout_seconds
+        try:
+            with self._tools.gate.open():
+                self._is_being_removed, result.snapshot_exists = True, None
+                self._task = self._api.delete_snapshot(guest, result.name)
+                end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
+            if end is not None and end.succeeded:
+                result.snapshot_exists = False
+                again = "upgrade PVE" if "PVE thawed" in verdict.reason else "try again"
+                raise NotConsistentError(message, remedy=f"policy require: it was removed again; {again}")
+            detail = end.exitstatus if end else "still running"
+        except ApiError as error:
+            detail = error.message
+        result.snapshot_exists = True
+        self.describe(verdict)
+        raise NotConsistentError(
+            f"{message} and could not be removed ({detail})",
+            remedy=f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {result.name}`",
+        )
+
+    def describe(self, verdict: Verdict) -> None:
+        """Write the verdict into the description; a failure is noted in the result and changes nothing else.
+
+        Another snapshot of the guest holds its lock for a moment: that is waited for.
+        """
+        clock = self._tools.clock
+        give_up = clock.monotonic() + DESCRIBE_SECONDS
+        while True:
+            try:
+                self._api.describe_snapshot(self._guest, self._result.name, self._description(verdict))
+                return
+            except ApiError as error:
+                if "is locked (" not in error.message or clock.monotonic() >= give_up:
+                    self._result.warnings.append(f"the verdict could not be written into the description ({error})")
+                    not_recorded(self._result)
+                    return
+            clock.sleep(LOOK_SECONDS)
+
+    def confirm(self, verdict: Verdict) -> Verdict:
+        """``verdict``, or what is left of it: `offline` and `memory` rest on how the guest was found at first."""
+        why = ""
+        if verdict.kind is VerdictKind.OFFLINE:
+            runs = self._guest_runs()
+            if runs is None:
+                why = "the guest was shut down at first, and PVE does not say whether it stayed so"
+            elif runs:
+                why = "the guest was shut down at first but was started meanwhile"
+        elif verdict.kind is VerdictKind.MEMORY and not self._holds_ram():
+            why = "the guest was running at first, but PVE does not list the snapshot as one with RAM"
+        return Verdict(VerdictKind.UNKNOWN, why) if why else verdict
+
+    def _guest_runs(self) -> bool | None:
+        """Whether the guest runs now; None when PVE does not say."""
+        try:
+            status = self._api.current(self._guest).get("status")
+        except ApiError:
+            return None
+        return {"running": True, "stopped": False}.get(str(status))
+
+    def _holds_ram(self) -> bool:
+        """Whether PVE says that the snapshot has the guest's RAM in it."""
+        try:
+            return self._api.snapshot_holds_ram(self._guest, self._result.name)
+        except ApiError:
+            return False
+
+    def settle(self) -> None:
+        """After a signal: find out within seconds what became of what PVE was at work on."""
+        clock = self._tools.clock
+        deadline = clock.monotonic() + SETTLE_SECONDS
+        if self._task is not None:
+            try:
+                self._tasks.end(self._task, deadline)
+            except ApiError:
+                return
+        while not self._is_there() and self._task is None and clock.monotonic() < deadline:
+            clock.sleep(LOOK_SECONDS)
+        if self._is_being_removed and self._result.snapshot_exists:
+            self._result.snapshot_exists = None  # the removal may be on its way
+
+    def _follow(self, upid: Upid, until: float) -> None:
+        result = self._result
+        limit = self._tools.config.snapshot.task_timeout_seconds
+        try:
+            with self._tools.gate.open():
+                end = result.task = self._tasks.end(upid, until)
+        except ApiError as error:
+            raise SnapshotFailedError(
+                f"PVE does not say any more how the snapshot task ended: {error.message}", remedy=error.remedy
+            ) from error
+        if end is None:
+            raise SnapshotFailedError(
+                f"the snapshot task did not end within {limit:g} s (the guest is thawed)",
+                remedy=f"follow it: `pvesh get /nodes/{upid.node}/tasks/{upid}/log`",
+            )
+        if not end.succeeded:
+            result.snapshot_exists = None if end.exitstatus == remedies.KILLED else False
+            raise SnapshotFailedError(
+                f"PVE's snapshot task failed: {end.exitstatus}",
+                remedy=remedies.of_task(end.exitstatus, self._guest, result.name),
+            )
+        result.snapshot_exists = True
+        if end.exitstatus != "OK":
+            result.warnings.append(f"PVE's snapshot task ended with {end.exitstatus}")
+        ours = result.freeze is not None and result.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+        for line in end.log:
+            # Before 9.1.10 PVE's own freeze is refused because of ours: no trouble.
+            if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
+                result.warnings.append(f"PVE's snapshot task says: {line}")
+
+    def _find_lost(self, window: Window | None) -> None:
+        """The POST's answer was lost: did the task run? Look for our snapshot, whole, for a while."""
+        result, guest, clock = self._result, self._guest, self._tools.clock
+        limit = self._tools.config.snapshot.lost_reply_seconds
+        give_up = clock.monotonic() + limit
+
+        def is_settled(deadline: float, alive: Callable[[], None]) -> bool:
+            with self._tools.gate.open():
+                while not self._is_there():
+                    alive()
+                    if clock.monotonic() >= min(deadline, give_up):
+                        return clock.monotonic() >= give_up
+                    clock.sleep(LOOK_SECONDS)
+            return True
+
+        if window is None:
+            is_settled(give_up, lambda: None)
+        else:
+            self._watch(window, is_settled, lambda: False)
+        if not result.snapshot_exists:
+            seen = "no such snapshot has appeared" if result.snapshot_exists is False else "PVE is silent on it"
+            raise SnapshotFailedError(
+                f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
+                remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
+            )
+        result.warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")
+
+    def _is_there(self) -> bool:
+        """Whether the snapshot of this very run is there and whole; notes in the result what PVE says.
+
+        The mark tells it from one of the same name that somebody else took.
+        """
+        try:
+            found = self._api.snapshots(self._guest).get(self._result.name)
+        except ApiError:
+            self._result.snapshot_exists = None
+            return False
+        ours = found is not None and self._mark in found.description
+        in_preparation = found is not None and ours and not found.is_whole
+        self._result.snapshot_exists = None if in_preparation else ours
+        return bool(self._result.snapshot_exists)
+
+    def _description(self, verdict: Verdict | None) -> str:
+        lines = [self._request.description] if self._request.description else []
+        if verdict is None:
+            lines.append(f"safe-snapshot: verdict pending (run {self._mark})")
+        else:
+            frozen = self._result.frozen_seconds
+            span = f"; freeze window {duration(frozen)}" if frozen is not None else ""
+            lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
+        return "\n".join(lines)
+
+
+def _says_not_frozen(log: tuple[str, ...]) -> bool:
+    """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
+    words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
+    refused = [line for line in log if "unable to freeze guest fs" in line]
+    return any(word in line for line in log for word in words) or any(HOOK_FAILED_TEXT in line for line in refused)
+
+
+def _thaw_failed(log: tuple[str, ...]) -> bool:
+    return any("thaw problems" in line for line in log)
+
+
+def not_recorded(result: Result) -> None:
+    """The snapshot stands, but something about it could not be written."""
+    if result.error is None:
+        result.error = NotRecordedError(
+            "the snapshot was taken, but not everything about it could be written", remedy="see the warnings"
+        )

@@ -1,0 +1,94 @@
+"""One run of safe-snapshot as data: what it is asked, what it works with, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from snapshot.base.clock import Clock
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.signals import Gate
+from snapshot.config.settings import Config
+from snapshot.errors import Failure
+from snapshot.guard.link import Launcher
+from snapshot.journal.store import Journal
+from snapshot.model import (
+    Check,
+    FreezeOutcome,
+    FreezeReply,
+    Guest,
+    Policy,
+    Report,
+    ThawReport,
+    Upid,
+    Verdict,
+    Vmid,
+    WindowTimes,
+)
+from snapshot.pve.routes import Access
+from snapshot.pve.tasks import TaskEnd
+from snapshot.window.verdict import Proof
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for. None: as the configuration says."""
+
+    vmid: Vmid
+    name: str | None = None
+    description: str = ""
+    policy: Policy | None = None
+    freeze_timeout_seconds: float | None = None
+    max_window_seconds: float | None = None
+    memory: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The collaborators of an operation."""
+
+    config: Config
+    access: Access
+    clock: Clock
+    me: ProcessIdentity
+    open_journal: Callable[[], Journal]
+    launcher: Launcher
+    gate: Gate
+    publish: Callable[[Journal], list[str]]
+    say: Report
+
+
+@dataclass
+class Result:
+    """Everything that happened, for whoever renders it."""
+
+    vmid: Vmid
+    name: str
+    policy: Policy
+    guest: Guest | None = None
+    checks: tuple[Check, ...] = ()
+    plan: str = ""
+    freeze: FreezeReply | None = None
+    proof: Proof = Proof.NOT_ASKED
+    thaw: ThawReport | None = None
+    times: WindowTimes = field(default_factory=WindowTimes)
+    window_id: str | None = None
+    upid: Upid | None = None
+    task: TaskEnd | None = None
+    snapshot_exists: bool | None = False
+    """Whether the snapshot is there; None when PVE did not say."""
+    verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
+    error: Failure | None = None
+
+    @property
+    def frozen_seconds(self) -> float | None:
+        """How long the guest was frozen; None when it was not, or nobody knows."""
+        was_frozen = self.freeze is not None and self.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+        return self.times.window_seconds if was_frozen else None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the error's."""
+        return self.error.exit_code if self.error else 0

@@ -1,0 +1,1 @@
+"""The thaw: retried over every route until it is confirmed."""

@@ -1,0 +1,1 @@
+"""vzdump of the lab: jobs, phases, pipes and logs as PVE's own."""

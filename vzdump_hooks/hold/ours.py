@@ -1,0 +1,192 @@
+"""Owner ``hook``: we freeze, vzdump finds the guest frozen and skips its own freeze, and we thaw at its first line
+after the point in time.
+"""
+
+from __future__ import annotations
+
+from snapshot.base.clock import duration
+from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
+from snapshot.journal.book import JournalBook
+from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, Verdict, VerdictKind
+from snapshot.pve import remedies
+from snapshot.pve.agent import ApiChannel
+from snapshot.pve.ladder import Ladder
+from snapshot.window.verdict import Evidence, broken_word
+from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.words import Word
+from vzdump_hooks.hold.backup import HoldTools, is_alone
+from vzdump_hooks.hold.look import AgentLook
+from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.hold.verdict import NO_DISKS, Seen, judge_hook
+from vzdump_hooks.tasklog.wordings import LogEvent
+
+LOOK_SECONDS = 0.005
+"""How long the deadline and the guard may go unlooked at."""
+
+START_SECONDS = 200.0
+"""How long after our thaw vzdump may take to log that its backup task was started: before 9.1.10 its own thaw comes
+first, which has 180 s (PVE::QMPClient).
+"""
+
+LAST_LOOK_SECONDS = 0.5
+"""How long the answer to our last question may take before the proof is asked for: two questions at once are one too
+many for the agent's queue. Only before 9.1.10, where vzdump is thawing by itself.
+"""
+
+RELEASES = frozenset({LogEvent.POINT_IN_TIME, LogEvent.THAW_ISSUED})
+"""Both lines are written after the QMP command has returned: the point in time is behind."""
+
+ENDS = frozenset({LogEvent.GUEST_DONE, LogEvent.TASK_END, LogEvent.GUEST_ERROR, LogEvent.NO_DISKS})
+
+
+class HookHold:
+    """One window of ours around the start of vzdump's backup."""
+
+    def __init__(self, order: HoldOrder, guest: Guest, tools: HoldTools, book: JournalBook, ladder: Ladder) -> None:
+        self._order = order
+        self._guest = guest
+        self._tools = tools
+        self._book = book
+        self._window = Window(self._spec(), self._window_tools(ladder))
+        self._thawed_early = False
+        self.cannot_guard = False
+        self._look = AgentLook(tools.access, guest)
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the freeze was answered, and froze no filesystem at all."""
+        return self._window.reply is not None and self._window.reply.outcome is FreezeOutcome.NOTHING_FROZEN
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be recorded."""
+        return self._window.unrecorded
+
+    def run(self) -> str:
+        """Freeze, hold, prove, thaw, judge, record. Not "": nothing was frozen by us, nothing will be, and why."""
+        window = self._window
+        try:
+            with window:
+                reply = window.freeze()
+                if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
+                    self._hold()
+        except (JournalError, GuardError) as error:
+            return self._never_armed(error)
+        except InterruptedBySignalError as signalled:
+            window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
+        reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
+        if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
+            return self._not_frozen(reply)
+        log = self._tools.watch.evidence
+        if log.saw(LogEvent.NO_DISKS):
+            window.close(NO_DISKS, None, None)
+            return ""
+        if not window.broken_by:
+            self._wait_for_start()
+            log = self._tools.watch.evidence
+        evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
+        seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
+        verdict = judge_hook(evidence, log, seen, window.times.held_seconds)
+        good = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
+        confirmed = window.report is not None and window.report.confirmed
+        stage = None if good else "hold" if confirmed else "thaw"
+        window.close(verdict, stage, None if good else broken_word(window.proof, window.broken_word).value)
+        return ""
+
+    def _hold(self) -> None:
+        """Tell the hook, then wait for the point in time, the end, or the deadline. Then the proof."""
+        window = self._window
+        count = window.reply.filesystems if window.reply else 0
+        span = duration(window.times.freezing_seconds)
+        plural = "s" if count != 1 else ""
+        message = f"frozen ({count} filesystem{plural}, {span}); guard {window.guard_pid} armed"
+        if not self._tools.report(HoldReport(True, message)):
+            window.break_off("the hook was killed while it waited for the freeze", Word.BACKUP_FAILED)
+            return
+        try:
+            with self._tools.gate.open():
+                self._wait_for_release()
+        except WindowBrokenError as broken:
+            window.break_off(str(broken), broken.word)
+        except InterruptedBySignalError as signalled:
+            window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
+        if not window.broken_by:
+            self._look.take(LAST_LOOK_SECONDS)
+        window.prove()
+
+    def _wait_for_release(self) -> None:
+        watch = self._tools.watch
+        while True:
+            event = watch.next(LOOK_SECONDS)
+            if event in RELEASES or event is LogEvent.NO_DISKS:
+                return
+            if event in ENDS:
+                why = f"the backup failed before its point in time ({event.value})"
+                raise WindowBrokenError(why, Word.BACKUP_FAILED)
+            self._window.check()
+            if watch.evidence.saw(LogEvent.FREEZE_ISSUED):
+                self._look_for_a_stranger()
+
+    def _look_for_a_stranger(self) -> None:
+        """Before 9.1.10 vzdump thaws by itself: who thaws before it says so is somebody else."""
+        watch = self._tools.watch
+        if self._look.next() is FreezeState.THAWED and not any(watch.has_logged(event) for event in RELEASES | ENDS):
+            self._thawed_early = True
+
+    def _wait_for_start(self) -> None:
+        """The guest is thawed. A backup that fails at its start has no point in time, whatever the window was."""
+        watch, clock = self._tools.watch, self._tools.clock
+        until = clock.monotonic() + START_SECONDS
+        try:
+            while not watch.evidence.saw(LogEvent.POINT_IN_TIME) and clock.monotonic() < until:
+                if (event := watch.next(LOOK_SECONDS)) in ENDS:
+                    self._window.break_off(f"the backup failed at its start ({event.value})", Word.BACKUP_FAILED)
+                    return
+        except WindowBrokenError as broken:
+            self._window.break_off(str(broken), broken.word)
+
+    def _not_frozen(self, reply: FreezeReply) -> str:
+        window = self._window
+        report = window.report
+        thawed = "" if report is None else " (thawed)" if report.confirmed else " (THE THAW IS NOT CONFIRMED)"
+        why = f"freeze {reply.outcome.value}: {reply.detail}{thawed}"
+        reason, remedy = window.broken_by or why, remedies.of_freeze(reply, self._guest)
+        window.close(Verdict(VerdictKind.CRASH_CONSISTENT, reason), "freeze", reply.outcome.value)
+        if (report is not None and not report.confirmed) or window.late_seconds > 0:
+            # A guard of ours stays, and thaws whatever it finds frozen: nothing can be proven about vzdump's freeze.
+            self._tools.report(HoldReport(False, f"{why}; {remedy}", watched=True))
+            return ""
+        return f"{why}; {remedy}"
+
+    def _never_armed(self, error: JournalError | GuardError) -> str:
+        """The row, if there is one, was closed when the guard could not be armed; it has no verdict yet."""
+        self.cannot_guard = isinstance(error, GuardError)
+        why = f"not frozen by us: {error}"
+        self._window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), "guard", Word.NOT_STARTED.value)
+        return why
+
+    def _spec(self) -> WindowSpec:
+        order, config = self._order, self._tools.config
+        return WindowSpec(
+            guest=self._guest,
+            source="vzdump",
+            owner=Owner.HOOK,
+            freeze_timeout_seconds=order.freeze_timeout_seconds,
+            max_window_seconds=order.max_window_seconds,
+            late_freeze_seconds=config.freeze.late_freeze_seconds,
+            owner_limit_seconds=config.thaw.owner_limit_seconds,
+            upid=order.job,
+            watch=((order.worker_pid, order.worker_start),),
+        )
+
+    def _window_tools(self, ladder: Ladder) -> WindowTools:
+        tools = self._tools
+        return WindowTools(
+            clock=tools.clock,
+            me=tools.me,
+            book=self._book,
+            launcher=tools.launcher,
+            thawer=tools.thawer(ladder),
+            freezing=ApiChannel(tools.access.main, self._guest),
+            gate=tools.gate,
+        )

@@ -1,0 +1,119 @@
+"""What one phase leaves for a later one of the same guest and job, in the journal's notes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from itertools import takewhile
+from typing import NamedTuple
+
+from snapshot.base.clock import SystemClock
+from snapshot.config.settings import Config, FreezeOwner
+from snapshot.errors import JournalError
+from snapshot.journal.store import Journal, WindowRecord, patiently
+from snapshot.model import Policy
+from vzdump_hooks.settings import open_journal
+from vzdump_hooks.tasklog.worker import Worker
+
+STALE_SECONDS = 7 * 86400.0
+"""A plan that is older was left by a job that was killed."""
+
+CLOCK_SECONDS = 86400.0
+"""How far the clock may have gone back since the job began: a window is told by its UPID, this only finds it fast."""
+
+NEVER = "policy never"
+
+
+class Plan(NamedTuple):
+    """backup-start's decision about a guest. ``obstacle``: why we will not freeze it, "" when we will."""
+
+    policy: Policy
+    owner: FreezeOwner
+    freeze_timeout_seconds: float
+    max_window_seconds: float
+    obstacle: str = ""
+    obstacle_name: str = ""
+    """The check that found the obstacle, as a word for the journal; "" for a policy, and without one."""
+    chosen: bool = False
+    """The obstacle is the operator's own choice: nothing to warn of."""
+    left_alone: bool = False
+    """The options that PVE goes by now keep it from freezing, too: nobody freezes, so nobody has to watch."""
+    found_frozen: bool = False
+    """Somebody else has frozen the guest, and it is left so."""
+    unclear: bool = False
+    """The holder ended without a word in post-restart: a freeze of its may still come."""
+    at: float = 0.0
+
+
+def plan_without_preflight(config: Config, vmid: int) -> Plan:
+    """The plan where backup-start could not make one. Rules by tag and pool need PVE's word and are not known here."""
+    settings = config.for_guest(vmid)
+    return Plan(
+        policy=settings.policy,
+        owner=settings.owner,
+        freeze_timeout_seconds=settings.freeze_timeout_seconds,
+        max_window_seconds=settings.max_window_seconds,
+        obstacle=NEVER if settings.policy is Policy.NEVER else "",
+        chosen=settings.policy is Policy.NEVER,
+    )
+
+
+def _key(what: str, worker: Worker, vmid: int) -> str:
+    """A job is known by its worker: two jobs may be in job-init at once, and pids are reused."""
+    return f"{what}:{worker.pid}:{worker.start}:{vmid}"
+
+
+def leave(config: Config, worker: Worker, vmid: int, plan: Plan) -> None:
+    """Leave the plan for post-restart. JournalError when that cannot be written."""
+    text = json.dumps({**plan._asdict(), "policy": plan.policy.value, "owner": plan.owner.value})
+
+    def write() -> None:
+        with closing(open_journal(config)) as journal:
+            journal.set_note(_key("plan", worker, vmid), text, plan.at)
+
+    patiently(write, SystemClock())
+
+
+def find(config: Config, worker: Worker, vmid: int) -> Plan | None:
+    """The plan that backup-start left; None when there is none, or none that can be read."""
+    try:
+        with closing(open_journal(config, read_only=True)) as journal:
+            text = journal.note(_key("plan", worker, vmid))
+        values = json.loads(text or "")
+        return Plan(**{**values, "policy": Policy(values["policy"]), "owner": FreezeOwner(values["owner"])})
+    except (JournalError, ValueError, KeyError, TypeError):
+        return None
+
+
+def windows_of_job(journal: Journal, worker: Worker, vmid: int | None = None) -> list[WindowRecord]:
+    """This job's windows, newest first."""
+    since_at = worker.upid.started_at - CLOCK_SECONDS if worker.upid else None
+    found = journal.history(vmid=vmid, since_at=since_at, limit=5000)
+    return [window for window in found if window.source == "vzdump" and window.upid == worker.job]
+
+
+def windows_of_backup(journal: Journal, worker: Worker, vmid: int) -> list[WindowRecord]:
+    """This backup's windows, newest first: those behind the last one of an earlier backup of the guest in this job."""
+    windows = windows_of_job(journal, worker, vmid)
+    last = journal.note(_key("done", worker, vmid))
+    return list(takewhile(lambda window: window.id != last, windows))
+
+
+def done(journal: Journal, worker: Worker, vmid: int, window: WindowRecord | None, at: float) -> None:
+    """The backup has ended: take its plan away, with those of jobs that were killed, and remember its window.
+
+    A guest may be backed up twice in one job. JournalError when that cannot be written.
+    """
+    with journal.transaction("written") as db:
+        db.execute(
+            "DELETE FROM notes WHERE key = ? OR ((key GLOB 'plan:*' OR key GLOB 'done:*') AND at < ?)",
+            (_key("plan", worker, vmid), at - STALE_SECONDS),
+        )
+        if window is not None:
+            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (_key("done", worker, vmid), window.id, at))
+
+
+def forget(journal: Journal, worker: Worker) -> None:
+    """The job has ended: forget its guests' windows. JournalError when that cannot be written."""
+    with journal.transaction("written") as db:
+        db.execute("DELETE FROM notes WHERE key GLOB ?", (f"done:{worker.pid}:{worker.start}:*",))

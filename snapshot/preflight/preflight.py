@@ -217,7 +217,7 @@ class Preflight:
         version = self._api.qemu_server_version(guest.node)
         best = f"snapshots are filesystem-consistent at best from qemu-server {_dotted(since)} on, unknown before"
         if not version:
-            return Check("proof", CheckResult.OK, f"{best}; which one runs is not known to this token (Sys.Audit)")
+            return Check("proof", CheckResult.OK, f"{best}; PVE does not say which one runs (it takes Sys.Audit)")
         if _numbers(version) >= since:
             return Check("proof", CheckResult.OK, f"filesystem-consistent at best (qemu-server {version})")
         return Check(

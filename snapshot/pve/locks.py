@@ -106,6 +106,13 @@ def steps_of(guest: Guest, name: str = "<name>") -> str:
     )
 
 
+def half_done_of(guest: Guest) -> str:
+    """What is cleaned up last, once the guest of a killed task is thawed; "" for most locks."""
+    if guest.lock != "snapshot":
+        return ""
+    return ", then " + f"{_REMOVE} for what is half done".format(tool=tool(guest), vmid=guest.vmid, name="<name>")
+
+
 def resume_of(guest: Guest) -> str:
     """How a guest is resumed whose processors stand still, in the order in which PVE takes it."""
     resume = f"`qm resume {guest.vmid}`"

@@ -46,6 +46,10 @@ _OF_TASK = (
     ("can't lock file", "another command is at work on this guest right now: try again in a moment"),
     ("already used", "choose another --name"),
     ("already exists", "the storage holds a snapshot of that name which PVE does not list: choose another --name"),
+    (
+        "snapshot already started",
+        "QEMU still held a snapshot whose task had been killed; this attempt has ended that: try again",
+    ),
     ("feature is not available", "`safe-snapshot check {vmid}` names the disk that is on storage without snapshots"),
     ("no space left", _FULL),
     ("out of space", _FULL),
@@ -150,8 +154,9 @@ UNFREEZE = "inside it `fsfreeze --unfreeze <mount>`"
 def of_forbidden_thaw(vmid: int) -> str:
     """For a thaw that the guest's agent forbids: nobody but the guest itself can help, and no route of ours."""
     return (
-        f"thaw it {UNFREEZE} for each of its mounts, let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or "
-        f"into allow-rpcs, in /etc/qemu/qemu-ga.conf) and restart it; as a last resort `qm reset {vmid}`"
+        f"{UNFREEZE} for each of its mounts, then let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or into "
+        "allow-rpcs, in /etc/qemu/qemu-ga.conf) and restart it (while it takes itself for frozen only SIGKILL ends it: "
+        f"systemd sends that after 90 s); as a last resort `qm reset {vmid}`"
     )
 
 

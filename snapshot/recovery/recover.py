@@ -83,6 +83,11 @@ def heal(
     now = access.clock.time()
     ours = [window for window in windows if not window.is_foreign]
     living = next((w for w in ours if is_in_progress(w, access.config, now, me)), None)
+    if living is not None and living.state == State.STUCK.value:
+        raise StillFrozenError(
+            f"GUEST {guest.vmid} MAY STILL BE FROZEN: {in_vain(living, now)}",
+            remedy=remedies.of_stuck(guest.vmid, living.thaw_detail),
+        )
     if living is not None:
         raise ForeignFreezeError(
             f"guest {guest.vmid} is in another run's freeze window (pid {living.owner_pid})",
@@ -284,7 +289,8 @@ class _Recovery:
             stuck = {"failure_stage": "thaw", "failure_reason": "no-answer", "thaw_detail": error.message}
             self._note(window, state=State.STUCK.value, **stuck)
             hidden = "; PVE does not list it for this token" if window.vmid in self._hidden else ""
-            outcome, detail, ok = "unreachable", f"{error.message}{hidden}; {self._hand_over(window)}", False
+            detail = f"{error.message}{hidden}; {self._hand_over(window)}; {error.remedy}"
+            outcome, ok = "unreachable", False
         return self._told(Recovered(window.vmid, window.node, outcome, detail, window.id, ok))
 
     def _outcome(self, window: WindowRecord) -> tuple[str, str, bool]:

@@ -13,6 +13,7 @@ from snapshot.base.clock import duration
 from snapshot.errors import Failure
 from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner, Upid, WindowTimes
+from snapshot.pve import remedies
 from snapshot.recovery import foreign
 from snapshot.recovery.recover import in_vain
 from snapshot.recovery.strangers import Recovered
@@ -167,7 +168,8 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         elif w.id not in found.in_need:
             what = "in progress"
         elif w.vmid in found.living:
-            what = f"GUEST {w.vmid} MAY STILL BE FROZEN: {in_vain(w, now)}"
+            remedy = remedies.of_stuck(w.vmid, w.thaw_detail)
+            what = f"GUEST {w.vmid} MAY STILL BE FROZEN: {in_vain(w, now)}; {remedy}"
         else:
             what = "LEFT OPEN: run `safe-snapshot recover`"
         lines.append(f"{head}, {what}")

@@ -264,7 +264,7 @@ class _Operation:
             failed = error
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             failed = error
-        self._take_over_from(window)
+        self._take_over_from(window, failed)
         if failed is not None:
             self._close_failed(window, failed)
             raise failed
@@ -315,7 +315,7 @@ class _Operation:
             window.break_off(why, Word.REPLY_LOST)
         window.prove()
 
-    def _take_over_from(self, window: Window) -> None:
+    def _take_over_from(self, window: Window, failed: Failure | None) -> None:
         result = self.result
         result.window_id, result.freeze, result.proof = window.id, window.reply, window.proof
         result.thaw, result.times = window.report, window.times
@@ -324,7 +324,9 @@ class _Operation:
             return
         self._say_window(window)
         if not window.report.confirmed:
-            # Recorded by the window itself; the guard goes on. The error replaces whatever else was on its way.
+            # Recorded by the window itself; the guard goes on. What else was on its way is told beside it.
+            if failed is not None:
+                result.warnings.append(str(failed))
             self._close(window, Verdict(VerdictKind.UNKNOWN, "the thaw is not confirmed"), "thaw", "not-confirmed")
             forbidden = window.report.forbidden
             limit = self.tools.config.thaw.owner_limit_seconds
@@ -339,7 +341,7 @@ class _Operation:
         """The window's steps, each with its own time: nothing was printed while the guest was frozen."""
         report, reply, times = window.report, window.reply, window.times
         sent, answered, decided, confirmed = window.instants
-        if reply is None and report is not None:
+        if reply is None and report is not None and report.confirmed:
             self.tools.say("PVE's own freeze in its snapshot task was seen to", at=decided)
         elif sent is not None:
             self.tools.say("freeze requested", at=sent)
@@ -465,7 +467,7 @@ class _Operation:
                 self._plain_snapshot(guest, verdict)
                 return
             failed = error
-        self._take_over_from(window)
+        self._take_over_from(window, failed)
         if failed is not None:
             self._close_failed(window, failed)
             raise failed

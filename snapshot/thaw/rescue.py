@@ -90,8 +90,8 @@ def _first_resumed(guest: Guest, access: Access) -> str:
     state = clean(str(current.get("qmpstatus", "running")), 40)
     if current.get("status") != "running" or state == "running":
         return ""
-    resume = locks.resume_of(guest._replace(lock=clean(str(current.get("lock") or ""), 40)))
+    locked = guest._replace(lock=clean(str(current.get("lock") or ""), 40))
     return (
-        f"its processors stand still ({state}), so nothing can thaw it yet: {resume}, then `safe-snapshot thaw "
-        f"{guest.vmid}`; else "
+        f"its processors stand still ({state}), so nothing can thaw it yet: {locks.resume_of(locked)}, then "
+        f"`safe-snapshot thaw {guest.vmid}`{locks.half_done_of(locked)}; else "
     )

@@ -325,6 +325,23 @@ def test_a_killed_worker_leaves_the_guest_frozen_and_locked() -> None:
         assert _run(lab, "s2")[0] == "VM is locked (snapshot)"
 
 
+def test_after_a_killed_worker_qemu_refuses_one_snapshot_and_is_well_then() -> None:
+    """Its note of the one that was begun (pve-qemu, savevm-async.c) outlives a resume; PVE's clean-up ends it."""
+    with with_scripted(pause_guest=True, task_delays={"inside": 30}) as lab:
+        upid = lab.snapshot("s1")
+        begun = lab.node.root / "lab/savevm-100"
+        wait_for(begun.exists)
+        os.kill(Upid.parse(upid).pid, signal.SIGKILL)  # type: ignore[union-attr]
+        assert lab.node.wait_task(upid) == "unexpected status"
+        lab.node.set(task_delays={})
+        lab.node.set_config(100, lock=None)
+        lab.guest.resume()
+        lab.guest.ask(THAW)
+        assert _run(lab, "s2")[0] == "VM 100 qmp command 'savevm-start' failed - VM snapshot already started"
+        assert _run(lab, "s3")[0] == "OK"
+        assert not lab.guest.is_frozen()
+
+
 def test_a_stopped_task_thaws_and_cleans_up() -> None:
     with with_scripted(task_delays={"before": 30}) as lab:
         upid = lab.snapshot("s1")

@@ -289,11 +289,18 @@ def test_a_stuck_window_whose_guard_lives_needs_help(node: Site) -> None:
             values = {"guard_pid": guard.pid, "guard_pid_start": process_start(guard.pid), "boot_id": boot_id()}
             with contextlib.closing(Journal(node.journal_path)) as journal:
                 journal.begin(record("stuck", 100, at=now - 50, deadline_at=now - 20, state="stuck", **values))
+            node.guest.ask(FREEZE)
+            run = check(node, node.safe_snapshot("100"), thawed=False)
+            assert run.exit_code == 8, "nobody's window ends by waiting"
+            assert "wait" not in run.stderr
+            assert "run `safe-snapshot thaw 100`" in run.stderr
+            node.guest.thaw_from_inside()
             node.guest.kill_agent()
             for command in ("status", "recover"):
                 run = check(node, node.safe_snapshot(command))
                 assert run.exit_code == 8, run
                 assert "GUEST 100 MAY STILL BE FROZEN" in run.stdout
+                assert "`qm reset 100`" in run.stdout or "run `safe-snapshot thaw 100`" in run.stdout
         finally:
             guard.kill()
 
@@ -694,6 +701,10 @@ def test_a_thaw_that_the_agent_forbids_is_cured_inside_the_guest_and_that_ends_t
         assert "fsfreeze --unfreeze" in run.stderr
         assert "safe-snapshot thaw" not in run.stderr, "that would be circular"
         assert "qm guest cmd" not in run.stderr
+        run = check(lab, lab.safe_snapshot("check", "100"), thawed=False)
+        assert "fsfreeze --unfreeze" in run.stdout
+        assert "safe-snapshot thaw" not in run.stdout, "circular"
+        assert "guest-fsfreeze-freeze" not in run.stdout, "that is off because the guest is frozen"
         guest.thaw_from_inside()
         guest.kill_agent()
         guest.start_agent(keep_state=False)
@@ -705,6 +716,17 @@ def test_a_thaw_that_the_agent_forbids_is_cured_inside_the_guest_and_that_ends_t
         assert "thawed from inside: its agent says so and it writes again" in run.stdout
         assert lab.windows()[0].closed_at is not None
         assert check(lab, lab.safe_snapshot("status")).exit_code == 0
+
+
+def test_a_recovery_in_vain_says_what_is_left_to_do(node: Site) -> None:
+    guest = kit.the_guest(node)
+    guest.faults.blocked = frozenset({THAW})
+    guest.ask(FREEZE)
+    left_behind(node, at=time.time() - 60, freeze_outcome="acknowledged")
+    run = check(node, node.safe_snapshot("recover"), thawed=False)
+    assert run.exit_code == 8, run
+    assert "its agent does not let us" in run.stdout
+    assert "`qm reset 100`" in run.stdout
 
 
 @contextlib.contextmanager

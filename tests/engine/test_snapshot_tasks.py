@@ -8,9 +8,11 @@ import signal
 import pytest
 
 from tests.engine import kit
-from tests.engine.kit import take
+from tests.engine.kit import check, take
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
+
+THAW = "guest-fsfreeze-thaw"
 
 
 def test_a_name_that_is_taken_is_found_before_anything_is_at_risk(lab: Site) -> None:
@@ -95,6 +97,49 @@ def test_a_killed_task_worker_leaves_no_frozen_guest(lab: Site, guest: ScriptedG
     assert "unexpected status" in stderr
     assert "qm unlock 100" in stderr
     assert wait_for(lambda: not guest.is_frozen(), 1.0)
+
+
+def test_what_is_told_after_a_killed_worker_leads_to_a_good_snapshot(lab: Site, guest: ScriptedGuest) -> None:
+    """As PVE has it: the guest's processors stand still, and QEMU refuses the first snapshot after that."""
+    lab.settings["thaw"] = {"owner_limit_seconds": 1}
+    lab.write_config()
+    known = lab.node.settings.guests["100"]
+    lab.node.set(pause_guest=True, task_delays={"inside": 20.0}, guests={"100": {**known, "qmpstatus": "save-vm"}})
+    process = lab.start("100", "--name", "s1")
+    assert wait_for((lab.node.root / "lab/savevm-100").exists)
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 8, stderr
+    lab.node.set(task_delays={}, guests={"100": known})
+    steps = ("`qm unlock 100`", "`qm resume 100`", "`safe-snapshot thaw 100`", "`qm delsnapshot 100 <name> --force`")
+    assert [step for step in steps if step not in stderr] == [], stderr
+    assert sorted(steps, key=stderr.index) == list(steps)
+    lab.node.set_config(100, lock=None)
+    guest.resume()
+    assert check(lab, lab.safe_snapshot("thaw", "100")).exit_code == 0
+    run = check(lab, lab.safe_snapshot("100", "--name", "s2"))
+    assert run.exit_code == 7, run
+    assert "VM snapshot already started; QEMU still held a snapshot whose task had been killed" in run.stderr
+    assert "try again" in run.stderr
+    assert check(lab, lab.safe_snapshot("100", "--name", "s3")).exit_code == 0
+
+
+def test_a_killed_worker_is_told_though_its_guest_cannot_be_thawed(lab: Site, guest: ScriptedGuest) -> None:
+    """What it has left stays when the guest has been helped: the alarm does not hide it."""
+    guest.faults.blocked = frozenset({THAW})
+    lab.node.set(task_delays={"before": 20.0})
+    process = lab.start("100", "--name", "s1")
+    assert wait_for(guest.is_frozen), "by PVE: our own freeze asks for a thaw that is allowed"
+    assert wait_for(lambda: bool(lab.node.running_tasks()))
+    for upid in lab.node.running_tasks():
+        os.kill(upid.pid, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 8, stderr
+    assert "GUEST 100 MAY STILL BE FROZEN" in stderr
+    assert "unexpected status" in stdout
+    assert "`qm delsnapshot 100 s1 --force`" in stdout
+    assert "was seen to" not in stdout
 
 
 @pytest.mark.parametrize("policy", ["require", "prefer"])

@@ -199,7 +199,7 @@ def test_a_token_that_may_not_see_the_version_is_told_by_pves_release() -> None:
         assert "unknown at best, with qemu-server 8.x" in lab.safe_snapshot("check", "100").stdout
     with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
         lab.node.fault("/apt/versions", "status", status=403, reason="Permission check failed", times=None)
-        assert "which one runs is not known to this token (Sys.Audit)" in lab.safe_snapshot("check", "100").stdout
+        assert "PVE does not say which one runs (it takes Sys.Audit)" in lab.safe_snapshot("check", "100").stdout
 
 
 def test_a_description_waits_for_another_snapshot_of_the_guest(lab: Site) -> None:

@@ -45,6 +45,7 @@ TASKS = [
     ("unable to open '/etc/pve/qemu-server/100.conf' - Transport endpoint is not connected", "pve-cluster"),
     ("cfs-lock 'storage-nas' error: got lock request timeout", "try again"),
     ("command '/usr/bin/rbd snap create x' failed: got timeout", "too late"),
+    ("VM 100 qmp command 'savevm-start' failed - VM snapshot already started", "try again"),
     ("something new", "task's log"),
 ]
 

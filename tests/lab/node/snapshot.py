@@ -99,11 +99,21 @@ def _before_volumes(host: Host, vmid: int, config: GuestConfig, name: str, runni
         say("saving VM state and RAM using storage 'local'")
         say("completed saving the VM state in 1s, saved 1.00 MiB")
     if running and host.settings.pause_guest and config.kind == "qemu":
+        begun = _begun(host, vmid)
+        if begun.exists() and begun.read_text() == str(host.pid(vmid)):
+            raise Die(f"VM {vmid} qmp command 'savevm-start' failed - VM snapshot already started")
         host.mon(vmid, "stop")
+        begun.write_text(str(host.pid(vmid)))
+
+
+def _begun(host: Host, vmid: int) -> Path:
+    """QEMU's own note of a snapshot between savevm-start and savevm-end: a killed task leaves it, a resume too."""
+    return host.root / "lab" / f"savevm-{vmid}"
 
 
 def _after_volumes(host: Host, vmid: int, kind: str) -> None:
     if host.settings.pause_guest and kind == "qemu":
+        _begun(host, vmid).unlink(missing_ok=True)
         try:
             host.mon(vmid, "cont")
         except _CAUGHT as error:

@@ -227,9 +227,11 @@ class GuestApi:
         return self._rows(f"{guest.path}/pending")
 
     def can_snapshot(self, guest: Guest) -> bool:
-        """Whether all the guest's disks are on storage that can."""
+        """Whether all the guest's disks are on storage that can. ApiFailureError when PVE does not say."""
         answer = _mapping(self._transport.request("GET", f"{guest.path}/feature", {"feature": "snapshot"}), "feature")
-        return str(answer.get("hasFeature", "0")) in ("1", "True")
+        if not isinstance(answer.get("hasFeature"), str | int):
+            raise ApiFailureError("its answer does not tell", status=200)
+        return str(answer["hasFeature"]) in ("1", "True")
 
     def snapshots(self, guest: Guest) -> Mapping[str, Snapshot]:
         """The guest's snapshots by name, without PVE's ``current``."""

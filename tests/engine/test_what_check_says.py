@@ -56,6 +56,15 @@ def test_filesystems_are_missing_only_where_the_agent_lists_none(lab: Site, answ
     assert run.exit_code == (6 if answer == "[]" else 0), run
 
 
+@pytest.mark.parametrize("answer", ["{}", '{"hasFeature":null}', '{"hasFeature":[]}'])
+def test_storage_of_which_pve_says_nothing_is_tried(lab: Site, answer: str) -> None:
+    lab.node.fault("/feature", "body", body=f'{{"data":{answer}}}', times=None)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 0, run
+    assert "PVE does not say whether it can" in run.stdout
+    assert take(lab, "--policy", "require").exit_code == 0
+
+
 @pytest.mark.parametrize("fault", ["{}", '{"supported_commands":5}', '{"supported_commands":[1,null,{"name":7}]}'])
 def test_an_agent_that_lists_nonsense_is_tried(lab: Site, fault: str) -> None:
     lab.node.fault("/agent/info", "body", body=f'{{"data":{{"result":{fault}}}}}', times=None)

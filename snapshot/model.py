@@ -310,7 +310,7 @@ class WindowTimes(NamedTuple):
         return self.freezing_seconds + (self.held_seconds or 0.0) + self.thawing_seconds
 
 
-class Report(Protocol):
+class Say(Protocol):
     """Takes one progress line for a person; must not raise."""
 
     def __call__(self, line: str, at: float | None = None) -> None:

@@ -27,7 +27,7 @@ from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.series import may_be_frozen
 from snapshot.journal.store import Journal, WindowRecord
-from snapshot.model import FreezeState, Guest, GuestKind, Node, Report, ThawReport, VerdictKind
+from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport, VerdictKind
 from snapshot.pve import remedies
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.here import qemu_lives
@@ -214,7 +214,7 @@ def recover(
     access: Access,
     me: ProcessIdentity,
     open_journal: Callable[[], Journal],
-    say: Report,
+    say: Say,
     adopt: Callable[[GuardSpec], None] | None = None,
     *,
     everywhere: bool = True,
@@ -266,7 +266,7 @@ class _Recovery:
         access: Access,
         me: ProcessIdentity,
         book: JournalBook,
-        say: Report,
+        say: Say,
         adopt: Callable[[GuardSpec], None] | None,
     ) -> None:
         self._access = access

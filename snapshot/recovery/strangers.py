@@ -13,7 +13,7 @@ from snapshot.errors import GuestRemovedError, JournalError, SafeSnapshotError, 
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.store import WindowRecord
-from snapshot.model import FreezeState, Guest, Report
+from snapshot.model import FreezeState, Guest, Say
 from snapshot.pve.atwork import at_work
 from snapshot.pve.routes import Access, build_ladder
 from snapshot.recovery import foreign
@@ -51,7 +51,7 @@ class Recovered(NamedTuple):
 class Strangers:
     """One look. ``trouble`` and ``blind`` say what went wrong with the journal, and with PVE's list of guests."""
 
-    def __init__(self, access: Access, book: JournalBook, say: Report) -> None:
+    def __init__(self, access: Access, book: JournalBook, say: Say) -> None:
         self._access = access
         self._config = access.config
         self._clock = access.clock

@@ -18,7 +18,7 @@ from snapshot.model import (
     FreezeReply,
     Guest,
     Policy,
-    Report,
+    Say,
     ThawReport,
     Upid,
     Verdict,
@@ -56,7 +56,7 @@ class Tools:
     launcher: Launcher
     gate: Gate
     publish: Callable[[Journal], list[str]]
-    say: Report
+    say: Say
 
 
 @dataclass

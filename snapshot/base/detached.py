@@ -19,7 +19,7 @@ from pathlib import Path
 
 from snapshot.base.aside import reap
 from snapshot.base.clock import Clock, SystemClock
-from snapshot.pve.transport import clean
+from snapshot.base.text import clean
 
 SYSTEMD_RUNNING = Path("/run/systemd/system")
 """Exists exactly when systemd is running (sd_booted(3)); the systemctl binary alone proves nothing."""

@@ -42,6 +42,7 @@ from snapshot.errors import (
     UsageError,
 )
 from snapshot.guard.launcher import ProcessLauncher
+from snapshot.guard.link import spec_of
 from snapshot.journal import silences
 from snapshot.journal.book import JournalBook
 from snapshot.journal.store import Journal, WindowRecord
@@ -56,7 +57,6 @@ from snapshot.recovery.recover import end_who_stands_still, is_in_progress, reco
 from snapshot.recovery.survey import survey
 from snapshot.report import text
 from snapshot.take.operation import Request, Tools, safe_snapshot
-from snapshot.thaw.pace import spec_of
 from snapshot.thaw.rescue import thaw_now
 
 INTERNAL_ERROR = 1

@@ -35,7 +35,7 @@ ACCEPT_LOOK_SECONDS = 0.25
 
 
 class ConnectedGuard:
-    """An armed guard at the other end of a socket. See guardlink.Guard."""
+    """An armed guard at the other end of a socket. See guard.link.Guard."""
 
     def __init__(self, connection: socket.socket, pid: int, process: subprocess.Popen[bytes] | None) -> None:
         self.pid = pid
@@ -77,7 +77,7 @@ class ProcessLauncher:
         self._clock = clock
 
     def arm(self, spec: GuardSpec) -> ConnectedGuard:
-        """See guardlink.Launcher."""
+        """See guard.link.Launcher."""
         address = detached.new_address(spec.window_id)
         timeout = self._config.guard.arm_timeout_seconds
         with detached.listen(address) as listener:

@@ -1,4 +1,4 @@
-"""What a guard is told when it is armed, and the seam between an owner and its guard. Standard library only."""
+"""What a guard is told when it is armed, and the seam between an owner and its guard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from snapshot.config.settings import Config
 from snapshot.errors import GuardError
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Vmid
 
 FREEZING_PHASE = "post-restart"
@@ -80,6 +82,23 @@ class GuardSpec(NamedTuple):
         values = json.loads(text)
         values["watch"] = tuple((int(pid), int(start)) for pid, start in values.get("watch", ()))
         return cls(**values)
+
+
+def spec_of(record: WindowRecord, config: Config) -> GuardSpec:
+    """The guard's order for a window that is known from the journal alone."""
+    return GuardSpec(
+        window_id=record.id,
+        vmid=record.vmid,
+        node=record.node,
+        guest_name=record.guest_name,
+        source=record.source,
+        deadline_seconds=0.0,
+        owner_limit_seconds=config.thaw.owner_limit_seconds,
+        late_freeze_seconds=config.freeze.late_freeze_seconds,
+        owner_pid=record.owner_pid,
+        owner_pid_start=record.owner_pid_start,
+        upid=record.upid or "",
+    )
 
 
 class Guard(Protocol):

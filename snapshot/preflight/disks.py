@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from snapshot.base.text import clean
 from snapshot.model import Guest, GuestKind
 from snapshot.pve.locks import tool
-from snapshot.pve.transport import clean
 
 _DISKS = {
     GuestKind.QEMU: re.compile(r"(?:ide|sata|scsi|virtio|efidisk|tpmstate)[0-9]+\Z"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from snapshot.base.text import clean
 from snapshot.model import Check, CheckResult
 from snapshot.pve import agent, remedies
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.pve.transport import clean
 
 NO_FREEZE_TYPES = frozenset(
     {

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
 from snapshot.preflight import disks, facts
 from snapshot.pve import agent, locks, remedies
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.pve.guests import AgentOption, GuestApi
-from snapshot.pve.transport import clean
 
 QUICK_SECONDS = agent.STATUS_SECONDS
 FREEZE_COMMANDS = ("guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-fsfreeze-status")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, ReplyLostError
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest
-from snapshot.pve.transport import Transport, clean
+from snapshot.pve.transport import Transport
 
 STATUS_SECONDS = 8.0
 """Read timeout for quick commands: PVE's 3 s ping, its 5 s for the command."""

@@ -6,9 +6,10 @@ import ipaddress
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiError, ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
 from snapshot.model import NODE, Guest, GuestKind, Node, Upid, Vmid, parse_vmid
-from snapshot.pve.transport import Transport, clean
+from snapshot.pve.transport import Transport
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
 _BOOLEANS = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from snapshot.base.aside import Aside
 from snapshot.base.procfs import process_start
+from snapshot.base.text import clean
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve.guests import vmid_of
-from snapshot.pve.transport import clean
 
 CONFIG_FOLDER = Path("/etc/pve/qemu-server")
 """This node's guests' configurations (a link to /etc/pve/nodes/<node>/qemu-server)."""

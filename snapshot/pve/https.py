@@ -14,9 +14,10 @@ from proxmoxer.core import ResourceException
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from snapshot.base.clock import Clock, SystemClock
+from snapshot.base.text import clean
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError, ReplyLostError, SafeSnapshotError
 from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
-from snapshot.pve.transport import clean, error_of_status, most_bytes
+from snapshot.pve.transport import error_of_status, most_bytes
 
 _NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
 """OpenSSL's X509_V_ERR_*: what is wrong with a certificate beside its signer."""

@@ -19,8 +19,9 @@ from urllib.parse import unquote
 
 from snapshot.base.aside import Aside, reap
 from snapshot.base.clock import Clock, SystemClock
+from snapshot.base.text import clean
 from snapshot.errors import ApiUnreachableError, ReplyLostError
-from snapshot.pve.transport import clean, error_of_status, most_bytes
+from snapshot.pve.transport import error_of_status, most_bytes
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "set", "DELETE": "delete"}
 _UPID = re.compile(r'"?(UPID:[^"\s]+:)"?\s*\Z')

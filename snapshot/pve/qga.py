@@ -25,8 +25,9 @@ from collections import deque
 from pathlib import Path
 
 from snapshot.base.clock import Clock
+from snapshot.base.text import clean
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
-from snapshot.pve.transport import AGENT_BYTES, clean
+from snapshot.pve.transport import AGENT_BYTES
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
 """Where PVE puts ``<vmid>.qga`` (PVE::QemuServer::Helpers::qga_socket)."""

@@ -17,9 +17,10 @@ from urllib.parse import quote
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_lives, process_start
 from snapshot.base.retry import Pace
+from snapshot.base.text import clean
 from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError
 from snapshot.model import Upid
-from snapshot.pve.transport import Transport, clean
+from snapshot.pve.transport import Transport
 
 POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.3)
 """A snapshot takes 0.1 to 1 s on local storage: the interval is part of the freeze window, so it starts at 10 ms."""

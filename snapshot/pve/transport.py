@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, ReplyLostError
 
 GATEWAY_STATUSES = frozenset({502, 503, 504, 595, 596, 597, 598, 599})
@@ -71,12 +72,3 @@ def error_of_status(status: int, text: str, where: str) -> ApiError:
         message = f"{where} answered {status} {text}: the request may still be carried out"
         return ReplyLostError(message, is_answered=True)
     return ApiFailureError(f"{where} answered {status}: {text}", status=status)
-
-
-def clean(text: str, limit: int = 300) -> str:
-    """Foreign text made fit for one line: printable (no controls, no bidi marks, no half characters), single spaces, at
-    most ``limit`` characters. What lies far behind the limit is not even looked at.
-    """
-    text = text[: 4 * limit + 4096]
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

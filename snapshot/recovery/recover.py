@@ -22,7 +22,7 @@ from snapshot.errors import (
     StillFrozenError,
 )
 from snapshot.guard.core import Cause
-from snapshot.guard.link import GuardSpec
+from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.series import may_be_frozen
@@ -36,7 +36,7 @@ from snapshot.recovery import foreign
 from snapshot.recovery.frozen import guest_state
 from snapshot.recovery.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, Strangers
 from snapshot.states import State
-from snapshot.thaw.pace import late_seconds, spec_of, was_never_armed
+from snapshot.thaw.pace import late_seconds, was_never_armed
 from snapshot.thaw.rescue import thaw_now, what_is_left
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.words import Word

@@ -6,7 +6,6 @@ from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_lives
 from snapshot.base.retry import Pace
 from snapshot.config.settings import Config
-from snapshot.guard.link import GuardSpec
 from snapshot.journal.store import WindowRecord
 from snapshot.model import FreezeOutcome, Owner, ThawReport
 from snapshot.states import State
@@ -19,23 +18,6 @@ def thawing_of(config: Config) -> Thawing:
     return Thawing(
         pace=Pace(first_seconds=thaw.first_retry_seconds, slowest_seconds=thaw.slowest_retry_seconds),
         attempt_seconds=thaw.attempt_timeout_seconds,
-    )
-
-
-def spec_of(record: WindowRecord, config: Config) -> GuardSpec:
-    """The guard's order for a window that is known from the journal alone."""
-    return GuardSpec(
-        window_id=record.id,
-        vmid=record.vmid,
-        node=record.node,
-        guest_name=record.guest_name,
-        source=record.source,
-        deadline_seconds=0.0,
-        owner_limit_seconds=config.thaw.owner_limit_seconds,
-        late_freeze_seconds=config.freeze.late_freeze_seconds,
-        owner_pid=record.owner_pid,
-        owner_pid_start=record.owner_pid_start,
-        upid=record.upid or "",
     )
 
 

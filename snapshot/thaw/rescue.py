@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from snapshot.base.text import clean
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.model import Guest, ThawReport
 from snapshot.pve import locks, remedies
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, build_ladder
-from snapshot.pve.transport import clean
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiError, GuestRemovedError
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
 from snapshot.pve.guests import AgentOption, GuestApi, number_of, vmid_of
-from snapshot.pve.transport import clean
 
 GUEST = Guest(Vmid(100), Node("pve1"), GuestKind.QEMU)
 ROW: Mapping[str, object] = {"vmid": 100, "type": "qemu", "node": "pve1", "status": "running", "name": "db"}

@@ -12,10 +12,10 @@ from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config
 from snapshot.guard.core import Cause
+from snapshot.guard.link import spec_of
 from snapshot.guard.recorder import JournalRecorder
 from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
-from snapshot.thaw.pace import spec_of
 from tests.unit.kit import record
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshot.base.text import clean
 from snapshot.errors import ApiDeniedError, ApiFailureError, ReplyLostError
-from snapshot.pve.transport import GATEWAY_STATUSES, clean, error_of_status
+from snapshot.pve.transport import GATEWAY_STATUSES, error_of_status
 
 
 @given(st.text(), st.integers(1, 400))

@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 from snapshot.base.procfs import process_start
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.guard.link import Guard, Op
+from snapshot.guard.link import Guard, Op, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.store import WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
 from snapshot.pve.ladder import Ladder
 from snapshot.states import State
-from snapshot.thaw.pace import spec_of
 from snapshot.window.window import WindowBrokenError
 from snapshot.words import Word
 from vzdump_hooks.hold.backup import HoldTools, is_alone

@@ -2,6 +2,7 @@
 
 a. *Thawed in time.* Whenever a freeze of ours holds the guest although somebody was responsible for its thaw, the way
    to the agent was free and one of our processes ran, for BOUND_SECONDS on end, it must be thawed at the end of them.
+   The way counts as free once the request that was on its way before has had its limit: a route may cost that much.
 b. *No false word.* No snapshot is called filesystem-consistent unless every filesystem was frozen from its first disk
    to its last. The exception: a guest that something else thawed (or reset) inside the window *and* somebody else froze
    again before we asked: its agent says what it would have said anyway, and nothing tells the two freezes apart.
@@ -48,6 +49,10 @@ EPOCH = 1_700_000_000.0
 
 BOUND_SECONDS = 6.0
 """The retries' slowest pace (2 s) or a sparse look for late freezes (4 s), and a round over the routes."""
+
+REQUEST_SECONDS = 10.0
+"""The longest that one request of a thaw over HTTPS may keep its asker from the next route ([thaw] attempt_timeout)."""
+
 GUARD_MARGIN_SECONDS = 2.0
 """How long after its deadline a window is still the owner's own business (guardcore.DEADLINE_MARGIN_SECONDS)."""
 
@@ -139,14 +144,29 @@ def _responsible_from(window: WindowTrace, frozen: Held) -> float:
 
 
 def _end_of_calm(world: World, since: float) -> float:
-    """The end of the first BOUND_SECONDS after ``since`` in which nothing stood in the way."""
+    """The end of the first BOUND_SECONDS after ``since`` in which nothing stood in the way.
+
+    Who has asked over HTTPS before the way came free asks nobody else until its request is over. A server that drips
+    or hangs may make that the request's whole limit, and a free socket is not tried before.
+    """
     blocked = sorted([*((start, end) for start, end, _ in world.obstacles), *_nobody_there(world), *_taken(world)])
-    calm = since
+    calm = _turn_to_ask(world, since)
     for start, end in blocked:
         if start > calm + BOUND_SECONDS:
             break
-        calm = max(calm, end)
+        if end > calm:
+            calm = _turn_to_ask(world, end)
     return calm + BOUND_SECONDS
+
+
+def _turn_to_ask(world: World, free_at: float) -> float:
+    """When the request is over, or has had its limit, that was on its way when the way came free."""
+    on_their_way = (
+        min(call.abandoned_at or float("inf"), call.sent_at + REQUEST_SECONDS)
+        for call in world.pve.calls
+        if call.command and call.via != "pvesh" and call.sent_at < free_at
+    )
+    return max(free_at, *on_their_way)
 
 
 def _taken(world: World) -> Iterator[tuple[float, float]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
+from snapshot.config.settings import ThawConfig
 from tests.campaign import __main__ as command
-from tests.campaign import faults, shrink
+from tests.campaign import faults, shrink, world
+from tests.campaign.invariants import REQUEST_SECONDS
 from tests.campaign.plan import Fault, Plan
+from tests.campaign.pve import PveSetup
 from tests.campaign.world import World
 
 SEED = "make test"
@@ -105,6 +109,29 @@ def test_what_the_campaign_once_found_is_mended(
     outcome = command.run_plan(Plan(number, faults=struck, **settings))
     assert sorted(outcome.happened) == sorted(fault.kind for fault in struck)
     assert not outcome.violations
+
+
+DRIPS = Plan(
+    "73:3206",
+    local_node="a",
+    recover_seconds=60.0,
+    max_window_seconds=3.0,
+    pve=PveSetup(latency=(0.001, 0.3)),
+    faults=(Fault("agent stopped", ("sent", 0.1135), 19.803), Fault("API drips", ("time", 20.69), 5.896)),
+)
+"""The guest freezes late, while its owner waits for an API that drips, with the agent's socket beside it."""
+
+
+def test_a_request_that_drips_may_keep_a_thaw_waiting_for_its_limit() -> None:
+    outcome = command.run_plan(DRIPS)
+    assert len(outcome.happened) == len(DRIPS.faults)
+    assert not outcome.violations
+
+
+def test_a_request_that_drips_past_its_limit_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = functools.partial(ThawConfig, attempt_timeout_seconds=3 * REQUEST_SECONDS)
+    monkeypatch.setattr(world, "ThawConfig", patient)
+    assert any(line.startswith("(a)") for line in command.run_plan(DRIPS).violations)
 
 
 def test_a_plan_survives_being_printed() -> None:

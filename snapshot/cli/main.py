@@ -45,6 +45,7 @@ from snapshot.guard.launcher import ProcessLauncher
 from snapshot.guard.link import spec_of
 from snapshot.journal import silences
 from snapshot.journal.book import JournalBook
+from snapshot.journal.living import is_in_progress
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.model import CheckResult, Guest, GuestKind, Health, Node, Policy, ThawReport, Vmid
@@ -53,7 +54,7 @@ from snapshot.pve import remedies
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import Access, fastest_channel
 from snapshot.recovery import foreign
-from snapshot.recovery.recover import end_who_stands_still, is_in_progress, recover, settle
+from snapshot.recovery.recover import end_who_stands_still, recover, settle
 from snapshot.recovery.survey import survey
 from snapshot.report import text
 from snapshot.take.operation import Request, Tools, safe_snapshot

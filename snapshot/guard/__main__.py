@@ -26,15 +26,18 @@ from snapshot.config import settings as configuration
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.guard.background import BackgroundRecorder
-from snapshot.guard.claim import FOLDER, Claim, Holder, take
-from snapshot.guard.core import DEADLINE_MARGIN_SECONDS, Cause, GuardCore, Happening, Recorder
+from snapshot.guard.claim import Claim, Holder, take
+from snapshot.guard.core import DEADLINE_MARGIN_SECONDS, GuardCore, Happening, Recorder
 from snapshot.guard.inbox import ProcessInbox
 from snapshot.guard.link import GuardSpec
 from snapshot.guard.recorder import JournalRecorder
+from snapshot.journal.file import GUARDS_FOLDER
+from snapshot.journal.living import late_seconds
+from snapshot.journal.record import Cause, was_never_armed
 from snapshot.journal.store import DEFAULT_PATH, Journal, WindowRecord
 from snapshot.metrics.publish import publish
 from snapshot.pve.routes import Access, build_ladder, open_access
-from snapshot.thaw.pace import late_seconds, thawing_of, was_never_armed
+from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 
 __all__ = ["harden", "main", "open_log"]
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         may_refuse = connection is not None and not spec.others_freeze
         config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
-        claim = _claim(spec, config.journal.path.parent / FOLDER, me)
+        claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
         if not isinstance(claim, Claim):
             # systemd's was faster than the owner's, or the other way round. It thaws, whoever it is.
             if connection is not None:
@@ -109,7 +112,7 @@ def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, i
 
 
 def _claim(
-    spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / FOLDER, me: ProcessIdentity | None = None
+    spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / GUARDS_FOLDER, me: ProcessIdentity | None = None
 ) -> Claim | Holder:
     """What this window's guard holds as long as it lives, whatever kills it; or who has it."""
     found = take(folder, spec.window_id, me)

@@ -7,7 +7,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-from snapshot.guard.core import Cause, Recorder
+from snapshot.guard.core import Recorder
+from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
 
 STACK_BYTES = 1 << 20

@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 from snapshot.base.procfs import ProcessIdentity
 
-FOLDER = "guards"
-"""Beside the journal."""
-
 TRIES = 5
 """A file that its holder removes while we open it is opened anew; more often than this nobody has seen."""
 

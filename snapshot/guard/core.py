@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from snapshot.base.clock import Clock
 from snapshot.base.retry import Pace
 from snapshot.guard.link import GuardSpec, Op
+from snapshot.journal.record import Cause
 from snapshot.model import FreezeState, ThawReport
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS, Thawer
 
@@ -50,20 +51,6 @@ class Happening(Enum):
     OWNER_GONE = "owner gone"
     WATCHED_DIED = "watched process died"
     SIGNAL = "signal"
-
-
-class Cause(Enum):
-    """Why a guard thawed: the ``cause`` label of the metric."""
-
-    OWNER_DIED = "owner-died"
-    WORKER_DIED = "worker-died"
-    DEADLINE = "deadline"
-    ABANDONED = "owner-gave-up"
-    OWNER_STOPPED = "owner-stopped"
-    SIGNAL = "signal"
-    GUARD_FAULT = "guard-fault"
-    LATE_FREEZE = "late-freeze"
-    RECOVERY = "recovery"
 
 
 class Message(NamedTuple):

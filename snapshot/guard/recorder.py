@@ -10,8 +10,8 @@ from snapshot.base import logfmt
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import JournalError
-from snapshot.guard.core import Cause
 from snapshot.guard.link import GuardSpec
+from snapshot.journal.record import Cause
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import ThawReport, VerdictKind
 from snapshot.states import State

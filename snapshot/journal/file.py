@@ -20,6 +20,9 @@ from snapshot.errors import JournalBusyError, JournalError
 
 BUSY_SECONDS = 5.0
 
+GUARDS_FOLDER = "guards"
+"""Beside the journal: what the guards hold (guard/claim.py)."""
+
 Identity = tuple[int, int]
 """Device and inode: what a path names may change, what was opened does not."""
 

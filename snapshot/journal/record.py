@@ -1,7 +1,7 @@
-"""A row of the journal: one freeze window, with a check of every column on its way in and out.
+"""A row of the journal: one freeze window, what it means, and a check of every column on its way in and out.
 
 A file may hold anything: what a bug, an older or newer version or an editor left there. A row is looked at once, here;
-behind this module its values are of the types that they say.
+behind this module its values are of the types that they say. Whether somebody alive has a window in hand: living.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,26 @@ from enum import Enum
 from typing import Any, ForwardRef, NamedTuple
 
 from snapshot.model import NODE, VMID_MAX, VMID_MIN, FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
-from snapshot.states import State
+from snapshot.states import State, check_step
 
 
 def new_id() -> str:
     """A window's id: 32 random hex digits."""
     return os.urandom(16).hex()
+
+
+class Cause(Enum):
+    """Why a guard thawed: the ``cause`` label of the metric."""
+
+    OWNER_DIED = "owner-died"
+    WORKER_DIED = "worker-died"
+    DEADLINE = "deadline"
+    ABANDONED = "owner-gave-up"
+    OWNER_STOPPED = "owner-stopped"
+    SIGNAL = "signal"
+    GUARD_FAULT = "guard-fault"
+    LATE_FREEZE = "late-freeze"
+    RECOVERY = "recovery"
 
 
 class WindowRecord(NamedTuple):
@@ -80,6 +94,64 @@ class WindowRecord(NamedTuple):
     def is_foreign(self) -> bool:
         """Whether somebody else issued the freeze."""
         return self.owner == Owner.FOREIGN.value
+
+
+def was_sent(record: WindowRecord) -> bool:
+    """Whether a freeze was, or must be assumed to have been, sent in this window."""
+    return (
+        record.freeze_outcome is not None
+        or record.frozen_at is not None
+        or record.guard_cause is not None
+        or record.thaw_attempts is not None
+    )
+
+
+def has_ended(record: WindowRecord) -> bool:
+    """Whether the run is over: it was judged, or closed. The window itself may stay open for a late freeze."""
+    return record.verdict is not None or record.closed_at is not None
+
+
+def may_be_frozen(record: WindowRecord) -> bool:
+    """Whether the guest may be frozen as far as the journal knows. Before it is armed no freeze is sent."""
+    if record.closed_at is not None or record.state in ("idle", "thawed"):
+        return False
+    return record.state == "stuck" or record.thawed_at is None
+
+
+def was_never_armed(record: WindowRecord) -> bool:
+    """Whether no freeze of ours can have been sent: the journal knows of the armed guard before one is."""
+    return record.state == State.IDLE.value and record.owner in (Owner.SNAPSHOT.value, Owner.HOOK.value)
+
+
+def is_plain(record: WindowRecord) -> bool:
+    """A snapshot without a window: nobody freezes for it but PVE."""
+    return record.deadline_at <= record.intent_at
+
+
+def measured_seconds(record: WindowRecord) -> float | None:
+    """The window's length; for one that its owner could not measure, from its intent to its thaw once it is closed."""
+    if record.window_seconds is not None:
+        return record.window_seconds
+    if record.closed_at is None or record.thawed_at is None or not was_sent(record):
+        return None
+    return max(0.0, record.thawed_at - record.intent_at)
+
+
+def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> Mapping[str, object]:
+    """``values`` without a new state for a window that is closed or thawed for good: THAWED is an end (states.py).
+
+    A guard, a recovery or an owner that was slower than the other still adds what it did. Any other state that cannot
+    follow the one before is refused: IllegalTransitionError, and nothing is written.
+    """
+    if record is None:
+        return values
+    if record.closed_at is not None:
+        return {name: value for name, value in values.items() if name not in ("state", "quiet_until_at")}
+    if record.state == State.THAWED.value:
+        return {name: value for name, value in values.items() if name != "state"}
+    if "state" in values:
+        check_step(State(record.state), State(values["state"]))
+    return values
 
 
 COLUMNS = WindowRecord._fields

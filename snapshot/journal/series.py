@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from snapshot.journal import families
 from snapshot.journal.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
-from snapshot.journal.record import OPEN, WindowRecord, printable
+from snapshot.journal.record import OPEN, WindowRecord, has_ended, measured_seconds, printable, was_sent
 
 if TYPE_CHECKING:
     from snapshot.model import Guest
@@ -159,37 +159,6 @@ def edge_label(seconds: float) -> str:
 def local_name() -> str:
     """This machine's node name: PVE's is the host name without its domain."""
     return os.uname().nodename.partition(".")[0]
-
-
-def was_sent(record: WindowRecord) -> bool:
-    """Whether a freeze was, or must be assumed to have been, sent in this window."""
-    return (
-        record.freeze_outcome is not None
-        or record.frozen_at is not None
-        or record.guard_cause is not None
-        or record.thaw_attempts is not None
-    )
-
-
-def has_ended(record: WindowRecord) -> bool:
-    """Whether the run is over: it was judged, or closed. The window itself may stay open for a late freeze."""
-    return record.verdict is not None or record.closed_at is not None
-
-
-def may_be_frozen(record: WindowRecord) -> bool:
-    """Whether the guest may be frozen as far as the journal knows. Before it is armed no freeze is sent."""
-    if record.closed_at is not None or record.state in ("idle", "thawed"):
-        return False
-    return record.state == "stuck" or record.thawed_at is None
-
-
-def measured_seconds(record: WindowRecord) -> float | None:
-    """The window's length; for one that its owner could not measure, from its intent to its thaw once it is closed."""
-    if record.window_seconds is not None:
-        return record.window_seconds
-    if record.closed_at is None or record.thawed_at is None or not was_sent(record):
-        return None
-    return max(0.0, record.thawed_at - record.intent_at)
 
 
 def _upsert(new_value: str) -> str:

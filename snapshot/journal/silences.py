@@ -19,8 +19,8 @@ from snapshot.base import files
 from snapshot.base.clock import iso
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError
-from snapshot.guard.claim import FOLDER as GUARDS
 from snapshot.journal import families
+from snapshot.journal.file import GUARDS_FOLDER
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.journal.store import BEGUN_ANEW_NOTE, Journal, printable
 from snapshot.model import Upid
@@ -175,7 +175,7 @@ def folder_lines(config: Config, me: int | None = None) -> list[str]:
     """
     me = os.geteuid() if me is None else me
     folder = config.journal.path.absolute().parent
-    own = (folder, config.journal.path.absolute(), folder / GUARDS)
+    own = (folder, config.journal.path.absolute(), folder / GUARDS_FOLDER)
     above = dict.fromkeys((*folder.parents, *Path(os.path.realpath(folder)).parents))
     lines = [_strangers_line(own, above, me, "replace the journal, and with it what is known of frozen guests")]
     path = config.metrics.textfile

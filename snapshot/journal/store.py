@@ -31,12 +31,13 @@ from snapshot.journal.record import (
     check_value,
     mended,
     new_id,
+    not_reopening,
     parsed,
     printable,
     whose,
 )
 from snapshot.journal.series import Series
-from snapshot.states import IllegalTransitionError, State, check_step
+from snapshot.states import IllegalTransitionError
 
 DEFAULT_PATH = Path("/var/lib/vzdump-hooks/journal.sqlite")
 SCHEMA_VERSION = 1
@@ -551,23 +552,6 @@ def _taken(other: WindowRecord) -> WindowTakenError:
     )
 
 
-def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> Mapping[str, object]:
-    """``values`` without a new state for a window that is closed or thawed for good: THAWED is an end (states.py).
-
-    A guard, a recovery or an owner that was slower than the other still adds what it did. Any other state that cannot
-    follow the one before is refused: IllegalTransitionError, and nothing is written.
-    """
-    if record is None:
-        return values
-    if record.closed_at is not None:
-        return {name: value for name, value in values.items() if name not in ("state", "quiet_until_at")}
-    if record.state == State.THAWED.value:
-        return {name: value for name, value in values.items() if name != "state"}
-    if "state" in values:
-        check_step(State(record.state), State(values["state"]))
-    return values
-
-
 def update_window(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> bool:
     """Set columns of one window inside a transaction; False when there is none."""
     names = ", ".join(("id = id", *(f"{name} = ?" for name in values)))
@@ -587,4 +571,4 @@ def _project(db: sqlite3.Connection, before: WindowRecord | None, after: WindowR
     db.execute("RELEASE metrics")
 
 
-__all__ = ["COLUMNS", "DEFAULT_PATH", "Journal", "WindowRecord", "new_id", "not_reopening", "patiently", "printable"]
+__all__ = ["COLUMNS", "DEFAULT_PATH", "Journal", "WindowRecord", "new_id", "patiently", "printable"]

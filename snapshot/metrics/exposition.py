@@ -24,7 +24,8 @@ from snapshot.config.settings import Config
 from snapshot.journal import families, silences
 from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.series import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name, may_be_frozen
+from snapshot.journal.record import may_be_frozen
+from snapshot.journal.series import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name
 from snapshot.journal.store import Journal
 from snapshot.model import Owner
 

@@ -21,11 +21,11 @@ from snapshot.errors import (
     SafeSnapshotError,
     StillFrozenError,
 )
-from snapshot.guard.core import Cause
 from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
+from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_progress, late_seconds
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.series import may_be_frozen
+from snapshot.journal.record import Cause, may_be_frozen, was_never_armed
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport, VerdictKind
 from snapshot.pve import remedies
@@ -36,15 +36,9 @@ from snapshot.recovery import foreign
 from snapshot.recovery.frozen import guest_state
 from snapshot.recovery.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, Strangers
 from snapshot.states import State
-from snapshot.thaw.pace import late_seconds, was_never_armed
 from snapshot.thaw.rescue import thaw_now, what_is_left
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.words import Word
-
-ALIVE_MARGIN_SECONDS = 10.0
-"""How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
-that record by some seconds (window.READY_SECONDS), and a thaw takes a moment. Then its guest is an alarm. The owner is
-left to its work for its own limit more."""
 
 RESTART_MARGIN_SECONDS = 60.0
 """How much later than a window's deadline a guest must have been started for the window to be over by that."""
@@ -154,21 +148,6 @@ def _watch_behind_another(
             thaw_now(window.guest, access, limit_seconds)
 
 
-def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity | None = None) -> bool:
-    """Whether somebody of ours lives who sees to this window.
-
-    An owner is trusted for as long as PVE takes where nothing is frozen: a plain snapshot, a window that is thawed.
-    """
-    me = me or ProcessIdentity.own()
-    if window.is_foreign or window.boot_id != me.boot_id:
-        return False
-    if _lives(window.owner_pid, window.owner_pid_start, me) and (
-        was_never_armed(window) or window.thawed_at is not None or not _is_overdue(window, config, now)
-    ):
-        return True
-    return _lives(window.guard_pid, window.guard_pid_start, me)
-
-
 def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
     """Whether an open window is somebody's to look at: nobody sees to it, or who does has not thawed its guest in time.
 
@@ -204,10 +183,6 @@ def in_vain(window: WindowRecord, now: float) -> str:
         return "nobody can thaw it, its guard goes on trying"
     late = foreign.span(now - window.deadline_at)
     return f"{late} past its deadline no thaw is confirmed; its owner or its guard is alive and goes on trying"
-
-
-def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:
-    return now >= window.deadline_at + config.thaw.owner_limit_seconds + ALIVE_MARGIN_SECONDS
 
 
 def recover(
@@ -474,7 +449,3 @@ def _note(book: JournalBook, window: WindowRecord, **values: object) -> JournalE
     except JournalError as error:
         return error  # the window stays open in the journal, so the next recovery comes back to it
     return None
-
-
-def _lives(pid: int | None, start: int | None, me: ProcessIdentity) -> bool:
-    return pid != me.pid and process_lives(pid, start)

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.file import is_absent
+from snapshot.journal.living import is_in_progress
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import Guest
 from snapshot.pve.atwork import at_work
 from snapshot.pve.routes import Access
 from snapshot.recovery.frozen import Round, look_at_guests
-from snapshot.recovery.recover import is_in_progress, needs_help
+from snapshot.recovery.recover import needs_help
 
 
 class Survey(NamedTuple):

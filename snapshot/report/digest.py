@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snapshot.journal.families import BUCKETS_SECONDS, VERDICTS
-from snapshot.journal.series import may_be_frozen
+from snapshot.journal.record import may_be_frozen
 from snapshot.report import history
 from snapshot.report.history import Question
 

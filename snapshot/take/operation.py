@@ -28,7 +28,7 @@ from snapshot.errors import (
     UsageError,
 )
 from snapshot.journal.book import open_book, plain_record
-from snapshot.journal.series import may_be_frozen
+from snapshot.journal.record import may_be_frozen
 from snapshot.journal.silences import folder_lines
 from snapshot.model import (
     Check,

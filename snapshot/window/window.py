@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
 
 from snapshot.base.clock import Clock
-from snapshot.base.procfs import ProcessIdentity, process_lives, process_start
+from snapshot.base.procfs import ProcessIdentity, process_start
 from snapshot.base.signals import Gate
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Launcher, Op
+from snapshot.journal.living import is_manned
+from snapshot.journal.record import is_plain
 from snapshot.journal.store import WindowRecord, new_id, patiently
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
 from snapshot.pve import agent
@@ -33,7 +35,7 @@ connection of its own over HTTPS."""
 
 READY_SECONDS = 8.0
 """How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
-allows for 10 s (recovery.ALIVE_MARGIN_SECONDS)."""
+allows for 10 s (journal/living.ALIVE_MARGIN_SECONDS)."""
 
 
 class Book(Protocol):
@@ -487,7 +489,7 @@ class Window:
     def _is_rival(self, other: WindowRecord) -> bool:
         if is_manned(other, self._tools.me):
             return True
-        is_over = other.state == State.THAWED.value or other.is_foreign or _is_plain(other)
+        is_over = other.state == State.THAWED.value or other.is_foreign or is_plain(other)
         self._is_first = self._is_first and is_over
         return False
 
@@ -603,23 +605,6 @@ def _nothing() -> None:
 
 def _between(earlier: float | None, later: float | None) -> float | None:
     return None if earlier is None or later is None else later - earlier
-
-
-def _is_plain(record: WindowRecord) -> bool:
-    """A snapshot without a window: nobody freezes for it but PVE."""
-    return record.deadline_at <= record.intent_at
-
-
-def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
-    """Whether a living process has this window's freeze, or its late freeze, in hand.
-
-    A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
-    """
-    if record.boot_id != me.boot_id or _is_plain(record):
-        return False
-    if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
-        return True
-    return process_lives(record.guard_pid, record.guard_pid_start)
 
 
 __all__ = ["InterruptedBySignalError", "Window", "WindowBrokenError", "WindowSpec", "WindowTools"]

@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snapshot.guard.core import Cause
+from snapshot.journal.record import Cause
 from snapshot.journal.store import WindowRecord
 from snapshot.model import VerdictKind
 from snapshot.states import State, may_follow

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from snapshot.base.retry import Pace
-from snapshot.guard.core import Cause, Message
+from snapshot.guard.core import Message
 from snapshot.guard.link import GuardSpec
+from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
 from snapshot.pve.ladder import Ladder
 from snapshot.thaw.thawer import Thawer, Thawing

@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from snapshot.guard import __main__ as guard
+from snapshot.journal import living
 from snapshot.pve import qga, routes, tasks
 from snapshot.recovery import recover as recovery
 from snapshot.window import window
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
     return [
         (window, "process_start", world.process_start),
-        (window, "process_lives", world.process_lives),
+        (living, "process_lives", world.process_lives),
         (recovery, "process_lives", world.process_lives),
         (recovery, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),
         (routes, "_https", lambda config, host, token: WorldTransport(world, host)),

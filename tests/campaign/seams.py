@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
 from snapshot.guard.background import FINISH_SECONDS
-from snapshot.guard.core import Cause, Happening, Message
+from snapshot.guard.core import Happening, Message
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
 from snapshot.journal import series as projection
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.store import _SCHEMA, COLUMNS, Journal, WindowRecord, not_reopening
+from snapshot.journal.record import Cause, not_reopening
+from snapshot.journal.store import _SCHEMA, COLUMNS, Journal, WindowRecord
 from snapshot.model import ThawReport
 from tests.campaign.scheduler import Process
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from snapshot.guard.core import Cause, GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
+from snapshot.guard.core import GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
 from snapshot.guard.link import Op
+from snapshot.journal.record import Cause
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
 

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snapshot.errors import JournalError
-from snapshot.guard.core import Cause
 from snapshot.journal import families
 from snapshot.journal import series as projection
+from snapshot.journal.record import Cause
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Vmid
 from snapshot.window.verdict import Proof, broken_word
 from snapshot.words import Word

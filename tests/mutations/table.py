@@ -1348,7 +1348,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a rescue that counted the freeze leaves the window open",
-        "snapshot/thaw/pace.py",
+        "snapshot/journal/living.py",
         "    if record.filesystems_thawed or (thawed is not None and thawed.confirmed and thawed.filesystems):",
         "    if False:",
         f"{RECOVERY_TESTS}::test_a_window_whose_freeze_cannot_come_any_more_is_closed",
@@ -1362,17 +1362,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a second window while a late freeze may come",
-        WINDOW,
+        "snapshot/journal/living.py",
         """
     return process_lives(record.guard_pid, record.guard_pid_start)
-
-
-__all__""",
+""",
         """
     return False
-
-
-__all__""",
+""",
         f"{WINDOW_TESTS}::test_a_second_window_is_refused_while_a_guard_watches_for_a_late_freeze",
     ),
     mutation(
@@ -1598,7 +1594,7 @@ __all__""",
     ),
     mutation(
         "who comes late calls a thawed window stuck",
-        JOURNAL,
+        "snapshot/journal/record.py",
         """
     if record.state == State.THAWED.value:
         return {name""",
@@ -1778,7 +1774,7 @@ __all__""",
     ),
     mutation(
         "any state may follow any other in the journal",
-        JOURNAL,
+        "snapshot/journal/record.py",
         '        check_step(State(record.state), State(values["state"]))',
         "        pass",
         f"{JOURNAL_TESTS}::test_a_state_that_cannot_follow_the_one_before_is_refused_and_nothing_is_written",

@@ -14,6 +14,7 @@ import pytest
 from snapshot.base.procfs import process_start
 from snapshot.guard import claim
 from snapshot.guard.claim import Claim, Holder, take
+from snapshot.journal.file import GUARDS_FOLDER
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
@@ -25,7 +26,7 @@ held = take(Path(sys.argv[1]), "w1"); print(held.is_held, flush=True); time.slee
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "state" / claim.FOLDER
+    return tmp_path / "state" / GUARDS_FOLDER
 
 
 @contextmanager

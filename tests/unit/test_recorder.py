@@ -11,9 +11,9 @@ import pytest
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config
-from snapshot.guard.core import Cause
 from snapshot.guard.link import spec_of
 from snapshot.guard.recorder import JournalRecorder
+from snapshot.journal.record import Cause
 from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
 from tests.unit.kit import record

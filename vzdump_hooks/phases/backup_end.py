@@ -10,6 +10,7 @@ from snapshot.base.clock import SystemClock, duration
 from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
+from snapshot.journal.record import was_never_armed
 from snapshot.journal.series import local_name
 from snapshot.journal.store import Journal, WindowRecord, new_id
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
@@ -162,7 +163,6 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     from snapshot.journal.book import JournalBook  # noqa: PLC0415
     from snapshot.pve.routes import open_access  # noqa: PLC0415
     from snapshot.recovery.recover import close_recovered, settle  # noqa: PLC0415
-    from snapshot.thaw.pace import was_never_armed  # noqa: PLC0415
     from snapshot.thaw.rescue import thaw_now  # noqa: PLC0415
 
     access = open_access(config, SystemClock())

@@ -1,0 +1,69 @@
+"""Whether somebody alive has a window of the journal in hand, and for how long its freeze may still come.
+
+Only here a row is held against the processes that run. What a row says by itself is record.py's.
+"""
+
+from __future__ import annotations
+
+from snapshot.base.clock import Clock
+from snapshot.base.procfs import ProcessIdentity, process_lives
+from snapshot.config.settings import Config
+from snapshot.journal.record import WindowRecord, is_plain, was_never_armed
+from snapshot.model import FreezeOutcome, Owner, ThawReport
+from snapshot.states import State
+
+ALIVE_MARGIN_SECONDS = 10.0
+"""How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
+that record by some seconds (window.READY_SECONDS), and a thaw takes a moment. Then its guest is an alarm. The owner is
+left to its work for its own limit more."""
+
+
+def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
+    """Whether a living process has this window's freeze, or its late freeze, in hand.
+
+    A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
+    """
+    if record.boot_id != me.boot_id or is_plain(record):
+        return False
+    if record.verdict is None and process_lives(record.owner_pid, record.owner_pid_start):
+        return True
+    return process_lives(record.guard_pid, record.guard_pid_start)
+
+
+def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity | None = None) -> bool:
+    """Whether somebody of ours lives who sees to this window.
+
+    An owner is trusted for as long as PVE takes where nothing is frozen: a plain snapshot, a window that is thawed.
+    """
+    me = me or ProcessIdentity.own()
+    if window.is_foreign or window.boot_id != me.boot_id:
+        return False
+    if _lives(window.owner_pid, window.owner_pid_start, me) and (
+        was_never_armed(window) or window.thawed_at is not None or not _is_overdue(window, config, now)
+    ):
+        return True
+    return _lives(window.guard_pid, window.guard_pid_start, me)
+
+
+def late_seconds(record: WindowRecord, config: Config, clock: Clock, thawed: ThawReport | None = None) -> float:
+    """How long a late freeze is still possible for a window from the journal: when in doubt, it is.
+
+    ``thawed``: by a thaw of which the journal does not know yet.
+    """
+    if record.freeze_outcome is not None and record.freeze_outcome != FreezeOutcome.UNKNOWN.value:
+        return 0.0
+    if record.state == State.THAWED.value:
+        return 0.0  # its owner knew more: the guest went off
+    if record.filesystems_thawed or (thawed is not None and thawed.confirmed and thawed.filesystems):
+        return 0.0  # its one freeze was carried out, and undone
+    if record.owner == Owner.VZDUMP.value and not process_lives(record.owner_pid, record.owner_pid_start):
+        return 0.0  # whatever a dead vzdump has sent stands in the agent's channel before our thaw
+    return max(0.0, record.intent_at + config.freeze.late_freeze_seconds - clock.time())
+
+
+def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:
+    return now >= window.deadline_at + config.thaw.owner_limit_seconds + ALIVE_MARGIN_SECONDS
+
+
+def _lives(pid: int | None, start: int | None, me: ProcessIdentity) -> bool:
+    return pid != me.pid and process_lives(pid, start)

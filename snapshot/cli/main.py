@@ -52,7 +52,7 @@ from snapshot.model import CheckResult, Guest, GuestKind, Health, Node, Policy, 
 from snapshot.preflight.preflight import Preflight, Wish
 from snapshot.pve import remedies
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access, fastest_channel
+from snapshot.pve.routes import Access
 from snapshot.recovery import foreign
 from snapshot.recovery.recover import end_who_stands_still, recover, settle
 from snapshot.recovery.survey import survey
@@ -179,14 +179,11 @@ def check(state: State, vmid: Vmid) -> None:
     is frozen right now.
     """
     access = state.access()
-    preflight = Preflight(
-        GuestApi(access.main), lambda guest: fastest_channel(access, guest), access.config.local.product_uuid_file
-    )
 
     def wish(guest: Guest) -> Wish:
         return Wish(ignore_freeze_option=access.settings_for(guest).ignore_freeze_option)
 
-    health = preflight.run(vmid, details=True, wish=wish)
+    health = Preflight(access).examine(vmid, details=True, wish=wish)
     exit_code = _exit_code_of(health)
     lines = text.health_lines(health)
     state.warnings += silences.folder_lines(access.config)

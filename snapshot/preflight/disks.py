@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from snapshot.base.text import clean
-from snapshot.model import Guest, GuestKind
+from snapshot.model import Check, CheckResult, Guest, GuestKind
 from snapshot.pve.locks import tool
 
 _DISKS = {
@@ -29,6 +29,23 @@ class Obstacle(NamedTuple):
     key: str
     why: str
     remedy: str
+
+
+def checks_of(guest: Guest, config: Mapping[str, object], storages: Mapping[str, str]) -> list[Check]:
+    """The preflight's word on the disks of a guest that PVE cannot snapshot. ``storages``: name to type, as known."""
+    found = obstacles(guest, config, storages)
+    if not found:
+        every = ", ".join(f"{key} ({volume})" for key, volume in disks(guest, config)) or "none listed"
+        return [
+            Check(
+                "storage",
+                CheckResult.FAILED,
+                f"a disk is on storage that cannot take snapshots, and PVE does not say which: {every}",
+                f"`pvesm status` on {guest.node} shows the types: LVM-thin, ZFS and Ceph can, and qcow2 files; "
+                "or use vzdump",
+            )
+        ]
+    return [Check("storage", CheckResult.FAILED, f"{disk.key}: {disk.why}", disk.remedy) for disk in found]
 
 
 def obstacles(guest: Guest, config: Mapping[str, object], storages: Mapping[str, str]) -> list[Obstacle]:

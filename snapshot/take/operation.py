@@ -46,8 +46,7 @@ from snapshot.model import (
 from snapshot.preflight.preflight import Preflight, Wish
 from snapshot.pve import remedies
 from snapshot.pve.agent import ApiChannel
-from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import build_ladder, fastest_channel, tasks_of
+from snapshot.pve.routes import build_ladder, tasks_of
 from snapshot.recovery.recover import Healed, heal
 from snapshot.take.pvesnapshot import PveSnapshot, not_recorded
 from snapshot.take.request import Request, Result, Tools
@@ -149,14 +148,8 @@ class _Operation:
         self.result.warnings += self.book.try_close(record.id, self.tools.clock, verdict, "preflight", obstacle.name)
 
     def _look(self) -> Health:
-        access = self.tools.access
-        preflight = Preflight(
-            GuestApi(access.main),
-            lambda guest: fastest_channel(access, guest),
-            self.tools.config.local.product_uuid_file,
-        )
         with self.tools.gate.open():
-            health = preflight.run(
+            health = Preflight(self.tools.access).examine(
                 self.request.vmid,
                 snapshot_name=self.result.name,
                 wish=self._wish,

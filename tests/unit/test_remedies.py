@@ -7,8 +7,7 @@ import re
 import pytest
 
 from snapshot.model import CheckResult, FreezeOutcome, FreezeReply, Guest, GuestKind, Node, Vmid
-from snapshot.preflight import disks, facts
-from snapshot.preflight import preflight as health
+from snapshot.preflight import checks, disks, facts
 from snapshot.pve import locks, remedies
 from snapshot.pve.agent import AgentRefusedError
 from snapshot.pve.guests import AgentOption
@@ -207,7 +206,7 @@ def test_switching_the_agent_on_keeps_the_rest_of_its_option(value: str | None, 
     ],
 )
 def test_an_agent_that_lists_its_commands_as_nonsense_is_not_known_to_lack_any(answer: object) -> None:
-    found = health._freeze_commands(answer, False)
+    found = checks.freeze_commands(answer, frozen=False)
     assert found.result is CheckResult.WARNING
     assert "not known" in found.message
 
@@ -218,8 +217,8 @@ def listed(**states: bool) -> dict[str, object]:
 
 
 def test_a_command_that_is_blocked_and_one_that_is_unknown_have_remedies_of_their_own() -> None:
-    blocked = health._freeze_commands(listed(freeze=False, thaw=True, status=True), False)
-    unknown = health._freeze_commands(listed(thaw=True, status=True), False)
+    blocked = checks.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=False)
+    unknown = checks.freeze_commands(listed(thaw=True, status=True), frozen=False)
     assert (blocked.result, unknown.result) == (CheckResult.NO_FREEZE, CheckResult.NO_FREEZE)
     assert "guest-fsfreeze-freeze switched off" in blocked.message
     assert "block-rpcs" in blocked.remedy
@@ -228,11 +227,13 @@ def test_a_command_that_is_blocked_and_one_that_is_unknown_have_remedies_of_thei
 
 
 def test_a_frozen_agent_has_not_switched_its_freeze_off() -> None:
-    assert health._freeze_commands(listed(freeze=False, thaw=True, status=True), True).result is CheckResult.OK
+    assert checks.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=True).result is CheckResult.OK
 
 
 def test_a_refusal_is_an_answer() -> None:
-    found = health._freeze_commands(AgentRefusedError("CommandNotFound", "Command guest-info has been disabled"), False)
+    found = checks.freeze_commands(
+        AgentRefusedError("CommandNotFound", "Command guest-info has been disabled"), frozen=False
+    )
     assert "the agent answers, but refuses guest-info" in found.message
     assert "allow-rpcs" in found.remedy
 

@@ -12,8 +12,7 @@ from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
 from snapshot.journal.book import JournalBook
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
 from snapshot.preflight.preflight import Preflight, Wish
-from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access, fastest_channel, open_access
+from snapshot.pve.routes import Access, open_access
 from vzdump_hooks.call import Mode
 from vzdump_hooks.phases.plan import NEVER, Plan
 from vzdump_hooks.settings import open_journal
@@ -36,14 +35,11 @@ class Found(NamedTuple):
 def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
     """Look at the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
     access = open_access(config, SystemClock(), say)
-    preflight = Preflight(
-        GuestApi(access.main), lambda guest: fastest_channel(access, guest), config.local.product_uuid_file
-    )
 
     def settings_of(guest: Guest | None) -> GuestSettings:
         return access.settings_for(guest) if guest is not None else config.for_guest(vmid)
 
-    health = preflight.run(
+    health = Preflight(access).examine(
         Vmid(vmid),
         for_snapshot=False,
         wish=lambda guest: Wish(ignore_freeze_option=settings_of(guest).ignore_freeze_option),

@@ -24,7 +24,6 @@ STILL = {
     "inside: snapshot/entry.py -> snapshot.cli.main",
     # snapshot/base
     "inside: snapshot/base/aside.py -> subprocess",
-    "upward: snapshot/base/detached.py -> snapshot/pve/transport.py",
     # snapshot/cli
     "deep: snapshot/cli/main.py _to_rescue",
     "inside: snapshot/cli/history.py -> snapshot.metrics.exporter.Exporter",
@@ -43,12 +42,9 @@ STILL = {
     "inside: snapshot/journal/file.py -> tempfile",
     "long file: snapshot/journal/families.py",
     "long file: snapshot/journal/store.py",
-    "upward: snapshot/journal/silences.py -> snapshot/guard/claim.py",
     # snapshot/metrics
     "inside: snapshot/metrics/publish.py -> http.client",
     "inside: snapshot/metrics/publish.py -> snapshot.metrics.exposition",
-    # snapshot/preflight
-    "long file: snapshot/preflight/preflight.py",
     # snapshot/pve
     "long file: snapshot/pve/routes.py",
     # snapshot/recovery
@@ -56,8 +52,6 @@ STILL = {
     "long file: snapshot/recovery/recover.py",
     # snapshot/take
     "long file: snapshot/take/operation.py",
-    # snapshot/thaw
-    "upward: snapshot/thaw/pace.py -> snapshot/guard/link.py",
     # snapshot/window
     "long file: snapshot/window/window.py",
     # vzdump_hooks
@@ -78,7 +72,6 @@ STILL = {
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.frozen.guest_state",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.close_recovered",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.settle",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.thaw.pace.was_never_armed",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.thaw.rescue.thaw_now",
     "inside: vzdump_hooks/phases/backup_start.py -> vzdump_hooks.phases.planning.look",
     "inside: vzdump_hooks/phases/job.py -> snapshot.guard.launcher.ProcessLauncher",

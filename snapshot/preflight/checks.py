@@ -98,10 +98,13 @@ def running(guest: Guest, current: Mapping[str, object]) -> Check:
     """A guest that is not known to be off."""
     if current.get("status") != "running":
         said = f" ({clean(str(current['status']), 40)!r})" if "status" in current else ""
+        unclear = f"PVE does not say whether the guest runs{said}"
+        if current.get("status") == "stopped":
+            unclear = "PVE calls the guest stopped, which its own node (elsewhere: PVE's list) does not bear out"
         return Check(
             "running",
             CheckResult.WARNING,
-            f"PVE does not say whether the guest runs{said}: it is taken for one that does",
+            f"{unclear}: it is taken for one that runs",
             f"`qm status {guest.vmid} --verbose` on {guest.node}",
         )
     state = clean(str(current.get("qmpstatus", "running")), 40)

@@ -12,7 +12,7 @@ from snapshot.preflight import checks, disks, facts
 from snapshot.pve import agent, locks
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.pve.guests import AgentOption, GuestApi
-from snapshot.pve.routes import Access, fastest_channel
+from snapshot.pve.routes import Access, fastest_channel, off_by_another_door
 
 
 class Wish(NamedTuple):
@@ -57,8 +57,9 @@ class Preflight:
             if not self._is_offline(guest):
                 raise
             return Health(guest, (*done, checks.node_offline(guest)))
-        # Only `stopped` is off: a guest of which PVE does not say so may run, and is treated so.
-        lock, is_off = str(config.get("lock") or guest.lock), current.get("status") == "stopped"
+        # Only `stopped` is off, and by two doors: any other guest may run, and is treated so.
+        is_off = current.get("status") == "stopped" and off_by_another_door(self._access, guest)
+        lock = str(config.get("lock") or guest.lock)
         guest = guest._replace(lock=lock, running=not is_off)
         wanted = wish(guest)
         done.append(checks.template(guest))

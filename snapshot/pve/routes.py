@@ -19,7 +19,7 @@ from snapshot.errors import (
     GuestRemovedError,
     SafeSnapshotError,
 )
-from snapshot.model import Guest
+from snapshot.model import Guest, GuestKind
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.guests import GuestApi, number_of
 from snapshot.pve.here import guests_here, qemu_lives
@@ -36,6 +36,10 @@ ASK_SECONDS = 5.0
 
 SYSRQ_KEY = "alt-sysrq-j"
 """Emergency thaw of all frozen filesystems (Linux, Documentation/admin-guide/sysrq.rst), in QEMU's key names."""
+
+
+LIST_SECONDS = 15.0
+"""How long PVE's list may show a guest as it was: each node sends its guests' state every ten seconds (pvestatd)."""
 
 
 AHEAD_SECONDS = 3.0
@@ -375,6 +379,21 @@ def _is_off(access: Access, guest: Guest, doors: _Doors) -> bool:
 
     stopped = _agreed(doors, is_stopped, 1 if has_ended else doors.needed)
     return has_ended if stopped is None else stopped
+
+
+def off_by_another_door(access: Access, guest: Guest) -> bool:
+    """Whether a guest that PVE's status calls stopped is off by another door too: by its own node's word on its QEMU,
+    elsewhere by PVE's list, which follows within LIST_SECONDS. A snapshot's verdict rests on it. Raises ApiError.
+    """
+    folder = access.config.local.socket_folder
+    if guest.kind is GuestKind.QEMU and access.is_local(guest) and folder.is_dir():
+        return not qemu_lives(folder, guest.vmid)
+    api, ends_at = GuestApi(access.main), access.clock.monotonic() + LIST_SECONDS
+    while not any(listed.guest.vmid == guest.vmid and listed.status == "stopped" for listed in api.listing()):
+        if access.clock.monotonic() >= ends_at:
+            return False
+        access.clock.sleep(1.0)
+    return True
 
 
 def _agreed(doors: _Doors, question: Callable[[GuestApi, float], bool], needed: int) -> bool | None:

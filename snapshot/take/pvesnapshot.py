@@ -20,7 +20,7 @@ from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, V
 from snapshot.pve import remedies
 from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import tasks_of
+from snapshot.pve.routes import off_by_another_door, tasks_of
 from snapshot.recovery.frozen import guest_state
 from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.rescue import thaw_now
@@ -206,12 +206,14 @@ class PveSnapshot:
         return Verdict(VerdictKind.UNKNOWN, why) if why else verdict
 
     def _guest_runs(self) -> bool | None:
-        """Whether the guest runs now; None when PVE does not say."""
+        """Whether the guest runs now; None when PVE does not say, or its doors say different things."""
         try:
             status = self._api.current(self._guest).get("status")
+            if status == "stopped" and off_by_another_door(self._tools.access, self._guest):
+                return False
         except ApiError:
             return None
-        return {"running": True, "stopped": False}.get(str(status))
+        return True if status == "running" else None
 
     def _holds_ram(self) -> bool:
         """Whether PVE says that the snapshot has the guest's RAM in it."""

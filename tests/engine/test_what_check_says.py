@@ -109,6 +109,27 @@ def test_only_stopped_is_off(lab: Site, guest: ScriptedGuest, answer: str, polic
     assert run.exit_code == (6 if policy == "require" else 0)
 
 
+def test_what_one_host_alone_calls_stopped_is_not_called_offline(lab: Site) -> None:
+    """Its own node knows better: QEMU lives there. So it is frozen and proven as any other."""
+    lab.on_the_node()
+    lab.node.fault("/status/current", "body", body='{"data":{"status":"stopped"}}', times=None)
+    run = take(lab, "--policy", "require")
+    assert "PVE calls the guest stopped, which its own node" in run.stderr
+    assert "filesystem-consistent" in run.stdout
+
+
+def test_a_guest_that_was_started_meanwhile_is_not_called_offline_by_one_host(lab: Site, guest: ScriptedGuest) -> None:
+    lab.on_the_node()
+    guest.stop()
+    lab.node.fault("/status/current", "body", body='{"data":{"status":"stopped"}}', times=None)
+    lab.node.fault("/snapshot$", "delay", method="POST", delay=3)
+    with lab.start("100", "--name", "s1") as owner:
+        assert kit.reaches(lab, "/snapshot", method="POST")
+        guest.start()
+        out, _ = owner.communicate(timeout=60)
+    assert "unknown: the guest was shut down at first" in out
+
+
 def test_a_guest_that_was_off_is_called_offline_only_while_pve_says_stopped(lab: Site, guest: ScriptedGuest) -> None:
     guest.stop()
     lab.node.fault("/status/current", "body", body='{"data":{}}', nth=2)

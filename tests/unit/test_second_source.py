@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from snapshot.config.settings import ApiConfig, Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, GuestRemovedError, ReplyLostError
 from snapshot.pve.here import qemu_lives
 from snapshot.pve.ladder import Ladder
-from snapshot.pve.routes import Access, _Doors, build_ladder
+from snapshot.pve.routes import LIST_SECONDS, Access, _Doors, build_ladder, off_by_another_door
 from tests.unit.kit import GUEST, ScriptedTransport, VirtualClock
 
 OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]
@@ -94,6 +95,43 @@ def test_a_guest_that_the_token_does_not_see_any_more_is_not_gone_while_its_qemu
 
 def test_an_api_that_lists_nobody_says_nothing_of_this_guest(folder: Path) -> None:
     assert ladder(folder, listed=[]).relocate() is None
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_off", "seconds"),
+    [
+        (["stopped"], True, 0),
+        (["running", "running", "stopped"], True, 2),
+        (["running"], False, LIST_SECONDS),
+        (["unknown"], False, LIST_SECONDS),
+        ([None], False, LIST_SECONDS),
+    ],
+)
+def test_off_the_node_pves_list_bears_out_that_a_guest_is_off(
+    folder: Path, statuses: list[object], is_off: bool, seconds: float
+) -> None:
+    """It shows a guest as it was some seconds ago: that is waited for."""
+    answers = [[*OTHERS, {"vmid": 100, "type": "qemu", "node": "pve1", "status": status}] for status in statuses]
+    clock = VirtualClock()
+
+    class Door(ScriptedTransport):
+        def request(self, method: str, path: str, *_: Any, **__: Any) -> Any:
+            assert path == "cluster/resources"
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    config = Config(local=LocalConfig(socket_folder=folder))
+    assert off_by_another_door(Access(config, clock, Door({}), ""), GUEST) is is_off
+    assert clock.now == seconds
+
+
+def test_on_its_node_qemus_files_bear_out_that_a_guest_is_off(folder: Path) -> None:
+    listed = [{"vmid": 100, "type": "qemu", "node": "pve1", "status": "stopped"}]
+    access = Access(Config(local=LocalConfig(socket_folder=folder)), VirtualClock(), door(listed), "pve1")
+    assert off_by_another_door(access, GUEST)
+    (folder / "100.pid").write_text(f"{os.getpid()}\n")
+    assert not off_by_another_door(access, GUEST)
+    (folder / "100.pid").write_text(f"{dead_pid()}\n")
+    assert off_by_another_door(access, GUEST)
 
 
 def among(monkeypatch: pytest.MonkeyPatch, host: ScriptedTransport, *peers: ScriptedTransport) -> Ladder:

@@ -20,7 +20,7 @@ from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, 
 from snapshot.guard.background import FINISH_SECONDS
 from snapshot.guard.core import Happening, Message
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
-from snapshot.journal import series as projection
+from snapshot.journal import series
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import Cause, not_reopening
 from snapshot.journal.store import _SCHEMA, COLUMNS, Journal, WindowRecord
@@ -341,7 +341,7 @@ class MemoryJournal:
         self.rows: dict[str, WindowRecord] = {}
         self.metrics = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         """The real projection's own tables."""
-        self.metrics.execute(f"CREATE TABLE windows (id TEXT PRIMARY KEY, {projection.COLUMN})")
+        self.metrics.execute(f"CREATE TABLE windows (id TEXT PRIMARY KEY, {series.COLUMN})")
         self.metrics.execute(next(statement for statement in _SCHEMA if "TABLE IF NOT EXISTS series" in statement))
         self.notes: dict[str, str] = {}
         self.seen: dict[str, GuestLook] = {}
@@ -351,7 +351,7 @@ class MemoryJournal:
             raise WindowTakenError("another run has the guest in its freeze window")
         self.rows[record.id] = record
         self.metrics.execute("INSERT INTO windows VALUES (?, NULL)", (record.id,))
-        projection.apply(self.metrics, None, record)
+        series.apply(self.metrics, None, record)
 
     def counted(self, window_id: str) -> dict[str, float]:
         return _marks(self.metrics, window_id)
@@ -364,7 +364,7 @@ class MemoryJournal:
             before = self.rows[window_id]
             kept: dict[str, Any] = dict(not_reopening(before, values))
             self.rows[window_id] = before._replace(**kept)
-            projection.apply(self.metrics, before, self.rows[window_id])
+            series.apply(self.metrics, before, self.rows[window_id])
 
     def get(self, window_id: str) -> WindowRecord | None:
         return self.rows.get(window_id)

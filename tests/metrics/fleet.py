@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from snapshot.journal import series as projection
+from snapshot.journal import series
 from snapshot.journal.store import COLUMNS, Journal, WindowRecord
 from tests.metrics.conftest import DAY, record
 
@@ -74,7 +74,7 @@ def _window(rng: random.Random, window: str, vmid: int, number: int, at: float) 
 def fill(
     journal: Journal, guests: int, runs: int, until: float, *, span: float = 365 * DAY, project: bool = True
 ) -> int:
-    """Write them; how many. With ``project`` False only the last run of each guest goes through the projection."""
+    """Write them; how many. With ``project`` False only the last run of each guest is counted into the series."""
     insert = f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
     count = 0
     with journal.transaction("written") as db:
@@ -83,5 +83,5 @@ def fill(
             db.execute(insert, [values[name] for name in COLUMNS])
             count += 1
             if project or count > guests * (runs - 1):
-                projection.apply(db, None, window)
+                series.apply(db, None, window)
     return count

@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.generators import ROOT
 from snapshot.base.clock import SystemClock
-from snapshot.journal import series as projection
+from snapshot.journal import series
 from snapshot.journal.families import FAMILIES
 from snapshot.journal.looks import GuestLook
 from snapshot.metrics.exporter import Exporter
@@ -128,5 +128,5 @@ def _let_things_happen(world: World) -> None:
     )
     world.journal.put_looks([GuestLook("qemu/100", 100, "pve1", "db", True, world.clock.now, state="thawed")])
     with world.journal.transaction("written") as db:
-        projection.hook_error(db, "log-end")
-        projection.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), False, world.clock.now)
+        series.hook_error(db, "log-end")
+        series.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), False, world.clock.now)

@@ -26,8 +26,7 @@ import pytest
 from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
-from snapshot.journal import families, silences
-from snapshot.journal import series as projection
+from snapshot.journal import families, series, silences
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.journal.store import BEGUN_ANEW_NOTE
 from snapshot.metrics import exposition, publish
@@ -48,8 +47,8 @@ def _everything(world: World) -> None:
     window = world.armed(101)
     world.journal.update(window, state="stuck", guard_cause="deadline", thaw_attempts=7)
     with world.journal.transaction("written") as db:
-        projection.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), True, world.clock.now)
-        projection.hook_error(db, "log-end", "pve1")
+        series.agent_seen(db, Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), True, world.clock.now)
+        series.hook_error(db, "log-end", "pve1")
     look = GuestLook("qemu/100", 100, "pve1", "db", running=True, seen_at=world.clock.now, state="thawed")
     silent = look._replace(
         id="qemu/101", vmid=101, state="", why=Why.AGENT_SILENT.value, still_since_at=world.clock.now
@@ -145,7 +144,7 @@ def test_textfile_exporter_push_and_print_say_the_same_through_the_real_programs
         assert _bare(pushed) == expected
         assert "node_textfile_scrape_error 0" in node
         assert f'job="{exposition.JOB}"' in pushed
-        assert f'instance="{projection.local_name()}"' in pushed
+        assert f'instance="{series.local_name()}"' in pushed
         # A second push replaces the first: what is gone from the journal is gone from the gateway.
         with world.journal.transaction("written") as db:
             db.execute("DELETE FROM series WHERE vmid = 110")

@@ -52,11 +52,12 @@ def test_both_commands_run(tree: Tree) -> None:
     assert "safe-snapshot, version 0." in tree.ok("safe-snapshot", "--version")
     assert "vzdump calls this program" in tree.ok("vzdump-hook", "--help")
     assert tree.ok("env", "-i", "/usr/bin/vzdump-hook", "job-init") == ""
-    # The guard is started by the interpreter's own name, isolated.
+    # The guard and the holder are started by the interpreter's own name, isolated.
     start = "import sys; from snapshot.base.detached import interpreter; print(interpreter())"
     python = tree.ok(f"/{PRIVATE}/bin/python3", "-I", "-c", start).strip()
     assert python == f"/{PRIVATE}/bin/python3"
-    tree.ok(python, "-I", "-c", "import snapshot.guard.__main__")
+    for module in ("snapshot.guard", "vzdump_hooks.hold"):
+        assert "--socket SOCKET" in tree.ok(python, "-I", "-m", module, "--help")
 
 
 def test_the_system_python_does_not_find_our_modules_but_ours_finds_debians(tree: Tree) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from snapshot.errors import JournalBusyError, JournalError
 from snapshot.journal import file as module
-from snapshot.journal import series as projection
+from snapshot.journal import series
 from snapshot.journal.file import identity, set_aside
 from snapshot.journal.store import SCHEMA_VERSION, Journal
 from tests.unit.kit import START, record
@@ -240,7 +240,7 @@ def test_a_mistake_in_the_metrics_does_not_cost_the_windows_record(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(projection, "apply", broken)
+    monkeypatch.setattr(series, "apply", broken)
     journal.begin(record("w1"))
     assert journal.get("w1") is not None
 

@@ -7,8 +7,7 @@ import re
 import time
 from typing import Any
 
-from tests.lab.node import agent as node_agent
-from tests.lab.node import snapshot as node_snapshot
+from tests.lab.node import agent, snapshot
 from tests.lab.node.config import GuestConfig
 from tests.lab.node.errors import Die
 from tests.lab.node.host import Host
@@ -62,7 +61,7 @@ def _agent(command: str) -> None:
 
             @operation(method, f"{QEMU}/agent/{command}")
             def call(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any]:
-                return {"result": node_agent.call(host, values["node"], int(values["vmid"]), command)}
+                return {"result": agent.call(host, values["node"], int(values["vmid"]), command)}
 
 
 for _command in [*AGENT_COMMANDS["GET"], *AGENT_COMMANDS["POST"]]:
@@ -72,7 +71,7 @@ for _command in [*AGENT_COMMANDS["GET"], *AGENT_COMMANDS["POST"]]:
 @operation("POST", f"{QEMU}/agent")
 def agent_by_name(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any]:
     """The old form, with the command as a parameter."""
-    return {"result": node_agent.call(host, values["node"], int(values["vmid"]), str(values["command"]))}
+    return {"result": agent.call(host, values["node"], int(values["vmid"]), str(values["command"]))}
 
 
 # --------------------------------------------------------------- status, config
@@ -101,7 +100,7 @@ def status_current(host: Host, values: dict[str, Any], caller: Caller) -> dict[s
         answer["template"] = 1
     if config.kind == "qemu":
         answer["qmpstatus"] = host.guest_settings(config.vmid).get("qmpstatus", entry["status"])
-        if node_agent.agent_options(config.values.get("agent")):
+        if agent.agent_options(config.values.get("agent")):
             answer["agent"] = 1
         if pid := host.pid(config.vmid):
             answer |= {"pid": pid, "running-qemu": "10.1.2", "running-machine": "pc-q35-10.1+pve0"}
@@ -193,7 +192,7 @@ def _applies_at_once(config: GuestConfig, key: str, value: str | None) -> bool:
         return True
     if key != "agent" or key not in config.values:
         return False
-    old, new = (node_agent.agent_options(text) for text in (config.values[key], value))
+    old, new = (agent.agent_options(text) for text in (config.values[key], value))
     return {k: v for k, v in old.items() if k != "fstrim_cloned_disks"} == {
         k: v for k, v in new.items() if k != "fstrim_cloned_disks"
     }
@@ -218,12 +217,12 @@ def feature(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any
 def snapshot_list(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
     config = _load(host, values)
     answer: list[dict[str, Any]] = []
-    for name, snapshot in config.snapshots.items():
-        entry: dict[str, Any] = {"name": name, "snaptime": int(snapshot.get("snaptime", 0))}
+    for name, kept in config.snapshots.items():
+        entry: dict[str, Any] = {"name": name, "snaptime": int(kept.get("snaptime", 0))}
         if config.kind == "qemu":
-            entry["vmstate"] = int("vmstate" in snapshot)
-        entry["description"] = snapshot.get("description", "")
-        answer.append(entry | {key: snapshot[key] for key in ("parent", "snapstate") if key in snapshot})
+            entry["vmstate"] = int("vmstate" in kept)
+        entry["description"] = kept.get("description", "")
+        answer.append(entry | {key: kept[key] for key in ("parent", "snapstate") if key in kept})
     current: dict[str, Any] = {"name": "current", "description": "You are here!", "digest": config.digest}
     if config.kind == "qemu":
         current["running"] = int(bool(host.pid(config.vmid)))
@@ -247,7 +246,7 @@ def snapshot_create(host: Host, values: dict[str, Any], caller: Caller) -> str:
     description, vmstate = str(values.get("description") or ""), is_true(values.get("vmstate", 0))
 
     def body() -> int:
-        return node_snapshot.create(host, node, kind, vmid, name, description, vmstate)
+        return snapshot.create(host, node, kind, vmid, name, description, vmstate)
 
     task = "qmsnapshot" if kind == "qemu" else "vzsnapshot"
     return str(fork_worker(host.tasks, node, task, str(vmid), caller.user, body))
@@ -259,7 +258,7 @@ def snapshot_delete(host: Host, values: dict[str, Any], caller: Caller) -> str:
     force = is_true(values.get("force", 0))
 
     def body() -> int:
-        return node_snapshot.delete(host, node, kind, vmid, name, force=force)
+        return snapshot.delete(host, node, kind, vmid, name, force=force)
 
     task = "qmdelsnapshot" if kind == "qemu" else "vzdelsnapshot"
     return str(fork_worker(host.tasks, node, task, str(vmid), caller.user, body))

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.lab.node import agent as node_agent
+from tests.lab.node import agent
 from tests.lab.node.config import WORDS, GuestConfig
 from tests.lab.node.errors import Die
 from tests.lab.node.host import Host
@@ -28,16 +28,13 @@ def create(host: Host, node: str, kind: str, vmid: int, name: str, description: 
     host.linger("prepare")
     running = bool(host.pid(vmid))
     freeze = (
-        running
-        and kind == "qemu"
-        and not with_ram
-        and node_agent.freeze_applicable(host, config.values.get("agent"), vmid)
+        running and kind == "qemu" and not with_ram and agent.freeze_applicable(host, config.values.get("agent"), vmid)
     )
     done: dict[str, str] = {}
     failure: Exception | None = None
     try:
         if freeze:
-            node_agent.freeze_in_task(host, vmid)
+            agent.freeze_in_task(host, vmid)
         host.linger("before")
         _before_volumes(host, vmid, config, name, running)
         for key, volume in config.disks().items():
@@ -49,7 +46,7 @@ def create(host: Host, node: str, kind: str, vmid: int, name: str, description: 
     if running:
         _after_volumes(host, vmid, kind)
         if freeze:
-            node_agent.thaw_in_task(host, vmid)
+            agent.thaw_in_task(host, vmid)
     if failure:
         say("snapshot create failed: starting cleanup")
         try:

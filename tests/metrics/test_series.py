@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snapshot.errors import JournalError
-from snapshot.journal import families
-from snapshot.journal import series as projection
+from snapshot.journal import families, series
 from snapshot.journal.record import Cause
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Vmid
 from snapshot.window.verdict import Proof, broken_word
@@ -295,7 +294,7 @@ def test_the_agent_is_up_or_down_where_the_guest_is(world: World) -> None:
     for node, up in (("pve1", False), ("pve2", True)):
         guest = Guest(Vmid(100), Node(node), GuestKind.QEMU)
         with world.journal.transaction("written") as db:
-            projection.agent_seen(db, guest, up, world.clock.now)
+            series.agent_seen(db, guest, up, world.clock.now)
     assert world.value(PREFIX + "agent_up", node="pve2") == 1
     assert world.value(PREFIX + "agent_up", node="pve1") is None
 
@@ -306,7 +305,7 @@ def test_an_agent_that_was_down_is_nobodys_concern_once_a_run_needs_none(world: 
 
     def asked(up: bool) -> None:
         with world.journal.transaction("written") as db:
-            projection.agent_seen(db, guest, up, world.clock.now)
+            series.agent_seen(db, guest, up, world.clock.now)
 
     asked(False)
     world.failed_run(stage="preflight", reason="agent")
@@ -324,7 +323,7 @@ def test_an_agent_that_was_down_is_nobodys_concern_once_a_run_needs_none(world: 
 def test_hook_errors_are_counted_by_phase_and_strangers_are_other(world: World) -> None:
     for phase in ("log-end", "log-end", "brand-new-phase\n"):
         with world.journal.transaction("written") as db:
-            projection.hook_error(db, phase, "pve1")
+            series.hook_error(db, phase, "pve1")
     assert world.value(PREFIX + "hook_errors_total", phase="log-end", node="pve1") == 2
     assert world.value(PREFIX + "hook_errors_total", phase="other", node="pve1") == 1
 
@@ -399,7 +398,7 @@ def test_a_transaction_that_fails_counts_nothing(world: World) -> None:
 
 def _count_and_fail(world: World, window: str) -> None:
     with world.journal.transaction("written") as db:
-        projection.hook_error(db, "log-end")
+        series.hook_error(db, "log-end")
         db.execute("UPDATE windows SET vmid = NULL WHERE id = ?", (window,))
 
 

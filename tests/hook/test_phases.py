@@ -402,6 +402,23 @@ def test_other_modes_are_not_frozen_and_get_their_verdict(
     assert not guest.hook_log()
 
 
+@pytest.mark.parametrize("mode", ["snapshot", "suspend"])
+def test_a_backup_that_require_refuses_stands_in_the_journal(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, mode: str
+) -> None:
+    """As a snapshot that it refuses does: the history has it, and the alert on failures."""
+    policy(lab, "require")
+    if mode == "snapshot":
+        guest.kill_agent()
+    assert job.phase("backup-start", mode) == 1
+    assert job.phase("backup-abort", mode) == 0
+    window = newest(lab)
+    assert (window.verdict, window.failure_stage) == ("unknown", "preflight")
+    assert window.failure_reason == ("agent" if mode == "snapshot" else "mode")
+    assert job.said[-1].startswith("WARNING: guest 100: no backup: policy require")
+    assert 'failures_total{id="qemu/100"' in lab.metrics_path.read_text()
+
+
 def test_require_fails_mode_suspend_before_any_work_and_is_met_by_mode_stop(lab: Site, job: HandMadeJob) -> None:
     policy(lab, "require")
     assert job.phase("backup-start", "suspend") == 1

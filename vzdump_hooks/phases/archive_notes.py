@@ -13,7 +13,7 @@ from snapshot.journal.store import WindowRecord
 from snapshot.pve.routes import open_access
 from vzdump_hooks.call import Invocation
 from vzdump_hooks.phases import plan as notes
-from vzdump_hooks.phases.backup_end import NO_BACKUP
+from vzdump_hooks.phases.backup_end import is_without_backup
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import find_worker
 
@@ -27,7 +27,7 @@ def write_verdict(invocation: Invocation, config_path: str | None, say: Callable
     worker = find_worker(config)
     with closing(open_journal(config)) as journal:
         window = next(iter(notes.windows_of_job(journal, worker, invocation.vmid)), None)
-    if window is None or window.verdict is None or window.failure_reason == NO_BACKUP:
+    if window is None or window.verdict is None or is_without_backup(window):
         return
     try:
         _write(config, window, invocation.store_id, volume)

@@ -57,7 +57,8 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
         for earlier in notes.windows_of_backup(journal, worker, vmid)[1:]:
             if _still_open(earlier) and not process_lives(earlier.owner_pid, earlier.owner_pid_start):
                 _thaw(call, config, earlier, is_unclear=plan is None or plan.unclear)
-        is_new = window is None and not aborted
+        is_refused = aborted and plan is not None and _is_refused(call, plan)
+        is_new = window is None and (not aborted or is_refused)
         if is_new:
             window = _without_window(call, journal, worker, plan or notes.plan_without_preflight(config, vmid))
         elif window is not None and _still_open(window):
@@ -107,7 +108,13 @@ def describe(window: WindowRecord) -> str:
 
 def worth(window: WindowRecord) -> str:
     """What the backup may be called. One that failed has no archive, so nothing that could be consistent."""
-    return "no backup" if window.failure_reason == NO_BACKUP else window.verdict or VerdictKind.UNKNOWN.value
+    return "no backup" if is_without_backup(window) else window.verdict or VerdictKind.UNKNOWN.value
+
+
+def is_without_backup(window: WindowRecord) -> bool:
+    """Whether nothing came of the backup: it failed after its point in time, or ``require`` refused it before."""
+    was_refused = window.failure_stage == "preflight" and window.verdict == VerdictKind.UNKNOWN.value
+    return was_refused or window.failure_reason == NO_BACKUP
 
 
 def _was_frozen(window: WindowRecord) -> bool:
@@ -211,6 +218,12 @@ def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
     return journal.get(window.id) or window
 
 
+def _is_refused(call: Call, plan: notes.Plan) -> bool:
+    """Whether policy ``require`` failed this backup before it began: a failure that history and metrics shall know."""
+    is_wanted = call.invocation.is_qemu and call.invocation.mode is not Mode.STOP
+    return is_wanted and plan.policy is Policy.REQUIRE and bool(plan.obstacle)
+
+
 def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Plan) -> WindowRecord:
     """A backup without a window gets its verdict recorded too: history and metrics shall be whole.
 
@@ -218,7 +231,10 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
     """
     invocation, now = call.invocation, SystemClock().time()
     stage = word = None
-    if invocation.mode is Mode.STOP:
+    if invocation.phase is Phase.BACKUP_ABORT:
+        kind, reason = VerdictKind.UNKNOWN, f"policy require, and it could not be frozen: {plan.obstacle}"
+        stage, word = "preflight", plan.obstacle_name
+    elif invocation.mode is Mode.STOP:
         kind, reason = VerdictKind.OFFLINE, "the guest was shut down, or had been, when the backup began"
     elif not invocation.is_qemu:
         kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"

@@ -19,7 +19,7 @@ from snapshot.config import settings as configuration
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
-from snapshot.pve.routes import Access, open_access
+from snapshot.pve.access import Access, open_access
 
 T = TypeVar("T")
 QUIET, NORMAL, VERBOSE = 0, 1, 2

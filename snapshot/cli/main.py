@@ -51,8 +51,8 @@ from snapshot.metrics.publish import publish
 from snapshot.model import CheckResult, Guest, GuestKind, Health, Node, Policy, ThawReport, Vmid
 from snapshot.preflight.preflight import Preflight, Wish
 from snapshot.pve import remedies
+from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access
 from snapshot.recovery import foreign
 from snapshot.recovery.recover import end_who_stands_still, recover, settle
 from snapshot.recovery.survey import survey

@@ -36,7 +36,8 @@ from snapshot.journal.living import late_seconds
 from snapshot.journal.record import Cause, was_never_armed
 from snapshot.journal.store import DEFAULT_PATH, Journal, WindowRecord
 from snapshot.metrics.publish import publish
-from snapshot.pve.routes import Access, build_ladder, open_access
+from snapshot.pve.access import Access, open_access
+from snapshot.pve.routes import build_ladder
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 

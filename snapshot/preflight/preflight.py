@@ -10,9 +10,10 @@ from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
 from snapshot.preflight import checks, disks, facts
 from snapshot.pve import agent, locks
+from snapshot.pve.access import Access, fastest_channel
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import AgentOption, GuestApi
-from snapshot.pve.routes import Access, fastest_channel, off_by_another_door
 
 
 class Wish(NamedTuple):

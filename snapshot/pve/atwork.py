@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from snapshot.base.procfs import process_lives
 from snapshot.errors import SafeSnapshotError
 from snapshot.model import Guest, Upid
-from snapshot.pve.routes import Access
+from snapshot.pve.access import Access
 
 MOST_BYTES = 1 << 20
 """Of the file of running tasks: PVE keeps a line for each of some dozens."""

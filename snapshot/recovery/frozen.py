@@ -18,10 +18,10 @@ from snapshot.errors import ApiDeniedError, SafeSnapshotError
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.model import FreezeState, Guest, GuestKind, Node
 from snapshot.pve import agent
+from snapshot.pve.access import Access, fastest_channel
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, ApiChannel, CommandNotSentError
 from snapshot.pve.guests import AgentOption, GuestApi, Listed
 from snapshot.pve.here import qemu_lives
-from snapshot.pve.routes import Access, fastest_channel
 
 T = TypeVar("T")
 R = TypeVar("R")

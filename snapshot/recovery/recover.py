@@ -29,9 +29,10 @@ from snapshot.journal.record import Cause, may_be_frozen, was_never_armed
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport, VerdictKind
 from snapshot.pve import remedies
+from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.here import qemu_lives
-from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.routes import build_ladder
 from snapshot.recovery import foreign
 from snapshot.recovery.frozen import guest_state
 from snapshot.recovery.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, Strangers

@@ -14,8 +14,9 @@ from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.store import WindowRecord
 from snapshot.model import FreezeState, Guest, Say
+from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work
-from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.routes import build_ladder
 from snapshot.recovery import foreign
 from snapshot.recovery.frozen import Round, look_at_guests
 from snapshot.thaw.rescue import thaw_now

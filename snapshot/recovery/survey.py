@@ -16,8 +16,8 @@ from snapshot.journal.living import is_in_progress
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import Guest
+from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work
-from snapshot.pve.routes import Access
 from snapshot.recovery.frozen import Round, look_at_guests
 from snapshot.recovery.recover import needs_help
 

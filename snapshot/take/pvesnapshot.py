@@ -18,9 +18,10 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
+from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import HOOK_FAILED_TEXT
+from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import off_by_another_door, tasks_of
 from snapshot.recovery.frozen import guest_state
 from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.rescue import thaw_now

@@ -25,7 +25,7 @@ from snapshot.model import (
     Vmid,
     WindowTimes,
 )
-from snapshot.pve.routes import Access
+from snapshot.pve.access import Access
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.verdict import Proof
 

@@ -8,8 +8,9 @@ from snapshot.base.text import clean
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.model import Guest, ThawReport
 from snapshot.pve import locks, remedies
+from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.routes import build_ladder
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 

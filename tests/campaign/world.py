@@ -36,7 +36,7 @@ from snapshot.guard.recorder import JournalRecorder
 from snapshot.journal.record import Cause
 from snapshot.journal.store import WindowRecord
 from snapshot.model import Vmid
-from snapshot.pve.routes import Access
+from snapshot.pve.access import Access
 from snapshot.recovery import recover as recovery
 from snapshot.states import State
 from snapshot.take.operation import safe_snapshot

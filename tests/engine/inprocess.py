@@ -15,7 +15,7 @@ from snapshot.config import settings as configuration
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.journal.store import Journal
 from snapshot.model import Policy, Vmid
-from snapshot.pve.routes import open_access
+from snapshot.pve.access import open_access
 from snapshot.pve.transport import Transport
 from snapshot.take.operation import Request, Result, Tools, safe_snapshot
 from tests.lab.site import Site

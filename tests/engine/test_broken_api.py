@@ -15,7 +15,7 @@ import pytest
 
 from snapshot.cli import main as cli
 from snapshot.errors import ApiError, SafeSnapshotError
-from snapshot.pve import routes, standby
+from snapshot.pve import doors, standby
 from tests.engine.kit import FREEZE, the_guest
 from tests.lab.site import Site, wait_for
 from tests.unit.wire import Connection, Handler, Wire
@@ -61,7 +61,7 @@ BROKEN = [drips, says_continue, never_ends_its_status_line, floods, redirects, i
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standby, "UNPROVEN_SECONDS", 0.5)
-    monkeypatch.setattr(routes, "AHEAD_SECONDS", 0.5)
+    monkeypatch.setattr(doors, "AHEAD_SECONDS", 0.5)
 
 
 @contextlib.contextmanager

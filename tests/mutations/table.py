@@ -1432,7 +1432,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "one host alone says that a guest is off",
-        ROUTES,
+        "snapshot/pve/doors.py",
         "        return min(2, len(self._doors()))",
         "        return 1",
         f"{SECOND_SOURCE}::test_one_host_alone_cannot_say_that_a_guest_is_off_where_there_are_others",
@@ -1861,7 +1861,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a CA file that does not answer keeps everybody waiting",
-        ROUTES,
+        "snapshot/pve/credentials.py",
         "            return self._reading.result(FILES_SECONDS if is_first else 0.0)",
         "            return self._read()",
         "tests/unit/test_routes.py::test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket",

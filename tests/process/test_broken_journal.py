@@ -17,7 +17,7 @@ from snapshot.config import settings as configuration
 from snapshot.errors import JournalError
 from snapshot.journal import file as journalfile
 from snapshot.journal.store import Journal
-from snapshot.pve.routes import open_access
+from snapshot.pve.access import open_access
 from snapshot.recovery.recover import recover
 from tests.hook.kit import back_up, hook_site, newest, said
 from tests.lab.guest.scripted import ScriptedGuest

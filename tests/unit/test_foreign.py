@@ -8,8 +8,8 @@ import pytest
 
 from snapshot.config.settings import Config
 from snapshot.errors import ApiDeniedError
+from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work
-from snapshot.pve.routes import Access
 from snapshot.recovery import foreign
 from tests.unit.kit import GUEST, VirtualClock
 

@@ -11,7 +11,7 @@ import pytest
 from snapshot.config.settings import Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError
 from snapshot.journal.looks import GuestLook, Why
-from snapshot.pve.routes import Access
+from snapshot.pve.access import Access
 from snapshot.recovery.frozen import PVE_SECONDS, Round, look_at_guests
 from tests.unit.kit import VirtualClock
 

@@ -45,8 +45,6 @@ STILL = {
     # snapshot/metrics
     "inside: snapshot/metrics/publish.py -> http.client",
     "inside: snapshot/metrics/publish.py -> snapshot.metrics.exposition",
-    # snapshot/pve
-    "long file: snapshot/pve/routes.py",
     # snapshot/recovery
     "inside: snapshot/recovery/frozen.py -> concurrent.futures.ThreadPoolExecutor",
     "long file: snapshot/recovery/recover.py",
@@ -68,7 +66,7 @@ STILL = {
     "deep: vzdump_hooks/phases/post_restart.py _ask_holder",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.journal.book.JournalBook",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.metrics.publish.publish",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.pve.routes.open_access",
+    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.pve.access.open_access",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.frozen.guest_state",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.close_recovered",
     "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.settle",
@@ -76,7 +74,7 @@ STILL = {
     "inside: vzdump_hooks/phases/backup_start.py -> vzdump_hooks.phases.planning.look",
     "inside: vzdump_hooks/phases/job.py -> snapshot.guard.launcher.ProcessLauncher",
     "inside: vzdump_hooks/phases/job.py -> snapshot.metrics.publish.publish",
-    "inside: vzdump_hooks/phases/job.py -> snapshot.pve.routes.open_access",
+    "inside: vzdump_hooks/phases/job.py -> snapshot.pve.access.open_access",
     "inside: vzdump_hooks/phases/job.py -> snapshot.recovery.recover.recover",
     "inside: vzdump_hooks/phases/log_end.py -> vzdump_hooks.phases.archive_notes.write_verdict",
     "inside: vzdump_hooks/phases/planning.py -> snapshot.recovery.recover.Healed",

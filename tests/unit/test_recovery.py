@@ -16,8 +16,8 @@ from snapshot.errors import ApiUnreachableError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
+from snapshot.pve.access import Access
 from snapshot.pve.guests import Listed
-from snapshot.pve.routes import Access
 from snapshot.recovery import recover as recovery
 from snapshot.recovery.recover import recover, settle
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS

@@ -15,8 +15,9 @@ from snapshot.config import settings as configuration
 from snapshot.config.settings import parse
 from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.model import Guest, GuestKind, Node, Vmid
-from snapshot.pve import routes
-from snapshot.pve.routes import build_ladder, open_access
+from snapshot.pve import credentials
+from snapshot.pve.access import open_access
+from snapshot.pve.routes import build_ladder
 from tests.lab.node.certs import authority
 
 
@@ -104,7 +105,7 @@ def test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As /etc/pve where the cluster's file system hangs: a pipe that nobody writes into."""
-    monkeypatch.setattr(routes, "FILES_SECONDS", 0.1)
+    monkeypatch.setattr(credentials, "FILES_SECONDS", 0.1)
     token, ca_file = tmp_path / "token", tmp_path / "ca.pem"
     token.write_text("root@pam!hooks=secret\n")
     token.chmod(0o600)
@@ -132,7 +133,7 @@ def test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket(
 
 
 def test_a_token_file_that_does_not_answer_is_said_off_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "FILES_SECONDS", 0.1)
+    monkeypatch.setattr(credentials, "FILES_SECONDS", 0.1)
     answers = threading.Event()
     monkeypatch.setattr(configuration, "token", lambda config: answers.wait(30))
     try:

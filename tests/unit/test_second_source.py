@@ -11,9 +11,11 @@ import pytest
 
 from snapshot.config.settings import ApiConfig, Config, LocalConfig
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, GuestRemovedError, ReplyLostError
+from snapshot.pve.access import Access
+from snapshot.pve.doors import LIST_SECONDS, Doors, off_by_another_door
 from snapshot.pve.here import qemu_lives
 from snapshot.pve.ladder import Ladder
-from snapshot.pve.routes import LIST_SECONDS, Access, _Doors, build_ladder, off_by_another_door
+from snapshot.pve.routes import build_ladder
 from tests.unit.kit import GUEST, ScriptedTransport, VirtualClock
 
 OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]
@@ -137,7 +139,7 @@ def test_on_its_node_qemus_files_bear_out_that_a_guest_is_off(folder: Path) -> N
 def among(monkeypatch: pytest.MonkeyPatch, host: ScriptedTransport, *peers: ScriptedTransport) -> Ladder:
     """A ladder off the node, with a host and its peers."""
     config = Config(api=ApiConfig(host="pve1", peers=tuple(f"pve{n}" for n, _ in enumerate(peers, 2))))
-    monkeypatch.setattr(_Doors, "_transports", lambda self, hosts: [*peers] if hosts else [])
+    monkeypatch.setattr(Doors, "_transports", lambda self, hosts: [*peers] if hosts else [])
     return build_ladder(Access(config=config, clock=VirtualClock(), api=host, local_node=""), GUEST)
 
 

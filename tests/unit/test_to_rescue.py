@@ -12,7 +12,7 @@ from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import GuestRemovedError
 from snapshot.journal.store import Journal
 from snapshot.model import Vmid
-from snapshot.pve.routes import Access
+from snapshot.pve.access import Access
 from tests.unit.kit import ScriptedTransport, VirtualClock, record
 
 OTHERS = [{"vmid": 7, "type": "qemu", "node": "pve1", "status": "running"}]

@@ -26,8 +26,8 @@ from snapshot.guard.link import FREEZING_PHASE
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
+from snapshot.pve.access import Access, open_access
 from snapshot.pve.guests import GuestApi
-from snapshot.pve.routes import Access, open_access
 from vzdump_hooks.hold.backup import HoldTools, hold_backup
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.tasklog.follow import BackupWatch, WorkerLife

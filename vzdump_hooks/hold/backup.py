@@ -18,8 +18,9 @@ from snapshot.guard.link import GuardSpec, Launcher
 from snapshot.journal.book import JournalBook
 from snapshot.journal.store import Journal
 from snapshot.model import Guest
+from snapshot.pve.access import Access
 from snapshot.pve.ladder import Ladder
-from snapshot.pve.routes import Access, build_ladder
+from snapshot.pve.routes import build_ladder
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 from vzdump_hooks.hold.order import HoldOrder, HoldReport

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from snapshot.base.clock import Clock
 from snapshot.model import FreezeState, Guest
 from snapshot.pve import agent
+from snapshot.pve.access import Access
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, ApiChannel, CommandNotSentError
 from snapshot.pve.qga import SocketChannel
-from snapshot.pve.routes import Access
 
 PATIENCE_SECONDS = 3600.0
 """For one answer: it may stand behind a freeze of PVE's."""

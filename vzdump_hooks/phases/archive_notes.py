@@ -10,7 +10,7 @@ from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal.store import WindowRecord
-from snapshot.pve.routes import open_access
+from snapshot.pve.access import open_access
 from vzdump_hooks.call import Invocation
 from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.phases.backup_end import is_without_backup

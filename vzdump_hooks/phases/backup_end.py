@@ -83,7 +83,7 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
 
 def _look_without_journal(call: Call, config: Config, vmid: int) -> None:
     """Whoever held or watched the window has thawed the guest, or could not: nothing but the guest tells us."""
-    from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.pve.access import open_access  # noqa: PLC0415
     from snapshot.recovery.frozen import guest_state  # noqa: PLC0415
 
     with suppress(SafeSnapshotError):
@@ -168,7 +168,7 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     Heavy imports only now.
     """
     from snapshot.journal.book import JournalBook  # noqa: PLC0415
-    from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.pve.access import open_access  # noqa: PLC0415
     from snapshot.recovery.recover import close_recovered, settle  # noqa: PLC0415
     from snapshot.thaw.rescue import thaw_now  # noqa: PLC0415
 

@@ -57,7 +57,7 @@ def _note_job(found: Loaded, journal: Journal, say: Say) -> None:
 def _sweep(config: Config, call: Call) -> None:
     """Close what earlier runs left open; heavy imports only when there is something."""
     from snapshot.guard.launcher import ProcessLauncher  # noqa: PLC0415
-    from snapshot.pve.routes import open_access  # noqa: PLC0415
+    from snapshot.pve.access import open_access  # noqa: PLC0415
     from snapshot.recovery.recover import recover  # noqa: PLC0415
 
     clock = SystemClock()

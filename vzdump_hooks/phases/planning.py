@@ -12,7 +12,7 @@ from snapshot.errors import ApiError, ForeignFreezeError, StillFrozenError
 from snapshot.journal.book import JournalBook
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Policy, Vmid
 from snapshot.preflight.preflight import Preflight, Wish
-from snapshot.pve.routes import Access, open_access
+from snapshot.pve.access import Access, open_access
 from vzdump_hooks.call import Mode
 from vzdump_hooks.phases.plan import NEVER, Plan
 from vzdump_hooks.settings import open_journal

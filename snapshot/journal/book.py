@@ -9,7 +9,7 @@ from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import JournalError
 from snapshot.journal.series import agent_seen
-from snapshot.journal.store import Journal, WindowRecord, new_id, patiently
+from snapshot.journal.store import Journal, WindowRecord, patiently
 from snapshot.model import Guest, Health, Owner, Verdict
 from snapshot.states import State
 
@@ -111,20 +111,5 @@ def open_book(open_journal: Callable[[], Journal]) -> JournalBook:
 
 def plain_record(guest: Guest, snapshot_name: str, clock: Clock, me: ProcessIdentity | None = None) -> WindowRecord:
     """The record of a snapshot without a freeze."""
-    now, me = clock.time(), me or ProcessIdentity.own()
-    return WindowRecord(
-        id=new_id(),
-        vmid=guest.vmid,
-        node=guest.node,
-        kind=guest.kind.value,
-        guest_name=guest.name,
-        source="snapshot",
-        owner=Owner.SNAPSHOT.value,
-        state=State.IDLE.value,
-        intent_at=now,
-        deadline_at=now,
-        owner_pid=me.pid,
-        owner_pid_start=me.start,
-        boot_id=me.boot_id,
-        snapshot_name=snapshot_name,
-    )
+    me = me or ProcessIdentity.own()
+    return WindowRecord.begun(guest, Owner.SNAPSHOT, "snapshot", clock.time(), me)._replace(snapshot_name=snapshot_name)

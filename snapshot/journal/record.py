@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ForwardRef, NamedTuple
 
+from snapshot.base.procfs import ProcessIdentity
 from snapshot.model import NODE, VMID_MAX, VMID_MIN, FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
 from snapshot.states import State, check_step
 
@@ -84,6 +85,30 @@ class WindowRecord(NamedTuple):
     verdict: str | None = None
     reason: str | None = None
     closed_at: float | None = None
+
+    @classmethod
+    def begun(
+        cls, guest: Guest, owner: Owner, source: str, at: float, me: ProcessIdentity, *, limit_seconds: float = 0.0
+    ) -> WindowRecord:
+        """The intent: a window that begins now, with ``me`` as its owner's process, and of which nothing else is known.
+
+        Without a limit it is a snapshot or backup for which nobody of us freezes.
+        """
+        return cls(
+            id=new_id(),
+            vmid=guest.vmid,
+            node=guest.node,
+            kind=guest.kind.value,
+            guest_name=guest.name,
+            source=source,
+            owner=owner.value,
+            state=State.IDLE.value,
+            intent_at=at,
+            deadline_at=at + limit_seconds,
+            owner_pid=me.pid,
+            owner_pid_start=me.start,
+            boot_id=me.boot_id,
+        )
 
     @property
     def guest(self) -> Guest:

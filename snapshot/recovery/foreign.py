@@ -13,11 +13,12 @@ machine in it. A guest that its first look finds frozen is an alarm at once, and
 from __future__ import annotations
 
 from snapshot.base.clock import Clock
+from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config, ForeignFreeze, GuestSettings
 from snapshot.errors import JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.store import WindowRecord, new_id
+from snapshot.journal.store import WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport
 from snapshot.states import State
 
@@ -72,23 +73,9 @@ def first_seen(
     if before is not None and before.silent == 0 and before.state != FreezeState.FROZEN.value:
         known.append(before.asked_at)
     since_at = max((at for at in known if at is not None and at <= now), default=now)
-    return WindowRecord(
-        id=new_id(),
-        vmid=guest.vmid,
-        node=guest.node,
-        kind=guest.kind.value,
-        guest_name=guest.name,
-        source=SOURCE,
-        owner=Owner.FOREIGN.value,
-        state=State.FROZEN.value,
-        intent_at=since_at,
-        deadline_at=since_at + settings.foreign_limit_seconds,
-        owner_pid=0,
-        owner_pid_start=0,
-        boot_id="",
-        freeze_outcome=FreezeOutcome.ACKNOWLEDGED.value,
-        frozen_at=now,
-    )
+    limit, nobody = settings.foreign_limit_seconds, ProcessIdentity(0, 0, "")
+    record = WindowRecord.begun(guest, Owner.FOREIGN, SOURCE, since_at, nobody, limit_seconds=limit)
+    return record._replace(state=State.FROZEN.value, freeze_outcome=FreezeOutcome.ACKNOWLEDGED.value, frozen_at=now)
 
 
 def close(book: JournalBook, window: WindowRecord, how: str, clock: Clock, **values: object) -> JournalError | None:

@@ -505,24 +505,9 @@ class Window:
         )
 
     def _intent(self) -> WindowRecord:
-        spec, now, me = self.spec, self._tools.clock.time(), self._tools.me
-        return WindowRecord(
-            id=self.id,
-            vmid=spec.guest.vmid,
-            node=spec.guest.node,
-            kind=spec.guest.kind.value,
-            guest_name=spec.guest.name,
-            source=spec.source,
-            owner=spec.owner.value,
-            state=State.IDLE.value,
-            intent_at=now,
-            deadline_at=now + spec.max_window_seconds,
-            owner_pid=me.pid,
-            owner_pid_start=me.start,
-            boot_id=me.boot_id,
-            snapshot_name=spec.snapshot_name,
-            upid=spec.upid,
-        )
+        spec, at, me = self.spec, self._tools.clock.time(), self._tools.me
+        record = WindowRecord.begun(spec.guest, spec.owner, spec.source, at, me, limit_seconds=spec.max_window_seconds)
+        return record._replace(id=self.id, snapshot_name=spec.snapshot_name, upid=spec.upid)
 
     def _guard_spec(self, record: WindowRecord) -> GuardSpec:
         spec = self.spec

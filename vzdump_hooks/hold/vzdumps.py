@@ -16,7 +16,7 @@ from snapshot.base.procfs import process_start
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.guard.link import Guard, Op, spec_of
 from snapshot.journal.book import JournalBook
-from snapshot.journal.store import WindowRecord, new_id
+from snapshot.journal.store import WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
 from snapshot.pve.ladder import Ladder
 from snapshot.states import State
@@ -325,26 +325,10 @@ class VzdumpWatch:
         return "hold" if end.begun else "freeze", watched_word(log, end.word).value
 
     def _record(self) -> WindowRecord:
-        now, me = self._tools.clock.time(), self._tools.me
-        return WindowRecord(
-            id=new_id(),
-            vmid=self._guest.vmid,
-            node=self._guest.node,
-            kind=self._guest.kind.value,
-            guest_name=self._guest.name,
-            source="vzdump",
-            owner=Owner.VZDUMP.value,
-            state=State.IDLE.value,
-            intent_at=now,
-            deadline_at=now + self._order.max_window_seconds,
-            owner_pid=me.pid,
-            owner_pid_start=me.start,
-            # Until another one is armed we are this window's guard: as long as we live nobody else has to thaw.
-            guard_pid=me.pid,
-            guard_pid_start=me.start,
-            boot_id=me.boot_id,
-            upid=self._order.job,
-        )
+        at, me, limit = self._tools.clock.time(), self._tools.me, self._order.max_window_seconds
+        record = WindowRecord.begun(self._guest, Owner.VZDUMP, "vzdump", at, me, limit_seconds=limit)
+        # Until another one is armed we are this window's guard: as long as we live nobody else has to thaw.
+        return record._replace(guard_pid=me.pid, guard_pid_start=me.start, upid=self._order.job)
 
 
 class _Noting:

@@ -12,7 +12,7 @@ from snapshot.config.settings import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.record import was_never_armed
 from snapshot.journal.series import local_name
-from snapshot.journal.store import Journal, WindowRecord, new_id
+from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
 from snapshot.pve import remedies
 from snapshot.states import State
@@ -247,20 +247,14 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
             stage, word = "preflight", plan.obstacle_name
         elif not plan.obstacle:
             stage, word = "guard", "not-started"  # post-restart said why
-    record = WindowRecord(
-        id=new_id(),
-        vmid=invocation.vmid or 0,
-        node=worker.upid.node if worker.upid else local_name(),
-        kind="qemu" if invocation.is_qemu else "lxc",
-        guest_name=invocation.guest_name,
-        source="vzdump",
-        owner=Owner.VZDUMP.value,
+    guest = Guest(
+        vmid=Vmid(invocation.vmid or 0),
+        node=Node(worker.upid.node if worker.upid else local_name()),
+        kind=GuestKind.QEMU if invocation.is_qemu else GuestKind.LXC,
+        name=invocation.guest_name,
+    )
+    record = WindowRecord.begun(guest, Owner.VZDUMP, "vzdump", now, ProcessIdentity.own())._replace(
         state=State.THAWED.value,
-        intent_at=now,
-        deadline_at=now,
-        owner_pid=ProcessIdentity.own().pid,
-        owner_pid_start=0,
-        boot_id="",
         upid=worker.job,
         verdict=kind.value,
         reason=reason,

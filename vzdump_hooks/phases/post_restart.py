@@ -17,9 +17,8 @@ from snapshot.config.settings import Config
 from snapshot.errors import ApiError, JournalError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.series import local_name
-from snapshot.journal.store import PATIENCE_SECONDS, WindowRecord, new_id
-from snapshot.model import GuestKind, Owner, Policy
-from snapshot.states import State
+from snapshot.journal.store import PATIENCE_SECONDS, WindowRecord
+from snapshot.model import Guest, GuestKind, Node, Owner, Policy, Vmid
 from vzdump_hooks.dispatch import Call
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.phases import plan as notes
@@ -172,24 +171,11 @@ def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: boo
 
 def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:
     """A window of vzdump's in the journal, which `recover` looks at once its deadline has passed; what was done."""
-    now = SystemClock().time()
-    record = WindowRecord(
-        id=new_id(),
-        vmid=order.vmid,
-        node=order.node,
-        kind=GuestKind.QEMU.value,
-        guest_name=order.guest_name,
-        source="vzdump",
-        owner=Owner.VZDUMP.value,
-        state=State.IDLE.value,
-        intent_at=now,
-        deadline_at=now + order.max_window_seconds,
-        # The worker freezes, and thaws as long as it lives.
-        owner_pid=worker.pid,
-        owner_pid_start=worker.start,
-        boot_id=ProcessIdentity.own().boot_id,
-        upid=worker.job,
-    )
+    guest = Guest(Vmid(order.vmid), Node(order.node), GuestKind.QEMU, name=order.guest_name)
+    # The worker freezes, and thaws as long as it lives.
+    owner = ProcessIdentity.own()._replace(pid=worker.pid, start=worker.start)
+    at, limit = SystemClock().time(), order.max_window_seconds
+    record = WindowRecord.begun(guest, Owner.VZDUMP, "vzdump", at, owner, limit_seconds=limit)._replace(upid=worker.job)
     try:
         with contextlib.closing(open_journal(config)) as journal:
             journal.begin(record)

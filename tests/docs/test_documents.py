@@ -47,3 +47,23 @@ def test_every_make_target_of_the_documents_exists() -> None:
     for page in PAGES:
         named = set(re.findall(r"`make ([a-z0-9-]+)", page.read_text()))
         assert named <= targets, page.name
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    named = re.compile(r"(?:snapshot|vzdump_hooks|contrib|scripts|tests|docs)/[\w./@-]*\w/?")
+    for page in PAGES:
+        if page.name != "CHANGELOG.md":
+            for path in named.findall(page.read_text()):
+                assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_answers_to_where_would_it_go_are_true() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where is it")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`([^`]+)`", row) for row in page.splitlines() if row.startswith("| ")][2:]
+    assert len(rows) >= 9
+    for row in rows:
+        files = [ROOT / name for name in row if (ROOT / name).is_file()]
+        for name in row:
+            assert (ROOT / name).exists() or any(name in file.read_text() for file in files), (
+                f"{name}: not in its row's files"
+            )

@@ -1,4 +1,4 @@
-"""How vzdump called us: argv and the emptied environment, parsed once. Standard library only, and little of it.
+"""How vzdump called us: argv and the emptied environment, parsed once; and what a phase is handed of it. Pure.
 
 vzdump (PVE/VZDump.pm, run_hook_script) passes ``<phase>`` in job phases and ``<phase> <mode> <vmid>`` in guest phases,
 and of the environment only what stands in the fields below. Everything here is foreign text.
@@ -6,7 +6,7 @@ and of the environment only what stands in the fields below. Everything here is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -73,6 +73,18 @@ class Invocation(NamedTuple):
     def freezes(self) -> bool:
         """Whether vzdump may freeze in the archive that follows this call's phase: running QEMU, snapshot mode."""
         return self.is_qemu and self.mode is Mode.SNAPSHOT
+
+
+Say = Callable[[str], None]
+"""Prints one line for the operator."""
+
+
+class Call(NamedTuple):
+    """What a phase's ``run`` is handed. ``config_path``: what ``--config`` named, None for the file's usual place."""
+
+    invocation: Invocation
+    config_path: str | None
+    say: Say
 
 
 VARIABLES = {

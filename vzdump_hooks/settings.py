@@ -9,7 +9,7 @@ from snapshot.config import settings as configuration
 from snapshot.config.settings import Config, FreezeOwner
 from snapshot.errors import ConfigError
 from snapshot.journal.store import Journal
-from vzdump_hooks.entry import say
+from vzdump_hooks.say import say
 
 
 class Loaded(NamedTuple):

@@ -9,7 +9,8 @@ import pytest
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, VerdictKind
 from snapshot.window.verdict import Evidence, Proof, broken_word
 from snapshot.words import Word
-from vzdump_hooks.hold.verdict import RESTS_ON, LogEvidence, Seen, judge_hook, judge_watched, watched_word
+from vzdump_hooks.hold.verdict import RESTS_ON, Seen, judge_hook, judge_watched, watched_word
+from vzdump_hooks.tasklog.follow import LogEvidence
 from vzdump_hooks.tasklog.wordings import LogEvent
 
 E = LogEvent

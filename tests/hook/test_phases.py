@@ -29,9 +29,9 @@ from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import PRIVILEGES, GuestSpec
 from tests.lab.site import Site, wait_for
 from tests.unit.kit import record
-from vzdump_hooks import entry
 from vzdump_hooks.phases import backup_end
 from vzdump_hooks.phases.archive_notes import volume_of
+from vzdump_hooks.say import say
 
 
 def policy(lab: Site, word: str) -> None:
@@ -59,7 +59,7 @@ def is_closed(lab: Site, window_id: str) -> bool:
 
 def test_the_alarm_is_not_cut_off_with_the_end_of_a_long_reason(capsys: pytest.CaptureFixture[str]) -> None:
     window = record(state="stuck", verdict="crash-consistent", reason="why " * 300)
-    entry.say(backup_end.describe(window))
+    say(backup_end.describe(window))
     line = capsys.readouterr().out
     assert "WARNING: guest 100 MAY STILL BE FROZEN: run `safe-snapshot thaw 100`; crash-consistent: why" in line
     assert len(line) < 600

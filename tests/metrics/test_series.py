@@ -16,8 +16,9 @@ from snapshot.window.verdict import Proof, broken_word
 from snapshot.words import Word
 from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
-from vzdump_hooks.hold.verdict import _NOT_FROZEN, LogEvidence, watched_word
+from vzdump_hooks.hold.verdict import _NOT_FROZEN, watched_word
 from vzdump_hooks.phases.backup_end import NO_BACKUP
+from vzdump_hooks.tasklog.follow import LogEvidence
 from vzdump_hooks.tasklog.wordings import LogEvent
 
 PREFIX = "pve_fsfreeze_"

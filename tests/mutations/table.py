@@ -821,7 +821,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a verdict on vzdump's freeze without the log's order",
         HOOK_EVIDENCE,
         "        (not log.is_whole, unknown,",
-        "        (not log.saw(*WHOLE_BACKUP_START), unknown,",
+        "        (not log.saw(LogEvent.FREEZE_ISSUED), unknown,",
         f"{HOOK_VERDICT}::test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_order",
     ),
     mutation(

@@ -53,40 +53,11 @@ STILL = {
     # snapshot/window
     "long file: snapshot/window/window.py",
     # vzdump_hooks
-    "circle: vzdump_hooks/dispatch.py, vzdump_hooks/entry.py, vzdump_hooks/settings.py, vzdump_hooks/trouble.py",
-    "inside: vzdump_hooks/dispatch.py -> vzdump_hooks.trouble",
-    "inside: vzdump_hooks/entry.py -> vzdump_hooks.dispatch",
-    "upward: vzdump_hooks/settings.py -> vzdump_hooks/entry.py",
     # vzdump_hooks/hold
-    "circle: vzdump_hooks/hold/backup.py, vzdump_hooks/hold/ours.py, vzdump_hooks/hold/vzdumps.py",
-    "inside: vzdump_hooks/hold/backup.py -> vzdump_hooks.hold.ours.HookHold",
-    "inside: vzdump_hooks/hold/backup.py -> vzdump_hooks.hold.vzdumps.VzdumpWatch",
     "long file: vzdump_hooks/hold/vzdumps.py",
     # vzdump_hooks/phases
     "deep: vzdump_hooks/phases/post_restart.py _ask_holder",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.journal.book.JournalBook",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.metrics.publish.publish",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.pve.access.open_access",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.frozen.guest_state",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.close_recovered",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.recovery.recover.settle",
-    "inside: vzdump_hooks/phases/backup_end.py -> snapshot.thaw.rescue.thaw_now",
-    "inside: vzdump_hooks/phases/backup_start.py -> vzdump_hooks.phases.planning.look",
-    "inside: vzdump_hooks/phases/job.py -> snapshot.guard.launcher.ProcessLauncher",
-    "inside: vzdump_hooks/phases/job.py -> snapshot.metrics.publish.publish",
-    "inside: vzdump_hooks/phases/job.py -> snapshot.pve.access.open_access",
-    "inside: vzdump_hooks/phases/job.py -> snapshot.recovery.recover.recover",
-    "inside: vzdump_hooks/phases/log_end.py -> vzdump_hooks.phases.archive_notes.write_verdict",
-    "inside: vzdump_hooks/phases/planning.py -> snapshot.recovery.recover.Healed",
-    "inside: vzdump_hooks/phases/planning.py -> snapshot.recovery.recover.heal",
-    "inside: vzdump_hooks/phases/post_restart.py -> vzdump_hooks.phases.backup_start",
-    "upward: vzdump_hooks/phases/backup_end.py -> vzdump_hooks/dispatch.py",
-    "upward: vzdump_hooks/phases/backup_start.py -> vzdump_hooks/dispatch.py",
-    "upward: vzdump_hooks/phases/job.py -> vzdump_hooks/dispatch.py",
-    "upward: vzdump_hooks/phases/log_end.py -> vzdump_hooks/dispatch.py",
-    "upward: vzdump_hooks/phases/post_restart.py -> vzdump_hooks/dispatch.py",
     # vzdump_hooks/tasklog
-    "upward: vzdump_hooks/tasklog/follow.py -> vzdump_hooks/hold/verdict.py",
 }
 
 

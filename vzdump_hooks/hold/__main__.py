@@ -28,8 +28,9 @@ from snapshot.metrics.publish import publish
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.guests import GuestApi
-from vzdump_hooks.hold.backup import HoldTools, hold_backup
+from vzdump_hooks.hold.backup import hold_backup
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.hold.tools import HoldTools
 from vzdump_hooks.tasklog.follow import BackupWatch, WorkerLife
 from vzdump_hooks.tasklog.lines import ApiLog, FileLog, LogSource
 

@@ -6,47 +6,14 @@ by a process that has to thaw while the guest is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from snapshot.base.clock import Clock
-from snapshot.base.procfs import ProcessIdentity
-from snapshot.base.signals import Gate
-from snapshot.config.settings import Config, FreezeOwner
-from snapshot.errors import JournalError
-from snapshot.guard.link import GuardSpec, Launcher
+from snapshot.config.settings import FreezeOwner
 from snapshot.journal.book import JournalBook
-from snapshot.journal.store import Journal
 from snapshot.model import Guest
-from snapshot.pve.access import Access
-from snapshot.pve.ladder import Ladder
 from snapshot.pve.routes import build_ladder
-from snapshot.thaw.pace import thawing_of
-from snapshot.thaw.thawer import Thawer
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
-from vzdump_hooks.tasklog.follow import BackupWatch
-
-
-class HoldTools(NamedTuple):
-    """The collaborators of a hold."""
-
-    config: Config
-    access: Access
-    clock: Clock
-    me: ProcessIdentity
-    open_journal: Callable[[], Journal]
-    launcher: Launcher
-    adopt: Callable[[GuardSpec], None]
-    """Starts a guard for a window that nobody else will thaw. Raises GuardError."""
-    gate: Gate
-    publish: Callable[[Journal], list[str]]
-    report: Callable[[HoldReport], bool]
-    """Tells the waiting hook; False when it is gone, and with it vzdump's order to hold on."""
-    watch: BackupWatch
-
-    def thawer(self, ladder: Ladder) -> Thawer:
-        """A thawer for one window."""
-        return Thawer(ladder, thawing_of(self.config), self.clock)
+from vzdump_hooks.hold.ours import HookHold
+from vzdump_hooks.hold.tools import HoldTools
+from vzdump_hooks.hold.vzdumps import VzdumpWatch
 
 
 def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
@@ -54,10 +21,6 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
 
     Returns when the window is closed and recorded, with what could not be written, for our own log.
     """
-    # Imported here: the hook's own process reads this module's neighbours, and needs neither.
-    from vzdump_hooks.hold.ours import HookHold  # noqa: PLC0415
-    from vzdump_hooks.hold.vzdumps import VzdumpWatch  # noqa: PLC0415
-
     book = JournalBook(tools.open_journal)
     is_heard = tools.watch.catch_up()
     problems: list[str] = []
@@ -85,11 +48,3 @@ def hold_backup(order: HoldOrder, guest: Guest, tools: HoldTools) -> list[str]:
     watching = VzdumpWatch(order, guest, tools, book, ladder)
     watching.run(why, is_heard=is_heard, with_guard=not cannot_guard, nothing_to_freeze=nothing_to_freeze)
     return problems + watching.problems + book.publish(tools.publish)
-
-
-def is_alone(book: JournalBook, vmid: int, window_id: str) -> bool:
-    """Whether no other window of ours is open for this guest: a guard of such a one may thaw at any time."""
-    try:
-        return all(window.id == window_id for window in book.journal.open_windows(vmid))
-    except JournalError:
-        return False

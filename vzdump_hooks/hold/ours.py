@@ -14,9 +14,9 @@ from snapshot.pve.ladder import Ladder
 from snapshot.window.verdict import Evidence, broken_word
 from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.words import Word
-from vzdump_hooks.hold.backup import HoldTools, is_alone
 from vzdump_hooks.hold.look import AgentLook
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.hold.tools import HoldTools, is_alone
 from vzdump_hooks.hold.verdict import NO_DISKS, Seen, judge_hook
 from vzdump_hooks.tasklog.wordings import LogEvent
 

@@ -17,12 +17,12 @@ agent's back, in a window that short is not seen (RESTS_ON).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from snapshot.model import FreezeOutcome, Verdict, VerdictKind
 from snapshot.window.verdict import Evidence, judge
 from snapshot.words import Word
+from vzdump_hooks.tasklog.follow import LogEvidence
 from vzdump_hooks.tasklog.wordings import LogEvent
 
 SELF_THAW_SECONDS = 9.0
@@ -31,35 +31,6 @@ SELF_THAW_SECONDS = 9.0
 RESTS_ON = "by its log and the agent's word (a thaw from inside the guest would not show)"
 """The agent's status is its memory, and vzdump takes the thaw's count: `fsfreeze --unfreeze` or SysRq j inside the
 guest leave no trace that we could see in time."""
-
-WHOLE_BACKUP_START = (
-    LogEvent.FREEZE_ISSUED,
-    LogEvent.BACKUP_STARTING,
-    LogEvent.THAW_ISSUED,
-    LogEvent.POINT_IN_TIME,
-)
-"""Before 9.1.7 vzdump does not say that it is about to send its QMP command, only that it has returned."""
-
-
-class LogEvidence(NamedTuple):
-    """What vzdump's log said, in order, from the guest's start to the point in time."""
-
-    events: tuple[LogEvent, ...] = ()
-
-    def saw(self, *events: LogEvent) -> bool:
-        """Whether any of ``events`` was logged."""
-        return any(event in self.events for event in events)
-
-    def in_order(self, *events: LogEvent) -> bool:
-        """Whether all of ``events`` were logged, in this order."""
-        rest: Iterable[LogEvent] = iter(self.events)
-        return all(any(found is wanted for found in rest) for wanted in events)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether vzdump froze, sent its QMP command and thawed, in this order."""
-        says_so = self.saw(LogEvent.BACKUP_STARTING)
-        return self.in_order(*(e for e in WHOLE_BACKUP_START if says_so or e is not LogEvent.BACKUP_STARTING))
 
 
 class Seen(NamedTuple):

@@ -22,11 +22,11 @@ from snapshot.pve.ladder import Ladder
 from snapshot.states import State
 from snapshot.window.window import WindowBrokenError
 from snapshot.words import Word
-from vzdump_hooks.hold.backup import HoldTools, is_alone
 from vzdump_hooks.hold.look import AgentLook
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
-from vzdump_hooks.hold.verdict import LogEvidence, Seen, judge_unheard, judge_watched, watched_word
-from vzdump_hooks.tasklog.follow import WorkerDiedError
+from vzdump_hooks.hold.tools import HoldTools, is_alone
+from vzdump_hooks.hold.verdict import Seen, judge_unheard, judge_watched, watched_word
+from vzdump_hooks.tasklog.follow import LogEvidence, WorkerDiedError
 from vzdump_hooks.tasklog.wordings import LogEvent
 
 LOOK_SECONDS = 0.005

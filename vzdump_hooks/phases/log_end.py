@@ -5,12 +5,12 @@ Where the configuration does not speak of it, entry.py leaves before it comes he
 
 from __future__ import annotations
 
-from vzdump_hooks.dispatch import Call
+from vzdump_hooks.call import Call
 
 
 def run(call: Call) -> bool:
     """Advisory: a non-zero exit would only be a warning."""
-    from vzdump_hooks.phases.archive_notes import write_verdict  # noqa: PLC0415 - heavy, and an option
+    from vzdump_hooks.phases.archive_notes import write_verdict  # noqa: PLC0415 - 106 ms and 295 modules, and an option
 
     write_verdict(call.invocation, call.config_path, call.say)
     return False

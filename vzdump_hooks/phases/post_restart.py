@@ -19,8 +19,9 @@ from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.series import local_name
 from snapshot.journal.store import PATIENCE_SECONDS, WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Owner, Policy, Vmid
-from vzdump_hooks.dispatch import Call
+from vzdump_hooks.call import Call
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.phases import backup_start
 from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
@@ -76,8 +77,6 @@ def _second_look(call: Call, config: Config) -> notes.Plan | None:
 
     None: policy ``require`` cannot be met, as was said. Where PVE still does not answer, vzdump's freeze is watched.
     """
-    from vzdump_hooks.phases import backup_start  # noqa: PLC0415 - heavy, and hardly ever needed
-
     vmid = call.invocation.vmid or 0
     try:
         plan, failed = backup_start.prepare(call, config, vmid)

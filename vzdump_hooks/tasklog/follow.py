@@ -4,19 +4,49 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_start
 from snapshot.window.window import WindowBrokenError
 from snapshot.words import Word
-from vzdump_hooks.hold.verdict import LogEvidence
 from vzdump_hooks.tasklog.lines import LogSource
 from vzdump_hooks.tasklog.wordings import LogEvent, LogReader
 
 CATCH_UP_SECONDS = 2.0
 """How long the log may take to show the guest's start, which vzdump wrote before our first phase. A job on a terminal
 writes into a pipe that another process copies to the log."""
+
+
+WHOLE_BACKUP_START = (
+    LogEvent.FREEZE_ISSUED,
+    LogEvent.BACKUP_STARTING,
+    LogEvent.THAW_ISSUED,
+    LogEvent.POINT_IN_TIME,
+)
+"""Before 9.1.7 vzdump does not say that it is about to send its QMP command, only that it has returned."""
+
+
+class LogEvidence(NamedTuple):
+    """What vzdump's log said, in order, from the guest's start to the point in time."""
+
+    events: tuple[LogEvent, ...] = ()
+
+    def saw(self, *events: LogEvent) -> bool:
+        """Whether any of ``events`` was logged."""
+        return any(event in self.events for event in events)
+
+    def in_order(self, *events: LogEvent) -> bool:
+        """Whether all of ``events`` were logged, in this order."""
+        rest: Iterable[LogEvent] = iter(self.events)
+        return all(any(found is wanted for found in rest) for wanted in events)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether vzdump froze, sent its QMP command and thawed, in this order."""
+        says_so = self.saw(LogEvent.BACKUP_STARTING)
+        return self.in_order(*(e for e in WHOLE_BACKUP_START if says_so or e is not LogEvent.BACKUP_STARTING))
 
 
 class WorkerDiedError(WindowBrokenError):

@@ -1,12 +1,15 @@
-"""What all commands share: their options, their state, how the line is read, and how an outcome leaves the program."""
+"""What all commands share: their options, the Session, how the line is read, and how an outcome leaves the program."""
 
 from __future__ import annotations
 
 import difflib
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -15,17 +18,33 @@ from click.shell_completion import CompletionItem
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.signals import SIGNALS
 from snapshot.config import settings as configuration
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
+from snapshot.guard.launcher import ProcessLauncher
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
 from snapshot.pve.access import Access, open_access
+from snapshot.report.history import parse_since
+
+EXIT_CODES = """\b
+Exit codes:
+  0   done                          8   A GUEST MAY STILL BE FROZEN
+  1   failed, see the message       9   the journal cannot be used
+  2   wrong command line            10  done, but not all of it recorded
+  3   wrong configuration           11  the freeze's answer was lost
+  4   guest not fit for it          12  the guard cannot be started
+  5   PVE API                       13  the guest is frozen by somebody else
+  6   not consistent (require)      128+n  ended by signal n
+  7   PVE could not take it         docs/exit-codes.md has more
+"""
 
 T = TypeVar("T")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 
 
-class State:
+class Session:
     """The common options, and everything built from them when first needed."""
 
     def __init__(self) -> None:
@@ -71,6 +90,10 @@ class State:
         self.warnings += [f"{problem}; going on with what can be read" for problem in problems]
         return access
 
+    def launcher(self, config: Config) -> ProcessLauncher:
+        """Who starts guards."""
+        return ProcessLauncher(config, self.config_path, self.clock)
+
     def say(self, line: str, at: float | None = None) -> None:
         """One progress line on standard error, with its time since the start. Never raises."""
         if self.verbosity == QUIET or self.as_json:
@@ -103,51 +126,59 @@ class State:
         sys.exit(exit_code or (SafeSnapshotError.exit_code if problem else 0))
 
 
-pass_state = click.make_pass_decorator(State)
+def end_at_once() -> None:
+    """From here on a signal ends the program where it stands. The rescue commands hold no guest that would need to be
+    thawed first, what they write is whole or not there, and whoever presses Ctrl-C in one wants another way, now.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        streams.err(f"ERROR: ended by signal {number}; a guest that was frozen may still be: `safe-snapshot status`")
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
-def vmid_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+pass_session = click.make_pass_decorator(Session)
+
+
+def vmid_argument(*, required: bool = True) -> Decorator:
     """The argument VMID."""
-    return click.argument("vmid", callback=_vmid)(command)
+    return click.argument("vmid", callback=_vmid, required=required)
 
 
-def common(envvar: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--config, --json, --quiet and --verbose, which are understood before and after a command's name."""
+def common(envvar: str | None = None, *, has_json: bool = True) -> Decorator:
+    """--config, --json, --quiet and --verbose, which are understood before and after a command's name.
+
+    One that prints no object has no --json, and says so when it is asked for one in front of its name.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = command if has_json else _refusing_json(command)
         for names, attributes in _common_options(envvar):
-            command = click.option(*names, **attributes)(command)
+            if has_json or _JSON_FLAG not in names:
+                command = click.option(*names, **attributes)(command)
         return command
 
     return decorate
 
 
-def adopt(command: click.Command) -> click.Command:
-    """Give a command of another module the common options that it has not got itself.
-
-    But --json: one that has none prints no object, and says so when it is asked for one in front of its name.
-    """
-    known = {name for parameter in command.params for name in parameter.opts}
-    for names, attributes in reversed(_common_options(None)):
-        if known.isdisjoint(names) and _JSON_FLAG not in names:
-            command.params.append(click.Option(names, **attributes))
-    if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            adopt(inner)
-    elif command.callback is not None and _JSON_FLAG not in known:
-        command.callback = _refusing_json(command.callback)
-    return command
-
-
 def _refusing_json(callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def checked(*args: Any, **values: Any) -> Any:
-        state = click.get_current_context().find_object(State)
-        if state is not None and state.as_json:
+        session = click.get_current_context().find_object(Session)
+        if session is not None and session.as_json:
             raise click.UsageError(f"this command prints no JSON object: leave {_JSON_FLAG} out")
         return callback(*args, **values)
 
     return checked
+
+
+def since_option(default: str | None) -> Decorator:
+    """--since, as an instant."""
+    help_text = "Only windows since: 36h, 7d, 2w, 1y, or a date."
+    return click.option("--since", callback=_since, default=default, metavar="WHEN", help=help_text)
 
 
 def logfmt_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,7 +218,7 @@ _VERBOSE = "Also what is normal: every check, the task's log; a traceback with a
 def _note(name: str, value: object) -> Callable[[click.Context, click.Parameter, bool], None]:
     def callback(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
         if given:
-            setattr(ctx.ensure_object(State), name, value)
+            setattr(ctx.ensure_object(Session), name, value)
 
     return callback
 
@@ -195,11 +226,16 @@ def _note(name: str, value: object) -> Callable[[click.Context, click.Parameter,
 def _note_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
     if path is not None:
         # The guard is started with another working directory.
-        ctx.ensure_object(State).config_path = path.absolute()
+        ctx.ensure_object(Session).config_path = path.absolute()
 
 
-def _vmid(_ctx: click.Context, _param: click.Parameter, value: str) -> Vmid:
-    return _checked(parse_vmid, value)
+def _vmid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Vmid | None:
+    return None if value is None else _checked(parse_vmid, value)
+
+
+def _since(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    now = ctx.ensure_object(Session).clock.time()
+    return None if value is None else _checked(lambda text: parse_since(text, now), value)
 
 
 def name_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:

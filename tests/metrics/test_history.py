@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
-from snapshot.cli import history as cli_history
+from snapshot.cli.line import Session
+from snapshot.cli.main import main_group
 from snapshot.errors import JournalError, SafeSnapshotError
 from snapshot.journal.store import Journal
 from snapshot.report import digest, history, html
@@ -27,30 +27,19 @@ from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
 
 
-class Shared:
-    """What cli.State is to the commands."""
+class WorldsSession(Session):
+    """A session in the world's time, with its configuration."""
 
     def __init__(self, world: World) -> None:
-        self.as_json = False
-        self.clock = world.clock
-        self.config = lambda: world.config
-        self.said: list[str] = []
-        self.say = self.said.append
-
-
-@click.group()
-def group() -> None:
-    """Stands for safe-snapshot."""
-
-
-for command in cli_history.COMMANDS:
-    group.add_command(command)
+        super().__init__()
+        self.clock = world.clock  # type: ignore[assignment]
+        self.config = lambda: world.config  # type: ignore[method-assign]
 
 
 def run(world: World, *arguments: str) -> Result:
     # Before click 8.2 the two streams are one unless asked for, after it they cannot be asked for.
     apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-    return CliRunner(**apart).invoke(group, arguments, obj=Shared(world))  # type: ignore[arg-type]
+    return CliRunner(**apart).invoke(main_group, arguments, obj=WorldsSession(world))  # type: ignore[arg-type]
 
 
 def test_history_shows_the_newest_first_with_verdict_and_reason(world: World) -> None:

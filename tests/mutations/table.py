@@ -53,7 +53,8 @@ PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
 JOURNAL_FILE = "snapshot/journal/file.py"
 STRANGERS_LOOK = "snapshot/recovery/strangers.py"
 GUARD_PROCESS = "snapshot/guard/__main__.py"
-CLI = "snapshot/cli/main.py"
+LINE = "snapshot/cli/line.py"
+BY_HAND = "snapshot/recovery/byhand.py"
 OWN_FREEZING = "tests/engine/test_pves_own_freezing.py"
 CLAIM_TESTS = "tests/unit/test_claim.py"
 PROCESS_TESTS = "tests/unit/test_process.py"
@@ -1101,7 +1102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the rescue ends with a broken configuration",
-        "snapshot/cli/line.py",
+        LINE,
         "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
         "        config, problems = self.config(), []",
         f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
@@ -1275,8 +1276,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the rescue waits behind who was stopped in the agent's seat",
-        CLI,
-        "clear_the_way=lambda: _clear_the_way(state, access, vmid)",
+        BY_HAND,
+        "clear_the_way=lambda: _clear_the_way(access, vmid, me)",
         "clear_the_way=lambda: None",
         f"{STRANGERS}::test_the_rescue_ends_who_stands_still_in_the_agents_seat",
     ),
@@ -1532,9 +1533,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the rescue believes one host's list",
-        CLI,
-        "                        return window.guest",
-        "                        pass",
+        BY_HAND,
+        "            return window.guest",
+        "            pass",
         "tests/unit/test_to_rescue.py::test_a_guest_with_an_open_window_is_tried_whatever_one_hosts_list_says",
     ),
     mutation(
@@ -1758,7 +1759,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "Ctrl-C does not end the rescue",
-        CLI,
+        LINE,
         "        os._exit(128 + number)",
         "        pass",
         f"{STRANGERS}::test_ctrl_c_ends_the_rescue_at_once",

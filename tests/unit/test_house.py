@@ -24,13 +24,6 @@ STILL = {
     "inside: snapshot/entry.py -> snapshot.cli.main",
     # snapshot/base
     "inside: snapshot/base/aside.py -> subprocess",
-    # snapshot/cli
-    "deep: snapshot/cli/main.py _to_rescue",
-    "inside: snapshot/cli/history.py -> snapshot.metrics.exporter.Exporter",
-    "inside: snapshot/cli/history.py -> snapshot.metrics.exposition",
-    "inside: snapshot/cli/history.py -> snapshot.report.digest.digest",
-    "inside: snapshot/cli/history.py -> snapshot.report.html.page",
-    "long file: snapshot/cli/main.py",
     # snapshot/config
     "inside: snapshot/config/settings.py -> difflib",
     "long file: snapshot/config/settings.py",

@@ -1,0 +1,42 @@
+"""``safe-snapshot recover``: what the units run each minute, and an operator by hand."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from snapshot.cli.line import Session, common, end_at_once, logfmt_option, pass_session
+from snapshot.errors import SafeSnapshotError, StillFrozenError
+from snapshot.journal import silences
+from snapshot.journal.store import Journal
+from snapshot.metrics.publish import publish
+from snapshot.recovery import recover as recovery
+from snapshot.report import text
+
+
+@click.command(short_help="Close windows that were left open.")
+@logfmt_option
+@common()
+@pass_session
+def recover(session: Session) -> None:
+    """Close every window that was left open, and look at the guests: thaw what is ours, report what is not.
+
+    For boot, a timer each minute, or by hand. Guests that write are not asked; see docs/safe-snapshot.md for the rest.
+    """
+    end_at_once()
+    access = session.rescue_access()
+    config = access.config
+    found = recovery.recover(
+        access, session.me, lambda: Journal(config.journal.path), session.say, session.launcher(config).adopt
+    )
+    bad = [r for r in found if not r.ok]
+    exit_code = StillFrozenError.exit_code if bad else 0
+    try:
+        with closing(Journal(config.journal.path)) as journal:
+            problems = silences.keep_watch(journal, config, session.warnings, session.clock.time())
+            problems += publish(config, journal, session.clock)
+    except SafeSnapshotError as error:
+        problems = [str(error)]
+    lines = text.recovered_logfmt(found, problems) if session.as_logfmt else text.recovered_lines(found, problems)
+    session.finish(lines, text.recovered_json(found, exit_code, session.warnings), exit_code)

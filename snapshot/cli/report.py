@@ -1,0 +1,50 @@
+"""``safe-snapshot report``: one page about the windows of the past."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from snapshot.base import files
+from snapshot.cli.line import Session, common, pass_session, since_option, vmid_argument
+from snapshot.errors import UsageError
+from snapshot.model import Vmid
+from snapshot.report.history import Question
+
+
+@click.command()
+@click.option(
+    "--html", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to; - for stdout."
+)
+@since_option("1y")
+@vmid_argument(required=False)
+@common(has_json=False)
+@pass_session
+def report(session: Session, *, file: Path, since: float, vmid: Vmid | None) -> None:
+    """Write one self-contained HTML page about all windows of a year, or of guest VMID."""
+    from snapshot.report.digest import digest  # noqa: PLC0415 - 4 ms, which only this command needs
+    from snapshot.report.html import page  # noqa: PLC0415 - 6 ms, as above
+
+    found = digest(session.config().journal.path, Question(vmid, since), session.clock.time())
+    text = page(found)
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    _write(file, text)
+    session.say(f"wrote {file}: {found.windows} windows of {len(found.guests)} guests")
+
+
+def _write(file: Path, text: str) -> None:
+    """A page is written whole or not at all."""
+    try:
+        files.put(file, text.encode(), 0o666 & ~_umask())
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written ({error.strerror})", remedy="choose another --html") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,94 @@
+"""``safe-snapshot take``, and without the word: the snapshot of one guest."""
+
+from __future__ import annotations
+
+import click
+
+from snapshot.base.signals import SignalGate
+from snapshot.cli.line import (
+    EXIT_CODES,
+    Seconds,
+    Session,
+    common,
+    description_option,
+    logfmt_option,
+    name_option,
+    pass_session,
+    vmid_argument,
+)
+from snapshot.journal.store import Journal
+from snapshot.metrics.publish import publish
+from snapshot.model import Policy, Vmid
+from snapshot.report import text
+from snapshot.take.operation import Request, Tools, safe_snapshot
+
+
+@click.command(epilog=EXIT_CODES, short_help="Take a snapshot of guest VMID.")
+@vmid_argument()
+@click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
+@click.option(
+    "--description", default="", callback=description_option, help="Its description; the verdict is added to it."
+)
+@click.option(
+    "--policy",
+    type=click.Choice([p.value for p in Policy]),
+    help="require: no consistency, no snapshot. prefer: take it and say so. never: do not freeze. "
+    "[default: the configuration's, else prefer]",
+)
+@click.option("--freeze-timeout", type=Seconds(), help="How long the agent may take to freeze [default: 25].")
+@click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
+@click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
+@click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
+@logfmt_option
+@common()
+@pass_session
+def take(
+    session: Session,
+    *,
+    vmid: Vmid,
+    name: str | None,
+    description: str,
+    policy: str | None,
+    freeze_timeout: float | None,
+    max_window: float | None,
+    vmstate: bool,
+    dry_run: bool,
+) -> None:
+    """Take a snapshot of guest VMID; the word `take` may be left out.
+
+    \b
+    safe-snapshot 100
+    safe-snapshot 100 --policy require --name before-upgrade
+    safe-snapshot 100 --dry-run
+    safe-snapshot --json 100
+    """
+    session.vmid = vmid
+    config, access = session.config(), session.access()
+    gate = SignalGate()
+    tools = Tools(
+        config=config,
+        access=access,
+        clock=session.clock,
+        me=session.me,
+        open_journal=lambda: Journal(config.journal.path),
+        launcher=session.launcher(config),
+        gate=gate,
+        publish=lambda journal: publish(config, journal, session.clock),
+        say=session.say,
+    )
+    result = safe_snapshot(
+        Request(
+            vmid=vmid,
+            name=name,
+            description=description,
+            policy=Policy(policy) if policy else None,
+            freeze_timeout_seconds=freeze_timeout,
+            max_window_seconds=max_window,
+            memory=vmstate,
+            dry_run=dry_run,
+        ),
+        tools,
+    )
+    session.explain(text.result_details(result))
+    lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)
+    session.finish(lines, text.result_json(result), result.exit_code)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.guard import __main__ as guard
 from snapshot.journal import living
-from snapshot.pve import qga, routes, tasks
+from snapshot.pve import access, doors, qga, routes, tasks
 from snapshot.recovery import recover as recovery
 from snapshot.window import window
 from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
@@ -28,9 +28,10 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
         (living, "process_lives", world.process_lives),
         (recovery, "process_lives", world.process_lives),
         (recovery, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),
-        (routes, "_https", lambda config, host, token: WorldTransport(world, host)),
+        (access, "HttpsTransport", lambda endpoint, complete: WorldTransport(world, endpoint.host)),
+        (access, "PveshTransport", lambda path: WorldTransport(world, "pvesh")),
+        (doors, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
         (routes, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
-        (routes, "_pvesh", lambda config: WorldTransport(world, "pvesh")),
         (qga, "socket", SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: WorldSocket(world))),
         (tasks, "os", SimpleNamespace(pidfd_open=world.pidfd_open, close=lambda descriptor: None)),
         (tasks, "select", SimpleNamespace(POLLIN=select.POLLIN, poll=lambda: TaskPoll(world))),

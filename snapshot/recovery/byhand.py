@@ -16,7 +16,8 @@ from snapshot.model import Guest, GuestKind, Node, ThawReport, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
 from snapshot.recovery import foreign
-from snapshot.recovery.recover import end_who_stands_still, settle
+from snapshot.recovery.overdue import end_who_stands_still
+from snapshot.recovery.settle import settle
 from snapshot.thaw.rescue import thaw_now
 
 

@@ -1,4 +1,4 @@
-"""What was left behind: windows that nobody closed, guests that are frozen. Recover, heal, and the rescue thaw.
+"""The recovery: windows that nobody closed, then the look at the guests (strangers.py).
 
 Ours is what the journal says is ours. A window whose owner or guard lives is left to them, unless its guest may be
 frozen past the limit. Guests that others have frozen are the business of strangers.py.
@@ -7,14 +7,9 @@ frozen past the limit. Guests that others have frozen are the business of strang
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
-from snapshot.base.clock import Clock
-from snapshot.base.hardening import end_if_it_stands_still
-from snapshot.base.procfs import TICKS, ProcessIdentity, process_lives
-from snapshot.config.settings import Config
+from snapshot.base.procfs import TICKS, ProcessIdentity
 from snapshot.errors import (
-    ForeignFreezeError,
     GuardError,
     GuestRemovedError,
     JournalError,
@@ -25,165 +20,23 @@ from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_progress, late_seconds
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.record import Cause, may_be_frozen, was_never_armed
+from snapshot.journal.record import was_never_armed
 from snapshot.journal.store import Journal, WindowRecord
-from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport, VerdictKind
+from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport
 from snapshot.pve import remedies
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.here import qemu_lives
 from snapshot.pve.routes import build_ladder
-from snapshot.recovery import foreign
 from snapshot.recovery.frozen import guest_state
+from snapshot.recovery.overdue import end_who_stands_still, in_vain, needs_help
+from snapshot.recovery.settle import close_recovered, watch_behind_another, write
 from snapshot.recovery.strangers import LOOKED_NOTE, RECOVER_LIMIT_SECONDS, Recovered, Strangers
 from snapshot.states import State
 from snapshot.thaw.rescue import thaw_now, what_is_left
-from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
-from snapshot.words import Word
 
 RESTART_MARGIN_SECONDS = 60.0
 """How much later than a window's deadline a guest must have been started for the window to be over by that."""
-
-
-class Healed(Enum):
-    """Whose freeze was found, in words for a message."""
-
-    OWN = "an earlier run"
-    FOREIGN = "somebody else"
-    LEFT_ALONE = "nobody"
-
-
-def heal(
-    guest: Guest,
-    access: Access,
-    book: JournalBook,
-    me: ProcessIdentity,
-    *,
-    thaw_foreign: bool,
-    is_locked: bool = False,
-) -> Healed:
-    """Thaw a guest that was found frozen, if it is ours or ``thaw_foreign`` says so.
-
-    ``is_locked``: PVE's lock of this backup is on the guest, so nobody can be taking a snapshot of it: whoever froze it
-    proves nothing by that any more.
-
-    Raises StillFrozenError when the thaw could not be confirmed; ForeignFreezeError when a living run of ours owns it,
-    or when it is somebody else's freeze that may not have lasted for as long as a window may: then it is recorded, so
-    that the next one who asks knows since when.
-    """
-    try:
-        windows = book.journal.open_windows(guest.vmid)
-    except JournalError:
-        windows = []
-    now = access.clock.time()
-    ours = [window for window in windows if not window.is_foreign]
-    living = next((w for w in ours if is_in_progress(w, access.config, now, me)), None)
-    if living is not None and living.state == State.STUCK.value:
-        raise StillFrozenError(
-            f"GUEST {guest.vmid} MAY STILL BE FROZEN: {in_vain(living, now)}",
-            remedy=remedies.of_stuck(guest.vmid, living.thaw_detail),
-        )
-    if living is not None:
-        raise ForeignFreezeError(
-            f"guest {guest.vmid} is in another run's freeze window (pid {living.owner_pid})",
-            remedy="wait for it to end",
-        )
-    if not ours:
-        if not thaw_foreign:
-            return Healed.LEFT_ALONE
-        if not is_locked:
-            windows = [_foreign_long_enough(guest, windows, access, book)]
-    report = thaw_now(guest, access)
-    for window in windows:
-        if window.is_foreign:
-            foreign.close(book, window, f"thawed before a run of ours, over {report.route}", access.clock)
-        else:
-            settle(book, window, report, access)
-    return Healed.OWN if ours else Healed.FOREIGN
-
-
-def _foreign_long_enough(guest: Guest, known: list[WindowRecord], access: Access, book: JournalBook) -> WindowRecord:
-    """The window of somebody else's freeze that may be thawed by now; ForeignFreezeError when it may not."""
-    settings, now = access.settings_for(guest), access.clock.time()
-    window = next(iter(known), None)
-    if window is None:
-        window = foreign.first_seen(guest, settings, now)
-        book.try_begin(window)
-    wait = foreign.thaw_wait_seconds(window, access.config, settings, now)
-    if wait > 0:
-        raise ForeignFreezeError(
-            f"guest {guest.vmid} is frozen by somebody else, for {foreign.span(now - window.intent_at)} as far as is "
-            "known: that may be a window of another machine of ours, which a thaw would break",
-            remedy=f"try again in {wait:.0f} s, or `safe-snapshot thaw {guest.vmid}` thaws it now",
-        )
-    return window
-
-
-def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access) -> float:
-    """Close a window whose processes are gone, after a confirmed thaw; 0 then.
-
-    A thaw that counted nothing says nothing of a freeze that may still come: such a window stays open, for `recover`
-    and its guards, and the answer is for how many seconds that may be. What cannot be written is left to the next one.
-    """
-    clock = access.clock
-    _watch_behind_another(window, report, access)
-    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock, report)
-    if late > 0:
-        _note(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
-    else:
-        close_recovered(book, window, report, clock)
-    return late
-
-
-def _watch_behind_another(
-    window: WindowRecord, report: ThawReport, access: Access, limit_seconds: float | None = None
-) -> None:
-    """A thaw that counted a filesystem has undone the window's one freeze, unless another's was in front of it in PVE's
-    queue: it is watched for as long as a guard would, for nobody does afterwards.
-
-    StillFrozenError when it was, and cannot be thawed.
-    """
-    if report.filesystems and not was_never_armed(window) and late_seconds(window, access.config, access.clock) > 0:
-        access.clock.sleep(CARRIED_OUT_SECONDS)
-        if guest_state(window.guest, access) is not FreezeState.THAWED:
-            thaw_now(window.guest, access, limit_seconds)
-
-
-def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
-    """Whether an open window is somebody's to look at: nobody sees to it, or who does has not thawed its guest in time.
-
-    A guest that may be frozen past its deadline is told at once: whoever lives goes on, but it may not get there.
-    """
-    if window.is_foreign:
-        return now >= window.deadline_at
-    if not is_in_progress(window, config, now, me) or window.state == State.STUCK.value:
-        return True
-    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
-
-
-def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity, *, may_be_frozen: bool = False) -> bool:
-    """End a process of ours that was stopped and is past its window's deadline; True when one has ended.
-
-    It may hold the agent's seat, and turns every later run away for as long as it stands there, whatever the agent
-    says. Who holds a backup's window may be paused with vzdump while its guest is thawed, but not when it
-    ``may_be_frozen``.
-    """
-    if window.is_foreign or window.boot_id != me.boot_id or was_never_armed(window):
-        return False
-    if now < window.deadline_at + ALIVE_MARGIN_SECONDS:
-        return False
-    has_ended = end_if_it_stands_still(window.guard_pid, window.guard_pid_start)
-    if window.source == "snapshot" or may_be_frozen:
-        has_ended |= end_if_it_stands_still(window.owner_pid, window.owner_pid_start)
-    return has_ended
-
-
-def in_vain(window: WindowRecord, now: float) -> str:
-    """Who tries to thaw the guest of a window that needs help, though somebody lives who sees to it."""
-    if window.state == State.STUCK.value:
-        return "nobody can thaw it, its guard goes on trying"
-    late = foreign.span(now - window.deadline_at)
-    return f"{late} past its deadline no thaw is confirmed; its owner or its guard is alive and goes on trying"
 
 
 def recover(
@@ -263,7 +116,7 @@ class _Recovery:
             outcome, detail, ok = self._outcome(window)
         except StillFrozenError as error:
             stuck = {"failure_stage": "thaw", "failure_reason": "no-answer", "thaw_detail": error.message}
-            self._note(window, state=State.STUCK.value, **stuck)
+            self._write(window, state=State.STUCK.value, **stuck)
             hidden = "; PVE does not list it for this token" if window.vmid in self._hidden else ""
             detail = f"{error.message}{hidden}; {self._hand_over(window)}; {error.remedy}"
             outcome, ok = "unreachable", False
@@ -304,10 +157,10 @@ class _Recovery:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
-        _watch_behind_another(window._replace(node=guest.node), report, self._access, self._limit)
+        watch_behind_another(window._replace(node=guest.node), report, self._access, self._limit)
         if late_seconds(window, self._config, self._clock, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
-            self._note(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
+            self._write(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
             how = report.how if report.guest_gone or report.from_inside else "thawed"
             return "watched", f"{how}; a late freeze is still possible; {self._hand_over(window)}", True
         if window.thawed_at is not None and not report.filesystems:
@@ -335,7 +188,7 @@ class _Recovery:
             report = thaw_now(window.guest, self._access, self._limit)
             if in_need:  # for `status`, and the next recovery
                 was_stuck = window.state == State.STUCK.value
-                self._note(window, thawed_at=now, **({"state": State.UNKNOWN.value} if was_stuck else {}))
+                self._write(window, thawed_at=now, **({"state": State.UNKNOWN.value} if was_stuck else {}))
             return "thawed", f"its owner and its guard had not by its deadline; {report.how}", True
         if in_need:
             text = f"GUEST {window.vmid} MAY STILL BE FROZEN: {in_vain(window, now)}"
@@ -394,34 +247,11 @@ class _Recovery:
     def _close(self, window: WindowRecord, report: ThawReport | None) -> None:
         self._keep(close_recovered(self._book, window, report, self._clock))
 
-    def _note(self, window: WindowRecord, **values: object) -> None:
-        self._keep(_note(self._book, window, **values))
+    def _write(self, window: WindowRecord, **values: object) -> None:
+        self._keep(write(self._book, window, **values))
 
     def _keep(self, trouble: JournalError | None) -> None:
         self.trouble = self.trouble or trouble
-
-
-def close_recovered(
-    book: JournalBook, window: WindowRecord, report: ThawReport | None, clock: Clock
-) -> JournalError | None:
-    """Close a window that its owner did not. What cannot be written is returned, and tried again by the next recovery.
-
-    An owner may live and be given up all the same: the clock has jumped, or it stands still. It has not died.
-    """
-    lives = process_lives(window.owner_pid, window.owner_pid_start)
-    values: dict[str, object] = {
-        "closed_at": clock.time(),
-        "state": State.THAWED.value,
-        "guard_cause": window.guard_cause or Cause.RECOVERY.value,
-        "failure_stage": window.failure_stage or "hold",
-        "failure_reason": window.failure_reason or (Word.DEADLINE if lives else Word.OWNER_DIED).value,
-    }
-    if report is not None:
-        values |= {"thawed_at": clock.time(), **foreign.thawed_values(report)}
-    if window.verdict is None:
-        why = "its owner had not closed it by its deadline" if lives else "its owner died"
-        values |= {"verdict": VerdictKind.UNKNOWN.value, "reason": f"{why}; recovered afterwards"}
-    return _note(book, window, **values)
 
 
 def _started_since(window: WindowRecord, listed: Listed, now: float, me: ProcessIdentity) -> bool:
@@ -442,11 +272,3 @@ def _started_since(window: WindowRecord, listed: Listed, now: float, me: Process
         since = window.guard_pid_start / TICKS
     is_young = listed.uptime + lasted < me.start / TICKS - since
     return is_young and now - listed.uptime > window.deadline_at + RESTART_MARGIN_SECONDS
-
-
-def _note(book: JournalBook, window: WindowRecord, **values: object) -> JournalError | None:
-    try:
-        book.update(window.id, **values)
-    except JournalError as error:
-        return error  # the window stays open in the journal, so the next recovery comes back to it
-    return None

@@ -19,7 +19,7 @@ from snapshot.model import Guest
 from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work
 from snapshot.recovery.frozen import Round, look_at_guests
-from snapshot.recovery.recover import needs_help
+from snapshot.recovery.overdue import needs_help
 
 
 class Survey(NamedTuple):

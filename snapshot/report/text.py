@@ -15,7 +15,7 @@ from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner, Upid, WindowTimes
 from snapshot.pve import remedies
 from snapshot.recovery import foreign
-from snapshot.recovery.recover import in_vain
+from snapshot.recovery.overdue import in_vain
 from snapshot.recovery.strangers import Recovered
 from snapshot.recovery.survey import Survey
 from snapshot.take.request import Result

@@ -48,7 +48,7 @@ from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import build_ladder
-from snapshot.recovery.recover import Healed, heal
+from snapshot.recovery.heal import Healed, heal
 from snapshot.take.pvesnapshot import PveSnapshot, not_recorded
 from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.pace import thawing_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snapshot.guard import __main__ as guard
 from snapshot.journal import living
 from snapshot.pve import access, doors, qga, routes, tasks
-from snapshot.recovery import recover as recovery
+from snapshot.recovery import overdue, settle
 from snapshot.window import window
 from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
 
@@ -26,8 +26,8 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
     return [
         (window, "process_start", world.process_start),
         (living, "process_lives", world.process_lives),
-        (recovery, "process_lives", world.process_lives),
-        (recovery, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),
+        (settle, "process_lives", world.process_lives),
+        (overdue, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),
         (access, "HttpsTransport", lambda endpoint, complete: WorldTransport(world, endpoint.host)),
         (access, "PveshTransport", lambda path: WorldTransport(world, "pvesh")),
         (doors, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),

@@ -37,7 +37,8 @@ from snapshot.journal.record import Cause
 from snapshot.journal.store import WindowRecord
 from snapshot.model import Vmid
 from snapshot.pve.access import Access
-from snapshot.recovery import recover as recovery
+from snapshot.recovery.recover import recover
+from snapshot.recovery.strangers import Recovered
 from snapshot.states import State
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
@@ -356,10 +357,10 @@ class World:
             self._recovering = self.scheduler.spawn("recover", self._recover)
         self.scheduler.after(self.plan.recover_seconds, self._recover_timer)
 
-    def _recover(self) -> list[recovery.Recovered]:
+    def _recover(self) -> list[Recovered]:
         adopt = self.adopt if self.plan.recover_adopts else None
         try:
-            return recovery.recover(self.access(), self.identity(), lambda: WorldJournal(self), self._say, adopt)  # type: ignore[arg-type,return-value]
+            return recover(self.access(), self.identity(), lambda: WorldJournal(self), self._say, adopt)  # type: ignore[arg-type,return-value]
         except SafeSnapshotError as error:
             self.said.append(f"recover: {error}")
             return []

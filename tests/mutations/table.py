@@ -47,6 +47,9 @@ DETACHED = "snapshot/base/detached.py"
 SURVEY = "snapshot/recovery/survey.py"
 DETACHED_TESTS = "tests/unit/test_detached.py"
 RECOVERY = "snapshot/recovery/recover.py"
+HEAL = "snapshot/recovery/heal.py"
+SETTLE = "snapshot/recovery/settle.py"
+OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
 PROCESS = "snapshot/base/hardening.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
@@ -634,7 +637,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "UNKNOWN closed early by the rescue and by who heals",
-        "snapshot/recovery/recover.py",
+        SETTLE,
         """
     late = 0.0 if was_never_armed""",
         """
@@ -1074,14 +1077,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a stuck window taken for one in progress",
-        "snapshot/recovery/recover.py",
+        OVERDUE,
         " or window.state == State.STUCK.value:",
         ":",
         f"{STRANGERS}::test_status_and_recover_say_the_same_of_a_stuck_window",
     ),
     mutation(
         "an overdue guest whose owner lives taken for one in progress",
-        "snapshot/recovery/recover.py",
+        OVERDUE,
         "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
         "    return False",
         f"{STRANGERS}::test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives",
@@ -1204,7 +1207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a window that does not say whose it is concerns nobody",
-        "snapshot/recovery/recover.py",
+        RECOVERY,
         "is_lost = is_lost or bool(book.journal.lost_windows())",
         "pass",
         "tests/metrics/test_odd_rows.py::test_a_window_that_does_not_say_whose_it_is_has_every_guest_looked_at",
@@ -1258,7 +1261,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "who holds a paused backup of a thawed guest is ended",
-        RECOVERY,
+        OVERDUE,
         '    if window.source == "snapshot" or may_be_frozen:',
         "    if True:",
         f"{STRANGERS}::test_a_paused_backup_whose_guest_is_thawed_is_not_ended",
@@ -1426,7 +1429,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a living owner is counted as dead",
-        RECOVERY,
+        SETTLE,
         "(Word.DEADLINE if lives else Word.OWNER_DIED)",
         "(Word.OWNER_DIED)",
         FOUND_ONCE,
@@ -1636,7 +1639,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "recover ends who was stopped before its deadline",
-        RECOVERY,
+        OVERDUE,
         """
     if now < window.deadline_at + ALIVE_MARGIN_SECONDS:
         return False
@@ -1713,7 +1716,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a guest in a living window of ours is thawed under it",
-        RECOVERY,
+        HEAL,
         "    if living is not None:",
         "    if False:",
         f"{HOOK_PHASES}::test_a_guest_in_a_living_window_of_ours_is_not_thawed_under_it",

@@ -40,7 +40,6 @@ STILL = {
     "inside: snapshot/metrics/publish.py -> snapshot.metrics.exposition",
     # snapshot/recovery
     "inside: snapshot/recovery/frozen.py -> concurrent.futures.ThreadPoolExecutor",
-    "long file: snapshot/recovery/recover.py",
     # snapshot/take
     "long file: snapshot/take/operation.py",
     # snapshot/window

@@ -18,8 +18,10 @@ from snapshot.journal.store import Journal, WindowRecord
 from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import Listed
-from snapshot.recovery import recover as recovery
-from snapshot.recovery.recover import recover, settle
+from snapshot.recovery import recover as recovering
+from snapshot.recovery import settle as settling
+from snapshot.recovery.recover import recover
+from snapshot.recovery.settle import settle
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from tests.campaign.kit import ManualClock
 from tests.unit.kit import record
@@ -46,8 +48,9 @@ class Agent:
 @pytest.fixture(autouse=True)
 def agent(monkeypatch: pytest.MonkeyPatch) -> Agent:
     agent = Agent()
-    monkeypatch.setattr(recovery, "guest_state", agent.look)
-    monkeypatch.setattr(recovery, "thaw_now", agent.thaw)
+    for module in (recovering, settling):
+        monkeypatch.setattr(module, "guest_state", agent.look)
+        monkeypatch.setattr(module, "thaw_now", agent.thaw)
     return agent
 
 
@@ -182,4 +185,4 @@ def test_no_clock_that_was_set_makes_a_guest_one_that_was_started_since(
     window = record(**({"boot_id": "this", "guard_pid_start": start} | values))
     me = ProcessIdentity(1, start + int(lasted * TICKS), "this")
     listed = Listed(Guest(Vmid(100), Node("pve1"), GuestKind.QEMU), "running", uptime=uptime)
-    assert recovery._started_since(window, listed, window.intent_at + lasted + jumped, me) == is_another
+    assert recovering._started_since(window, listed, window.intent_at + lasted + jumped, me) == is_another

@@ -168,7 +168,7 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     """The holder is gone or hangs: thaw here. ``is_unclear``: its freeze may still come, so the window stays."""
     # 98 ms and 264 modules, only when a window was left open
     from snapshot.pve.access import open_access  # noqa: PLC0415
-    from snapshot.recovery.recover import close_recovered, settle  # noqa: PLC0415
+    from snapshot.recovery.settle import close_recovered, settle  # noqa: PLC0415
     from snapshot.thaw.rescue import thaw_now  # noqa: PLC0415
 
     access = open_access(config, SystemClock())

@@ -73,7 +73,7 @@ def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None
 def _heal(guest: Guest, access: Access, settings: GuestSettings, say: Callable[[str], None]) -> Check | None:
     """Thaw what is ours (vzdump would skip a frozen guest silently, for ever); an obstacle when it stays frozen."""
     # 7 ms more than this phase needs for the many guests that are not frozen
-    from snapshot.recovery.recover import Healed, heal  # noqa: PLC0415
+    from snapshot.recovery.heal import Healed, heal  # noqa: PLC0415
 
     config = access.config
     book = JournalBook(lambda: open_journal(config))

@@ -237,6 +237,16 @@ def silent_agent(option: AgentOption, error: CommandNotSentError | AgentReplyLos
     )
 
 
+def silent_pve(error: CommandNotSentError | AgentReplyLostError) -> Check:
+    """What stands before the agent gave no answer to pass on: that is no word about the agent."""
+    return Check(
+        "api",
+        CheckResult.NO_FREEZE,
+        f"the guest agent could not be asked, for PVE did not answer, or in a way that makes no sense: {error}",
+        "check [api] host and port: they must name pveproxy itself; `systemctl status pveproxy pvedaemon` on the node",
+    )
+
+
 def freeze_status(state: object) -> list[Check]:
     """Whether fsfreeze-status makes sense: without one there is neither a proof nor a confirmed thaw."""
     if isinstance(state, AgentRefusedError):

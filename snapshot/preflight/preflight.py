@@ -87,10 +87,9 @@ class Preflight:
     def _is_offline(self, guest: Guest) -> bool:
         """Whether PVE says that the guest's node is offline: then nothing can be asked or done, and nothing is lost."""
         try:
-            online = self._api.online_nodes()
+            return self._api.is_offline(guest.node)
         except ApiError:
             return False
-        return bool(online) and guest.node not in online
 
     def _storage(self, guest: Guest, config: Mapping[str, object]) -> list[Check]:
         try:
@@ -146,7 +145,7 @@ class Preflight:
         except (CommandNotSentError, AgentReplyLostError) as error:
             stands_still = any(c.name == "running" and c.result is CheckResult.NO_FREEZE for c in health.checks)
             silent = checks.silent_agent(option, error, stands_still=stands_still)
-            return health._replace(checks=(*health.checks, silent))
+            return health._replace(checks=(*health.checks, checks.silent_pve(error) if channel.is_silent else silent))
         version = info.get("version") if isinstance(info, dict) else None
         version = clean(version, 40) if isinstance(version, str) else "?"
         frozen, commands = state == FreezeState.FROZEN.value, checks.command_states(info)

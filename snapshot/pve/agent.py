@@ -65,7 +65,7 @@ class AgentChannel(Protocol):
 
     name: str
     is_silent: bool
-    """The last call got no answer from what stands before the agent (the API, pvesh), whatever the agent does."""
+    """The last call got no answer, or none that makes sense, from what stands before the agent (the API, pvesh)."""
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """The ``return`` of ``guest-<command>``. Raises AgentRefusedError, CommandNotSentError, AgentReplyLostError.
@@ -110,6 +110,7 @@ class ApiChannel:
         except ApiFailureError as error:
             raise _classify_failure(error, self._guest.vmid) from error
         if not isinstance(answer, dict) or "result" not in answer:
+            self.is_silent = True
             raise AgentReplyLostError(f"{self.name} gave no result for guest-{command}: {clean(repr(answer), 80)}")
         return unwrap(answer["result"])
 

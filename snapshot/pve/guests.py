@@ -160,10 +160,9 @@ class GuestApi:
     def _odd(self, what: str) -> None:
         self.oddities.append(f"PVE's answer has {clean(what, 120)}: left out")
 
-    def online_nodes(self) -> tuple[Node, ...]:
-        """The names of the cluster's nodes that are online."""
-        nodes = (_node_of(row.get("node")) for row in self._rows("nodes") if row.get("status") == "online")
-        return tuple(node for node in nodes if node is not None)
+    def is_offline(self, node: Node) -> bool:
+        """Whether PVE says of this node that it is offline; a list without it says nothing."""
+        return any(row.get("node") == node and row.get("status") == "offline" for row in self._rows("nodes"))
 
     def qemu_server_version(self, node: Node) -> str:
         """The version of qemu-server on ``node``, or the beginning of it that is certain (``8.``); "" when not known.

@@ -148,13 +148,13 @@ def of_freeze(reply: FreezeReply, guest: Guest) -> str:
     )
 
 
-UNFREEZE = "inside it `fsfreeze --unfreeze <mount>`"
+UNFREEZE = "`fsfreeze --unfreeze <mount>` inside the guest"
 
 
 def of_forbidden_thaw(vmid: int) -> str:
     """For a thaw that the guest's agent forbids: nobody but the guest itself can help, and no route of ours."""
     return (
-        f"{UNFREEZE} for each of its mounts, then let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or into "
+        f"{UNFREEZE}, for each of its mounts, then let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or into "
         "allow-rpcs, in /etc/qemu/qemu-ga.conf) and restart it (while it takes itself for frozen only SIGKILL ends it: "
         f"systemd sends that after 90 s); as a last resort `qm reset {vmid}`"
     )

@@ -194,7 +194,8 @@ def survey_lines(found: Survey, now: float) -> list[str]:
     if not lines and found.problem is None:
         return ["no open window, no frozen guest"]
     if not found.windows and not found.frozen and unknown:
-        lines.append(f"no open window; {len(unknown)} guests not known")
+        guests = "1 guest" if len(unknown) == 1 else f"{len(unknown)} guests"
+        lines.append(f"no open window; {guests} not known")
     if found.problem is not None:
         lines.append(f"ERROR: {found.problem}")
     elif found.round.problem is not None:

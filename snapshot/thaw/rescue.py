@@ -55,7 +55,7 @@ def _is_offline(guest: Guest, access: Access) -> bool:
     if access.is_local(guest):
         return False
     try:
-        return guest.node not in GuestApi(access.main).online_nodes()
+        return GuestApi(access.main).is_offline(guest.node)
     except SafeSnapshotError:
         return False
 

@@ -37,6 +37,17 @@ def test_an_agent_that_gives_no_status_is_not_called_thawed(lab: Site, answer: s
     assert "not frozen" not in run.stdout
 
 
+@pytest.mark.parametrize("body", ["{}", '{"data":5}', '{"data":{}}', "<html>Bad Gateway</html>", '{"data":null}'])
+def test_nonsense_of_pves_own_about_the_agent_is_not_called_its_silence(lab: Site, body: str) -> None:
+    lab.node.fault("/agent/", "body", body=body, times=None)
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 6, run
+    assert "the guest agent could not be asked, for PVE did not answer, or in a way that makes no sense" in run.text
+    assert "apt install" not in run.text
+    assert take(lab).exit_code == 0
+    assert not re.search(r"pve_fsfreeze_agent_up\{.*\} 0", lab.metrics_path.read_text()), "nobody knows of the agent"
+
+
 def test_a_frozen_guest_whose_agent_may_not_thaw_is_not_sent_to_our_thaw(lab: Site, guest: ScriptedGuest) -> None:
     guest.ask(FREEZE)
     guest.faults.blocked = frozenset({THAW})

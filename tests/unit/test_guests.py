@@ -175,3 +175,19 @@ def test_the_agents_option_is_read_as_pve_reads_it(kind: str, value: str) -> Non
     option = AgentOption.parse(value)
     assert option.enabled == (kind in ("on", "does not freeze"))
     assert (option.enabled and option.freeze) == (kind == "on")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"node": "pve1", "status": "offline"}], True),
+        ([{"node": "pve1", "status": "online"}], False),
+        ([{"node": "pve1", "status": "unknown"}], False),
+        ([{"node": "pve1"}], False),
+        ([{"node": "pve2", "status": "offline"}], False),
+        ([{"node": "pve2", "status": "online"}], False),
+        ([], False),
+    ],
+)
+def test_a_node_is_offline_where_pve_says_so_and_not_where_its_list_lacks_it(rows: object, expected: bool) -> None:
+    assert GuestApi(Answers(rows)).is_offline(Node("pve1")) is expected

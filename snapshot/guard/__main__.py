@@ -27,10 +27,12 @@ from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.guard.background import BackgroundRecorder
 from snapshot.guard.claim import Claim, Holder, take
-from snapshot.guard.core import DEADLINE_MARGIN_SECONDS, GuardCore, Happening, Recorder
+from snapshot.guard.core import GuardCore
 from snapshot.guard.inbox import ProcessInbox
 from snapshot.guard.link import GuardSpec
 from snapshot.guard.recorder import JournalRecorder
+from snapshot.guard.seams import Happening, Recorder
+from snapshot.guard.turn import DEADLINE_MARGIN_SECONDS
 from snapshot.journal.file import GUARDS_FOLDER
 from snapshot.journal.living import late_seconds
 from snapshot.journal.record import Cause, was_never_armed

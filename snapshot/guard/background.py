@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from snapshot.guard.core import Recorder
+from snapshot.guard.seams import Recorder
 from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
 
@@ -19,7 +19,7 @@ FINISH_SECONDS = 60.0
 
 
 class BackgroundRecorder:
-    """guardcore.Recorder that hands everything to another one in a thread, in order. Never blocks, never raises."""
+    """guard.seams.Recorder that hands everything to another one in a thread, in order. Never blocks, never raises."""
 
     def __init__(self, behind: Recorder) -> None:
         self._behind = behind

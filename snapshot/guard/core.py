@@ -9,21 +9,17 @@ Whatever a seam raises while a freeze may have been sent, the guest is thawed: a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
 
 from snapshot.base.clock import Clock
 from snapshot.base.retry import Pace
 from snapshot.guard.link import GuardSpec, Op
+from snapshot.guard.seams import Happening, Inbox, Message, Recorder
+from snapshot.guard.turn import OwnerLife, OwnersTurn
 from snapshot.journal.record import Cause
 from snapshot.model import FreezeState, ThawReport
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS, Thawer
-
-DEADLINE_MARGIN_SECONDS = 2.0
-"""How long after the owner's own deadline the guard steps in: the owner, when it lives, does it first."""
 
 OWNER_FIRST_SECONDS = 0.5
 """When a watched process dies the owner watches it too and thaws at once; the guard follows when it does not."""
@@ -35,93 +31,14 @@ LAST_STANDS = 5
 """How many confirmed thaws are enough for a guard that can do nothing else any more."""
 
 LATE_LOOKS = Pace(first_seconds=0.25, slowest_seconds=4.0)
-"""How often a guest is looked at while a late freeze is possible: sparse, since a look at a silent agent keeps one of
-pvedaemon's three workers for 3 s, and often enough to thaw within 5 s of the agent's return. Soon at first: a freeze
-that was on its way when its owner died may be executed right behind the guard's thaw."""
+"""How often a guest is looked at while a late freeze is possible. Sparse: a look at a silent agent keeps one of
+pvedaemon's three workers for 3 s. Often enough to thaw within 5 s of the agent's return. Soon at first: the freeze of
+an owner that has just died may be carried out right behind the guard's thaw."""
 
 AFTERMATH_SECONDS = 10.0
 """How long a guest is looked at once the vzdump worker whose freeze nobody follows any more is dead."""
 
 SPARSE_LOOK = next(n for n in range(1, 100) if LATE_LOOKS.is_slowest(n))
-
-
-class Happening(Enum):
-    """What an inbox may bring besides the owner's messages."""
-
-    OWNER_GONE = "owner gone"
-    WATCHED_DIED = "watched process died"
-    SIGNAL = "signal"
-
-
-class Message(NamedTuple):
-    """One thing that happened."""
-
-    what: Op | Happening
-    values: Mapping[str, float] = MappingProxyType({})
-
-
-class Inbox(Protocol):
-    """Everything that can wake a guard."""
-
-    def wait(self, seconds: float | None) -> Message | None:
-        """The next message, or None after ``seconds`` (None: for ever)."""
-        ...
-
-    def close(self) -> None:
-        """Hang up: the owner sees that nobody listens any more."""
-        ...
-
-
-class OwnerLife(Protocol):
-    """The owner as a process, for what its messages cannot say. Nothing here raises."""
-
-    def is_gone(self) -> bool:
-        """Whether it has ended."""
-        ...
-
-    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
-        """Kill it if it was stopped, or if it ``is_silent`` and lives; True when that has ended it."""
-        ...
-
-
-class Unseen:
-    """An owner of which only the messages are known."""
-
-    def is_gone(self) -> bool:
-        """See OwnerLife."""
-        return True
-
-    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
-        """See OwnerLife."""
-        return False
-
-
-class Recorder(Protocol):
-    """Where a guard reports. Nothing here raises or blocks for long."""
-
-    def intervened(self, cause: Cause, report: ThawReport) -> None:
-        """The first thaw request of an intervention has been made."""
-        ...
-
-    def stuck(self, cause: Cause, report: ThawReport) -> None:
-        """Retries have reached their slowest pace: raise the alert."""
-        ...
-
-    def thawed(self, cause: Cause, report: ThawReport, *, watching_seconds: float) -> None:
-        """The guest is thawed; ``watching_seconds`` above 0: late freezes are still possible for so long."""
-        ...
-
-    def late_freeze(self) -> None:
-        """A freeze was executed after everybody had given up waiting for it."""
-        ...
-
-    def left_open(self) -> None:
-        """A signal ends the guard while a late freeze is still possible: `recover` takes over."""
-        ...
-
-    def closed(self, *, by_owner: bool) -> None:
-        """The window is over. ``by_owner``: its owner lives, or disarmed us, and records the outcome itself."""
-        ...
 
 
 class GuardCore:
@@ -145,16 +62,10 @@ class GuardCore:
         self._thawer = thawer
         self._clock = clock
         self._recorder = recorder
-        self._owner = owner or Unseen()
+        self._owner = OwnersTurn(owner, thawer, clock)
         self._late_until: float | None = None
-        self._due = float("inf")
-        """From when on an owner that stands still has lost its turn."""
-        self._heard_at = float("-inf")
-        self._may_sit = False
         self._is_at_risk = False
         self._knows_of_one_freeze = True
-        self._owner_told = False
-        self._owner_gone = False
         self._signalled = False
         self._is_deaf = False
 
@@ -162,20 +73,18 @@ class GuardCore:
         """Watch until the owner disarms us, or thaw; then watch for a late freeze as long as one is possible."""
 
         def work() -> None:
-            if self._armed():
-                cause = self._at_risk()
-                if cause is not None:
-                    self._intervene(cause)
-                    self._wait_for_owner()
+            if self._armed() and (cause := self._at_risk()) is not None:
+                self._intervene(cause)
+                self._wait_for_owner()
             self._watch_for_late_freeze()
 
         self._whatever_happens(work)
-        self._end(by_owner=self._owner_told or not self._owner_gone)
+        self._end(by_owner=self._owner.has_disarmed or not self._owner.is_gone)
 
     def take_over(self, cause: Cause, *, late_seconds: float, due: float = float("-inf")) -> None:
         """For a guard that was restarted, or a recovery: thaw now, then watch. ``due``: monotonic, see run."""
-        self._owner_gone = self._is_at_risk = True
-        self._due = due
+        self._owner.is_gone = self._is_at_risk = True
+        self._owner.due = due
 
         def work() -> None:
             if late_seconds > 0:
@@ -184,7 +93,7 @@ class GuardCore:
             self._watch_for_late_freeze()
 
         self._whatever_happens(work)
-        self._end(by_owner=not self._owner.is_gone())
+        self._end(by_owner=not self._owner.has_ended())
 
     def _whatever_happens(self, work: Callable[[], None]) -> None:
         """Do the work. An exception ends it, but not with a guest frozen."""
@@ -205,13 +114,12 @@ class GuardCore:
             try:
                 self._intervene(Cause.GUARD_FAULT)
                 self._watch_for_late_freeze()
+                return
             except Exception:  # noqa: BLE001 - the clock, then: a request needs none
                 with suppress(Exception):
                     stands += self._thawer.round()
                 with suppress(Exception):
                     self._clock.sleep(LATE_LOOKS.first_seconds)
-            else:
-                return
 
     def _tell(self, record: Callable[[], None]) -> None:
         """A record that cannot be made costs nobody a thaw."""
@@ -236,10 +144,10 @@ class GuardCore:
                     self._freeze_is_sent()
                     return True
                 case Op.DISARM:
-                    self._owner_told = True
+                    self._owner.has_disarmed = True
                     return False
                 case Happening.OWNER_GONE:
-                    self._owner_gone = True
+                    self._owner.is_gone = True
                     if self._spec.others_freeze:
                         self._freeze_is_sent()  # nobody would tell: every freeze that is seen is thawed
                     return False
@@ -256,18 +164,18 @@ class GuardCore:
         self._is_at_risk = True
         now = self._clock.monotonic()
         self._late_until = now + self._spec.late_freeze_seconds
-        self._due = now + self._spec.deadline_seconds + DEADLINE_MARGIN_SECONDS
+        self._owner.starts(now, self._spec.deadline_seconds)
 
     def _at_risk(self) -> Cause | None:  # noqa: PLR0912 - one case a message
         """Wait until the owner disarms us (None) or until there is a reason to thaw."""
-        deadline = self._due
+        deadline = self._owner.due
         at_deadline = Cause.DEADLINE
         while True:
             now = self._clock.monotonic()
-            look_at = self._due if now < self._due else now + STILL_LOOK_SECONDS
+            look_at = self._owner.due if now < self._owner.due else now + STILL_LOOK_SECONDS
             message = self._hear(min(deadline, look_at) - now)
             if message is None:
-                if self._clear_the_way():
+                if self._owner.clear_the_way():
                     return Cause.OWNER_STOPPED
                 if self._clock.monotonic() >= deadline:
                     return at_deadline
@@ -275,19 +183,19 @@ class GuardCore:
             match message.what:
                 case Op.FREEZING:  # another one may come: PVE's own, say, where ours was refused
                     self._freeze_is_sent()
-                    deadline = self._due
+                    deadline = self._owner.due
                 case Op.FROZEN:
                     self._late_until = None
                 case Op.THAWING:
-                    deadline = self._owner_thaws_until()
+                    deadline = self._owner.thaws_until()
                 case Op.DISARM:
                     self._disarmed(message)
                     return None
                 case Op.ABANDON:
-                    self._owner_gone = True
+                    self._owner.is_gone = True
                     return Cause.ABANDONED
                 case Happening.OWNER_GONE:
-                    self._owner_gone = True
+                    self._owner.is_gone = True
                     return Cause.OWNER_DIED
                 case Happening.WATCHED_DIED:
                     at_deadline = Cause.WORKER_DIED
@@ -299,38 +207,15 @@ class GuardCore:
                     continue
 
     def _disarmed(self, message: Message) -> None:
-        self._owner_told = True
+        self._owner.has_disarmed = True
         late_seconds = message.values.get("late_seconds", 0.0)
         self._is_at_risk = late_seconds > 0
         self._late_until = self._clock.monotonic() + late_seconds if late_seconds > 0 else None
 
-    def _owner_thaws_until(self) -> float:
-        """How long to stay back for an owner that thaws: two callers would only be in each other's way."""
-        return self._clock.monotonic() + self._thawer.longest_silence_seconds + DEADLINE_MARGIN_SECONDS
-
     def _hear(self, seconds: float) -> Message | None:
         message = self._inbox.wait(max(0.0, seconds))
-        if message is not None and isinstance(message.what, Op):
-            self._heard_at = self._clock.monotonic()
-            self._may_sit = message.what in (Op.ASKING, Op.THAWING)
+        self._owner.heard(message)
         return message
-
-    def _clear_the_way(self, *, in_vain: bool = False, or_hangs: bool = False) -> bool:
-        """End an owner that stands still past its deadline, wherever it stands; True when that was needed.
-
-        It may sit on the agent's socket, or have said that it thaws: nobody else would ever get through. It said so, or
-        it shows when a request of ours was ``in_vain``. One that was stopped is known from outside. One that
-        ``or_hangs`` is known by its silence: an owner that moves says a word before each request of its thaw.
-        """
-        now = self._clock.monotonic()
-        if now < self._due or self._owner_told or not (self._may_sit or in_vain):
-            return False
-        silence = now - max(self._heard_at, self._due)
-        is_silent = or_hangs and not self._owner_gone and silence > self._thawer.longest_silence_seconds
-        if not self._owner.end_if_it_stands_still(is_silent=is_silent):
-            return False
-        self._owner_gone = True
-        return True
 
     def _until_confirmed(self, between: Callable[[ThawReport], bool]) -> ThawReport:
         has_asked = False
@@ -338,7 +223,7 @@ class GuardCore:
         def ahead() -> None:
             nonlocal has_asked
             in_vain = has_asked and not self._thawer.acknowledged
-            self._clear_the_way(in_vain=in_vain, or_hangs=in_vain)
+            self._owner.clear_the_way(in_vain=in_vain, or_hangs=in_vain)
             has_asked = True
 
         return self._thawer.until_confirmed(None, sleep=self._sleep, between=between, ahead=ahead)
@@ -358,7 +243,7 @@ class GuardCore:
             elif not reported_stuck and report.attempts >= self._thawer.slowest_after:
                 reported_stuck = True
                 self._tell(lambda: self._recorder.stuck(cause, report))
-            return self._owner_told
+            return self._owner.has_disarmed
 
         report = self._until_confirmed(between)
         if not told:
@@ -384,14 +269,14 @@ class GuardCore:
     def _wait_for_owner(self) -> None:
         """After an intervention with the owner alive: it decides what becomes of the window, until it ends."""
         look = 0
-        while not (self._owner_gone or self._owner_told or self._signalled):
+        while not (self._owner.is_gone or self._owner.has_disarmed or self._signalled):
             look += 1
             self._sleep(LATE_LOOKS.interval(look))
             state = self._thawer.look() if self._late_until is not None else FreezeState.THAWED
             if state is FreezeState.FROZEN:
                 self._thaw_late_freeze(is_seen=True)
             elif state is None:
-                self._clear_the_way(in_vain=True)
+                self._owner.clear_the_way(in_vain=True)
 
     def _watch_for_late_freeze(self) -> None:
         """Look sparsely until no freeze can be on its way: the time is over *and* the agent has said thawed since.
@@ -443,17 +328,17 @@ class GuardCore:
             now = self._clock.monotonic()
             message = self._hear(min(until, now + STILL_LOOK_SECONDS) - now)
             if message is None:
-                if self._clear_the_way() or self._clock.monotonic() >= until:
+                if self._owner.clear_the_way() or self._clock.monotonic() >= until:
                     return
                 continue
             match message.what:
                 case Op.THAWING:
-                    until = self._owner_thaws_until()
+                    until = self._owner.thaws_until()
                 case Op.DISARM:
                     self._disarmed(message)
                     return
                 case Op.ABANDON | Happening.OWNER_GONE:
-                    self._owner_gone = True
+                    self._owner.is_gone = True
                     return
                 case Op.FROZEN:
                     self._late_until = None

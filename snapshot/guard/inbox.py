@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_start
 from snapshot.base.signals import SIGNALS
-from snapshot.guard.core import Happening, Message
 from snapshot.guard.link import Op
+from snapshot.guard.seams import Happening, Message
 
 LONGEST_WAIT_SECONDS = 3600.0
 """Of one system call: epoll counts milliseconds in 32 bits, and a duration from elsewhere may be anything."""
 
 
 class ProcessInbox:
-    """guardcore.Inbox over a connection, pidfds and signals. Each death and each signal is reported once."""
+    """guard.seams.Inbox over a connection, pidfds and signals. Each death and each signal is reported once."""
 
     def __init__(self, connection: socket.socket | None, watch: Sequence[tuple[int, int]], clock: Clock) -> None:
         self._clock = clock

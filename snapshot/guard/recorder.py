@@ -20,7 +20,7 @@ OWNER_SILENT_CAUSES = frozenset({Cause.OWNER_DIED, Cause.ABANDONED, Cause.OWNER_
 
 
 class JournalRecorder:
-    """guardcore.Recorder on a journal that may be broken, and a ``publish`` that may fail."""
+    """guard.seams.Recorder on a journal that may be broken, and a ``publish`` that may fail."""
 
     def __init__(
         self,

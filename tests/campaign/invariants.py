@@ -54,7 +54,7 @@ REQUEST_SECONDS = 10.0
 """The longest that one request of a thaw over HTTPS may keep its asker from the next route ([thaw] attempt_timeout)."""
 
 GUARD_MARGIN_SECONDS = 2.0
-"""How long after its deadline a window is still the owner's own business (guardcore.DEADLINE_MARGIN_SECONDS)."""
+"""How long after its deadline a window is still the owner's own business (guard.turn.DEADLINE_MARGIN_SECONDS)."""
 
 STILL_SECONDS = 1.0
 """How long past its deadline an owner that was stopped may keep everybody from the agent (STILL_LOOK_SECONDS)."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from snapshot.base.retry import Pace
-from snapshot.guard.core import Message
 from snapshot.guard.link import GuardSpec
+from snapshot.guard.seams import Message
 from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
 from snapshot.pve.ladder import Ladder
@@ -71,7 +71,7 @@ class ScriptedChannel:
 
 @dataclass
 class ScriptedInbox:
-    """guardcore.Inbox: messages at instants; whoever waits lets time pass."""
+    """guard.seams.Inbox: messages at instants; whoever waits lets time pass."""
 
     clock: ManualClock
     script: list[tuple[float, Message]]
@@ -92,7 +92,7 @@ class ScriptedInbox:
 
 @dataclass
 class Notes:
-    """guardcore.Recorder that remembers."""
+    """guard.seams.Recorder that remembers."""
 
     told: list[str] = field(default_factory=list)
 

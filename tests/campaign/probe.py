@@ -18,8 +18,8 @@ from typing import Any
 
 from snapshot.cli import main as cli
 from snapshot.guard import __main__ as guard
-from snapshot.guard.core import Happening, Message
 from snapshot.guard.inbox import ProcessInbox
+from snapshot.guard.seams import Happening, Message
 from snapshot.pve import qga
 from snapshot.window.window import Window
 

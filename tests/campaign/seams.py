@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, WindowTakenError
 from snapshot.guard.background import FINISH_SECONDS
-from snapshot.guard.core import Happening, Message
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
+from snapshot.guard.seams import Happening, Message
 from snapshot.journal import series
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import Cause, not_reopening
@@ -214,7 +214,7 @@ class WorldGuard:
 
 
 class WorldInbox:
-    """guardcore.Inbox of a guard, or of one that was started again and has no owner to listen to."""
+    """guard.seams.Inbox of a guard, or of one that was started again and has no owner to listen to."""
 
     def __init__(self, world: World, messages: deque[Message]) -> None:
         self._world = world
@@ -250,7 +250,7 @@ class WorldInbox:
 
 
 class WorldOwner:
-    """guardcore.OwnerLife: another simulated process, seen from outside."""
+    """guard.turn.OwnerLife: another simulated process, seen from outside."""
 
     def __init__(self, world: World, pid: int) -> None:
         self._world = world

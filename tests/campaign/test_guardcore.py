@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from snapshot.guard.core import GuardCore, Happening, Inbox, Message, OwnerLife, Recorder
+from snapshot.guard.core import GuardCore
 from snapshot.guard.link import Op
+from snapshot.guard.seams import Happening, Inbox, Message, Recorder
+from snapshot.guard.turn import OwnerLife
 from snapshot.journal.record import Cause
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
@@ -33,7 +35,7 @@ def guard(
 
 @dataclass
 class Owner:
-    """guardcore.OwnerLife: stopped from ``stopped_at`` on, and in the agent's seat as long as it lives."""
+    """guard.turn.OwnerLife: stopped from ``stopped_at`` on, and in the agent's seat as long as it lives."""
 
     clock: ManualClock
     stopped_at: float = float("inf")

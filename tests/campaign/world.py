@@ -30,9 +30,10 @@ from snapshot.config.settings import (
 )
 from snapshot.errors import InterruptedBySignalError, SafeSnapshotError
 from snapshot.guard import __main__ as guard_process
-from snapshot.guard.core import GuardCore, Happening, Message
+from snapshot.guard.core import GuardCore
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.guard.recorder import JournalRecorder
+from snapshot.guard.seams import Happening, Message
 from snapshot.journal.record import Cause
 from snapshot.journal.store import WindowRecord
 from snapshot.model import Vmid

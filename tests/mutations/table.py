@@ -7,6 +7,7 @@ from dataclasses import dataclass
 WINDOW = "snapshot/window/window.py"
 THAW = "snapshot/thaw/thawer.py"
 GUARD = "snapshot/guard/core.py"
+TURN = "snapshot/guard/turn.py"
 VERDICT = "snapshot/window/verdict.py"
 AGENT = "snapshot/pve/agent.py"
 QGA = "snapshot/pve/qga.py"
@@ -477,9 +478,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "an owner that stands still keeps its turn",
-        GUARD,
+        TURN,
         """
-        if not self._owner.end_if_it_stands_still(is_silent=is_silent):
+        if not self._life.end_if_it_stands_still(is_silent=is_silent):
             return False
 """,
         """
@@ -587,7 +588,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         GUARD,
         """
                 case Happening.OWNER_GONE:
-                    self._owner_gone = True
+                    self._owner.is_gone = True
                     return Cause.OWNER_DIED
 """,
         "",
@@ -744,7 +745,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         GUARD,
         """
                 case Op.THAWING:
-                    until = self._owner_thaws_until()
+                    until = self._owner.thaws_until()
 """,
         "",
         f"{GUARD_TESTS}::test_an_owner_that_comes_back_past_its_deadline_is_given_way",
@@ -1309,14 +1310,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a stopped owner is ended before its deadline",
-        GUARD,
-        "        if now < self._due or self._owner_told",
-        "        if self._owner_told",
+        TURN,
+        "        if now < self.due or self.has_disarmed",
+        "        if self.has_disarmed",
         f"{GUARD_TESTS}::test_before_the_deadline_a_stopped_owner_is_left_alone",
     ),
     mutation(
         "an owner that moves is taken for one that hangs",
-        GUARD,
+        TURN,
         "silence > self._thawer.longest_silence_seconds",
         "silence > 0",
         f"{GUARD_TESTS}::test_an_owner_that_hangs_without_a_word_is_ended_after_its_longest_silence_and_not_before",

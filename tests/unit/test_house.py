@@ -28,7 +28,6 @@ STILL = {
     "inside: snapshot/config/settings.py -> difflib",
     "long file: snapshot/config/settings.py",
     # snapshot/guard
-    "long file: snapshot/guard/core.py",
     # snapshot/journal
     "deep: snapshot/journal/store.py _carry_over",
     "inside: snapshot/journal/file.py -> shutil",

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from snapshot.base.clock import SystemClock
-from snapshot.guard.core import Happening
 from snapshot.guard.inbox import ProcessInbox
 from snapshot.guard.link import Op
+from snapshot.guard.seams import Happening
 
 
 @pytest.fixture

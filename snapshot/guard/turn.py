@@ -1,0 +1,90 @@
+"""What a guard knows of its owner: by its words, and as a process. While it is the owner's turn to thaw the guard stays
+back; an owner that stands still past its deadline has lost its turn, and is ended.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from snapshot.base.clock import Clock
+from snapshot.guard.link import Op
+from snapshot.guard.seams import Message
+from snapshot.thaw.thawer import Thawer
+
+DEADLINE_MARGIN_SECONDS = 2.0
+"""How long after the owner's own deadline the guard steps in: the owner, when it lives, does it first."""
+
+
+class OwnerLife(Protocol):
+    """The owner as a process, for what its messages cannot say. Nothing here raises."""
+
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
+        """Kill it if it was stopped, or if it ``is_silent`` and lives; True when that has ended it."""
+        ...
+
+
+class Unseen:
+    """An owner of which only the messages are known."""
+
+    def is_gone(self) -> bool:
+        """See OwnerLife."""
+        return True
+
+    def end_if_it_stands_still(self, *, is_silent: bool) -> bool:
+        """See OwnerLife."""
+        return False
+
+
+class OwnersTurn:
+    """One window's owner."""
+
+    def __init__(self, life: OwnerLife | None, thawer: Thawer, clock: Clock) -> None:
+        self._life = life or Unseen()
+        self._thawer = thawer
+        self._clock = clock
+        self.due = float("inf")
+        """From when on an owner that stands still has lost its turn."""
+        self.has_disarmed = False
+        self.is_gone = False
+        """Whether it says nothing any more: it has hung up, given up, or was ended."""
+        self._heard_at = float("-inf")
+        self._may_sit = False
+
+    def has_ended(self) -> bool:
+        """Whether its process has."""
+        return self._life.is_gone()
+
+    def starts(self, now: float, deadline_seconds: float) -> None:
+        """A freeze is sent ``now``: the owner has its turn until its own deadline, and a moment more."""
+        self.due = now + deadline_seconds + DEADLINE_MARGIN_SECONDS
+
+    def heard(self, message: Message | None) -> None:
+        """The inbox has brought something, or nothing: its owner's words show that it moves."""
+        if message is not None and isinstance(message.what, Op):
+            self._heard_at = self._clock.monotonic()
+            self._may_sit = message.what in (Op.ASKING, Op.THAWING)
+
+    def thaws_until(self) -> float:
+        """How long to stay back for an owner that thaws: two callers would only be in each other's way."""
+        return self._clock.monotonic() + self._thawer.longest_silence_seconds + DEADLINE_MARGIN_SECONDS
+
+    def clear_the_way(self, *, in_vain: bool = False, or_hangs: bool = False) -> bool:
+        """End an owner that stands still past its deadline, wherever it stands; True when that was needed.
+
+        It may sit on the agent's socket, or have said that it thaws: nobody else would ever get through. It said so, or
+        it shows when a request of ours was ``in_vain``. One that was stopped is known from outside. One that
+        ``or_hangs`` is known by its silence: an owner that moves says a word before each request of its thaw.
+        """
+        now = self._clock.monotonic()
+        if now < self.due or self.has_disarmed or not (self._may_sit or in_vain):
+            return False
+        silence = now - max(self._heard_at, self.due)
+        is_silent = or_hangs and not self.is_gone and silence > self._thawer.longest_silence_seconds
+        if not self._life.end_if_it_stands_still(is_silent=is_silent):
+            return False
+        self.is_gone = True
+        return True

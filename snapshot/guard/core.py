@@ -1,8 +1,7 @@
 """What a guard does, as plain code over five seams: inbox, thawer, clock, recorder, and its owner as a process.
 
-The process around it (__main__.py) brings sockets, pidfds and signals; a campaign brings its own world and virtual
-time. Order matters in one place above all: between the event that makes the guard act and its first thaw request
-nothing is written, logged or imported. The recorder is called after the first request, never before.
+Its process (__main__.py) brings sockets, pidfds and signals; a campaign brings its own world and virtual time. Between
+what makes the guard act and its first thaw request nothing is written, logged or imported: the recorder comes after it.
 
 Whatever a seam raises while a freeze may have been sent, the guest is thawed: a guard never ends with it frozen.
 """

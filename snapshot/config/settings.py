@@ -529,7 +529,7 @@ def _build(cls: type[Any], tree: object, where: str, prefix: str) -> Any:
     for key, value in tree.items():
         name = f"{prefix}.{key}" if prefix else key
         if key not in fields:
-            import difflib  # noqa: PLC0415 - only for a message, and the hook's phases count their imports
+            import difflib  # noqa: PLC0415 - 1.7 ms of every hook phase, for a message
 
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"

@@ -64,7 +64,7 @@ def _forget(config: Config, journal: Journal, clock: Clock) -> None:
 
 
 def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[str]:
-    from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
+    from snapshot.metrics import exposition  # noqa: PLC0415 - 42 ms: see the module's docstring
 
     try:
         textfile.write(
@@ -76,9 +76,9 @@ def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[s
 
 
 def _push(config: Config, gateway: Pushgateway, journal: Journal, clock: Clock) -> list[str]:
-    import http.client  # noqa: PLC0415 - as prometheus_client, which imports it
+    import http.client  # noqa: PLC0415 - 14 of the 42 ms of prometheus_client, which imports it
 
-    from snapshot.metrics import exposition  # noqa: PLC0415 - see the module's docstring
+    from snapshot.metrics import exposition  # noqa: PLC0415 - 42 ms: see the module's docstring
 
     try:
         # One after the other, and rendered within the turn, or an older push could arrive after a newer one.

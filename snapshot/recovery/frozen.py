@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from snapshot.errors import ApiDeniedError, SafeSnapshotError
@@ -237,7 +238,6 @@ def _unanswered(row: GuestLook, why: Why) -> GuestLook:
 def _at_once(ask: Callable[[T], R], items: list[T]) -> Iterable[R]:
     if len(items) < 2:
         return [ask(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one guest is asked without
 
     with ThreadPoolExecutor(min(SOCKETS_AT_ONCE, len(items))) as pool:
         return list(pool.map(ask, items))

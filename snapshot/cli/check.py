@@ -8,7 +8,7 @@ from snapshot.cli.line import Session, common, pass_session, vmid_argument
 from snapshot.errors import ForeignFreezeError, GuestUnfitError, NotConsistentError
 from snapshot.journal import silences
 from snapshot.model import CheckResult, Guest, GuestKind, Health, Vmid
-from snapshot.preflight.preflight import Preflight, Wish
+from snapshot.preflight.preflight import Preflight, Wish, with_windows
 from snapshot.report import text
 
 
@@ -27,7 +27,7 @@ def check(session: Session, vmid: Vmid) -> None:
     def wish(guest: Guest) -> Wish:
         return Wish(ignore_freeze_option=access.settings_for(guest).ignore_freeze_option)
 
-    health = Preflight(access).examine(vmid, details=True, wish=wish)
+    health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
     exit_code = _exit_code_of(health)
     lines = text.health_lines(health)
     session.warnings += silences.folder_lines(access.config)

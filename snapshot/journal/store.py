@@ -236,7 +236,7 @@ class Journal:
         def work(db: sqlite3.Connection) -> None:
             other = next(filter(rival, self.open_windows(record.vmid)), None)
             if other is not None:
-                raise _taken(other)
+                raise taken(other)
             _insert(db, record)
             _project(db, None, record)
 
@@ -539,7 +539,8 @@ def _refuse_odd(path: Path, values: Mapping[str, object]) -> None:
             ) from error
 
 
-def _taken(other: WindowRecord) -> WindowTakenError:
+def taken(other: WindowRecord) -> WindowTakenError:
+    """Why no window can be opened for a guest that is in ``other``, which somebody has in hand."""
     if other.thawed_at is None:
         return WindowTakenError(
             f"another run has guest {other.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",

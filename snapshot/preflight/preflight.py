@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from typing import NamedTuple
 
+from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.text import clean
-from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError
+from snapshot.config.settings import Config
+from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError, JournalError
+from snapshot.journal.living import is_manned
+from snapshot.journal.store import Journal, taken
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
 from snapshot.preflight import checks, disks, facts
 from snapshot.pve import agent, locks
@@ -185,3 +190,19 @@ def _ask(channel: AgentChannel, command: str) -> object:
         return channel.call(command, timeout_seconds=agent.STATUS_SECONDS)
     except AgentRefusedError as error:
         return error
+
+
+def with_windows(health: Health, config: Config, me: ProcessIdentity) -> Health:
+    """``health``, and what would keep a run from its freeze by the journal's word: a window of the guest that somebody
+    has in hand, be it only for a freeze that may still come. Changes nothing.
+    """
+    guest = health.guest
+    if guest is None or not guest.running or health.frozen or health.obstacle is not None:
+        return health
+    with suppress(JournalError), closing(Journal(config.journal.path, read_only=True)) as journal:
+        for window in journal.open_windows(guest.vmid):
+            if is_manned(window, me):
+                why = taken(window)
+                check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy)
+                return health._replace(checks=(*health.checks, check))
+    return health

@@ -43,7 +43,7 @@ from snapshot.model import (
     Verdict,
     VerdictKind,
 )
-from snapshot.preflight.preflight import Preflight, Wish
+from snapshot.preflight.preflight import Preflight, Wish, with_windows
 from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import ApiChannel
@@ -156,6 +156,8 @@ class _Operation:
                 wish=self._wish,
                 details=self.request.dry_run,
             )
+        if self.request.dry_run:
+            health = with_windows(health, self.tools.config, self.tools.me)
         for check in health.checks:
             if check.result is not CheckResult.OK:
                 self.tools.say(f"check {check.name}: {check.message}")

@@ -468,6 +468,20 @@ def test_the_rescue_leaves_a_window_open_whose_freeze_may_still_come(lab: Site, 
     assert wait_for(lambda: kit.window(lab).guard_pid != dead), "a guard has taken over"
 
 
+def test_a_guest_that_is_watched_for_a_late_freeze_is_not_called_ready(lab: Site, guest: ScriptedGuest) -> None:
+    """A run would not freeze it, so neither the check nor a dry run may promise that."""
+    lab.write_config(freeze={"late_freeze_seconds": 600, "freeze_timeout_seconds": 1})
+    lab.node.fault("fsfreeze-freeze", "delay", delay=30.0)
+    run = check(lab, lab.safe_snapshot("100", "--name", "s1"))
+    assert run.exit_code == 11, run
+    run = check(lab, lab.safe_snapshot("check", "100"))
+    assert run.exit_code == 6, run
+    assert "an earlier freeze whose answer was lost may still come" in run.stdout
+    assert "ready" not in run.stdout
+    run = check(lab, lab.safe_snapshot("100", "--name", "s2", "--dry-run"))
+    assert "no freeze (crash-consistent: guest 100 is thawed, but an earlier freeze" in run.text, run
+
+
 def test_a_run_that_heals_closes_the_window_whose_freeze_its_thaw_has_counted(lab: Site, guest: ScriptedGuest) -> None:
     lab.write_config(freeze={"late_freeze_seconds": 600})
     guest.set_knob("freeze_sleep", 2.0)

@@ -169,6 +169,8 @@ def test_a_hostile_environment_is_survived_in_every_phase(phase: Phase, config: 
 def test_a_guest_of_a_kind_that_is_not_known_is_left_alone(vm_type: bytes, config: Path) -> None:
     for phase in ("backup-start", "post-restart"):
         assert check(hook(phase, "snapshot", "100", config=config, env={b"VMTYPE": vm_type})) == []
+    (line,) = check(hook("backup-end", "snapshot", "100", config=config, env={b"VMTYPE": vm_type}))
+    assert "WARNING: guest 100: unknown: vzdump did not say what kind of guest it is" in line, "it may be no container"
 
 
 @given(

@@ -235,6 +235,9 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
         stage, word = "preflight", plan.obstacle_name
     elif invocation.mode is Mode.STOP:
         kind, reason = VerdictKind.OFFLINE, "the guest was shut down, or had been, when the backup began"
+    elif not invocation.is_qemu and invocation.vm_type != GuestKind.LXC.value:
+        kind, reason = VerdictKind.UNKNOWN, "vzdump did not say what kind of guest it is (VMTYPE): it was left alone"
+        stage, word = "guard", "not-started"
     elif not invocation.is_qemu:
         kind, reason = VerdictKind.CRASH_CONSISTENT, "a container: nothing proves more"
     elif invocation.mode is Mode.SUSPEND:

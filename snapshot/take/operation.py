@@ -54,8 +54,9 @@ from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.rescue import what_is_left
 from snapshot.thaw.thawer import Thawer
+from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Evidence, Proof, broken_word, judge
-from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.words import Word
 
 __all__ = ["Request", "Result", "Tools", "safe_snapshot"]
@@ -239,7 +240,7 @@ class _Operation:
     # -- 2 to 7. the window
 
     def _frozen_snapshot(self, guest: Guest) -> None:
-        window = Window(self._spec(guest), self._window_tools(guest))
+        window = SnapshotWindow(self._spec(guest), self._window_tools(guest))
         self.snapshot = self._snapshot_of(guest, window.id)
         failed: Failure | None = None
         try:
@@ -271,7 +272,7 @@ class _Operation:
                 self._close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
             raise
 
-    def _close_failed(self, window: Window, failed: Failure) -> None:
+    def _close_failed(self, window: SnapshotWindow, failed: Failure) -> None:
         """There is no snapshot, or nobody knows."""
         stage, word, why = "snapshot", remedies.failure_word(failed), failed.message
         if isinstance(failed, SnapshotFailedError) and self.is_finished:
@@ -281,16 +282,16 @@ class _Operation:
             stage, word = "freeze", reply.outcome.value
         self._close(window, Verdict(VerdictKind.UNKNOWN, why), stage, word)
 
-    def _finish(self, snapshot: PveSnapshot, window: Window | None) -> None:
+    def _finish(self, snapshot: PveSnapshot, window: SnapshotWindow | None) -> None:
         self.is_finished = True
         snapshot.finish(window)
 
-    def _take_instead(self, guest: Guest, snapshot: PveSnapshot, window: Window) -> None:
+    def _take_instead(self, guest: Guest, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
         """Our freeze failed; the guard stays for the one that PVE may make by itself."""
         assert window.reply is not None
         self._take_plain(snapshot, judge(Evidence(freeze=window.reply)), window)
 
-    def _hold(self, snapshot: PveSnapshot, window: Window) -> None:
+    def _hold(self, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
         """The point in time: the snapshot's task, from its start to the end of its worker. Then the proof.
 
         What PVE refuses here ends the window first: the context thaws before any error goes on its way.
@@ -311,7 +312,7 @@ class _Operation:
             window.break_off(why, Word.REPLY_LOST)
         window.prove()
 
-    def _take_over_from(self, window: Window, failed: Failure | None) -> None:
+    def _take_over_from(self, window: SnapshotWindow, failed: Failure | None) -> None:
         result = self.result
         result.window_id, result.freeze, result.proof = window.id, window.reply, window.proof
         result.thaw, result.times = window.report, window.times
@@ -333,7 +334,7 @@ class _Operation:
                 remedy=f"the guard goes on trying; {left}",
             )
 
-    def _say_window(self, window: Window) -> None:
+    def _say_window(self, window: SnapshotWindow) -> None:
         """The window's steps, each with its own time: nothing was printed while the guest was frozen."""
         report, reply, times = window.report, window.reply, window.times
         sent, answered, decided, confirmed = window.instants
@@ -367,7 +368,7 @@ class _Operation:
 
     # -- 8. the verdict, and what it means
 
-    def _after_the_window(self, guest: Guest, window: Window) -> None:
+    def _after_the_window(self, guest: Guest, window: SnapshotWindow) -> None:
         result, reply, snapshot = self.result, window.reply, self.snapshot
         assert reply is not None
         assert snapshot is not None
@@ -388,7 +389,7 @@ class _Operation:
             snapshot.remove_unproven(verdict)
         snapshot.describe(verdict)
 
-    def _judge(self, window: Window) -> Verdict:
+    def _judge(self, window: SnapshotWindow) -> Verdict:
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         verdict = judge(evidence)
         if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and self._pve_thawed(window):
@@ -399,7 +400,7 @@ class _Operation:
             )
         return verdict
 
-    def _pve_thawed(self, window: Window) -> bool:
+    def _pve_thawed(self, window: SnapshotWindow) -> bool:
         """Whether PVE did not leave our freeze alone (PVE::QemuServer::Agent, guest_fs_freeze_applicable).
 
         Before 9.1.10 it sends a freeze of its own, ignores the refusal, and thaws after the volume snapshots, without a
@@ -411,7 +412,7 @@ class _Operation:
             return False
         return not any("already frozen" in line for line in task.log)
 
-    def _freeze_failed(self, guest: Guest, window: Window, reply: FreezeReply) -> None:
+    def _freeze_failed(self, guest: Guest, window: SnapshotWindow, reply: FreezeReply) -> None:
         result = self.result
         unclear = reply.outcome is FreezeOutcome.UNKNOWN
         stage, word = "freeze", reply.outcome.value
@@ -432,7 +433,7 @@ class _Operation:
         if unclear:
             raise self._unclear(guest, reply, window)
 
-    def _unclear(self, guest: Guest, reply: FreezeReply, window: Window) -> FreezeUnclearError:
+    def _unclear(self, guest: Guest, reply: FreezeReply, window: SnapshotWindow) -> FreezeUnclearError:
         minutes = math.ceil(self.tools.config.freeze.late_freeze_seconds / 60)
         remedy = f"the guard watches for a late freeze for up to {minutes} min; see `safe-snapshot status`"
         if window.is_carried_out:
@@ -446,7 +447,7 @@ class _Operation:
 
     def _watched_snapshot(self, guest: Guest, verdict: Verdict) -> None:
         """Not frozen by us. PVE may do so by itself inside its task: a guard sees to it that it is thawed."""
-        window = Window(self._spec(guest), self._window_tools(guest))
+        window = SnapshotWindow(self._spec(guest), self._window_tools(guest))
         snapshot = self.snapshot = self._snapshot_of(guest, window.id)
         failed: Failure | None = None
         is_armed = False
@@ -498,7 +499,7 @@ class _Operation:
             snapshot.remove_unproven(found)
         snapshot.describe(found)
 
-    def _take_plain(self, snapshot: PveSnapshot, verdict: Verdict, window: Window | None = None) -> None:
+    def _take_plain(self, snapshot: PveSnapshot, verdict: Verdict, window: SnapshotWindow | None = None) -> None:
         try:
             with self.tools.gate.open():
                 snapshot.begin(self.tools.config.freeze.freeze_timeout_seconds)
@@ -568,7 +569,7 @@ class _Operation:
             gate=self.tools.gate,
         )
 
-    def _close(self, window: Window, verdict: Verdict, stage: str | None, word: str | None) -> None:
+    def _close(self, window: SnapshotWindow, verdict: Verdict, stage: str | None, word: str | None) -> None:
         window.close(verdict, stage, word)
         self.is_closed = True
         self.result.warnings += window.unrecorded

@@ -25,7 +25,8 @@ from snapshot.pve.guests import GuestApi
 from snapshot.recovery.frozen import guest_state
 from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.rescue import thaw_now
-from snapshot.window.window import LEFT_FROZEN, HasEnded, Window, WindowBrokenError
+from snapshot.window.parts import WindowBrokenError
+from snapshot.window.snapshot import LEFT_FROZEN, HasEnded, SnapshotWindow
 
 SETTLE_SECONDS = 5.0
 """After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
@@ -71,7 +72,7 @@ class PveSnapshot:
             raise SnapshotFailedError(message, remedy=error.remedy) from error
         return result.upid
 
-    def finish(self, window: Window | None = None) -> None:
+    def finish(self, window: SnapshotWindow | None = None) -> None:
         """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
 
         ``window`` guards what PVE may freeze by itself meanwhile, and thaws what is left of it. SnapshotFailedError
@@ -91,7 +92,7 @@ class PveSnapshot:
             else:
                 self._tell_what_pve_left(window)
 
-    def _watch_task(self, upid: Upid, window: Window, limit: float) -> None:
+    def _watch_task(self, upid: Upid, window: SnapshotWindow, limit: float) -> None:
         def has_ended(deadline: float, alive: Callable[[], None]) -> bool:
             with self._tools.gate.open():
                 until = min(deadline, limit)
@@ -100,7 +101,7 @@ class PveSnapshot:
         with contextlib.suppress(ApiError):  # said by who follows the task
             self._watch(window, has_ended, lambda: _says_not_frozen(self._tasks.log(upid)))
 
-    def _watch(self, window: Window, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
+    def _watch(self, window: SnapshotWindow, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
         """PVE freezes by itself in a task that finds the guest thawed: see to it that it is thawed by the deadline."""
         try:
             window.watch_pve(has_ended, is_harmless)
@@ -110,7 +111,7 @@ class PveSnapshot:
                 remedy=f"look at `{remedies.tool(self._guest)} listsnapshot {self._guest.vmid}`",
             ) from broken
 
-    def _tell_what_pve_left(self, window: Window) -> None:
+    def _tell_what_pve_left(self, window: SnapshotWindow) -> None:
         """What is known of PVE's own freeze once its task has ended; without a word the window takes it for frozen."""
         result = self._result
         task = result.task
@@ -267,7 +268,7 @@ class PveSnapshot:
             if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
                 result.warnings.append(f"PVE's snapshot task says: {line}")
 
-    def _find_lost(self, window: Window | None) -> None:
+    def _find_lost(self, window: SnapshotWindow | None) -> None:
         """The POST's answer was lost: did the task run? Look for our snapshot, whole, for a while."""
         result, guest, clock = self._result, self._guest, self._tools.clock
         limit = self._tools.config.snapshot.lost_reply_seconds

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Self, TypeVar
 
-from snapshot.base.clock import Clock
-from snapshot.base.procfs import ProcessIdentity, process_start
-from snapshot.base.signals import Gate
-from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
-from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Launcher, Op
+from snapshot.base.procfs import process_start
+from snapshot.errors import GuardError, JournalError
+from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Op
 from snapshot.journal.living import is_manned
 from snapshot.journal.record import is_plain
 from snapshot.journal.store import WindowRecord, new_id, patiently
-from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, ThawReport, Verdict, WindowTimes
+from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, ThawReport, Verdict, WindowTimes
 from snapshot.pve import agent
-from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.states import Event, State, WindowMachine
-from snapshot.thaw.thawer import CARRIED_OUT_SECONDS, Thawer
+from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
+from snapshot.window import rows
+from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
 
@@ -36,62 +36,6 @@ connection of its own over HTTPS."""
 READY_SECONDS = 8.0
 """How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
 allows for 10 s (journal/living.ALIVE_MARGIN_SECONDS)."""
-
-
-class Book(Protocol):
-    """What a window needs of the journal."""
-
-    def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool]) -> None:
-        """Commit the intent; JournalError when that is not possible, WindowTakenError when the guest has a rival."""
-        ...
-
-    def update(self, window_id: str, **values: object) -> object:
-        """Commit new values; JournalError when that is not possible."""
-        ...
-
-
-LEFT_FROZEN = "PVE's snapshot task had left the guest frozen: it was thawed"
-
-HasEnded = Callable[[float, Callable[[], None]], bool]
-"""Waits for the end of a task until an instant (monotonic), calling the second argument between its looks."""
-
-
-class WindowBrokenError(Exception):
-    """The window cannot be held any longer; the reason is the operator's, ``word`` the journal's. Internal: it never
-    leaves an operation.
-    """
-
-    def __init__(self, reason: str, word: Word) -> None:
-        super().__init__(reason)
-        self.word = word
-
-
-class WindowSpec(NamedTuple):
-    """What kind of window is wanted. Durations in seconds."""
-
-    guest: Guest
-    source: str
-    owner: Owner
-    freeze_timeout_seconds: float
-    max_window_seconds: float
-    late_freeze_seconds: float
-    owner_limit_seconds: float
-    snapshot_name: str | None = None
-    upid: str | None = None
-    watch: tuple[tuple[int, int], ...] = ()
-
-
-class WindowTools(NamedTuple):
-    """The collaborators of a window."""
-
-    clock: Clock
-    me: ProcessIdentity
-    book: Book
-    launcher: Launcher
-    thawer: Thawer
-    freezing: AgentChannel
-    """Where the freeze is sent."""
-    gate: Gate
 
 
 class Window:
@@ -116,16 +60,11 @@ class Window:
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
         self._thaw_confirmed: float | None = None
-        self._pve_since: float | None = None
-        self._pve_left: State | None = None
-        """Where a freeze of PVE's own stands: THAWED when nothing is left of it. None: nobody knows."""
         self._is_first = True
         """Whether no earlier window of ours is open for this guest that nobody has in hand any more."""
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
-        self.noted: list[str] = []
-        """What was done about PVE's own freeze, for the operator."""
         self.is_carried_out = False
         """Whether a freeze whose answer was lost was seen to be carried out, and undone."""
         self.unrecorded: list[str] = []
@@ -144,10 +83,9 @@ class Window:
     @property
     def deadline(self) -> float:
         """The monotonic instant at which the guest must be thawed."""
-        since = self._freeze_sent if self._pve_since is None else self._pve_since
-        if since is None:
+        if self._freeze_sent is None:
             raise RuntimeError("no freeze was sent")
-        return since + self.spec.max_window_seconds
+        return self._freeze_sent + self.spec.max_window_seconds
 
     @property
     def instants(self) -> tuple[float | None, float | None, float | None, float | None]:
@@ -173,18 +111,18 @@ class Window:
         """Whether a freeze was sent and no thaw has been confirmed since."""
         return self._freeze_sent is not None and not (self._machine.is_closed or (self.report or _NONE).confirmed)
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> Self:
         """Commit the intent and arm the guard. JournalError or GuardError: nothing was frozen, nothing will be.
 
         One window a guest: a run that thawed another's freeze in front of its point in time, and froze behind it, would
         leave it with a proof and a full count of something else's freeze.
         """
         record = self._patiently(self._commit_intent)
-        self._order = self._guard_spec(record)
+        self._order = self.spec.order_of(record)
         try:
             self._guard = self._tools.launcher.arm(self._order)
         except GuardError as error:
-            self._record(self._closing(str(error), "guard"))
+            self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
             raise
         self._machine.on(Event.GUARD_ARMED)
         try:
@@ -258,89 +196,8 @@ class Window:
                 self.proof = Proof.NO_ANSWER
         return self.proof
 
-    def leave_to_pve(self) -> bool:
-        """In the task that follows PVE may freeze the guest by itself, and it thaws once: the deadline runs from now.
-
-        What may be left of a freeze of ours is thawed first; False when that is not confirmed. Leaving the context
-        thaws, unless ``pve_has_ended`` has said by then that nothing is left frozen.
-        """
-        if self.may_be_frozen:
-            if not self._make_sure().confirmed:
-                return False
-            self._record({key: value for key, value in self._outcome().items() if key != "state"})
-        if self._freeze_sent is None:
-            self._replace_dead_guard()  # before anything may be frozen: it writes
-        self._restart_deadline()
-        return True
-
-    def watch_pve(self, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
-        """Wait for the end of PVE's task. At each deadline the guest is looked at, and thawed unless its agent says
-        thawed; WindowBrokenError when that is not confirmed. A guard that dies is replaced.
-
-        ``is_harmless``: whether the task has said that it does not freeze; then the window is over.
-        """
-        while not self._waited(has_ended):
-            self._tell_thawing()
-            if not is_harmless() and self._tools.thawer.look() is not FreezeState.THAWED:
-                self.break_off(self._past_deadline, Word.DEADLINE)
-                if not self._thaw_pves_freeze(is_harmless):
-                    raise WindowBrokenError("a freeze of PVE's own could not be thawed at its deadline", Word.DEADLINE)
-            if is_harmless():
-                self.pve_has_ended(is_thawed=True)
-                self.thaw()
-                return
-            self._restart_deadline()
-            now = self._tools.clock.time()
-            self._record({"thawed_at": now, "deadline_at": now + self.spec.max_window_seconds})
-
-    def _thaw_pves_freeze(self, is_harmless: Callable[[], bool]) -> bool:
-        """A mute agent is tried no longer than until the task says that it has not frozen."""
-        thawer, limit = self._tools.thawer, self.spec.owner_limit_seconds
-        thawer.start_over()
-        report = thawer.until_confirmed(limit, between=lambda _: is_harmless(), ahead=self._tell_thawing)
-        if report.filesystems:
-            self.noted.append(f"PVE's task held the guest frozen past {self.spec.max_window_seconds:g} s: thawed")
-        return report.confirmed or is_harmless()
-
-    def _waited(self, has_ended: HasEnded) -> bool:
-        alive = self.check if self._armed_guard().is_alive() else _nothing
-        try:
-            return has_ended(self.deadline, alive)
-        except WindowBrokenError:
-            return False
-
     def _tell_thawing(self) -> None:
         self._armed_guard().tell(Op.THAWING)
-
-    def look(self) -> FreezeState | None:
-        """What the guest's agent says, with the guard standing back; None when it does not."""
-        self._tell_thawing()
-        return self._tools.thawer.look()
-
-    def pve_has_ended(self, *, is_thawed: bool | None) -> None:
-        """PVE's task has ended: its own freeze was answered, and no other one can come of it.
-
-        None: its worker was killed. The one freeze that it may have sent may come still, unless a thaw counts it.
-        """
-        self._pve_left = State.UNKNOWN if is_thawed is None else State.THAWED if is_thawed else State.THAWING
-
-    def _restart_deadline(self) -> None:
-        self._pve_since = self._tools.clock.monotonic()
-        self._armed_guard().tell(Op.FREEZING)
-        self._replace_dead_guard()  # the new one takes the guest for one that may be frozen
-
-    def _take_over_from_pve(self) -> None:
-        """What PVE froze, or may freeze still, is another freeze than ours: it has a state of its own."""
-        if self._pve_since is None or self._pve_left is State.THAWED:
-            return
-        # A freeze of ours whose answer was lost, and PVE's, would be two: a thaw counts one of them.
-        self._is_one_freeze = self._pve_left is not None and not self._machine.late_freeze_possible
-        self._machine = WindowMachine(self._pve_left or State.UNKNOWN)
-        self._freeze_sent, self._freeze_answered, self.report = self._pve_since, None, None
-        self._tools.thawer.start_over()
-        report = self._make_sure()
-        if report.confirmed and report.filesystems:
-            self.noted.append(LEFT_FROZEN)
 
     def thaw(self) -> ThawReport | None:
         """Thaw if anything may be frozen, until confirmed or the owner's limit; then disarm, then record.
@@ -350,7 +207,7 @@ class Window:
         if self._is_over:
             return self.report
         self._is_over = True
-        self._take_over_from_pve()
+        self._freeze_of_others()
         if self.may_be_frozen and self.report is None:
             self._make_sure()
         if self.report is None:
@@ -367,6 +224,13 @@ class Window:
                 self._guard.release()
         self._record(self._outcome())
         return self.report
+
+    def _freeze_of_others(self) -> None:
+        """Nobody else is known to freeze in this window; in a snapshot's PVE may (snapshot.py)."""
+
+    def _outcome(self) -> dict[str, object]:
+        values = rows.outcome(self.reply, self.report, self.times)
+        return {"state": self.state.value, "frozen_at": self.frozen_at, "thawed_at": self.thawed_at, **values}
 
     def _make_sure(self) -> ThawReport:
         """Thaw until confirmed, or the owner's limit."""
@@ -482,7 +346,7 @@ class Window:
 
     def _commit_intent(self) -> WindowRecord:
         self._intended_at = self._tools.clock.monotonic()
-        record = self._intent()
+        record = self.spec.intent(self.id, self._tools.clock.time(), self._tools.me)
         self._tools.book.begin(record, self._is_rival)
         return record
 
@@ -504,69 +368,6 @@ class Window:
             deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
         )
 
-    def _intent(self) -> WindowRecord:
-        spec, at, me = self.spec, self._tools.clock.time(), self._tools.me
-        record = WindowRecord.begun(spec.guest, spec.owner, spec.source, at, me, limit_seconds=spec.max_window_seconds)
-        return record._replace(id=self.id, snapshot_name=spec.snapshot_name, upid=spec.upid)
-
-    def _guard_spec(self, record: WindowRecord) -> GuardSpec:
-        spec = self.spec
-        return GuardSpec(
-            window_id=self.id,
-            vmid=record.vmid,
-            node=record.node,
-            guest_name=record.guest_name,
-            source=record.source,
-            deadline_seconds=spec.max_window_seconds,
-            owner_limit_seconds=spec.owner_limit_seconds,
-            late_freeze_seconds=spec.late_freeze_seconds,
-            owner_pid=record.owner_pid,
-            owner_pid_start=record.owner_pid_start,
-            upid=record.upid or "",
-            watch=spec.watch,
-        )
-
-    def _closing(self, reason: str, stage: str) -> dict[str, object]:
-        now = self._tools.clock.time()
-        return {
-            "state": State.THAWED.value,
-            "closed_at": now,
-            "failure_stage": stage,
-            "failure_reason": Word.NOT_STARTED.value,
-            "reason": reason,
-        }
-
-    def _outcome(self) -> dict[str, object]:
-        reply, report, times = self.reply, self.report, self.times
-        values: dict[str, object] = {
-            "state": self._machine.state.value,
-            "frozen_at": self.frozen_at,
-            "thawed_at": self.thawed_at,
-            "freezing_seconds": times.freezing_seconds,
-            "held_seconds": times.held_seconds,
-            "thawing_seconds": times.thawing_seconds,
-            "window_seconds": times.window_seconds,
-        }
-        if reply is not None:
-            values |= {
-                "freeze_outcome": reply.outcome.value,
-                "freeze_detail": reply.detail,
-                "filesystems_frozen": reply.filesystems,
-            }
-        if self._pve_since is not None and self.report is not None and self.late_seconds > 0:
-            values |= {
-                "freeze_outcome": FreezeOutcome.UNKNOWN.value,
-                "freeze_detail": "PVE may have frozen the guest by itself, or may do so yet: its task's end is unknown",
-            }
-        if report is not None:
-            values |= {
-                "filesystems_thawed": report.filesystems,
-                "thaw_attempts": report.attempts,
-                "thaw_route": report.route,
-                "thaw_detail": "thaw hook failed" if report.hook_failed else report.detail,
-            }
-        return values
-
     def _record(self, values: Mapping[str, object]) -> None:
         def update() -> object:
             return self._tools.book.update(self.id, **values)
@@ -584,12 +385,5 @@ class Window:
 _NONE = ThawReport(confirmed=False, attempts=0)
 
 
-def _nothing() -> None:
-    """A guard that is dead and cannot be replaced ends no wait."""
-
-
 def _between(earlier: float | None, later: float | None) -> float | None:
     return None if earlier is None or later is None else later - earlier
-
-
-__all__ = ["InterruptedBySignalError", "Window", "WindowBrokenError", "WindowSpec", "WindowTools"]

@@ -17,8 +17,9 @@ from snapshot.journal.store import Journal, WindowRecord, new_id
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
+from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Proof
-from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.window import Window
 from tests.campaign.kit import ManualClock, ScriptedChannel, thawer
 
 GUEST = Guest(Vmid(100), Node("a"), GuestKind.QEMU, name="guest", running=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WINDOW = "snapshot/window/window.py"
+SNAPSHOT_WINDOW = "snapshot/window/snapshot.py"
 THAW = "snapshot/thaw/thawer.py"
 GUARD = "snapshot/guard/core.py"
 TURN = "snapshot/guard/turn.py"
@@ -99,7 +100,7 @@ def mutation(name: str, file: str, old: str, new: str, *catchers: str) -> Mutati
 LATE_GUARD = '''class _ArmedLate:
     """The guard is started when the freeze has been answered."""
 
-    pid = ProcessIdentity.own().pid
+    pid = __import__("os").getpid()
 
     def __init__(self, launcher, order):
         self._arm, self._guard = lambda: launcher.arm(order), None
@@ -131,12 +132,12 @@ MUTATIONS: tuple[Mutation, ...] = (
                 """
             self._guard = self._tools.launcher.arm(self._order)
         except GuardError as error:
-            self._record(self._closing(str(error), "guard"))
+            self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
 """,
                 """
             self._guard = _ArmedLate(self._tools.launcher, self._order)
         except GuardError as error:
-            self._record(self._closing(str(error), "guard"))
+            self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
 """,
             ),
             edit(WINDOW, 'class Window:\n    """A freeze window.', LATE_GUARD),
@@ -1215,14 +1216,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "PVE's own freeze in a snapshot task of ours has no deadline",
-        WINDOW,
+        SNAPSHOT_WINDOW,
         "            if not is_harmless() and self._tools.thawer.look() is not FreezeState.THAWED:",
         "            if False:",
         f"{OWN_FREEZING}::test_a_freeze_of_pves_own_is_thawed_at_the_deadline",
     ),
     mutation(
         "what PVE's own thaw left frozen stays so",
-        WINDOW,
+        SNAPSHOT_WINDOW,
         "        if self._pve_since is None or self._pve_left is State.THAWED:",
         "        if True:",
         f"{OWN_FREEZING}::test_a_guest_that_pves_own_thaw_left_frozen_is_thawed",
@@ -1230,7 +1231,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the guard is not told that PVE may freeze",
-        WINDOW,
+        SNAPSHOT_WINDOW,
         """
         self._armed_guard().tell(Op.FREEZING)
         self._replace_dead_guard()  # the new""",
@@ -1253,7 +1254,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a guard that dies in PVE's task is not replaced",
-        WINDOW,
+        SNAPSHOT_WINDOW,
         """
         self._replace_dead_guard()  # the new one takes the guest for one that may be frozen
 """,

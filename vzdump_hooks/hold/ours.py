@@ -11,8 +11,9 @@ from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner
 from snapshot.pve import remedies
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.ladder import Ladder
+from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Evidence, broken_word
-from snapshot.window.window import Window, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.window import Window
 from snapshot.words import Word
 from vzdump_hooks.hold.look import AgentLook
 from vzdump_hooks.hold.order import HoldOrder, HoldReport

@@ -20,7 +20,7 @@ from snapshot.journal.store import WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
 from snapshot.pve.ladder import Ladder
 from snapshot.states import State
-from snapshot.window.window import WindowBrokenError
+from snapshot.window.parts import WindowBrokenError
 from snapshot.words import Word
 from vzdump_hooks.hold.look import AgentLook
 from vzdump_hooks.hold.order import HoldOrder, HoldReport

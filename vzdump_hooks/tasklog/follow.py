@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_start
-from snapshot.window.window import WindowBrokenError
+from snapshot.window.parts import WindowBrokenError
 from snapshot.words import Word
 from vzdump_hooks.tasklog.lines import LogSource
 from vzdump_hooks.tasklog.wordings import LogEvent, LogReader

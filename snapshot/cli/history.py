@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from snapshot.cli.line import Session, common, pass_session, since_option, vmid_argument
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Vmid
 from snapshot.report import history as past
 from snapshot.report.history import Question

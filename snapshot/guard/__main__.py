@@ -35,8 +35,8 @@ from snapshot.guard.seams import Happening, Recorder
 from snapshot.guard.turn import DEADLINE_MARGIN_SECONDS
 from snapshot.journal.file import GUARDS_FOLDER
 from snapshot.journal.living import late_seconds
-from snapshot.journal.record import Cause, was_never_armed
-from snapshot.journal.store import DEFAULT_PATH, Journal, WindowRecord
+from snapshot.journal.record import Cause, WindowRecord, was_never_armed
+from snapshot.journal.store import DEFAULT_PATH, Journal
 from snapshot.metrics.publish import publish
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.routes import build_ladder

@@ -11,8 +11,8 @@ from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import JournalError
 from snapshot.guard.link import GuardSpec
-from snapshot.journal.record import Cause
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import Cause, WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import ThawReport, VerdictKind
 from snapshot.states import State
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import JournalError
+from snapshot.journal.file import patiently
+from snapshot.journal.record import WindowRecord
 from snapshot.journal.series import agent_seen
-from snapshot.journal.store import Journal, WindowRecord, patiently
+from snapshot.journal.store import Journal
 from snapshot.model import Guest, Health, Owner, Verdict
 from snapshot.states import State
 

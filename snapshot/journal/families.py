@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from snapshot.journal.record import Cause
 from snapshot.words import Word
 
 GUEST_LABELS = ("id", "vmid", "node", "source")
@@ -21,17 +22,7 @@ BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 VERDICTS = ("filesystem-consistent", "crash-consistent", "offline", "memory", "unknown")
 CONSISTENT_VERDICTS = frozenset({"filesystem-consistent", "offline", "memory"})
 
-GUARD_CAUSES = (
-    "owner-died",
-    "worker-died",
-    "deadline",
-    "owner-gave-up",
-    "owner-stopped",
-    "signal",
-    "guard-fault",
-    "late-freeze",
-    "recovery",
-)
+GUARD_CAUSES = tuple(cause.value for cause in Cause)
 
 _REASONS: Mapping[str, tuple[Word, ...]] = {
     "preflight": (Word.AGENT, Word.AGENT_OPTION, Word.FREEZE_COMMANDS, Word.PRIVILEGES, Word.RUNNING),

@@ -1,24 +1,29 @@
-"""The journal's file: opened safely, and set aside when it is broken. What is in it is store.py's matter.
+"""The journal's file: opened safely, and what SQLite's errors say of it.
 
-A journal may be damaged by a disk, a power loss or an editor, and is then met by whoever comes first: a run before its
-freeze, a guard after its thaw, a minute's recovery. Nobody waits for a person: the broken file is moved aside, under
-SQLite's own locks so that no writer is in the middle of something, and a new one takes its place.
+What is in it is schema.py's and store.py's; what becomes of a broken one is broken.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from snapshot.base.clock import Clock, SystemClock, compact
+from snapshot.base.clock import Clock
 from snapshot.errors import JournalBusyError, JournalError
 
+T = TypeVar("T")
+
 BUSY_SECONDS = 5.0
+"""How long one request waits while others hold the file."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a run that holds no guest waits for its turn: a hundred at once on one node shall all freeze."""
 
 GUARDS_FOLDER = "guards"
 """Beside the journal: what the guards hold (guard/claim.py)."""
@@ -26,11 +31,7 @@ GUARDS_FOLDER = "guards"
 Identity = tuple[int, int]
 """Device and inode: what a path names may change, what was opened does not."""
 
-_SIDE_FILES = ("-journal", "-wal", "-shm")
-_LOCK_BYTES = (0x40000000, 512)
-"""SQLite's lock bytes, from PENDING_BYTE on (its os.h): who holds all of them is alone with the file."""
-
-_LOOK_SECONDS = 0.05
+SIDE_FILES = ("-journal", "-wal", "-shm")
 
 
 def identity(path: Path) -> Identity | None:
@@ -60,15 +61,13 @@ def connect(path: Path, *, read_only: bool) -> tuple[sqlite3.Connection, Identit
         if is_new or before == after:  # else another process has set it aside in between
             break
         db.close()
-    db.row_factory = sqlite3.Row
-    # What a damaged page or a stranger left in a text is shown as far as it goes.
-    db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
+    _speak_as_we_do(db)
     return db, after
 
 
 def _check(path: Path, *, read_only: bool) -> bool:
     """Whether the file is still to be made. JournalError when it cannot be a journal."""
-    for suffix in _SIDE_FILES:  # SQLite opens them as they come, and a pipe in place of one would hang it
+    for suffix in SIDE_FILES:  # SQLite opens them as they come, and a pipe in place of one would hang it
         side = Path(f"{os.path.realpath(path)}{suffix}")
         if side.exists() and not side.is_file():
             raise JournalError(f"the journal's side file {side} is no regular file", remedy="move it away")
@@ -124,17 +123,35 @@ def copied(path: Path) -> sqlite3.Connection:
         for suffix in ("", "-journal"):
             shutil.copyfile(f"{os.path.realpath(path)}{suffix}", f"{copy}{suffix}")
         with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as whole:
-            db = sqlite3.connect(":memory:", isolation_level=None)
-            whole.backup(db)
-    db.row_factory = sqlite3.Row
-    return db
+            return in_memory(whole)
 
 
-def as_it_is(path: Path) -> sqlite3.Connection:
-    """A connection to a broken file, to read what can be read of it."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+def in_memory(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy of an open journal, to be changed without changing the file."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("BEGIN")
+    db.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # with this lock held no writer keeps the copy waiting
+    db.backup(copy)
+    db.execute("COMMIT")
+    _speak_as_we_do(copy)
+    return copy
+
+
+def _speak_as_we_do(db: sqlite3.Connection) -> None:
     db.row_factory = sqlite3.Row
-    return db
+    # What a damaged page or a stranger left in a text is shown as far as it goes.
+    db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
+
+
+def patiently(work: Callable[[], T], clock: Clock, limit_seconds: float = PATIENCE_SECONDS) -> T:
+    """Do it, again and again while others hold the journal. For what waits while no guest is frozen."""
+    deadline = clock.monotonic() + limit_seconds
+    while True:
+        try:
+            return work()
+        except JournalBusyError:  # after BUSY_SECONDS each
+            if clock.monotonic() >= deadline:
+                raise
 
 
 class NotOursError(sqlite3.DatabaseError):
@@ -167,56 +184,18 @@ def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", None) or 0
 
 
-def set_aside(path: Path, broken: Identity | None, clock: Clock | None = None) -> Path | None:
-    """Move a broken journal and SQLite's side files out of the way; the new name.
-
-    None when ``broken`` is not there any more: another process met it first. Nobody of this process may have it open:
-    the kernel gives a file's locks back with the first descriptor that is closed. OSError when the file or its folder
-    is not ours to change, JournalBusyError when others do not let go of it.
-    """
-    clock = clock or SystemClock()
-    real = Path(os.path.realpath(path))
-    try:
-        descriptor = os.open(real, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        _lock(descriptor, path, clock)
-        if identity(real) != broken:
-            return None
-        target = _free_name(real.with_name(f"{real.name}.broken-{compact(clock.time())}"))
-        # The side files first: as soon as the file itself is gone, another process may begin a new one, with its own.
-        for suffix in _SIDE_FILES:
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{real}{suffix}", f"{target}{suffix}")
-        os.rename(real, target)
-    finally:
-        os.close(descriptor)
-    return target
-
-
-def _lock(descriptor: int, path: Path, clock: Clock) -> None:
-    deadline = clock.monotonic() + BUSY_SECONDS
-    first, length = _LOCK_BYTES
-    while True:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, first)
-        except (BlockingIOError, PermissionError):
-            if clock.monotonic() >= deadline:
-                raise JournalBusyError(
-                    f"the journal {path} is broken, and another process holds it",
-                    remedy="look for a hung one: `fuser -v` on the file",
-                ) from None
-            clock.sleep(_LOOK_SECONDS)
-        else:
-            return
-
-
-def _free_name(target: Path) -> Path:
-    """``target``, or the next name that is free: two may break within a second."""
-    number = 1
-    found = target
-    while found.exists():
-        number += 1
-        found = target.with_name(f"{target.name}-{number}")
-    return found
+def trouble(path: Path, what: str, error: Exception) -> JournalError:
+    """What SQLite says, for the operator: the journal cannot be ``what``, and what to do."""
+    text = str(error)
+    if is_busy(error):
+        return JournalBusyError(
+            f"the journal {path} cannot be {what} ({text})",
+            remedy="another process holds it; try again, and look for a hung one: `fuser -v` on the file",
+        )
+    remedies = {
+        "disk is full": "free space on its file system",
+        "readonly": "check the owner and mode of its folder, and that the file system is not read-only",
+        "unable to open": "check that its folder exists and is writable for this user",
+    }
+    remedy = next((r for key, r in remedies.items() if key in text), "check the folder and the disk")
+    return JournalError(f"the journal {path} cannot be {what} ({text})", remedy=remedy)

@@ -72,12 +72,6 @@ class GuestLook(NamedTuple):
 
 
 COLUMNS = GuestLook._fields
-_TABLE = """CREATE TABLE looks (
-    id TEXT PRIMARY KEY, vmid INTEGER NOT NULL, node TEXT NOT NULL, name TEXT NOT NULL, running INTEGER NOT NULL,
-    seen_at REAL NOT NULL, diskwrite INTEGER, still_since_at REAL, asked_at REAL, state TEXT NOT NULL,
-    why TEXT NOT NULL, frozen_since_at REAL, silent INTEGER NOT NULL,
-    run_limit_seconds REAL, first_seen_at REAL) WITHOUT ROWID"""
-
 
 _NUMBER = frozenset({int, float})
 _KINDS = {
@@ -100,12 +94,7 @@ def _is_odd(look: GuestLook) -> bool:
 
 
 def read(db: sqlite3.Connection) -> dict[str, GuestLook]:
-    """Every look, by the guest's id; an odd one is left out, and the next look takes its place.
-
-    A journal that never had one has none; raises sqlite3.Error for the rest.
-    """
-    if db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'looks'").fetchone() is None:
-        return {}
+    """Every look, by the guest's id; an odd one is left out: the next look takes its place. Raises sqlite3.Error."""
     rows = db.execute(f"SELECT {', '.join(COLUMNS)} FROM looks ORDER BY vmid, id")  # noqa: S608 - our own fields
     found = (GuestLook(*row) for row in rows)
     return {
@@ -116,16 +105,9 @@ def read(db: sqlite3.Connection) -> dict[str, GuestLook]:
 
 
 def write(db: sqlite3.Connection, found: Iterable[GuestLook]) -> None:
-    """Replace the table inside a transaction: a journal is one machine's, and so is its look at the guests.
-
-    It is made anew each time, so that it has today's columns whichever version wrote it before.
-    """
-    try:
-        known = {look.id: look.first_seen_at for look in read(db).values()}
-    except sqlite3.OperationalError:
-        known = {}
-    db.execute("DROP TABLE IF EXISTS looks")
-    db.execute(_TABLE)
+    """Replace them all inside a transaction: a journal is one machine's, and so is its look at the guests."""
+    known = {look.id: look.first_seen_at for look in read(db).values()}
+    db.execute("DELETE FROM looks")
     db.executemany(
         f"INSERT OR REPLACE INTO looks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608
         [look._replace(first_seen_at=look.first_seen_at or known.get(look.id) or look.seen_at) for look in found],

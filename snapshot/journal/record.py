@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ForwardRef, NamedTuple
+from typing import Any, NamedTuple
 
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.model import NODE, VMID_MAX, VMID_MIN, FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
@@ -188,6 +188,14 @@ _WORDS: Mapping[str, type[Enum]] = {
     "freeze_outcome": FreezeOutcome,
     "verdict": VerdictKind,
 }
+_WHOLE = frozenset(
+    {
+        *("vmid", "owner_pid", "owner_pid_start", "guard_pid", "guard_pid_start"),
+        *("filesystems_frozen", "filesystems_thawed", "thaw_attempts", "late_freezes"),
+    }
+)
+"""The columns that hold whole numbers. Those that end in ``_at`` or ``_seconds`` hold any number, the rest texts."""
+
 INSTANT_MAX = 1e11
 """A Unix time beyond is a mistake: no calendar has its year."""
 
@@ -207,11 +215,6 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
-def _type_of(column: str) -> str:
-    hint: ForwardRef = WindowRecord.__annotations__[column]
-    return hint.__forward_arg__.partition(" ")[0]
-
-
 def _number(column: str, value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
@@ -220,21 +223,19 @@ def _number(column: str, value: object) -> bool:
 
 def check_value(column: str, value: object) -> object:
     """``value`` when it is one that ``column`` of a window may have; ValueError that says so otherwise."""
-    kind = KINDS[column]
     if value is None:
         fits = column not in REQUIRED
-    elif kind == "str":
-        fits = isinstance(value, str) and (column not in _WORDS or value in _VALUES[column])
-    elif kind == "int":
+    elif column in _WHOLE:
         fits = type(value) is int and value in (_VMIDS if column == "vmid" else _INTEGERS)
-    else:
+    elif column.endswith(("_at", "_seconds")):
         fits = _number(column, value)
+    else:
+        fits = isinstance(value, str) and (column not in _WORDS or value in _VALUES[column])
     if not fits:
         raise ValueError(f"{column} cannot be {printable(repr(value))[:60]}")
     return value
 
 
-KINDS = {column: _type_of(column) for column in COLUMNS}
 _VALUES = {column: frozenset(word.value for word in words) for column, words in _WORDS.items()}
 
 

@@ -4,8 +4,7 @@ Standard library only: hook phases import this through the journal. The ``series
 O(guests), so metrics never read the history. Counters only grow. What a window has contributed is remembered with the
 window itself (column ``counted``), so that no rewriting of a row, by whoever and however often, counts twice.
 
-The journal calls ``apply`` after it wrote a row, in the same transaction, with the record before and after; its table
-``windows`` needs the column ``COLUMN``.
+The journal calls ``apply`` after it wrote a row, in the same transaction, with the record before and after.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ from snapshot.journal.record import OPEN, WindowRecord, has_ended, measured_seco
 
 if TYPE_CHECKING:
     from snapshot.model import Guest
-
-COLUMN = "counted TEXT"
-"""What the table ``windows`` needs beside the record's own columns: what was counted of this window, as JSON."""
 
 INTENT = "_last_intent"
 """Not exported: the instant of the newest intent, so that an old window's late news do not replace a newer run's."""
@@ -149,6 +145,18 @@ def forget(db: sqlite3.Connection, before_at: float) -> None:
               EXCEPT SELECT kind || '/' || vmid, node, source FROM windows WHERE {OPEN})""",  # noqa: S608 - a constant
         (before_at,),
     )
+
+
+def drop_odd(db: sqlite3.Connection) -> None:
+    """Take rows away that make no sense."""
+    for row in db.execute("SELECT * FROM series").fetchall():
+        try:
+            series_of(tuple(row))
+        except ValueError:
+            db.execute(
+                "DELETE FROM series WHERE name = ? AND id = ? AND node = ? AND source = ? AND labels = ?",
+                [row[column] for column in ("name", "id", "node", "source", "labels")],
+            )
 
 
 def edge_label(seconds: float) -> str:
@@ -306,6 +314,6 @@ def _failure(record: WindowRecord) -> str:
 
 
 def _instant(record: WindowRecord) -> float:
-    """The newest instant the record knows: a projection has no clock of its own."""
+    """The newest instant the record knows: what is counted from the journal has no clock of its own."""
     known = (record.intent_at, record.frozen_at, record.thawed_at, record.closed_at)
     return max(instant for instant in known if instant is not None)

@@ -20,9 +20,11 @@ from snapshot.base.clock import iso
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError
 from snapshot.journal import families
+from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.file import GUARDS_FOLDER
 from snapshot.journal.looks import GuestLook, Why
-from snapshot.journal.store import BEGUN_ANEW_NOTE, Journal, printable
+from snapshot.journal.record import printable
+from snapshot.journal.store import Journal
 from snapshot.model import Upid
 
 CONFIG_NOTE = "config-broken"

@@ -10,8 +10,9 @@ from pathlib import Path
 from snapshot.base.clock import Clock
 from snapshot.config.settings import Config, MetricsConfig, Pushgateway
 from snapshot.errors import JournalError
-from snapshot.journal import series as projection
-from snapshot.journal.store import Journal, printable
+from snapshot.journal import series
+from snapshot.journal.record import printable
+from snapshot.journal.store import Journal
 from snapshot.metrics import textfile
 
 TURN_SECONDS = 3.0
@@ -60,7 +61,7 @@ def _forget(config: Config, journal: Journal, clock: Clock) -> None:
     kept = {(window.guest.id, window.node, window.source) for window in journal.open_windows()}
     if any(at < before_at and key[0] and key not in kept for key, at in seen.items()):
         with journal.transaction("written") as db:
-            projection.forget(db, before_at)
+            series.forget(db, before_at)
 
 
 def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[str]:

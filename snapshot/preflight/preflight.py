@@ -11,7 +11,8 @@ from snapshot.base.text import clean
 from snapshot.config.settings import Config
 from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError, JournalError
 from snapshot.journal.living import is_manned
-from snapshot.journal.store import Journal, taken
+from snapshot.journal.rows import taken
+from snapshot.journal.store import Journal
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
 from snapshot.preflight import checks, disks, facts
 from snapshot.pve import agent, locks

@@ -11,7 +11,8 @@ from snapshot.errors import GuardError, GuestRemovedError, GuestUnfitError, Jour
 from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import is_in_progress
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import Guest, GuestKind, Node, ThawReport, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi

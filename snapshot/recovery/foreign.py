@@ -18,7 +18,7 @@ from snapshot.config.settings import Config, ForeignFreeze, GuestSettings
 from snapshot.errors import JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport
 from snapshot.states import State
 

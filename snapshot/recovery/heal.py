@@ -12,7 +12,7 @@ from snapshot.errors import (
 )
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import is_in_progress
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest
 from snapshot.pve import remedies
 from snapshot.pve.access import Access

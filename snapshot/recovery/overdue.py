@@ -6,8 +6,7 @@ from snapshot.base.hardening import end_if_it_stands_still
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config
 from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_progress
-from snapshot.journal.record import may_be_frozen, was_never_armed
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord, may_be_frozen, was_never_armed
 from snapshot.recovery import foreign
 from snapshot.states import State
 

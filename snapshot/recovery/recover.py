@@ -20,8 +20,8 @@ from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_progress, late_seconds
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.record import was_never_armed
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord, was_never_armed
+from snapshot.journal.store import Journal
 from snapshot.model import FreezeState, Guest, GuestKind, Node, Say, ThawReport
 from snapshot.pve import remedies
 from snapshot.pve.access import Access

@@ -9,8 +9,7 @@ from snapshot.errors import (
 )
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import late_seconds
-from snapshot.journal.record import Cause, was_never_armed
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import Cause, WindowRecord, was_never_armed
 from snapshot.model import FreezeState, ThawReport, VerdictKind
 from snapshot.pve.access import Access
 from snapshot.recovery import foreign

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from snapshot.errors import GuestRemovedError, JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import FreezeState, Guest, Say
 from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work

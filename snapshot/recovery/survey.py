@@ -14,7 +14,8 @@ from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.file import is_absent
 from snapshot.journal.living import is_in_progress
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import Guest
 from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from snapshot.base.clock import iso
-from snapshot.journal.store import COLUMNS, Journal, WindowRecord
+from snapshot.journal.record import COLUMNS, WindowRecord
+from snapshot.journal.store import Journal
 
 BATCH = 2000
 JSON_VERSION = 1

@@ -9,7 +9,7 @@ from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
 from snapshot.guard.link import GuardSpec, Launcher
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest, Owner
 from snapshot.pve.agent import AgentChannel
 from snapshot.thaw.thawer import Thawer

@@ -13,9 +13,9 @@ from typing import Self, TypeVar
 from snapshot.base.procfs import process_start
 from snapshot.errors import GuardError, JournalError
 from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Op
+from snapshot.journal.file import patiently
 from snapshot.journal.living import is_manned
-from snapshot.journal.record import is_plain
-from snapshot.journal.store import WindowRecord, new_id, patiently
+from snapshot.journal.record import WindowRecord, is_plain, new_id
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, ThawReport, Verdict, WindowTimes
 from snapshot.pve import agent
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError

@@ -33,8 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snapshot.journal.record import Cause
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import Cause, WindowRecord
 from snapshot.model import VerdictKind
 from snapshot.states import State, may_follow
 from snapshot.take.request import Result

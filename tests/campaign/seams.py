@@ -20,10 +20,10 @@ from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, 
 from snapshot.guard.background import FINISH_SECONDS
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
 from snapshot.guard.seams import Happening, Message
-from snapshot.journal import series
+from snapshot.journal import schema, series
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.record import Cause, not_reopening
-from snapshot.journal.store import _SCHEMA, COLUMNS, Journal, WindowRecord
+from snapshot.journal.record import COLUMNS, Cause, WindowRecord, not_reopening
+from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
 from tests.campaign.scheduler import Process
 
@@ -340,9 +340,9 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.rows: dict[str, WindowRecord] = {}
         self.metrics = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        """The real projection's own tables."""
-        self.metrics.execute(f"CREATE TABLE windows (id TEXT PRIMARY KEY, {series.COLUMN})")
-        self.metrics.execute(next(statement for statement in _SCHEMA if "TABLE IF NOT EXISTS series" in statement))
+        """The real series' own tables."""
+        self.metrics.execute("CREATE TABLE windows (id TEXT PRIMARY KEY, counted TEXT)")
+        self.metrics.execute(schema.SERIES)
         self.notes: dict[str, str] = {}
         self.seen: dict[str, GuestLook] = {}
 

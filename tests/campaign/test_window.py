@@ -13,7 +13,8 @@ import pytest
 from snapshot.base.procfs import ProcessIdentity, process_start
 from snapshot.errors import JournalBusyError, WindowTakenError
 from snapshot.guard.link import GuardSpec, Op
-from snapshot.journal.store import Journal, WindowRecord, new_id
+from snapshot.journal.record import WindowRecord, new_id
+from snapshot.journal.store import Journal
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS

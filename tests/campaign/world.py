@@ -34,8 +34,7 @@ from snapshot.guard.core import GuardCore
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.guard.recorder import JournalRecorder
 from snapshot.guard.seams import Happening, Message
-from snapshot.journal.record import Cause
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import Cause, WindowRecord
 from snapshot.model import Vmid
 from snapshot.pve.access import Access
 from snapshot.recovery.recover import recover

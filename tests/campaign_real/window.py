@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.states import State
 from tests.campaign_real.plan import Blow, Plan
 from tests.lab.guest.oracle import judge

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from snapshot.errors import exit_codes
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from tests.lab.guest.agentmodel import Refusal
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.config import GuestConfig

@@ -16,7 +16,7 @@ from typing import Any
 from snapshot.base import detached
 from snapshot.base.procfs import process_start
 from snapshot.errors import JournalError
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Upid
 from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest

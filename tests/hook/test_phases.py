@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import pytest
 
 from snapshot.base.procfs import boot_id
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from tests.hook.kit import (
     HandMadeJob,
     add_rules,

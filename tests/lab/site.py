@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from snapshot.base.procfs import process_lives
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import LabNode

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from snapshot.config.settings import Config, JournalConfig, MetricsConfig
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.metrics import exposition, publish
 
 DAY = 86400.0

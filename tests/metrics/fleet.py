@@ -1,6 +1,6 @@
 """A made-up year of a fleet in a journal, the same every time: for reports, dashboards and costs.
 
-Rows are written in bulk: the projection's own work is tested elsewhere, here only its results are needed.
+Rows are written in bulk: counting the series is tested elsewhere, here only its results are needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from snapshot.journal import series
-from snapshot.journal.store import COLUMNS, Journal, WindowRecord
+from snapshot.journal.record import COLUMNS, WindowRecord
+from snapshot.journal.store import Journal
 from tests.metrics.conftest import DAY, record
 
 _NAMES = ("web", "db", "mail", "files", "build", "erp", "proxy", "git")

@@ -131,7 +131,7 @@ def _hammer(folder: str, vmid: int, runs: int) -> None:
 
 def test_two_hooks_and_an_exporter_at_once_never_show_a_torn_file_or_a_counter_that_went_back(world: World) -> None:
     world.clock.now = time.time()
-    world.good_run(50)
+    world.good_run(300)
     assert world.publish() == []
     runs = 25
     context = multiprocessing.get_context("fork")

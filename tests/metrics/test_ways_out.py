@@ -27,8 +27,8 @@ from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
 from snapshot.journal import families, series, silences
+from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.looks import GuestLook, Why
-from snapshot.journal.store import BEGUN_ANEW_NOTE
 from snapshot.metrics import exposition, publish
 from snapshot.metrics.exporter import Exporter
 from snapshot.model import Guest, GuestKind, Node, Vmid

@@ -56,6 +56,8 @@ CLAIM = "snapshot/guard/claim.py"
 PROCESS = "snapshot/base/hardening.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
 JOURNAL_FILE = "snapshot/journal/file.py"
+BROKEN = "snapshot/journal/broken.py"
+SCHEMA = "snapshot/journal/schema.py"
 STRANGERS_LOOK = "snapshot/recovery/strangers.py"
 GUARD_PROCESS = "snapshot/guard/__main__.py"
 LINE = "snapshot/cli/line.py"
@@ -1115,13 +1117,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a broken journal is left as it is",
         JOURNAL,
-        "        if journalfile.is_broken(error) and not self._is_new:",
+        "        if file.is_broken(error) and not self._is_new:",
         "        if False:",
         f"{JOURNAL_TESTS}::test_any_broken_page_costs_no_window",
     ),
     mutation(
         "a new journal knows nothing of the broken one's windows",
-        JOURNAL,
+        BROKEN,
         '        for order in ("DESC", "ASC"):',
         "        for order in ():",
         f"{JOURNAL_TESTS}::test_an_open_window_and_the_counters_outlive_a_broken_index",
@@ -1142,7 +1144,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the journal is not waited for before the freeze",
-        JOURNAL,
+        JOURNAL_FILE,
         "            if clock.monotonic() >= deadline:",
         "            if True:",
         f"{WINDOW_TESTS}::test_a_journal_that_others_hold_is_waited_for_while_the_guest_is_not_frozen",
@@ -1545,28 +1547,28 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a broken journal takes the plans of backups with it",
-        JOURNAL,
+        BROKEN,
         "\"key GLOB 'plan:*'\", ",
         "",
         f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
     ),
     mutation(
         "a broken journal takes with it which backups of a job are over",
-        JOURNAL,
+        BROKEN,
         ", \"key GLOB 'done:*'\")",
         ")",
         f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
     ),
     mutation(
         "a broken journal takes with it which jobs had our hook",
-        JOURNAL,
+        BROKEN,
         "\"key GLOB 'job:*'\", ",
         "",
         f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
     ),
     mutation(
         "a broken journal is moved from under its writer",
-        JOURNAL_FILE,
+        BROKEN,
         """
         _lock(descriptor, path, clock)
 """,
@@ -1575,16 +1577,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the new journal is set aside in place of the broken one",
-        JOURNAL_FILE,
+        BROKEN,
         "        if identity(real) != broken:",
         "        if False:",
         f"{JOURNAL_TESTS}::test_what_another_process_has_set_aside_already_stays",
     ),
     mutation(
         "the broken journal's side files stay with the new one",
-        JOURNAL_FILE,
+        BROKEN,
         """
-        for suffix in _SIDE_FILES:
+        for suffix in SIDE_FILES:
             with""",
         """
         for suffix in ():
@@ -1594,7 +1596,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "who has the broken journal open writes on in it",
         JOURNAL,
-        "        if journalfile.identity(self.path) != self._file:",
+        "        if file.identity(self.path) != self._file:",
         "        if False:",
         f"{JOURNAL_TESTS}::test_whoever_has_the_broken_file_open_goes_on_in_the_new_one",
     ),
@@ -1611,8 +1613,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a journal of a newer version is written to",
-        JOURNAL,
-        "    if version > SCHEMA_VERSION:",
+        SCHEMA,
+        "    if found > VERSION:",
         "    if False:",
         f"{JOURNAL_TESTS}::test_a_journal_of_a_newer_version_is_left_alone",
     ),
@@ -1771,7 +1773,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a journal that was begun anew does not say so",
-        JOURNAL,
+        BROKEN,
         """
         new.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (BEGUN_ANEW_NOTE, repr(now), now))
 """,
@@ -1796,10 +1798,33 @@ MUTATIONS: tuple[Mutation, ...] = (
         "another program's tables are taken for ours",
         JOURNAL,
         """
-        if _version(self._db) == SCHEMA_VERSION:
-            _check_schema(self._db)""",
+        if schema.version(self._db) == schema.VERSION:
+            schema.check(self._db)""",
         "        pass",
         f"{JOURNAL_TESTS}::test_a_database_with_other_tables_costs_no_window",
+    ),
+    Mutation(
+        "a migration that is killed has half begun",
+        (
+            edit(SCHEMA, '        db.execute("BEGIN IMMEDIATE")', "        pass"),
+            edit(SCHEMA, '        db.execute("COMMIT")', "        pass"),
+        ),
+        ("tests/unit/test_schema.py::test_a_migration_that_fails_halfway_leaves_the_version_before",),
+    ),
+    mutation(
+        "two migrate a journal one after the other",
+        SCHEMA,
+        """
+        for step in _STEPS[version(db) :]:""",
+        "        for step in _STEPS[1:]:",
+        "tests/unit/test_schema.py::test_of_two_that_migrate_at_once_the_second_does_nothing",
+    ),
+    mutation(
+        "a reader of an earlier version never sees what is written next",
+        JOURNAL,
+        "            self._file = None  # read anew",
+        "            # read anew",
+        "tests/unit/test_schema.py::test_a_reader_of_an_earlier_version_changes_nothing_and_sees_what_is_written_next",
     ),
     mutation(
         "a pvesh that hangs is started again and again",

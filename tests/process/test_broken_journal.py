@@ -15,7 +15,7 @@ from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config import settings as configuration
 from snapshot.errors import JournalError
-from snapshot.journal import file as journalfile
+from snapshot.journal import file
 from snapshot.journal.store import Journal
 from snapshot.pve.access import open_access
 from snapshot.recovery.recover import recover
@@ -197,7 +197,7 @@ def test_a_locked_journal_does_not_stand_between_two_thaws() -> None:
 def test_a_locked_journal_is_not_taken_for_a_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         orphaned(lab, timeline)
-        monkeypatch.setattr(journalfile, "BUSY_SECONDS", 0.2)
+        monkeypatch.setattr(file, "BUSY_SECONDS", 0.2)
         access = open_access(configuration.load(lab.config_path), SystemClock())
         said: list[str] = []
         with contextlib.closing(sqlite3.connect(lab.journal_path, isolation_level=None)) as other:

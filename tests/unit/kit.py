@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from tests.lab.guest.agentmodel import AgentModel

@@ -21,10 +21,6 @@ FAULTS = faults(SOURCES, TABLE)
 STILL = {
     # snapshot/config
     "long file: snapshot/config/settings.py",
-    # snapshot/journal
-    "deep: snapshot/journal/store.py _carry_over",
-    "long file: snapshot/journal/families.py",
-    "long file: snapshot/journal/store.py",
     # snapshot/take
     "long file: snapshot/take/operation.py",
     # snapshot/window

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from snapshot.errors import JournalBusyError, JournalError
-from snapshot.journal import file as module
-from snapshot.journal import series
-from snapshot.journal.file import identity, set_aside
-from snapshot.journal.store import SCHEMA_VERSION, Journal
+from snapshot.journal import file, schema, series
+from snapshot.journal.broken import set_aside
+from snapshot.journal.file import identity
+from snapshot.journal.store import Journal
 from tests.unit.kit import START, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,7 +293,7 @@ def test_processes_at_once_lose_nothing(path: Path) -> None:
 
 
 def test_a_journal_that_another_process_holds_is_said_to_be_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.05)
     with contextlib.closing(Journal(path)) as journal, contextlib.closing(sqlite3.connect(path)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         error = said(lambda: journal.begin(record("w1")))
@@ -392,7 +392,7 @@ def test_a_truncated_journal_is_set_aside(path: Path) -> None:
 @pytest.mark.parametrize(
     "schema", ["CREATE TABLE windows (x)", "CREATE TABLE other (x)", "CREATE TABLE notes (key TEXT, x TEXT)"]
 )
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
+@pytest.mark.parametrize("version", range(schema.VERSION + 1))
 def test_a_database_with_other_tables_costs_no_window(path: Path, schema: str, version: int) -> None:
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -430,7 +430,7 @@ def reader_says(reader: Journal) -> str:
 
 
 def test_a_file_is_not_set_aside_while_somebody_writes_to_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.05)
     Journal(path).close()
     with process(WRITES_HALF, path) as writer:
         assert writer.stdout is not None
@@ -528,7 +528,7 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
 def test_a_journal_of_a_newer_version_is_left_alone(path: Path) -> None:
     Journal(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     before = path.read_bytes()
     error = said(lambda: Journal(path))
     assert "newer version" in error.message

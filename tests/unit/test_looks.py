@@ -49,11 +49,15 @@ def test_a_guest_that_is_not_listed_any_more_has_no_look(path: Path) -> None:
         assert journal.looks() == {"qemu/100": WELL._replace(seen_at=START + 60)}
 
 
+def as_version_1(path: Path, looks: str = "") -> None:
+    """A journal of version 1 with such a table of looks, or none."""
+    Journal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(f"DROP TABLE looks; {looks}; PRAGMA user_version = 1")
+
+
 def test_a_journal_from_before_the_looks_has_none_and_gains_them(path: Path) -> None:
-    with contextlib.closing(Journal(path)) as journal:
-        journal.put_looks([WELL])
-        with journal.transaction("written") as db:
-            db.execute("DROP TABLE looks")
+    as_version_1(path)
     with contextlib.closing(Journal(path, read_only=True)) as journal:
         assert journal.looks() == {}
     with contextlib.closing(Journal(path)) as journal:
@@ -89,8 +93,8 @@ def test_the_journal_remembers_since_when_a_guest_is_listed(path: Path) -> None:
 
 
 def test_a_table_of_another_version_is_made_anew_with_the_next_look(path: Path) -> None:
+    as_version_1(path, "CREATE TABLE looks (id TEXT PRIMARY KEY, vmid INTEGER)")
     with contextlib.closing(Journal(path)) as journal:
-        with journal.transaction("written") as db:
-            db.execute("CREATE TABLE looks (id TEXT PRIMARY KEY, vmid INTEGER)")
+        assert journal.looks() == {}
         journal.put_looks([WELL])
         assert journal.looks() == {"qemu/100": WELL}

@@ -14,7 +14,8 @@ from snapshot.base.procfs import TICKS, ProcessIdentity
 from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import ApiUnreachableError
 from snapshot.journal.book import JournalBook
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import Listed

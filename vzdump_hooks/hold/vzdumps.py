@@ -16,7 +16,7 @@ from snapshot.base.procfs import process_start
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.guard.link import Guard, Op, spec_of
 from snapshot.journal.book import JournalBook
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
 from snapshot.pve.ladder import Ladder
 from snapshot.states import State

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
-from snapshot.journal.store import WindowRecord
+from snapshot.journal.record import WindowRecord
 from snapshot.pve.access import open_access
 from vzdump_hooks.call import Invocation
 from vzdump_hooks.phases import plan as notes

@@ -11,9 +11,9 @@ from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.book import JournalBook
-from snapshot.journal.record import was_never_armed
+from snapshot.journal.record import WindowRecord, was_never_armed
 from snapshot.journal.series import local_name
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, Owner, Policy, VerdictKind, Vmid
 from snapshot.pve import remedies

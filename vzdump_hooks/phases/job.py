@@ -12,7 +12,8 @@ from snapshot.config import settings as configuration
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import silences
-from snapshot.journal.store import Journal, WindowRecord
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Phase, Say

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config, FreezeOwner
 from snapshot.errors import JournalError
-from snapshot.journal.store import Journal, WindowRecord, patiently
+from snapshot.journal.file import patiently
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import Policy
 from vzdump_hooks.settings import open_journal
 from vzdump_hooks.tasklog.worker import Worker

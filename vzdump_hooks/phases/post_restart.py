@@ -16,8 +16,9 @@ from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config
 from snapshot.errors import ApiError, JournalError
 from snapshot.guard.launcher import uses_systemd
+from snapshot.journal.file import PATIENCE_SECONDS
+from snapshot.journal.record import WindowRecord
 from snapshot.journal.series import local_name
-from snapshot.journal.store import PATIENCE_SECONDS, WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Owner, Policy, Vmid
 from vzdump_hooks.call import Call
 from vzdump_hooks.hold.order import HoldOrder, HoldReport

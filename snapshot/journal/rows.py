@@ -1,0 +1,88 @@
+"""A window's row as it is written, inside a transaction of store.py's: what is refused, what is brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from snapshot.errors import JournalError, WindowTakenError
+from snapshot.journal import series
+from snapshot.journal.record import COLUMNS, OPEN, WindowRecord, check_value, printable, whose
+
+
+def lost(db: sqlite3.Connection) -> list[tuple[int, str]]:
+    """Row and id of each open window that does not say whose it is."""
+    found = []
+    for row in db.execute(f"SELECT rowid, id, vmid FROM windows WHERE {OPEN}"):  # noqa: S608 - a constant
+        try:
+            whose(row)
+        except ValueError:
+            found.append((row["rowid"], printable(str(row["id"]))[:80]))
+    return found
+
+
+def close_lost(db: sqlite3.Connection, at: float) -> None:
+    """Close the windows that do not say whose they are."""
+    found = [(at, row) for row, _ in lost(db)]
+    db.executemany("UPDATE windows SET closed_at = ? WHERE rowid = ?", found)
+
+
+def insert(db: sqlite3.Connection, record: WindowRecord) -> None:
+    """A new row."""
+    db.execute(
+        f"INSERT INTO windows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",  # noqa: S608 - names of our own fields
+        record,
+    )
+
+
+def refuse_odd(path: Path, values: Mapping[str, object]) -> None:
+    """What could not be read back is not written. KeyError for a column that does not exist."""
+    unknown = set(values) - set(COLUMNS)
+    if unknown:
+        raise KeyError(f"no such columns: {sorted(unknown)}")
+    for name, value in values.items():
+        try:
+            check_value(name, value)
+        except ValueError as error:
+            raise mistake(path, error) from error
+
+
+def mistake(path: Path, error: Exception) -> JournalError:
+    """What we wanted to write makes no sense."""
+    return JournalError(
+        f"the journal {path} cannot be written ({error})", remedy="that is a mistake of ours: please report it"
+    )
+
+
+def taken(other: WindowRecord) -> WindowTakenError:
+    """Why no window can be opened for a guest that is in ``other``, which somebody has in hand."""
+    if other.thawed_at is None:
+        return WindowTakenError(
+            f"another run has guest {other.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",
+            remedy="wait for it to end: `safe-snapshot status` shows it",
+        )
+    return WindowTakenError(
+        f"guest {other.vmid} is thawed, but an earlier freeze whose answer was lost may still come: its guard (pid "
+        f"{other.guard_pid}) would take a new one for it and thaw",
+        remedy="wait until it is over: `safe-snapshot status` shows it; [freeze] late_freeze_seconds says how long",
+    )
+
+
+def update(db: sqlite3.Connection, window_id: str, values: Mapping[str, object]) -> bool:
+    """Set columns of one window inside a transaction; False when there is none."""
+    names = ", ".join(("id = id", *(f"{name} = ?" for name in values)))
+    done = db.execute(f"UPDATE windows SET {names} WHERE id = ?", (*values.values(), window_id))  # noqa: S608
+    return done.rowcount > 0
+
+
+def project(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:
+    """Bring the metric series up to date. A bug in there must not cost the record of a window."""
+    db.execute("SAVEPOINT metrics")
+    try:
+        series.apply(db, before, after)
+    except sqlite3.Error:
+        raise  # the disk's or the file's trouble: the record is not safe either
+    except Exception:  # noqa: BLE001 - whatever it is, the window's own row is worth more
+        db.execute("ROLLBACK TO metrics")
+    db.execute("RELEASE metrics")

@@ -136,7 +136,6 @@ def test_a_killed_worker_is_told_though_its_guest_cannot_be_thawed(lab: Site, gu
         os.kill(upid.pid, signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 8, stderr
-    assert "GUEST 100 MAY STILL BE FROZEN" in stderr
     assert "unexpected status" in stdout
     assert "`qm delsnapshot 100 s1 --force`" in stdout
     assert "was seen to" not in stdout
@@ -154,9 +153,8 @@ def test_a_guest_that_pve_froze_behind_our_window_is_not_left_frozen(
     assert wait_for(guest.is_frozen), "by PVE"
     (worker,) = lab.node.running_tasks()
     os.kill(worker.pid, signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 7, stderr
-    assert "PVE's snapshot task had left the guest frozen: it was thawed" in stdout
     assert not guest.is_frozen()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hook.kit import check_thawed, hook_site, newest, said, settled
+from tests.hook.kit import check_thawed, hook_site, newest, settled
 from tests.lab.fixtures import require_real
 from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, wait_for
@@ -78,7 +78,6 @@ def test_a_thaw_that_nobody_is_answered_is_an_alarm_and_done_when_the_agent_is_b
         try:
             result = job.wait()
             assert result.ok  # a backup is never lost to a guest that does not thaw
-            assert any("guest 100 MAY STILL BE FROZEN" in line for line in said(result)), said(result)
             metrics = lab.metrics_path.read_text()
         finally:
             guest.continue_agent()

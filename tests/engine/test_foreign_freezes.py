@@ -324,7 +324,7 @@ def test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_l
         try:
             start = process_start(owner.pid)
             alive = {"owner_pid": owner.pid, "owner_pid_start": start, "boot_id": boot_id()}
-            if values["state"] == "idle":  # as VzdumpWatch has it: its own guard, until another one is armed
+            if values["state"] == "idle":  # as VzdumpsWindow has it: its own guard, until another one is armed
                 alive |= {"guard_pid": owner.pid, "guard_pid_start": start}
             with contextlib.closing(Journal(node.journal_path)) as journal:
                 journal.begin(record("late", 100, at=now - late - 30, deadline_at=now - late, **alive, **values))

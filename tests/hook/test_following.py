@@ -19,7 +19,7 @@ from snapshot.errors import ApiDeniedError, ApiError, ReplyLostError
 from snapshot.model import Upid
 from snapshot.pve.transport import Transport
 from tests.lab.site import wait_for
-from vzdump_hooks.tasklog.follow import BackupWatch, WorkerDiedError, WorkerLife
+from vzdump_hooks.tasklog.follow import BackupFollower, WorkerDiedError, WorkerLife
 from vzdump_hooks.tasklog.lines import LONGEST_LINE, ApiLog, FileLog, LogSource
 from vzdump_hooks.tasklog.wordings import LogEvent
 
@@ -47,8 +47,8 @@ def life(process: subprocess.Popen[bytes]) -> WorkerLife:
     return WorkerLife(process.pid, process_start(process.pid) or 0)
 
 
-def watch_of(process: subprocess.Popen[bytes], *sources: LogSource) -> BackupWatch:
-    found = BackupWatch(100, sources, life(process), SystemClock())
+def follower_of(process: subprocess.Popen[bytes], *sources: LogSource) -> BackupFollower:
+    found = BackupFollower(100, sources, life(process), SystemClock())
     assert found.catch_up()
     return found
 
@@ -206,11 +206,11 @@ def test_an_earlier_guests_lines_do_not_end_our_window(worker: subprocess.Popen[
     """Over the API the log was once read from the job's beginning: the first guest's line let go of the second one."""
     api = Api(START.replace("100", "99") + QMP + POINT + "INFO: Finished Backup of VM 99 (00:00:03)\n" + START)
     path.write_text(api.text)
-    watch = watch_of(worker, FileLog(path) if kind == "file" else ApiLog(api, UPID))
-    assert watch.next(0.02) is None
+    follower = follower_of(worker, FileLog(path) if kind == "file" else ApiLog(api, UPID))
+    assert follower.next(0.02) is None
     append(path, QMP)
     api.text += QMP
-    assert wait_for(lambda: watch.next(0.02) is LogEvent.BACKUP_STARTING, 5)
+    assert wait_for(lambda: follower.next(0.02) is LogEvent.BACKUP_STARTING, 5)
 
 
 @pytest.mark.parametrize("kind", ["file", "api"])
@@ -226,11 +226,11 @@ def test_an_earlier_backup_of_the_same_guest_does_not_end_our_window(
         api.text += START
 
     threading.Timer(0.3, begin).start()
-    watch = watch_of(worker, FileLog(path) if kind == "file" else ApiLog(api, UPID))
-    assert watch.next(0.02) is None
+    follower = follower_of(worker, FileLog(path) if kind == "file" else ApiLog(api, UPID))
+    assert follower.next(0.02) is None
     append(path, QMP)
     api.text += QMP
-    assert wait_for(lambda: watch.next(0.02) is LogEvent.BACKUP_STARTING, 5)
+    assert wait_for(lambda: follower.next(0.02) is LogEvent.BACKUP_STARTING, 5)
 
 
 def test_a_job_in_which_only_an_earlier_backup_of_the_guest_is_seen_cannot_be_followed(
@@ -238,7 +238,7 @@ def test_a_job_in_which_only_an_earlier_backup_of_the_guest_is_seen_cannot_be_fo
 ) -> None:
     monkeypatch.setattr("vzdump_hooks.tasklog.follow.CATCH_UP_SECONDS", 0.1)
     path.write_text(START + QMP + POINT + DONE)
-    assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
+    assert not BackupFollower(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
 
 
 def test_a_log_without_our_guest_cannot_be_followed(
@@ -246,49 +246,49 @@ def test_a_log_without_our_guest_cannot_be_followed(
 ) -> None:
     monkeypatch.setattr("vzdump_hooks.tasklog.follow.CATCH_UP_SECONDS", 0.1)
     path.write_text(START.replace("100", "1001"))
-    assert not BackupWatch(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
-    assert not BackupWatch(100, [FileLog(path.with_name("none"))], life(worker), SystemClock()).catch_up()
-    assert not BackupWatch(100, [], life(worker), SystemClock()).catch_up()
+    assert not BackupFollower(100, [FileLog(path)], life(worker), SystemClock()).catch_up()
+    assert not BackupFollower(100, [FileLog(path.with_name("none"))], life(worker), SystemClock()).catch_up()
+    assert not BackupFollower(100, [], life(worker), SystemClock()).catch_up()
 
 
 def test_our_guests_start_may_come_late(worker: subprocess.Popen[bytes], path: Path) -> None:
     """A job on a terminal writes into a pipe, which its parent copies to the log."""
     threading.Timer(0.2, append, (path, START)).start()
-    watch_of(worker, FileLog(path))
+    follower_of(worker, FileLog(path))
 
 
 def test_a_file_that_vanishes_is_followed_over_the_api(worker: subprocess.Popen[bytes], path: Path) -> None:
     path.write_text(START + QMP)
     api = Api(START + QMP)
-    watch = watch_of(worker, FileLog(path), ApiLog(api, UPID))
-    assert watch.next(0.02) is LogEvent.BACKUP_STARTING
+    follower = follower_of(worker, FileLog(path), ApiLog(api, UPID))
+    assert follower.next(0.02) is LogEvent.BACKUP_STARTING
     path.unlink()
     api.text += POINT
-    assert wait_for(lambda: watch.next(0.01) is LogEvent.POINT_IN_TIME, 5)
-    assert watch.evidence.events[1:] == (LogEvent.BACKUP_STARTING, LogEvent.POINT_IN_TIME)
+    assert wait_for(lambda: follower.next(0.01) is LogEvent.POINT_IN_TIME, 5)
+    assert follower.evidence.events[1:] == (LogEvent.BACKUP_STARTING, LogEvent.POINT_IN_TIME)
 
 
 def test_the_api_is_not_asked_more_often_than_it_likes(worker: subprocess.Popen[bytes]) -> None:
     """Each request occupies one of pvedaemon's three workers, and a holder looks for its thaw every 5 ms."""
     api = Api(START)
-    watch = watch_of(worker, ApiLog(api, UPID))
+    follower = follower_of(worker, ApiLog(api, UPID))
     began, before = time.monotonic(), api.requests
     for _ in range(100):
-        assert watch.next(0.005) is None
+        assert follower.next(0.005) is None
     assert api.requests - before <= (time.monotonic() - began) / ApiLog.pause_seconds + 1
 
 
 def test_a_file_that_cannot_be_read_at_all_is_followed_over_the_api(
     worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    watch = watch_of(worker, FileLog(tmp_path), ApiLog(Api(START + QMP), UPID))
-    assert watch.next(0.02) is LogEvent.BACKUP_STARTING
+    follower = follower_of(worker, FileLog(tmp_path), ApiLog(Api(START + QMP), UPID))
+    assert follower.next(0.02) is LogEvent.BACKUP_STARTING
 
 
 def test_a_line_is_noticed_within_50_ms(worker: subprocess.Popen[bytes], path: Path) -> None:
     path.write_text(START + QMP)
-    watch = watch_of(worker, FileLog(path))
-    while watch.next(0.005) is not None:
+    follower = follower_of(worker, FileLog(path))
+    while follower.next(0.005) is not None:
         pass
     delays: list[float] = []
     for _ in range(20):
@@ -301,7 +301,7 @@ def test_a_line_is_noticed_within_50_ms(worker: subprocess.Popen[bytes], path: P
 
         thread = threading.Thread(target=write)
         thread.start()
-        while watch.next(0.005) is not LogEvent.POINT_IN_TIME:
+        while follower.next(0.005) is not LogEvent.POINT_IN_TIME:
             pass
         delays.append(time.monotonic() - written[0])
         thread.join()
@@ -310,25 +310,25 @@ def test_a_line_is_noticed_within_50_ms(worker: subprocess.Popen[bytes], path: P
 
 def test_what_a_dead_worker_wrote_is_read_before_its_death_is_told(worker: subprocess.Popen[bytes], path: Path) -> None:
     path.write_text(START)
-    watch = watch_of(worker, FileLog(path))
+    follower = follower_of(worker, FileLog(path))
     append(path, QMP + "x" * 200_000 + "\n" + POINT)
     worker.kill()
     worker.wait()
-    assert watch.next(1.0) is LogEvent.BACKUP_STARTING
-    assert watch.next(1.0) is LogEvent.POINT_IN_TIME
+    assert follower.next(1.0) is LogEvent.BACKUP_STARTING
+    assert follower.next(1.0) is LogEvent.POINT_IN_TIME
     with pytest.raises(WorkerDiedError):
-        watch.next(1.0)
+        follower.next(1.0)
 
 
 def test_a_workers_death_is_noticed_at_once(worker: subprocess.Popen[bytes], path: Path) -> None:
     path.write_text(START)
-    watch = watch_of(worker, FileLog(path))
+    follower = follower_of(worker, FileLog(path))
     threading.Timer(0.1, worker.kill).start()
     began = time.monotonic()
 
     def until_it_dies() -> None:
         while time.monotonic() - began < 10:
-            watch.next(5.0)
+            follower.next(5.0)
 
     with pytest.raises(WorkerDiedError):
         until_it_dies()
@@ -345,9 +345,9 @@ def test_a_worker_that_is_gone_or_somebody_else_is_dead(worker: subprocess.Popen
 
 def test_what_was_logged_and_not_handed_out_yet_is_known(worker: subprocess.Popen[bytes], path: Path) -> None:
     path.write_text(START + QMP)
-    watch = watch_of(worker, FileLog(path))
+    follower = follower_of(worker, FileLog(path))
     append(path, POINT)
-    assert watch.has_logged(LogEvent.POINT_IN_TIME)
-    assert not watch.has_logged(LogEvent.THAW_ISSUED)
-    assert not watch.evidence.events
-    assert watch.next(0.01) is LogEvent.BACKUP_STARTING
+    assert follower.has_logged(LogEvent.POINT_IN_TIME)
+    assert not follower.has_logged(LogEvent.THAW_ISSUED)
+    assert not follower.evidence.events
+    assert follower.next(0.01) is LogEvent.BACKUP_STARTING

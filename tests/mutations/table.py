@@ -19,10 +19,10 @@ ROUTES = "snapshot/pve/routes.py"
 STANDBY = "snapshot/pve/standby.py"
 LADDER = "snapshot/pve/ladder.py"
 JOURNAL = "snapshot/journal/store.py"
-HOLDING = "vzdump_hooks/hold/ours.py"
-WATCHING = "vzdump_hooks/hold/vzdumps.py"
+OURS = "vzdump_hooks/hold/ours.py"
+VZDUMPS = "vzdump_hooks/hold/vzdumps.py"
 FOLLOW = "vzdump_hooks/tasklog/follow.py"
-HOOK_EVIDENCE = "vzdump_hooks/hold/verdict.py"
+HOOK_JUDGE = "vzdump_hooks/hold/verdict.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
@@ -778,7 +778,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the hook does not let go at an error of the backup",
-        HOLDING,
+        OURS,
         """
             if event in ENDS:
                 why =""",
@@ -797,7 +797,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the hook's holder watches neither deadline nor guard",
-        HOLDING,
+        OURS,
         """
             self._window.check()
 """,
@@ -809,14 +809,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the death of the waiting hook not noticed",
-        HOLDING,
+        OURS,
         "        if not self._tools.report(HoldReport(True, message)):",
         "        if not self._tools.report(HoldReport(True, message)) and False:",
         f"{HOOK_WINDOW}::test_a_hook_that_is_killed_while_it_waits_leaves_the_guest_thawed",
     ),
     mutation(
         "a verdict on our freeze without the log's order",
-        HOOK_EVIDENCE,
+        HOOK_JUDGE,
         """
         log.is_whole
         and not log.saw(LogEvent.FREEZE_FAILED""",
@@ -827,21 +827,21 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a verdict on vzdump's freeze without the log's order",
-        HOOK_EVIDENCE,
+        HOOK_JUDGE,
         "        (not log.is_whole, unknown,",
         "        (not log.saw(LogEvent.FREEZE_ISSUED), unknown,",
         f"{HOOK_VERDICT}::test_a_window_of_vzdumps_is_good_only_when_it_was_seen_frozen_and_thawed_in_order",
     ),
     mutation(
         "a freeze of vzdump's that nobody saw is believed",
-        HOOK_EVIDENCE,
+        HOOK_JUDGE,
         "        (not seen.frozen, unknown,",
         "        (False, unknown,",
         f"{HOOK_VERDICT}::test_a_freeze_that_nobody_saw_is_unknown",
     ),
     mutation(
         "a backup without a point in time is judged",
-        HOOK_EVIDENCE,
+        HOOK_JUDGE,
         "    if not log.saw(LogEvent.POINT_IN_TIME):",
         "    if False:",
         f"{HOOK_VERDICT}::test_a_backup_that_failed_at_its_start_is_never_good",
@@ -876,7 +876,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the API is asked for the log without a pause",
         FOLLOW,
-        "        if not self._waiting and now >= self._look_at:",
+        "        if not self._waiting and now >= self._read_at:",
         "        if not self._waiting:",
         f"{FOLLOWING}::test_the_api_is_not_asked_more_often_than_it_likes",
     ),
@@ -896,20 +896,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "frozen though the log cannot be followed",
         "vzdump_hooks/hold/backup.py",
-        "    is_heard = tools.watch.catch_up()",
-        "    is_heard = tools.watch.catch_up() or True",
+        "    is_heard = tools.follower.catch_up()",
+        "    is_heard = tools.follower.catch_up() or True",
         f"{HOOK_WINDOW}::test_without_a_log_that_can_be_followed_nothing_is_frozen",
     ),
     mutation(
         "vzdump's freeze without a deadline",
-        WATCHING,
+        VZDUMPS,
         "        if self._begun_at is None or self._tools.clock.monotonic() - self._begun_at <= limit:",
         "        if True:",
         f"{HOOK_WINDOW}::test_vzdumps_freeze_is_thawed_at_the_deadline",
     ),
     mutation(
         "vzdump's thaw believed because it was logged",
-        WATCHING,
+        VZDUMPS,
         "        if broken_by or failed or self._thawer.look() is not FreezeState.THAWED:",
         "        if broken_by:",
         f"{HOOK_WINDOW}::test_a_thaw_that_vzdump_only_logged_is_done_by_us",
@@ -917,7 +917,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "nobody goes on with a thaw of vzdump's that is not confirmed",
-        WATCHING,
+        VZDUMPS,
         "self._guard.tell(Op.DISARM if end.confirmed else Op.ABANDON)",
         "self._guard.tell(Op.DISARM)",
         f"{HOOK_WINDOW}::test_a_thaw_that_nobody_can_confirm_gets_a_guard_that_goes_on",
@@ -931,14 +931,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a backup without a log is not followed",
-        "vzdump_hooks/hold/vzdumps.py",
-        "ended = self._follow(noting) if is_heard else self._follow_unheard(noting)",
-        "ended = self._follow(noting) if is_heard else Ended()",
+        VZDUMPS,
+        "ended = self._follow(beginning) if is_heard else self._follow_unheard(beginning)",
+        "ended = self._follow(beginning) if is_heard else Ended()",
         f"{HOOK_WATCHING}::test_a_worker_that_is_killed_inside_vzdumps_own_freeze_leaves_the_guest_thawed",
     ),
     mutation(
         "no guard for vzdump's freeze",
-        WATCHING,
+        VZDUMPS,
         "        if with_guard:",
         "        if False:",
         f"{HOOK_WATCHING}::test_a_watcher_that_is_killed_leaves_nobody_frozen",
@@ -979,7 +979,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "backup-end does not make sure of the thaw",
         "vzdump_hooks/phases/backup_end.py",
-        "            window = _thaw(call, config, window, is_unclear=plan is None or plan.unclear) or window",
+        "            window = _thaw(call, config, window, is_unclear=is_unclear) or window",
         "            pass",
         f"{HOOK_WINDOW}::test_a_process_of_ours_that_is_killed_leaves_the_guest_thawed",
     ),

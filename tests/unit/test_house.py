@@ -26,10 +26,6 @@ STILL = {
     "long file: snapshot/take/operation.py",
     # snapshot/window
     "long file: snapshot/window/window.py",
-    # vzdump_hooks/hold
-    "long file: vzdump_hooks/hold/vzdumps.py",
-    # vzdump_hooks/phases
-    "deep: vzdump_hooks/phases/post_restart.py _ask_holder",
 }
 
 

@@ -1,6 +1,8 @@
-"""The process that holds a backup's window: ``python -I -m vzdump_hooks.hold --socket ADDRESS [--config FILE]``.
+"""The holder, the process that holds one backup's window: what it is started with, and who is told.
 
-The hook starts it in post-restart and waits for its report; then vzdump goes on, and this process follows vzdump's log.
+Started as ``python -I -m vzdump_hooks.hold --socket ADDRESS [--config FILE]``.
+
+post-restart starts it and waits for its report; then vzdump goes on, and the holder follows vzdump's log.
 It has a session of its own and nothing inherited: vzdump reads the hook's output until its end, and kills the hook's
 process group when a job is stopped.
 """
@@ -28,10 +30,10 @@ from snapshot.metrics.publish import publish
 from snapshot.model import Guest, GuestKind, Node, Upid, Vmid
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.guests import GuestApi
-from vzdump_hooks.hold.backup import hold_backup
+from vzdump_hooks.hold.backup import hold_window
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.hold.tools import HoldTools
-from vzdump_hooks.tasklog.follow import BackupWatch, WorkerLife
+from vzdump_hooks.tasklog.follow import BackupFollower, WorkerLife
 from vzdump_hooks.tasklog.lines import ApiLog, FileLog, LogSource
 
 TAKEN_SECONDS = 5.0
@@ -86,9 +88,9 @@ def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> lis
         gate=SignalGate(),
         publish=lambda journal: publish(config, journal, clock),
         report=reporter,
-        watch=BackupWatch(order.vmid, _sources(order, access), WorkerLife(order.worker_pid, order.worker_start), clock),
+        follower=_follower(order, access),
     )
-    return hold_backup(order, guest, tools)
+    return hold_window(order, guest, tools)
 
 
 def _find(order: HoldOrder, access: Access) -> Guest:
@@ -103,14 +105,14 @@ def _find(order: HoldOrder, access: Access) -> Guest:
         return Guest(Vmid(order.vmid), Node(order.node), GuestKind.QEMU, name=order.guest_name, running=True)
 
 
-def _sources(order: HoldOrder, access: Access) -> list[LogSource]:
+def _follower(order: HoldOrder, access: Access) -> BackupFollower:
     sources: list[LogSource] = []
     if order.log:
         sources.append(FileLog(Path(order.log)))
     if order.upid:
         with contextlib.suppress(ConfigError, ValueError):
             sources.append(ApiLog(access.main, Upid.parse(order.upid)))
-    return sources
+    return BackupFollower(order.vmid, sources, WorkerLife(order.worker_pid, order.worker_start), access.clock)
 
 
 class Reporter:

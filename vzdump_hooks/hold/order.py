@@ -1,19 +1,17 @@
-"""What the hook hands to the process that holds a backup's window, and what that process answers. JSON lines."""
+"""What post-restart orders of the holder, and what the holder reports back: two JSON lines, and nothing else passes."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NamedTuple
 
-from snapshot.config.settings import FreezeOwner
-
 
 class HoldOrder(NamedTuple):
     """One guest's backup. Durations in seconds."""
 
     vmid: int
-    owner: str
-    """A FreezeOwner's value."""
+    freezes_itself: bool
+    """The holder freezes (owner ``hook``); else vzdump does, and its freeze is watched."""
     node: str
     upid: str
     """The vzdump task, "" when it could not be found."""
@@ -29,18 +27,13 @@ class HoldOrder(NamedTuple):
     required: bool = False
     """Policy ``require``: without a freeze of ours there will be no backup, so there is nothing else to watch."""
     not_ours_because: str = ""
-    """Why we do not freeze though we own the freeze, "" when we do: vzdump's own freeze is watched instead."""
+    """Why the holder does not freeze though it should, "" when it does: vzdump's own freeze is watched instead."""
     chosen: bool = False
     """The operator wants no freeze of ours: what comes of vzdump's is told, and only a guest at risk is a failure."""
     found_frozen: bool = False
     """Somebody else's freeze was found, and is not ours to end."""
     unclear: bool = False
     """An earlier holder of this backup may have frozen: a freeze that is found is ours, and is thawed."""
-
-    @property
-    def freeze_owner(self) -> FreezeOwner:
-        """Who freezes."""
-        return FreezeOwner(self.owner)
 
     def to_json(self) -> str:
         """One line."""

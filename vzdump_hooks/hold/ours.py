@@ -1,5 +1,5 @@
-"""Owner ``hook``: we freeze, vzdump finds the guest frozen and skips its own freeze, and we thaw at its first line
-after the point in time.
+"""Our window, owner ``hook``: the holder freezes, vzdump finds the guest frozen and skips its own freeze, and the
+holder thaws at vzdump's first line after the point in time.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Evidence, broken_word
 from snapshot.window.window import Window
 from snapshot.words import Word
-from vzdump_hooks.hold.look import AgentLook
+from vzdump_hooks.hold.asker import StateAsker
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.hold.tools import HoldTools, is_alone
 from vzdump_hooks.hold.verdict import NO_DISKS, Seen, judge_hook
-from vzdump_hooks.tasklog.wordings import LogEvent
+from vzdump_hooks.tasklog.wordings import ENDS, LogEvent
 
-LOOK_SECONDS = 0.005
-"""How long the deadline and the guard may go unlooked at."""
+STEP_SECONDS = 0.005
+"""How long the deadline and the guard may go unchecked."""
 
 START_SECONDS = 200.0
 """How long after our thaw vzdump may take to log that its backup task was started: before 9.1.10 its own thaw comes
 first, which has 180 s (PVE::QMPClient).
 """
 
-LAST_LOOK_SECONDS = 0.5
+LAST_ANSWER_SECONDS = 0.5
 """How long the answer to our last question may take before the proof is asked for: two questions at once are one too
 many for the agent's queue. Only before 9.1.10, where vzdump is thawing by itself.
 """
@@ -37,10 +37,8 @@ many for the agent's queue. Only before 9.1.10, where vzdump is thawing by itsel
 RELEASES = frozenset({LogEvent.POINT_IN_TIME, LogEvent.THAW_ISSUED})
 """Both lines are written after the QMP command has returned: the point in time is behind."""
 
-ENDS = frozenset({LogEvent.GUEST_DONE, LogEvent.TASK_END, LogEvent.GUEST_ERROR, LogEvent.NO_DISKS})
 
-
-class HookHold:
+class OurWindow:
     """One window of ours around the start of vzdump's backup."""
 
     def __init__(self, order: HoldOrder, guest: Guest, tools: HoldTools, book: JournalBook, ladder: Ladder) -> None:
@@ -51,7 +49,7 @@ class HookHold:
         self._window = Window(self._spec(), self._window_tools(ladder))
         self._thawed_early = False
         self.cannot_guard = False
-        self._look = AgentLook(tools.access, guest)
+        self._asker = StateAsker(tools.access, guest)
 
     @property
     def found_nothing(self) -> bool:
@@ -78,13 +76,13 @@ class HookHold:
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
         if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
             return self._not_frozen(reply)
-        log = self._tools.watch.evidence
+        log = self._tools.follower.evidence
         if log.saw(LogEvent.NO_DISKS):
             window.close(NO_DISKS, None, None)
             return ""
         if not window.broken_by:
             self._wait_for_start()
-            log = self._tools.watch.evidence
+            log = self._tools.follower.evidence
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
         verdict = judge_hook(evidence, log, seen, window.times.held_seconds)
@@ -112,35 +110,35 @@ class HookHold:
         except InterruptedBySignalError as signalled:
             window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
         if not window.broken_by:
-            self._look.take(LAST_LOOK_SECONDS)
+            self._asker.answer(LAST_ANSWER_SECONDS)
         window.prove()
 
     def _wait_for_release(self) -> None:
-        watch = self._tools.watch
+        follower = self._tools.follower
         while True:
-            event = watch.next(LOOK_SECONDS)
+            event = follower.next(STEP_SECONDS)
             if event in RELEASES or event is LogEvent.NO_DISKS:
                 return
             if event in ENDS:
                 why = f"the backup failed before its point in time ({event.value})"
                 raise WindowBrokenError(why, Word.BACKUP_FAILED)
             self._window.check()
-            if watch.evidence.saw(LogEvent.FREEZE_ISSUED):
-                self._look_for_a_stranger()
+            if follower.evidence.saw(LogEvent.FREEZE_ISSUED):
+                self._ask_for_a_stranger()
 
-    def _look_for_a_stranger(self) -> None:
+    def _ask_for_a_stranger(self) -> None:
         """Before 9.1.10 vzdump thaws by itself: who thaws before it says so is somebody else."""
-        watch = self._tools.watch
-        if self._look.next() is FreezeState.THAWED and not any(watch.has_logged(event) for event in RELEASES | ENDS):
+        follower = self._tools.follower
+        if self._asker.ask() is FreezeState.THAWED and not any(follower.has_logged(event) for event in RELEASES | ENDS):
             self._thawed_early = True
 
     def _wait_for_start(self) -> None:
         """The guest is thawed. A backup that fails at its start has no point in time, whatever the window was."""
-        watch, clock = self._tools.watch, self._tools.clock
+        follower, clock = self._tools.follower, self._tools.clock
         until = clock.monotonic() + START_SECONDS
         try:
-            while not watch.evidence.saw(LogEvent.POINT_IN_TIME) and clock.monotonic() < until:
-                if (event := watch.next(LOOK_SECONDS)) in ENDS:
+            while not follower.evidence.saw(LogEvent.POINT_IN_TIME) and clock.monotonic() < until:
+                if (event := follower.next(STEP_SECONDS)) in ENDS:
                     self._window.break_off(f"the backup failed at its start ({event.value})", Word.BACKUP_FAILED)
                     return
         except WindowBrokenError as broken:

@@ -18,11 +18,11 @@ from snapshot.pve.ladder import Ladder
 from snapshot.thaw.pace import thawing_of
 from snapshot.thaw.thawer import Thawer
 from vzdump_hooks.hold.order import HoldReport
-from vzdump_hooks.tasklog.follow import BackupWatch
+from vzdump_hooks.tasklog.follow import BackupFollower
 
 
 class HoldTools(NamedTuple):
-    """The collaborators of a hold."""
+    """The holder's collaborators."""
 
     config: Config
     access: Access
@@ -36,7 +36,7 @@ class HoldTools(NamedTuple):
     publish: Callable[[Journal], list[str]]
     report: Callable[[HoldReport], bool]
     """Tells the waiting hook; False when it is gone, and with it vzdump's order to hold on."""
-    watch: BackupWatch
+    follower: BackupFollower
 
     def thawer(self, ladder: Ladder) -> Thawer:
         """A thawer for one window."""

@@ -1,15 +1,13 @@
-"""vzdump freezes and thaws by itself: whoever wanted that, or could not do better, its freeze is followed. We measure,
-look whether the guest is frozen, and thaw when vzdump does not.
+"""vzdump's window, around a freeze of vzdump's own: the holder watches over it, and thaws when vzdump does not.
 
-A guard is armed before vzdump goes on, as for a freeze of ours: it thaws when this process is killed or stands still.
-Where none can be armed this process watches alone, and says so. Without a log to follow there are the
-agent's word and the worker's life.
+So it is with owner ``vzdump``, and where the holder should freeze and cannot. A guard is armed before vzdump goes on,
+as for a freeze of ours: it thaws when the holder is killed or stands still. Where none can be armed the holder watches
+alone, and says so. Where vzdump's log cannot be followed there are the agent's word and the worker's life.
+What the journal is told of such a window stands in outcome.py, what it is worth in verdict.py.
 """
 
 from __future__ import annotations
 
-import threading
-from contextlib import closing, suppress
 from typing import NamedTuple
 
 from snapshot.base.procfs import process_start
@@ -17,29 +15,31 @@ from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.guard.link import Guard, Op, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.record import WindowRecord
-from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport, Verdict, VerdictKind
+from snapshot.model import FreezeState, Guest, Owner, ThawReport, Verdict
 from snapshot.pve.ladder import Ladder
-from snapshot.states import State
 from snapshot.window.parts import WindowBrokenError
 from snapshot.words import Word
-from vzdump_hooks.hold.look import AgentLook
+from vzdump_hooks.hold.asker import StateAsker
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
+from vzdump_hooks.hold.outcome import BeginningRecorder, WindowEnd, closing_values
 from vzdump_hooks.hold.tools import HoldTools, is_alone
-from vzdump_hooks.hold.verdict import Seen, judge_unheard, judge_watched, watched_word
+from vzdump_hooks.hold.verdict import Seen, judge_unheard, judge_watched
 from vzdump_hooks.tasklog.follow import LogEvidence, WorkerDiedError
-from vzdump_hooks.tasklog.wordings import LogEvent
+from vzdump_hooks.tasklog.wordings import ENDS, LogEvent
 
-LOOK_SECONDS = 0.005
-FROZEN_LOOK_SECONDS = 0.05
+STEP_SECONDS = 0.005
+"""How long the deadline may go unchecked."""
+
+FROZEN_ASK_SECONDS = 0.05
 """How often a guest is asked that has said frozen."""
 
-FIRST_LOOK_SECONDS = 0.5
+FIRST_ANSWER_SECONDS = 0.5
 """How long the first answer may take, of a guest that nobody may have frozen yet: vzdump waits for us meanwhile."""
 
-LAST_LOOK_SECONDS = 1.0
+LAST_ANSWER_SECONDS = 1.0
 """How long the last answer may take once vzdump has been answered its thaw, for which it waited behind our question."""
 
-UNHEARD_LOOK_SECONDS = 1.0
+UNHEARD_ASK_SECONDS = 1.0
 """How often the agent is asked where no log can be followed: at first, and while it says frozen."""
 
 UNHEARD_SLOWEST_SECONDS = 15.0
@@ -47,10 +47,6 @@ UNHEARD_SLOWEST_SECONDS = 15.0
 
 UNHEARD_WAIT_SECONDS = 0.1
 """How long an answer may lie there unread. The worker's death is noticed at once."""
-
-ENDS = frozenset({LogEvent.GUEST_DONE, LogEvent.TASK_END, LogEvent.GUEST_ERROR, LogEvent.NO_DISKS})
-RECORD_SECONDS = 6.0
-"""How long to wait for the record of the freeze: a little longer than the journal waits for its lock."""
 
 
 class Ended(NamedTuple):
@@ -61,19 +57,8 @@ class Ended(NamedTuple):
     worker_died: bool = False
 
 
-class WatchEnd(NamedTuple):
-    """How the window ended. ``report``: we had to thaw; None when vzdump did."""
-
-    begun: bool
-    confirmed: bool
-    broken_by: str
-    word: Word | None = None
-    report: ThawReport | None = None
-    window_seconds: float | None = None
-
-
-class VzdumpWatch:
-    """One window of vzdump's own."""
+class VzdumpsWindow:
+    """One window around a freeze of vzdump's."""
 
     def __init__(self, order: HoldOrder, guest: Guest, tools: HoldTools, book: JournalBook, ladder: Ladder) -> None:
         self._order = order
@@ -86,7 +71,7 @@ class VzdumpWatch:
         """When vzdump had its answer to the freeze at the latest."""
         self._point_at: float | None = None
         self._seen = Seen(found_frozen=order.found_frozen)
-        self._look = AgentLook(tools.access, guest)
+        self._asker = StateAsker(tools.access, guest)
         self._guard: Guard | None = None
         self.problems: list[str] = []
 
@@ -108,12 +93,12 @@ class VzdumpWatch:
         if with_guard:
             record = self._armed(record)
         self.problems += self._book.try_begin(record)
-        self._first_look()
+        self._ask_first()
         self._tools.report(self._message(not_ours_because, is_heard=is_heard))
-        noting = _Noting(self._tools, record)
+        beginning = BeginningRecorder(self._tools, record)
         try:
             with self._tools.gate.open():
-                ended = self._follow(noting) if is_heard else self._follow_unheard(noting)
+                ended = self._follow(beginning) if is_heard else self._follow_unheard(beginning)
         except WorkerDiedError as died:
             ended = Ended(str(died), Word.BACKUP_FAILED, worker_died=True)
         except WindowBrokenError as broken:
@@ -121,15 +106,15 @@ class VzdumpWatch:
         except InterruptedBySignalError as signalled:
             # Without a log it is backup-end that says so: the backup is over.
             ended = Ended(f"the watching process was {signalled}", Word.INTERRUPTED) if is_heard else Ended()
-        end = self._settle(ended)
+        end = self._make_sure_of_thaw(ended)
         self._dismiss(end)
         self._seen = self._seen._replace(alone=is_alone(self._book, self._guest.vmid, record.id))
-        log = self._tools.watch.evidence
+        log = self._tools.follower.evidence
         if is_heard:
             verdict = judge_watched(log, self._seen, end.window_seconds, end.broken_by, end.confirmed)
         else:
             verdict = judge_unheard(self._seen, end.broken_by, end.confirmed)
-        noting.finish()
+        beginning.finish()
         self._close(record, verdict, end, log)
 
     def _message(self, not_ours_because: str, *, is_heard: bool) -> HoldReport:
@@ -161,12 +146,12 @@ class VzdumpWatch:
         if self._guard is not None:
             self._guard.tell(op)
 
-    def _first_look(self) -> None:
+    def _ask_first(self) -> None:
         """Whether somebody else has frozen the guest already. vzdump's freeze comes after our report."""
-        self._look.next()
-        self._note_first(self._look.take(FIRST_LOOK_SECONDS))
+        self._asker.ask()
+        self._take_first(self._asker.answer(FIRST_ANSWER_SECONDS))
 
-    def _note_first(self, state: FreezeState | None) -> None:
+    def _take_first(self, state: FreezeState | None) -> None:
         if state is not None:
             self._seen = self._seen._replace(answered=True)
         if state is not FreezeState.FROZEN:
@@ -177,10 +162,10 @@ class VzdumpWatch:
         else:
             self._seen = self._seen._replace(found_frozen=True)
 
-    def _begin(self, noting: _Noting) -> None:
+    def _begin(self, beginning: BeginningRecorder) -> None:
         self._tell(Op.FREEZING)
         self._begun_at = self._tools.clock.monotonic()
-        noting.begin(self._tools.clock.time())
+        beginning.record(self._tools.clock.time())
 
     def _is_too_late(self) -> str:
         """Why the window has to end, "" when it has not."""
@@ -189,14 +174,14 @@ class VzdumpWatch:
             return ""
         return f"the deadline of {limit:g} s passed"
 
-    def _follow(self, noting: _Noting) -> Ended:
+    def _follow(self, beginning: BeginningRecorder) -> Ended:
         """By vzdump's log, to the point in time or the reason why there is none."""
-        watch = self._tools.watch
+        follower = self._tools.follower
         while True:
-            event = watch.next(LOOK_SECONDS)
+            event = follower.next(STEP_SECONDS)
             if event is LogEvent.FREEZE_ISSUED and self._begun_at is None:
-                self._note_first(self._look.take())  # asked before vzdump asked
-                self._begin(noting)
+                self._take_first(self._asker.answer())  # asked before vzdump asked
+                self._begin(beginning)
             elif event in (LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED):
                 self._tell(Op.FROZEN)
                 self._frozen_at = self._frozen_at or self._tools.clock.monotonic()
@@ -209,29 +194,29 @@ class VzdumpWatch:
                 return Ended(f"the backup failed ({event.value})", Word.BACKUP_FAILED)
             if self._begun_at is None:
                 if self._order.unclear:
-                    self._note_first(self._look.next(UNHEARD_LOOK_SECONDS))
+                    self._take_first(self._asker.ask(UNHEARD_ASK_SECONDS))
                 continue
             if why := self._is_too_late():
                 return Ended(why, Word.DEADLINE)
-            self._look_at_the_guest()
+            self._ask_while_frozen()
 
-    def _look_at_the_guest(self) -> None:
+    def _ask_while_frozen(self) -> None:
         """Between vzdump's freeze and its thaw: the agent answers us as soon as the freeze is done."""
-        watch, asked_at = self._tools.watch, self._look.asked_at
-        thaw_issued = watch.evidence.saw(LogEvent.THAW_ISSUED)
-        pause = FROZEN_LOOK_SECONDS if self._seen.frozen else 0.0
-        state = self._look.take() if thaw_issued else self._look.next(pause)
+        follower, asked_at = self._tools.follower, self._asker.asked_at
+        thaw_issued = follower.evidence.saw(LogEvent.THAW_ISSUED)
+        pause = FROZEN_ASK_SECONDS if self._seen.frozen else 0.0
+        state = self._asker.answer() if thaw_issued else self._asker.ask(pause)
         has_frozen = self._frozen_at is not None and asked_at is not None and asked_at >= self._frozen_at
         if state is FreezeState.FROZEN:
             self._seen = self._seen._replace(frozen=True)
         elif (
             state is FreezeState.THAWED
             and (self._seen.frozen or has_frozen)
-            and not any(watch.has_logged(event) for event in (LogEvent.THAW_ISSUED, *ENDS))
+            and not any(follower.has_logged(event) for event in (LogEvent.THAW_ISSUED, *ENDS))
         ):
             self._seen = self._seen._replace(thawed_early=True)
 
-    def _follow_unheard(self, noting: _Noting) -> Ended:
+    def _follow_unheard(self, beginning: BeginningRecorder) -> Ended:
         """By the agent's word, sparsely, and the worker's life, until a freeze was seen to come and go.
 
         Whoever freezes in a backup's time: vzdump does it once, so the first freeze that ends was its.
@@ -239,15 +224,15 @@ class VzdumpWatch:
         clock = self._tools.clock
         since = clock.monotonic()
         while True:
-            self._tools.watch.wait(UNHEARD_WAIT_SECONDS)
-            pace = UNHEARD_LOOK_SECONDS if self._begun_at is not None else (clock.monotonic() - since) / 20
-            pause = min(max(UNHEARD_LOOK_SECONDS, pace), UNHEARD_SLOWEST_SECONDS)
-            state = self._look.next(pause)
+            self._tools.follower.wait(UNHEARD_WAIT_SECONDS)
+            pace = UNHEARD_ASK_SECONDS if self._begun_at is not None else (clock.monotonic() - since) / 20
+            pause = min(max(UNHEARD_ASK_SECONDS, pace), UNHEARD_SLOWEST_SECONDS)
+            state = self._asker.ask(pause)
             if state is not None:
                 self._seen = self._seen._replace(answered=True)
             if state is FreezeState.FROZEN and not self._seen.found_frozen and self._begun_at is None:
                 self._seen = self._seen._replace(frozen=True)
-                self._begin(noting)
+                self._begin(beginning)
                 self._tell(Op.FROZEN)
             elif state is FreezeState.THAWED:
                 self._seen = self._seen._replace(found_frozen=False)
@@ -256,17 +241,17 @@ class VzdumpWatch:
             if why := self._is_too_late():
                 return Ended(why, Word.DEADLINE)
 
-    def _settle(self, ended: Ended) -> WatchEnd:
+    def _make_sure_of_thaw(self, ended: Ended) -> WindowEnd:
         """Make sure of vzdump's thaw."""
         begun, broken_by = self._begun_at, ended.broken_by
         if begun is None:
             if ended.worker_died and not self._seen.found_frozen and self._thawer.look() is FreezeState.FROZEN:
                 begun = self._tools.clock.monotonic()  # its last lines never came to the log
             else:
-                return WatchEnd(begun=False, confirmed=True, broken_by=broken_by, word=ended.word)
-        if not broken_by and self._look.take(LAST_LOOK_SECONDS) is FreezeState.FROZEN:
+                return WindowEnd(begun=False, confirmed=True, broken_by=broken_by, word=ended.word)
+        if not broken_by and self._asker.answer(LAST_ANSWER_SECONDS) is FreezeState.FROZEN:
             self._seen = self._seen._replace(frozen=True)  # whenever it was asked: so it was before the thaw
-        failed = self._tools.watch.evidence.saw(LogEvent.THAW_FAILED)
+        failed = self._tools.follower.evidence.saw(LogEvent.THAW_FAILED)
         report: ThawReport | None = None
         if broken_by or failed or self._thawer.look() is not FreezeState.THAWED:
             report = self._thawer.until_confirmed(
@@ -274,30 +259,14 @@ class VzdumpWatch:
             )
         ended_at = self._point_at if self._point_at is not None and report is None else self._tools.clock.monotonic()
         confirmed = report is None or report.confirmed
-        return WatchEnd(True, confirmed, broken_by, ended.word, report, ended_at - begun if confirmed else None)
+        return WindowEnd(True, confirmed, broken_by, ended.word, report, ended_at - begun if confirmed else None)
 
-    def _dismiss(self, end: WatchEnd) -> None:
+    def _dismiss(self, end: WindowEnd) -> None:
         if self._guard is not None:
             self._guard.tell(Op.DISARM if end.confirmed else Op.ABANDON)
 
-    def _close(self, record: WindowRecord, verdict: Verdict, end: WatchEnd, log: LogEvidence) -> None:
-        now, report = self._tools.clock.time(), end.report
-        stage, word = self._failure(verdict, end, log)
-        values: dict[str, object] = {
-            "state": (State.THAWED if end.confirmed else State.STUCK).value,
-            "verdict": verdict.kind.value,
-            "reason": verdict.reason,
-            "window_seconds": end.window_seconds,
-            "freeze_outcome": _outcome(log) if end.begun else None,
-            "thaw_attempts": report.attempts if report else None,
-            "thaw_route": report.route if report else None,
-            "thaw_detail": report.detail if report else None,
-            "filesystems_thawed": report.filesystems if report else None,
-            "failure_stage": stage,
-            "failure_reason": word,
-            "closed_at": now if end.confirmed else None,
-            "thawed_at": now if end.begun and end.confirmed else None,
-        }
+    def _close(self, record: WindowRecord, verdict: Verdict, end: WindowEnd, log: LogEvidence) -> None:
+        values = closing_values(verdict, end, log, self._tools.clock.time(), chosen=self._order.chosen)
         goes_on = self._guard is not None and self._guard.is_alive()
         if not end.confirmed and not goes_on:
             # Nobody else goes on: vzdump tries its thaw once.
@@ -314,54 +283,8 @@ class VzdumpWatch:
         if self._guard is not None:
             self._guard.release()
 
-    def _failure(self, verdict: Verdict, end: WatchEnd, log: LogEvidence) -> tuple[str | None, str | None]:
-        """The stage and the word of what went wrong. Where no freeze of ours is wanted, only the guest's risk is."""
-        if not end.confirmed:
-            return "thaw", watched_word(log, end.word).value
-        if verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT or log.saw(LogEvent.NO_DISKS):
-            return None, None
-        if self._order.chosen and end.report is None:
-            return None, None
-        return "hold" if end.begun else "freeze", watched_word(log, end.word).value
-
     def _record(self) -> WindowRecord:
         at, me, limit = self._tools.clock.time(), self._tools.me, self._order.max_window_seconds
         record = WindowRecord.begun(self._guest, Owner.VZDUMP, "vzdump", at, me, limit_seconds=limit)
         # Until another one is armed we are this window's guard: as long as we live nobody else has to thaw.
         return record._replace(guard_pid=me.pid, guard_pid_start=me.start, upid=self._order.job)
-
-
-class _Noting:
-    """Tells the journal that vzdump has begun to freeze, beside the watch: a busy journal must not hold the watch up.
-
-    Metrics show a frozen guest while it is frozen, and `recover` counts the deadline from here.
-    """
-
-    def __init__(self, tools: HoldTools, record: WindowRecord) -> None:
-        self._tools = tools
-        self._record = record
-        self._thread: threading.Thread | None = None
-
-    def begin(self, at: float) -> None:
-        """Note the instant ``at`` as the window's beginning."""
-        limit = self._record.deadline_at - self._record.intent_at
-        values = {"state": State.FREEZING.value, "intent_at": at, "deadline_at": at + limit}
-        self._thread = threading.Thread(target=self._write, args=(values,), daemon=True)
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Wait for the note: the outcome must not come before it."""
-        if self._thread is not None:
-            self._thread.join(RECORD_SECONDS)
-
-    def _write(self, values: dict[str, object]) -> None:
-        with suppress(JournalError), closing(self._tools.open_journal()) as journal:
-            journal.update(self._record.id, **values)
-
-
-def _outcome(log: LogEvidence) -> str:
-    if log.saw(LogEvent.FREEZE_FAILED, LogEvent.FREEZE_REFUSED_FROZEN):
-        return FreezeOutcome.FAILED.value
-    if log.saw(LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED):
-        return FreezeOutcome.ACKNOWLEDGED.value
-    return FreezeOutcome.UNKNOWN.value

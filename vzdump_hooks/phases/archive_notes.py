@@ -1,4 +1,7 @@
-"""The verdict in the notes of the backup, as PVE's storage keeps them: an option, so its imports are loaded for it."""
+"""Writes the verdict into the notes that PVE's storage keeps with a backup; the journal's notes are not meant.
+
+An option: log-end loads this file, and what speaks to PVE, only where it is set.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from snapshot.errors import SafeSnapshotError
 from snapshot.journal.record import WindowRecord
 from snapshot.pve.access import open_access
 from vzdump_hooks.call import Invocation
-from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.phases.backup_end import is_without_backup
+from vzdump_hooks.phases.plan import windows_of_job
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import find_worker
 
@@ -26,7 +29,7 @@ def write_verdict(invocation: Invocation, config_path: str | None, say: Callable
         return
     worker = find_worker(config)
     with closing(open_journal(config)) as journal:
-        window = next(iter(notes.windows_of_job(journal, worker, invocation.vmid)), None)
+        window = next(iter(windows_of_job(journal, worker, invocation.vmid)), None)
     if window is None or window.verdict is None or is_without_backup(window):
         return
     try:

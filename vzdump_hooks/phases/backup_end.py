@@ -19,11 +19,11 @@ from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, O
 from snapshot.pve import remedies
 from snapshot.states import State
 from vzdump_hooks.call import Call, Mode, Phase
-from vzdump_hooks.phases import plan as notes
+from vzdump_hooks.phases.plan import Plan, end_backup, find_plan, plan_without_preflight, windows_of_backup
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
 
-SETTLE_SECONDS = 20.0
+VERDICT_SECONDS = 20.0
 """How long the holder may take to write its verdict after the backup's end; it has nothing else to do by then."""
 
 HINT_SECONDS = 1.0
@@ -44,26 +44,28 @@ def run(call: Call) -> bool:
         return _end(call, config, call.invocation.vmid)
     except JournalError:
         if call.invocation.freezes:
-            _look_without_journal(call, config, call.invocation.vmid)
+            _ask_without_journal(call, config, call.invocation.vmid)
         raise
 
 
 def _end(call: Call, config: Config, vmid: int) -> bool:
     invocation = call.invocation
     worker = find_worker(config)
-    plan = notes.find(config, worker, vmid)
+    plan = find_plan(config, worker, vmid)
+    known = plan or plan_without_preflight(config, vmid)
+    is_unclear = plan is None or plan.unclear
     aborted = invocation.phase is Phase.BACKUP_ABORT
     with closing(open_journal(config)) as journal:
-        window = _settled(journal, worker, vmid)
-        for earlier in notes.windows_of_backup(journal, worker, vmid)[1:]:
+        window = _closed_by_holder(journal, worker, vmid)
+        for earlier in windows_of_backup(journal, worker, vmid)[1:]:
             if _still_open(earlier) and not process_lives(earlier.owner_pid, earlier.owner_pid_start):
-                _thaw(call, config, earlier, is_unclear=plan is None or plan.unclear)
+                _thaw(call, config, earlier, is_unclear=is_unclear)
         is_refused = aborted and plan is not None and _is_refused(call, plan)
         is_new = window is None and (not aborted or is_refused)
         if is_new:
-            window = _without_window(call, journal, worker, plan or notes.plan_without_preflight(config, vmid))
+            window = _without_window(call, journal, worker, known)
         elif window is not None and _still_open(window):
-            window = _thaw(call, config, window, is_unclear=plan is None or plan.unclear) or window
+            window = _thaw(call, config, window, is_unclear=is_unclear) or window
         elif window is not None and aborted and plan is not None:
             window = _without_backup(journal, window)
             is_new = True
@@ -74,15 +76,14 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
     if window is None or (aborted and plan is None and not _still_open(window)):
         return False  # said at backup-end, which failed this backup
     call.say(describe(window))
-    policy = plan.policy if plan else config.for_guest(vmid).policy
-    missed = policy is Policy.REQUIRE and invocation.is_qemu and _has_failed(window)
+    missed = known.policy is Policy.REQUIRE and invocation.is_qemu and _has_failed(window)
     if missed and not aborted:
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")
         return True
     return False
 
 
-def _look_without_journal(call: Call, config: Config, vmid: int) -> None:
+def _ask_without_journal(call: Call, config: Config, vmid: int) -> None:
     """Whoever held or watched the window has thawed the guest, or could not: nothing but the guest tells us."""
     # 80 ms and 247 modules, only when the journal fails
     from snapshot.pve.access import open_access  # noqa: PLC0415
@@ -138,13 +139,13 @@ def _has_failed(window: WindowRecord) -> bool:
     return window.verdict is None or (window.verdict not in CONSISTENT and window.failure_stage is not None)
 
 
-def _settled(journal: Journal, worker: Worker, vmid: int) -> WindowRecord | None:
+def _closed_by_holder(journal: Journal, worker: Worker, vmid: int) -> WindowRecord | None:
     """This backup's window, once its holder has written its verdict or is dead."""
     clock = SystemClock()
     now = clock.monotonic()
-    deadline, hint_at = now + SETTLE_SECONDS, now + HINT_SECONDS
+    deadline, hint_at = now + VERDICT_SECONDS, now + HINT_SECONDS
     while True:
-        window = next(iter(notes.windows_of_backup(journal, worker, vmid)), None)
+        window = next(iter(windows_of_backup(journal, worker, vmid)), None)
         if window is None or not _still_open(window) or clock.monotonic() >= deadline:
             return window
         if window.owner_pid == worker.pid:
@@ -217,13 +218,13 @@ def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
     return journal.get(window.id) or window
 
 
-def _is_refused(call: Call, plan: notes.Plan) -> bool:
+def _is_refused(call: Call, plan: Plan) -> bool:
     """Whether policy ``require`` failed this backup before it began: a failure that history and metrics shall know."""
     is_wanted = call.invocation.is_qemu and call.invocation.mode is not Mode.STOP
     return is_wanted and plan.policy is Policy.REQUIRE and bool(plan.obstacle)
 
 
-def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Plan) -> WindowRecord:
+def _without_window(call: Call, journal: Journal, worker: Worker, plan: Plan) -> WindowRecord:
     """A backup without a window gets its verdict recorded too: history and metrics shall be whole.
 
     One that should have been frozen and could not be is a failure, as it is for safe-snapshot.
@@ -273,7 +274,7 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: notes.Pl
 
 def _done(call: Call, journal: Journal, worker: Worker, window: WindowRecord | None) -> None:
     try:
-        notes.done(journal, worker, call.invocation.vmid or 0, window, SystemClock().time())
+        end_backup(journal, worker, call.invocation.vmid or 0, window, SystemClock().time())
     except JournalError as error:
         call.say(f"WARNING: {error}")
 

@@ -10,7 +10,7 @@ from snapshot.errors import JournalError
 from snapshot.model import Check, Policy
 from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Mode, Phase
-from vzdump_hooks.phases import plan as notes
+from vzdump_hooks.phases.plan import Plan, leave_plan
 from vzdump_hooks.settings import load, open_journal
 from vzdump_hooks.tasklog.worker import find_worker
 
@@ -29,22 +29,22 @@ def run(call: Call) -> bool:
     return failed
 
 
-def prepare(call: Call, config: Config, vmid: int) -> tuple[notes.Plan, bool]:
-    """Look at the guest, and leave the plan for later phases; the plan, and whether ``require`` cannot be met.
+def prepare(call: Call, config: Config, vmid: int) -> tuple[Plan, bool]:
+    """Examine the guest, and leave the plan for later phases; the plan, and whether ``require`` cannot be met.
 
     Raises ApiError, ConfigError, and, where ``require`` needs the journal, JournalError.
     """
-    from vzdump_hooks.phases.planning import look  # noqa: PLC0415 - 94 ms, and a guest that is off needs none of it
+    from vzdump_hooks.phases.planning import examine  # noqa: PLC0415 - 94 ms, and a guest that is off needs none of it
 
     invocation = call.invocation
-    plan, obstacle = look(config, vmid, invocation.mode, call.say)
+    plan, obstacle = examine(config, vmid, invocation.mode, call.say)
     if invocation.mode is Mode.STOP:  # no freeze is needed, but the shutdown of a frozen guest hangs
         if obstacle is not None and obstacle.name == "thawed":
             call.say(f"WARNING: {obstacle.message}; {obstacle.remedy}")
         return plan, False
     needs_freeze = plan.policy is Policy.REQUIRE
     try:
-        notes.leave(config, find_worker(config), vmid, plan._replace(at=SystemClock().time()))
+        leave_plan(config, find_worker(config), vmid, plan._replace(at=SystemClock().time()))
     except JournalError as error:
         if needs_freeze:
             raise  # nothing will be frozen without the journal: better now than in post-restart
@@ -64,7 +64,7 @@ def _may_be_frozen(config: Config, vmid: int) -> bool:
         return bool(journal.open_windows(vmid))
 
 
-def _line(obstacle: Check, plan: notes.Plan) -> str:
+def _line(obstacle: Check, plan: Plan) -> str:
     remedy = f"; {obstacle.remedy}" if obstacle.remedy else ""
     if plan.policy is Policy.REQUIRE:
         other = "; or give this guest policy prefer or never" if plan.chosen else ""

@@ -17,25 +17,26 @@ from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Phase, Say
-from vzdump_hooks.phases import plan as notes
 from vzdump_hooks.phases.backup_end import worth
+from vzdump_hooks.phases.plan import forget_job, windows_of_job
 from vzdump_hooks.settings import Loaded, load, open_journal
-from vzdump_hooks.tasklog.worker import find_worker
+from vzdump_hooks.tasklog.worker import Worker, find_worker
 
 
 def run(call: Call) -> bool:
     """Never fails a job."""
     found = load(call.config_path)
     config, phase = found.config, call.invocation.phase
+    worker = find_worker(config)
     if phase is Phase.JOB_START:
         trouble.broken(phase, found, call.say)
     with closing(open_journal(config)) as journal:
         if phase is Phase.JOB_START:
-            _note_job(found, journal, call.say)
+            _note_job(found, worker, journal, call.say)
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:
-            _summary(config, journal, call.say)
-            notes.forget(journal, find_worker(config))
+            _summary(worker, journal, call.say)
+            forget_job(journal, worker)
         else:
             _check_credentials(config, call.say)
     if left_open:
@@ -45,9 +46,9 @@ def run(call: Call) -> bool:
     return False
 
 
-def _note_job(found: Loaded, journal: Journal, say: Say) -> None:
+def _note_job(found: Loaded, worker: Worker, journal: Journal, say: Say) -> None:
     """A job whose guests are all skipped leaves no window, and is no job that went past us."""
-    worker, now = find_worker(found.config), SystemClock().time()
+    now = SystemClock().time()
     try:
         silences.note_job(journal, worker.pid, worker.start, now)
         silences.note_config(journal, found.problems, now)
@@ -91,10 +92,9 @@ def _check_credentials(config: Config, say: Say) -> None:
         say(f"WARNING: {error}; until then pvesh is used in place of the API, which is slower")
 
 
-def _summary(config: Config, journal: Journal, say: Say) -> None:
-    worker = find_worker(config)
+def _summary(worker: Worker, journal: Journal, say: Say) -> None:
     newest: dict[int, WindowRecord] = {}
-    for window in notes.windows_of_job(journal, worker):
+    for window in windows_of_job(journal, worker):
         newest.setdefault(window.vmid, window)
     if newest:
         counts = Counter(worth(window) for window in newest.values())

@@ -1,4 +1,4 @@
-"""log-end: the verdict into the backup's notes, where that is wanted. The verdict itself was settled at backup-end.
+"""log-end: the verdict into the backup's notes, where that is wanted. The verdict itself stands since backup-end.
 
 Where the configuration does not speak of it, entry.py leaves before it comes here.
 """

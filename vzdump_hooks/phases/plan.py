@@ -1,4 +1,7 @@
-"""What one phase leaves for a later one of the same guest and job, in the journal's notes."""
+"""The plan that backup-start leaves for the later phases of a guest's backup, and which windows are this backup's.
+
+Both stand in the journal: the plan in its notes, and with it where the job's earlier backup of the guest ended.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def _key(what: str, worker: Worker, vmid: int) -> str:
     return f"{what}:{worker.pid}:{worker.start}:{vmid}"
 
 
-def leave(config: Config, worker: Worker, vmid: int, plan: Plan) -> None:
+def leave_plan(config: Config, worker: Worker, vmid: int, plan: Plan) -> None:
     """Leave the plan for post-restart. JournalError when that cannot be written."""
     text = json.dumps({**plan._asdict(), "policy": plan.policy.value, "owner": plan.owner.value})
 
@@ -76,7 +79,7 @@ def leave(config: Config, worker: Worker, vmid: int, plan: Plan) -> None:
     patiently(write, SystemClock())
 
 
-def find(config: Config, worker: Worker, vmid: int) -> Plan | None:
+def find_plan(config: Config, worker: Worker, vmid: int) -> Plan | None:
     """The plan that backup-start left; None when there is none, or none that can be read."""
     try:
         with closing(open_journal(config, read_only=True)) as journal:
@@ -101,7 +104,7 @@ def windows_of_backup(journal: Journal, worker: Worker, vmid: int) -> list[Windo
     return list(takewhile(lambda window: window.id != last, windows))
 
 
-def done(journal: Journal, worker: Worker, vmid: int, window: WindowRecord | None, at: float) -> None:
+def end_backup(journal: Journal, worker: Worker, vmid: int, window: WindowRecord | None, at: float) -> None:
     """The backup has ended: take its plan away, with those of jobs that were killed, and remember its window.
 
     A guest may be backed up twice in one job. JournalError when that cannot be written.
@@ -115,7 +118,7 @@ def done(journal: Journal, worker: Worker, vmid: int, window: WindowRecord | Non
             db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (_key("done", worker, vmid), window.id, at))
 
 
-def forget(journal: Journal, worker: Worker) -> None:
+def forget_job(journal: Journal, worker: Worker) -> None:
     """The job has ended: forget its guests' windows. JournalError when that cannot be written."""
     with journal.transaction("written") as db:
         db.execute("DELETE FROM notes WHERE key GLOB ?", (f"done:{worker.pid}:{worker.start}:*",))

@@ -1,4 +1,7 @@
-"""What backup-start finds out about a guest, and the plan that comes of it. Heavy imports: loaded when needed alone."""
+"""Makes the plan for a guest's backup: the preflight, and the thaw of a guest that an earlier run left frozen.
+
+It imports all that speaks to PVE: only a phase that has to make a plan loads it.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ class Found(NamedTuple):
     obstacle: Check | None
 
 
-def look(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
-    """Look at the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
+def examine(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], None]) -> Found:
+    """Examine the guest, and thaw it when it was left frozen by us. Raises ApiError, ConfigError."""
     access = open_access(config, SystemClock(), say)
 
     def settings_of(guest: Guest | None) -> GuestSettings:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 from pathlib import Path
 
 from snapshot.base import detached
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.config.settings import Config
+from snapshot.config.settings import Config, FreezeOwner
 from snapshot.errors import ApiError, JournalError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.file import PATIENCE_SECONDS
@@ -23,15 +24,15 @@ from snapshot.model import Guest, GuestKind, Node, Owner, Policy, Vmid
 from vzdump_hooks.call import Call
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.phases import backup_start
-from vzdump_hooks.phases import plan as notes
+from vzdump_hooks.phases.plan import Plan, find_plan, leave_plan, plan_without_preflight
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
 
 MARGIN_SECONDS = 15.0
 """On top of guard, freeze and thaw: what the holder needs to start and to be believed lost."""
 
-LOOK_SECONDS = 0.25
-"""How often a holder that has not connected yet is looked at: one that died at once is noticed at once."""
+CHECK_SECONDS = 0.25
+"""How often it is checked whether a holder that has not connected yet still lives."""
 
 
 class HolderError(Exception):
@@ -49,8 +50,8 @@ def run(call: Call) -> bool:
         return False
     config = load_config(call.config_path)
     worker = find_worker(config)
-    early = notes.find(config, worker, invocation.vmid)
-    plan = early or _second_look(call, config)
+    early = find_plan(config, worker, invocation.vmid)
+    plan = early or _examine_again(call, config)
     if plan is None:
         return True
     is_required = plan.policy is Policy.REQUIRE
@@ -64,7 +65,7 @@ def run(call: Call) -> bool:
     return is_required and not report.held
 
 
-def _line(report: HoldReport, plan: notes.Plan, *, was_said: bool) -> str:
+def _line(report: HoldReport, plan: Plan, *, was_said: bool) -> str:
     if report.held or (plan.chosen and report.watched):
         return report.message
     if was_said and plan.obstacle and report.watched:
@@ -73,8 +74,8 @@ def _line(report: HoldReport, plan: notes.Plan, *, was_said: bool) -> str:
     return f"WARNING: {unseen}{report.message}"
 
 
-def _second_look(call: Call, config: Config) -> notes.Plan | None:
-    """backup-start could not look at the guest: its own option, or a rule by tag or pool, may say not to freeze it.
+def _examine_again(call: Call, config: Config) -> Plan | None:
+    """backup-start could not examine the guest: its own option, or a rule by tag or pool, may say not to freeze it.
 
     None: policy ``require`` cannot be met, as was said. Where PVE still does not answer, vzdump's freeze is watched.
     """
@@ -82,12 +83,12 @@ def _second_look(call: Call, config: Config) -> notes.Plan | None:
     try:
         plan, failed = backup_start.prepare(call, config, vmid)
     except ApiError as error:
-        plan = notes.plan_without_preflight(config, vmid)
+        plan = plan_without_preflight(config, vmid)
         return plan._replace(obstacle=plan.obstacle or f"not frozen by us: {error}")
     return None if failed else plan
 
 
-def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldReport:
+def _hold(call: Call, config: Config, worker: Worker, plan: Plan) -> HoldReport:
     """Start the holder and wait for its one report; another one, and without systemd, when it gives none.
 
     Where none comes, and a guest may be frozen with nobody to see it, the journal has a window for `recover`.
@@ -101,7 +102,7 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
                 why = f"the holder of the freeze did not report ({lost})"
                 order = order._replace(not_ours_because=why, unclear=not order.not_ours_because)
                 with contextlib.suppress(JournalError):  # without a journal no window in it can be closed too early
-                    notes.leave(config, worker, order.vmid, plan._replace(unclear=True, at=SystemClock().time()))
+                    leave_plan(config, worker, order.vmid, plan._replace(unclear=True, at=SystemClock().time()))
             report = _ask_holder(call, config, order, by_systemd=False)
     except HolderError as lost:
         why = order.not_ours_because or "the holder of the freeze cannot be started"
@@ -111,10 +112,10 @@ def _hold(call: Call, config: Config, worker: Worker, plan: notes.Plan) -> HoldR
     return report._replace(message=f"{report.message}; {_leave_to_recover(config, worker, order)}")
 
 
-def _order(call: Call, worker: Worker, plan: notes.Plan) -> HoldOrder:
+def _order(call: Call, worker: Worker, plan: Plan) -> HoldOrder:
     return HoldOrder(
         vmid=call.invocation.vmid or 0,
-        owner=plan.owner.value,
+        freezes_itself=plan.owner is FreezeOwner.HOOK,
         node=worker.upid.node if worker.upid else local_name(),
         upid=worker.upid.text if worker.upid else "",
         job=worker.job,
@@ -133,7 +134,6 @@ def _order(call: Call, worker: Worker, plan: notes.Plan) -> HoldOrder:
 
 def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: bool) -> HoldReport:
     """Start a holder, give it the order, and wait for its report. Raises HolderError."""
-    clock = SystemClock()
     patience = (
         2 * config.guard.arm_timeout_seconds  # the freeze's guard, and the watch's where that one cannot be armed
         + min(order.freeze_timeout_seconds, order.max_window_seconds)
@@ -146,17 +146,7 @@ def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: boo
         address = detached.new_address(f"{order.vmid}-{order.worker_pid}")
         with detached.listen(address) as listener:
             process = _start(call.config_path, config, order, address, by_systemd=by_systemd)
-            deadline = clock.monotonic() + config.guard.arm_timeout_seconds
-            while True:
-                try:
-                    connection = detached.accept(listener, LOOK_SECONDS, clock)
-                    break
-                except TimeoutError:
-                    if process is not None and process.poll() is not None:
-                        raise ChildProcessError(f"it ended with {process.returncode}") from None
-                    if clock.monotonic() >= deadline:
-                        raise
-            with connection:
+            with _accept(listener, process, config.guard.arm_timeout_seconds) as connection:
                 connection.settimeout(patience)
                 was_ordered = True
                 connection.sendall(order.to_json().encode() + b"\n")
@@ -167,6 +157,20 @@ def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: boo
         words: bytes = getattr(error, "stderr", None) or b""  # systemd-run's
         text = " ".join(words[:2000].decode(errors="replace").split()) or str(error)
         raise HolderError(text[:200], was_ordered=was_ordered) from error
+
+
+def _accept(listener: socket.socket, process: subprocess.Popen[bytes] | None, seconds: float) -> socket.socket:
+    """The holder's connection. Raises OSError: TimeoutError, or at once when a process that we started has ended."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + seconds
+    while True:
+        try:
+            return detached.accept(listener, CHECK_SECONDS, clock)
+        except TimeoutError:
+            if process is not None and process.poll() is not None:
+                raise ChildProcessError(f"it ended with {process.returncode}") from None
+            if clock.monotonic() >= deadline:
+                raise
 
 
 def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:

@@ -1,4 +1,7 @@
-"""Following one guest's backup: vzdump's task log and the life of its worker, as one source of events."""
+"""One guest's backup as a source of events: vzdump's task log is followed as it grows, and its worker's life with it.
+
+What a line means stands in wordings.py, where lines come from in lines.py, what is made of the events in hold/.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ class WorkerLife:
         return self._dead
 
 
-class BackupWatch:
+class BackupFollower:
     """One guest's events from the first source that can be read; from the next one when it no longer can."""
 
     def __init__(self, vmid: int, sources: Sequence[LogSource], worker: WorkerLife, clock: Clock) -> None:
@@ -81,7 +84,7 @@ class BackupWatch:
         self._sources = list(sources)
         self._worker = worker
         self._clock = clock
-        self._look_at = 0.0
+        self._read_at = 0.0
         self._waiting: list[LogEvent] = []
         self._seen: list[LogEvent] = []
 
@@ -109,12 +112,12 @@ class BackupWatch:
     def next(self, seconds: float) -> LogEvent | None:
         """The next event, None after about ``seconds``. WorkerDiedError when the worker is gone and its log read.
 
-        The log is looked at no more often than its source likes, however often this is called.
+        The log is read no more often than its source likes, however often this is called.
         """
         pause = self._sources[0].pause_seconds if self._sources else seconds
         now = self._clock.monotonic()
-        if not self._waiting and now >= self._look_at:
-            self._look_at = now + pause
+        if not self._waiting and now >= self._read_at:
+            self._read_at = now + pause
             self._read()
         if not self._waiting and self._worker.is_dead(min(seconds, pause)):
             while self._read():

@@ -1,4 +1,4 @@
-"""The lines of a task's log: from the file on the node, else from the API. What they mean is follow.py's business."""
+"""The lines of a task's log: from the file on the node, else from the API. What they mean stands in wordings.py."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ READ_BYTES = 1 << 16
 
 API_ROWS = 5000
 API_SECONDS = 2.0
-"""How long one request may take: the deadline of a window is not looked at meanwhile."""
+"""How long one request may take: the deadline of a window is not checked meanwhile."""
 
 
 class LogSource(Protocol):
     """Where lines come from. Begins at the log's beginning."""
 
     pause_seconds: float
-    """How long to wait between two looks."""
+    """How long to wait before reading again."""
 
     def lines(self) -> list[str] | None:
         """The whole lines since the last call, without their ends; None when the log cannot be read at present."""

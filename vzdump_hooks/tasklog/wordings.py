@@ -33,6 +33,10 @@ class LogEvent(Enum):
     TASK_END = "the task has ended"
 
 
+ENDS = frozenset({LogEvent.GUEST_DONE, LogEvent.TASK_END, LogEvent.GUEST_ERROR, LogEvent.NO_DISKS})
+"""After any of these the guest's backup has no point in time any more."""
+
+
 class Row(NamedTuple):
     """A line that begins with ``start`` and contains all of ``words`` is an ``event``."""
 

@@ -1,4 +1,4 @@
-"""Asking a guest whether it is frozen while vzdump freezes or thaws it, without standing in the way of either.
+"""Asks a guest whether it is frozen while vzdump freezes or thaws it, without standing in the way of either.
 
 The agent serves one client at a time, and a client that gives up still takes its place in the queue: vzdump's own thaw
 would find the queue full. So there is never more than one question of ours, it is never given up, and it waits for its
@@ -28,8 +28,8 @@ STACK_BYTES = 1 << 20
 """Of the thread: the process's memory is locked."""
 
 
-class AgentLook:
-    """Asks again and again, one question at a time, once ``next`` is called."""
+class StateAsker:
+    """Asks one question at a time, as often as ``ask`` is called, but not more often than its pause."""
 
     def __init__(self, access: Access, guest: Guest) -> None:
         self._clock: Clock = access.clock
@@ -45,20 +45,20 @@ class AgentLook:
         self.asked_at: float | None = None
         """When the last question was asked (monotonic)."""
 
-    def next(self, pause_seconds: float = SOCKET_PAUSE_SECONDS) -> FreezeState | None:
+    def ask(self, pause_seconds: float = SOCKET_PAUSE_SECONDS) -> FreezeState | None:
         """The answer that has come since the last call, if any; else asks, ``pause_seconds`` after the last question.
 
         Returns at once.
         """
-        answer = self.take()
+        answer = self.answer()
         now = self._clock.monotonic()
         pause = pause_seconds if self._is_local else max(pause_seconds, API_PAUSE_SECONDS)
         if self._thread is None and (self.asked_at is None or now - self.asked_at >= pause):
             self.asked_at = now
-            self._ask()
+            self._start()
         return answer
 
-    def take(self, wait_seconds: float = 0.0) -> FreezeState | None:
+    def answer(self, wait_seconds: float = 0.0) -> FreezeState | None:
         """The answer to the last question, if it has come or comes within ``wait_seconds``. Asks nothing."""
         if self._thread is None:
             return None
@@ -69,10 +69,10 @@ class AgentLook:
         answer, self._answer = self._answer, None
         return answer
 
-    def _ask(self) -> None:
+    def _start(self) -> None:
         earlier = threading.stack_size(STACK_BYTES)
         try:
-            self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="asker", daemon=True)
             self._thread.start()
         finally:
             threading.stack_size(earlier)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.config import settings as configuration
-from snapshot.config.settings import Config, FreezeOwner
+from snapshot.config import reading
+from snapshot.config.settings import Config, FreezeOwner, local_node
 from snapshot.errors import ConfigError
 from snapshot.journal.store import Journal
 from vzdump_hooks.say import say
@@ -25,12 +25,12 @@ def load(config_path: str | None) -> Loaded:
     Which guest is to be frozen cannot be known from a part: then nothing is frozen by us, and vzdump's own freezes are
     watched. A policy ``require`` that can be read holds. ConfigError off a node, where nothing can be done without it.
     """
-    path = Path(config_path) if config_path else configuration.DEFAULT_PATH
+    path = Path(config_path) if config_path else None
     try:
-        return Loaded(configuration.load(path, required=config_path is not None))
+        return Loaded(reading.load(path))
     except ConfigError:
-        config, problems = configuration.load_lenient(path, required=config_path is not None)
-        if not configuration.local_node(config):
+        config, problems = reading.load_lenient(path)
+        if not local_node(config):
             raise
     rules = tuple(rule._replace(owner=None) for rule in config.guest)
     return Loaded(config._replace(hook=config.hook._replace(owner=FreezeOwner.VZDUMP), guest=rules), tuple(problems))

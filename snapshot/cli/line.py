@@ -19,8 +19,8 @@ from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import SIGNALS
-from snapshot.config import settings as configuration
-from snapshot.config.settings import Config
+from snapshot.config import reading
+from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
@@ -66,8 +66,7 @@ class Session:
 
     def config(self) -> Config:
         """The configuration. ConfigError as usual."""
-        path = self.config_path or configuration.DEFAULT_PATH
-        return configuration.load(path, required=self.config_path is not None)
+        return reading.load(self.config_path)
 
     def access(self) -> Access:
         """The ways to PVE. ConfigError when there is none."""
@@ -77,10 +76,9 @@ class Session:
         """The ways to PVE for what must go on with a broken configuration: what can be read of it, and a warning each
         for the rest. ConfigError when no way is left.
         """
-        path = self.config_path or configuration.DEFAULT_PATH
-        if self.config_path is not None and not path.exists():
+        if self.config_path is not None and not self.config_path.exists():
             return self.access()  # a slip of the pen, and the error says so
-        config, problems = configuration.load_lenient(path, required=self.config_path is not None)
+        config, problems = reading.load_lenient(self.config_path)
         try:
             access = open_access(config, self.clock)
         except ConfigError as error:
@@ -207,7 +205,7 @@ def _common_options(envvar: str | None) -> list[tuple[tuple[str, ...], dict[str,
     ]
 
 
-_CONFIG = f"Another configuration than {configuration.DEFAULT_PATH}; also $VZDUMP_HOOKS_CONFIG."
+_CONFIG = f"Another configuration than {DEFAULT_PATH}; also $VZDUMP_HOOKS_CONFIG."
 _JSON_FLAG = "--json"
 _JSON = "One versioned JSON object on standard output and nothing else."
 _LOGFMT = "key=value lines on standard output, for a log collector (docs/logs.md)."

@@ -22,7 +22,7 @@ from snapshot.base import detached, logfmt
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.hardening import Witnessed, harden, open_log
 from snapshot.base.procfs import ProcessIdentity, process_lives
-from snapshot.config import settings as configuration
+from snapshot.config import reading
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.guard.background import BackgroundRecorder
@@ -104,11 +104,11 @@ def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, i
     One that was started again has a guest to thaw: what can be read counts, and the defaults find a node's agents.
     """
     try:
-        return configuration.load(path or configuration.DEFAULT_PATH, required=path is not None)
+        return reading.load(path)
     except ConfigError:
         if is_armed_by_owner:
             raise
-    config, problems = configuration.load_lenient(path or configuration.DEFAULT_PATH, required=path is not None)
+    config, problems = reading.load_lenient(path)
     for problem in problems:
         log.error("%s", logfmt.line("defaults-used", **spec.log_keys, detail=problem))
     return config

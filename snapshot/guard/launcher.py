@@ -12,8 +12,7 @@ from pathlib import Path
 from snapshot.base import detached
 from snapshot.base.aside import reap
 from snapshot.base.clock import Clock
-from snapshot.config.settings import Config
-from snapshot.config.settings import Launcher as Kind
+from snapshot.config.settings import Config, LauncherKind
 from snapshot.errors import GuardError
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
 
@@ -144,7 +143,7 @@ class ProcessLauncher:
 def uses_systemd(config: Config) -> bool:
     """Whether processes of ours are started as transient units."""
     kind = config.guard.launcher
-    return detached.systemd_is_running() if kind is Kind.AUTO else kind is Kind.SYSTEMD
+    return detached.systemd_is_running() if kind is LauncherKind.AUTO else kind is LauncherKind.SYSTEMD
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:

@@ -22,8 +22,6 @@ from snapshot.errors import JournalError, UsageError
 from snapshot.journal.store import Journal
 from snapshot.metrics import exposition
 
-DEFAULT_ADDRESS = "127.0.0.1"
-DEFAULT_PORT = 9836
 REQUEST_SECONDS = 10.0
 """How long a client may take to send its request, and then to take the answer."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from snapshot.base.clock import Clock
-from snapshot.config import settings as configuration
+from snapshot.config import settings
 from snapshot.config.settings import Config, GuestSettings
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError
 from snapshot.model import Guest
@@ -77,7 +77,7 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
 
     ``say`` is told when the API turns out to be unusable and pvesh takes its place.
     """
-    local_node, credentials = configuration.local_node(config), Credentials(config)
+    local_node, credentials = settings.local_node(config), Credentials(config)
     api: Transport | None = https_to(config, config.api.host, credentials)
     try:
         credentials.wait()

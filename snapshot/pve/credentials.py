@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from snapshot.base.aside import Aside
-from snapshot.config import settings as configuration
-from snapshot.config.settings import Config, Token
+from snapshot.config import settings, token
+from snapshot.config.settings import Config
+from snapshot.config.token import Token
 from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.pve.https import Endpoint, read_ca
 
@@ -35,7 +36,7 @@ class Credentials:
             return self._reading.result(FILES_SECONDS if is_first else 0.0)
         except (TimeoutError, RuntimeError) as error:  # RuntimeError: no room for a thread
             api = self._config.api
-            files = f"the token file {api.token_file} or the CA file {api.ca_file or configuration.PVE_CA_FILE}"
+            files = f"the token file {api.token_file} or the CA file {api.ca_file or settings.PVE_CA_FILE}"
             raise ApiUnreachableError(
                 f"{files} cannot be read now ({error})",
                 remedy="look whether their file system hangs: `systemctl status pve-cluster`, `dmesg`",
@@ -44,11 +45,11 @@ class Credentials:
     def complete(self, endpoint: Endpoint) -> Endpoint:
         """See HttpsTransport."""
         try:
-            token, ca_file, ca_data = self.wait()
+            found, ca_file, ca_data = self.wait()
         except ConfigError as error:
             raise ApiUnreachableError(error.message, remedy=error.remedy) from error
-        return endpoint._replace(token_id=token.id, token_secret=token.secret, ca_file=ca_file, ca_data=ca_data)
+        return endpoint._replace(token_id=found.id, token_secret=found.secret, ca_file=ca_file, ca_data=ca_data)
 
     def _read(self) -> tuple[Token, Path | None, str]:
-        token, ca_file = configuration.token(self._config), configuration.ca_file(self._config)
-        return token, ca_file, read_ca(ca_file)
+        found, ca_file = token.token(self._config), settings.ca_file(self._config)
+        return found, ca_file, read_ca(ca_file)

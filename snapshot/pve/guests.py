@@ -280,13 +280,6 @@ class GuestApi:
         """Start the task that removes the snapshot."""
         return _upid(self._transport.request("DELETE", f"{guest.path}/snapshot/{name}"))
 
-    def uptime_seconds(self, guest: Guest) -> float | None:
-        """Seconds since QEMU started, or None when the guest is off. Raises like the rest when PVE does not say."""
-        current = self.current(guest)
-        if current.get("status") != "running":
-            return None
-        return float(number_of(current.get("uptime")) or 0)
-
 
 def vmid_of(value: object) -> Vmid | None:
     """The vmid in a field of an answer or in a file's name; None for anything else. ``isdigit`` is no ``int``: "²"."""

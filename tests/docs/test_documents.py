@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.config import settings as configuration
+from snapshot.config import reading
 from snapshot.config.settings import Config
 from snapshot.errors import exit_codes
 
@@ -18,7 +18,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def test_the_sample_configuration_changes_nothing_as_it_is() -> None:
-    assert configuration.load(SAMPLE) == Config()
+    assert reading.load(SAMPLE) == Config()
 
 
 def test_every_commented_setting_of_the_sample_is_the_default() -> None:
@@ -26,7 +26,7 @@ def test_every_commented_setting_of_the_sample_is_the_default() -> None:
     end = lines.index("#[[guest]]")
     tree = tomllib.loads("\n".join(line for line in lines[:end] if not line.endswith("= ...")))
     assert len(tree) == 9
-    assert configuration.parse(tree, "the sample") == Config()
+    assert reading.parse(tree, "the sample") == Config()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

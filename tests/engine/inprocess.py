@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import NoGate
-from snapshot.config import settings as configuration
+from snapshot.config import reading
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.journal.store import Journal
 from snapshot.model import Policy, Vmid
@@ -66,7 +66,7 @@ class Capped:
 
 def snapshot(lab: Site, name: str, policy: Policy, requests: list[str] | None = None) -> Result:
     """Take one. Raises only what is a bug. ``requests`` gets Capped.requests as they are sent."""
-    config = configuration.load(lab.config_path)
+    config = reading.load(lab.config_path)
     clock = SystemClock()
     access = open_access(config, clock)
     assert access.api is not None

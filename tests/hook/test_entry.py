@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.config import settings as configuration
+from snapshot.config import settings
 from tests.lab.site import BIN
 from vzdump_hooks import entry
 from vzdump_hooks.call import JOB_PHASES, InvocationError, Mode, Phase, UnknownPhaseError, parse
@@ -264,5 +264,5 @@ def test_no_phase_imports_a_library_before_it_knows_that_it_needs_one(module: st
 
 def test_what_log_end_looks_for_is_what_the_configuration_has() -> None:
     """It cannot import them: that would cost more than the phase."""
-    assert Path(entry.CONFIG_PATH) == configuration.DEFAULT_PATH
-    assert entry.NOTES_OPTION.decode() in configuration.HookConfig._fields
+    assert Path(entry.CONFIG_PATH) == settings.DEFAULT_PATH
+    assert entry.NOTES_OPTION.decode() in settings.HookConfig._fields

@@ -1110,7 +1110,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the rescue ends with a broken configuration",
         LINE,
-        "        config, problems = configuration.load_lenient(path, required=self.config_path is not None)",
+        "        config, problems = reading.load_lenient(self.config_path)",
         "        config, problems = self.config(), []",
         f"{STRANGERS}::test_a_rescue_goes_on_with_a_configuration_that_is_broken",
     ),
@@ -1929,7 +1929,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a token file of another user is believed",
-        "snapshot/config/settings.py",
+        "snapshot/config/token.py",
         """
     if found.st_uid not in (0, os.geteuid()):
         raise ConfigError(
@@ -1942,10 +1942,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "one fault costs the whole configuration",
-        "snapshot/config/settings.py",
-        "    return parse_lenient(tree, str(path))",
+        "snapshot/config/reading.py",
+        "    return parse_lenient(tree, str(path or DEFAULT_PATH))",
         """
-    found, problems = parse_lenient(tree, str(path))
+    found, problems = parse_lenient(tree, str(path or DEFAULT_PATH))
     return (Config() if problems else found), problems""",
         "tests/unit/test_config.py::test_of_a_broken_configuration_the_parts_without_a_fault_count",
     ),

@@ -13,7 +13,7 @@ import pytest
 
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.config import settings as configuration
+from snapshot.config import reading
 from snapshot.errors import JournalError
 from snapshot.journal import file
 from snapshot.journal.store import Journal
@@ -197,7 +197,7 @@ def test_a_locked_journal_is_not_taken_for_a_broken_one(monkeypatch: pytest.Monk
     with guarded_site(ScriptedGuest) as (lab, timeline):
         orphaned(lab, timeline)
         monkeypatch.setattr(file, "BUSY_SECONDS", 0.2)
-        access = open_access(configuration.load(lab.config_path), SystemClock())
+        access = open_access(reading.load(lab.config_path), SystemClock())
         said: list[str] = []
         with contextlib.closing(sqlite3.connect(lab.journal_path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")

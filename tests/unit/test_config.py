@@ -11,19 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.config import settings as configuration
-from snapshot.config.settings import (
-    Config,
-    ForeignFreeze,
-    FreezeOwner,
-    GuestRule,
-    Launcher,
-    Token,
-    load,
-    load_lenient,
-    parse,
-    token,
-)
+from snapshot.config import reading, settings
+from snapshot.config.reading import load, load_lenient, parse
+from snapshot.config.settings import Config, ForeignFreeze, FreezeOwner, GuestRule, LauncherKind
+from snapshot.config.token import Token, token
 from snapshot.errors import ConfigError
 from snapshot.model import Policy
 from tests.unit.kit import raised
@@ -85,7 +76,7 @@ def test_every_key_takes_its_own_default_back(data: st.DataObject) -> None:
 
 
 def _toml_value(value: object) -> object:
-    if isinstance(value, Policy | FreezeOwner | ForeignFreeze | Launcher):
+    if isinstance(value, Policy | FreezeOwner | ForeignFreeze | LauncherKind):
         return value.value
     if isinstance(value, Path):
         return str(value)
@@ -253,7 +244,7 @@ NUMBERS = sorted(
 
 @pytest.mark.parametrize(("section", "key"), NUMBERS)
 def test_every_number_has_a_largest_value_that_a_wait_can_take(section: str, key: str) -> None:
-    longest = configuration.LONGEST[key]
+    longest = reading.LONGEST[key]
     assert longest * 1000 < 2**63
     assert getattr(getattr(parse({section: {key: longest}}, "config.toml"), section), key) == longest
     assert f"{longest:g} at most" in said({section: {key: longest * 1.01}})
@@ -310,7 +301,7 @@ def test_of_a_broken_configuration_the_parts_without_a_fault_count(tmp_path: Pat
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), VALUES, max_size=6))
 def test_a_sound_configuration_has_no_problems_and_any_other_has(tree: dict[str, object]) -> None:
     is_sound = raised(lambda: parse(tree, "config.toml"), ConfigError) is None
-    config, problems = configuration.parse_lenient(tree, "config.toml")
+    config, problems = reading.parse_lenient(tree, "config.toml")
     assert bool(problems) is not is_sound
     if is_sound:
         assert config == parse(tree, "config.toml")
@@ -318,21 +309,21 @@ def test_a_sound_configuration_has_no_problems_and_any_other_has(tree: dict[str,
 
 def test_many_tables_of_a_broken_configuration_are_each_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    build = configuration._build
+    build = reading._build
     monkeypatch.setattr(
-        configuration,
+        reading,
         "_build",
         lambda cls, tree, where, prefix: (built.append(prefix), build(cls, tree, where, prefix))[1],
     )
     tables = [{"vmid": 100 + n, "policy": "require", "max_window_seconds": 5} for n in range(400)]
-    config, problems = configuration.parse_lenient({"unknown": {}, "guest": tables}, "config.toml")
+    config, problems = reading.parse_lenient({"unknown": {}, "guest": tables}, "config.toml")
     assert (len(config.guest), len(problems)) == (400, 1)
     assert built.count("guest") == 400
 
 
 def test_the_tables_of_a_broken_configuration_keep_their_numbers() -> None:
     tables = [{"vmid": 100, "policy": "never"}, {"vmid": 0}, {"vmid": 100, "policy": "require"}]
-    config, problems = configuration.parse_lenient({"guest": tables}, "config.toml")
+    config, problems = reading.parse_lenient({"guest": tables}, "config.toml")
     assert [rule.policy for rule in config.guest] == [Policy.NEVER]
     assert ["number 2" in problems[0], "number 1 and number 3" in problems[1]] == [True, True]
 
@@ -349,7 +340,6 @@ def test_a_configuration_that_cannot_be_read_at_all_leaves_the_defaults(tmp_path
     config, problems = load_lenient(path)
     assert config == Config()
     assert [f"the configuration {path} is not TOML" in line for line in problems] == [True]
-    assert load_lenient(tmp_path / "none", required=False) == (Config(), [])
     assert len(load_lenient(tmp_path / "none")[1]) == 1
 
 
@@ -363,7 +353,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -
     elif kind == "device":
         path.symlink_to("/dev/zero")
     else:
-        path.write_bytes(b"#" * (configuration.MOST_BYTES + 1))
+        path.write_bytes(b"#" * (reading.MOST_BYTES + 1))
     with pytest.raises(ConfigError, match="cannot be read"):
         load(path)
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -378,15 +368,19 @@ def test_a_token_file_of_another_user_is_refused(tmp_path: Path) -> None:
         token(config)
 
 
-def test_a_missing_file_is_an_error_only_when_it_was_asked_for(tmp_path: Path) -> None:
-    assert load(tmp_path / "none.toml", required=False) == Config()
+def test_a_missing_file_is_an_error_only_when_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DEFAULT_PATH", tmp_path / "none.toml")
+    assert load() == Config()
+    assert load_lenient() == (Config(), [])
     with pytest.raises(ConfigError, match="does not exist"):
         load(tmp_path / "none.toml")
 
 
-def test_a_folder_in_place_of_the_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path, required=False)
+def test_a_folder_in_place_of_the_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DEFAULT_PATH", tmp_path)
+    for path in (tmp_path, None):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(path)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"[api", b"a = 1\na = 2\n", b"[api]\nhost = 'x'\n[api]\n", b"\0"])
@@ -460,16 +454,16 @@ def test_a_folder_in_place_of_the_token_file_is_said(tmp_path: Path) -> None:
 
 def test_a_configured_ca_file_wins_over_pves_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pves = tmp_path / "pve-root-ca.pem"
-    monkeypatch.setattr(configuration, "PVE_CA_FILE", pves)
-    assert configuration.ca_file(Config()) is None
+    monkeypatch.setattr(settings, "PVE_CA_FILE", pves)
+    assert settings.ca_file(Config()) is None
     pves.write_text("")
-    assert configuration.ca_file(Config()) == pves
-    assert configuration.ca_file(parse({"api": {"ca_file": "/ca.pem"}}, "x")) == Path("/ca.pem")
+    assert settings.ca_file(Config()) == pves
+    assert settings.ca_file(parse({"api": {"ca_file": "/ca.pem"}}, "x")) == Path("/ca.pem")
 
 
 def test_this_machine_is_a_node_when_it_has_pves_socket_folder(tmp_path: Path) -> None:
     here = {"socket_folder": str(tmp_path)}
-    assert configuration.local_node(parse({"local": here}, "x")) == os.uname().nodename.partition(".")[0]
-    assert configuration.local_node(parse({"local": {"socket_folder": "/nowhere"}}, "x")) == ""
-    assert configuration.local_node(parse({"local": here | {"node": ""}}, "x")) == ""
-    assert configuration.local_node(parse({"local": {"node": "pve7"}}, "x")) == "pve7"
+    assert settings.local_node(parse({"local": here}, "x")) == os.uname().nodename.partition(".")[0]
+    assert settings.local_node(parse({"local": {"socket_folder": "/nowhere"}}, "x")) == ""
+    assert settings.local_node(parse({"local": here | {"node": ""}}, "x")) == ""
+    assert settings.local_node(parse({"local": {"node": "pve7"}}, "x")) == "pve7"

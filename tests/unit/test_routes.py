@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from snapshot.base.clock import SystemClock
-from snapshot.config import settings as configuration
-from snapshot.config.settings import parse
+from snapshot.config import token
+from snapshot.config.reading import parse
 from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve import credentials
@@ -135,7 +135,7 @@ def test_a_ca_file_that_does_not_answer_keeps_nobody_from_the_agents_socket(
 def test_a_token_file_that_does_not_answer_is_said_off_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "FILES_SECONDS", 0.1)
     answers = threading.Event()
-    monkeypatch.setattr(configuration, "token", lambda config: answers.wait(30))
+    monkeypatch.setattr(token, "token", lambda config: answers.wait(30))
     try:
         access = open_access(parse({"local": {"node": ""}}, "test"), SystemClock())
         with pytest.raises(ApiUnreachableError, match="token file"):

@@ -21,7 +21,7 @@ from snapshot.base.clock import SystemClock
 from snapshot.base.hardening import harden, open_log
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import SignalGate
-from snapshot.config import settings as configuration
+from snapshot.config.reading import load_lenient
 from snapshot.errors import ApiError, ConfigError, GuestUnfitError, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
 from snapshot.guard.link import FREEZING_PHASE
@@ -72,7 +72,7 @@ def _log_keys(order: HoldOrder) -> dict[str, object]:
 def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> list[str]:
     clock = SystemClock()
     # What the order says of the freeze was decided already; the rest of a broken file serves to watch.
-    config, _ = configuration.load_lenient(config_path or configuration.DEFAULT_PATH, required=config_path is not None)
+    config, _ = load_lenient(config_path)
     access = open_access(config, clock)
     guest = _find(order, access)
     harden()

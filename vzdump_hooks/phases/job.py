@@ -8,8 +8,8 @@ from pathlib import Path
 
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.config import settings as configuration
 from snapshot.config.settings import Config
+from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import silences
 from snapshot.journal.record import WindowRecord
@@ -85,7 +85,7 @@ def _check_credentials(config: Config, say: Say) -> None:
     api = config.api
     try:
         if api.token_id or api.token_file.exists():
-            configuration.token(config)
+            token(config)
         if api.ca_file is not None and not api.ca_file.is_file():
             raise ConfigError(f"the CA file {api.ca_file} does not exist", remedy="see [api] ca_file")
     except ConfigError as error:

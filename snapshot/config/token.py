@@ -1,0 +1,61 @@
+"""The API token: its id from the configuration, its secret from a file of its own, readable by root alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from snapshot.config.reading import read_file
+from snapshot.config.settings import TOKEN_ID, Config
+from snapshot.errors import ConfigError
+
+
+class Token(NamedTuple):
+    """An API token; the secret never prints."""
+
+    id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Token(id={self.id!r})"
+
+
+def token(config: Config) -> Token:
+    """The API token: its id from ``[api] token_id``, its secret from the token file. ConfigError without the secret.
+
+    The file may also hold PVE's own form ``user@realm!tokenname=secret``; then the id need not be configured.
+    """
+    path = config.api.token_file
+    try:
+        raw, found = read_file(path)
+        text, mode = raw.decode("ascii").strip(), stat.S_IMODE(found.st_mode)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no API token: the token file {path} does not exist",
+            remedy="create a token (`pveum user token add root@pam vzdump-hooks --privsep 0`), set [api] token_id, and "
+            "put its secret into that file, mode 600",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError(f"the token file {path} cannot be read ({reason})", remedy="see [api] token_file") from None
+    if mode & 0o077:
+        raise ConfigError(f"the token file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"the token file {path} belongs to another user (uid {found.st_uid}), who may read and replace it",
+            remedy=f"chown root: {path}",
+        )
+    in_file, equals, secret = text.rpartition("=")
+    token_id = config.api.token_id or in_file
+    if not secret or any(c.isspace() for c in secret) or (equals and in_file != token_id):
+        raise ConfigError(
+            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+        )
+    if not token_id:
+        raise ConfigError("[api] token_id is not set", remedy="set it to user@realm!tokenname")
+    if not TOKEN_ID.match(token_id):
+        raise ConfigError(
+            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+        )
+    return Token(token_id, secret)

@@ -10,10 +10,20 @@ from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
 from snapshot.guard.link import GuardSpec, Launcher
 from snapshot.journal.record import WindowRecord
-from snapshot.model import Guest, Owner
+from snapshot.model import FreezeOutcome, Guest, Owner, WindowTimes
 from snapshot.pve.agent import AgentChannel
+from snapshot.states import Event
 from snapshot.thaw.thawer import Thawer
 from snapshot.words import Word
+
+ANSWERED = {
+    FreezeOutcome.ACKNOWLEDGED: Event.FREEZE_ACKNOWLEDGED,
+    FreezeOutcome.REFUSED: Event.FREEZE_REFUSED,
+    FreezeOutcome.FAILED: Event.FREEZE_FAILED,
+    FreezeOutcome.NOTHING_FROZEN: Event.FREEZE_FAILED,
+    FreezeOutcome.UNKNOWN: Event.FREEZE_UNCLEAR,
+}
+"""What each answer to the freeze does to the window's state."""
 
 
 class Book(Protocol):
@@ -86,3 +96,25 @@ class WindowTools(NamedTuple):
     freezing: AgentChannel
     """Where the freeze is sent."""
     gate: Gate
+
+
+class Instants(NamedTuple):
+    """When a window's steps were done (monotonic), as far as they were."""
+
+    freeze_sent: float | None
+    freeze_answered: float | None
+    thaw_decided: float | None
+    thaw_confirmed: float | None
+
+    @property
+    def times(self) -> WindowTimes:
+        """The parts of the window."""
+        return WindowTimes(
+            freezing_seconds=_between(self.freeze_sent, self.freeze_answered),
+            held_seconds=_between(self.freeze_answered, self.thaw_decided),
+            thawing_seconds=_between(self.thaw_decided, self.thaw_confirmed),
+        )
+
+
+def _between(earlier: float | None, later: float | None) -> float | None:
+    return None if earlier is None or later is None else later - earlier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapshot.model import FreezeReply, ThawReport, WindowTimes
+from snapshot.model import FreezeReply, ThawReport, Verdict, WindowTimes
 from snapshot.states import State
 from snapshot.words import Word
 
@@ -40,3 +40,13 @@ def outcome(reply: FreezeReply | None, report: ThawReport | None, times: WindowT
             "thaw_detail": "thaw hook failed" if report.hook_failed else report.detail,
         }
     return values
+
+
+def judged(verdict: Verdict, failure_stage: str | None, failure_reason: str | None) -> dict[str, object]:
+    """The verdict."""
+    return {
+        "verdict": verdict.kind.value,
+        "reason": verdict.reason,
+        "failure_stage": failure_stage,
+        "failure_reason": failure_reason,
+    }

@@ -6,13 +6,12 @@ one message to the guard (a write to a socket, no disk) and nothing else; every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from snapshot.base.procfs import process_start
 from snapshot.errors import GuardError, JournalError
-from snapshot.guard.link import AnotherGuardError, Guard, GuardSpec, Op
+from snapshot.guard.link import Op
 from snapshot.journal.file import patiently
 from snapshot.journal.living import is_manned
 from snapshot.journal.record import WindowRecord, is_plain, new_id
@@ -22,16 +21,14 @@ from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNo
 from snapshot.states import Event, State, WindowMachine
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.window import rows
-from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.ownguard import OwnGuard
+from snapshot.window.parts import ANSWERED, Instants, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
-
-T = TypeVar("T")
 
 PROOF_SECONDS = (agent.STATUS_SECONDS, 4.0, 2.0, 1.0)
 """How long the proof may take: the longest that the deadline leaves room for. A few values only, since each costs a
 connection of its own over HTTPS."""
-
 
 READY_SECONDS = 8.0
 """How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
@@ -46,8 +43,7 @@ class Window:
         self.spec = spec
         self._tools = tools
         self._machine = WindowMachine()
-        self._guard: Guard | None = None
-        self._order: GuardSpec | None = None
+        self._guard: OwnGuard | None = None
         self.reply: FreezeReply | None = None
         self.proof = Proof.NOT_ASKED
         self.report: ThawReport | None = None
@@ -88,18 +84,14 @@ class Window:
         return self._freeze_sent + self.spec.max_window_seconds
 
     @property
-    def instants(self) -> tuple[float | None, float | None, float | None, float | None]:
-        """Monotonic: freeze sent, freeze answered, thaw decided, thaw confirmed."""
-        return self._freeze_sent, self._freeze_answered, self._thaw_decided, self._thaw_confirmed
+    def instants(self) -> Instants:
+        """When its steps were done so far."""
+        return Instants(self._freeze_sent, self._freeze_answered, self._thaw_decided, self._thaw_confirmed)
 
     @property
     def times(self) -> WindowTimes:
         """The parts of the window so far."""
-        return WindowTimes(
-            freezing_seconds=_between(self._freeze_sent, self._freeze_answered),
-            held_seconds=_between(self._freeze_answered, self._thaw_decided),
-            thawing_seconds=_between(self._thaw_decided, self._thaw_confirmed),
-        )
+        return self.instants.times
 
     @property
     def is_frozen(self) -> bool:
@@ -109,7 +101,8 @@ class Window:
     @property
     def may_be_frozen(self) -> bool:
         """Whether a freeze was sent and no thaw has been confirmed since."""
-        return self._freeze_sent is not None and not (self._machine.is_closed or (self.report or _NONE).confirmed)
+        is_thawed = self.report is not None and self.report.confirmed
+        return self._freeze_sent is not None and not (self._machine.is_closed or is_thawed)
 
     def __enter__(self) -> Self:
         """Commit the intent and arm the guard. JournalError or GuardError: nothing was frozen, nothing will be.
@@ -117,16 +110,15 @@ class Window:
         One window a guest: a run that thawed another's freeze in front of its point in time, and froze behind it, would
         leave it with a proof and a full count of something else's freeze.
         """
-        record = self._patiently(self._commit_intent)
-        self._order = self.spec.order_of(record)
+        record = patiently(self._commit_intent, self._tools.clock)
         try:
-            self._guard = self._tools.launcher.arm(self._order)
+            self._guard = OwnGuard(self._tools.launcher, self.spec.order_of(record))
         except GuardError as error:
             self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
             raise
         self._machine.on(Event.GUARD_ARMED)
         try:
-            self._patiently(self._commit_armed)
+            patiently(self._commit_armed, self._tools.clock)
         except JournalError:
             self._dismiss(0.0)
             raise
@@ -147,7 +139,9 @@ class Window:
         obstacle = self._obstacle(guard)
         if obstacle:
             self.break_off(obstacle, Word.NOT_STARTED)
-            return self._took(FreezeReply(FreezeOutcome.REFUSED, detail=obstacle), sent=False)
+            self._machine.on(Event.DISARMED)
+            self.reply = FreezeReply(FreezeOutcome.REFUSED, detail=obstacle)
+            return self.reply
         guard.tell(Op.FREEZING)
         self._machine.on(Event.FREEZE_SENT)
         self._freeze_sent = self._tools.clock.monotonic()
@@ -220,8 +214,7 @@ class Window:
         else:
             self._replace_dead_guard()
             if self._guard:
-                self._guard.tell(Op.ABANDON)
-                self._guard.release()
+                self._guard.let_go(Op.ABANDON)
         self._record(self._outcome())
         return self.report
 
@@ -265,39 +258,23 @@ class Window:
     def close(self, verdict: Verdict, failure_stage: str | None, failure_reason: str | None) -> None:
         """Record the verdict; the window is closed unless the guest may be frozen, or may freeze late."""
         now = self._tools.clock.time()
-        values: dict[str, object] = {
-            "verdict": verdict.kind.value,
-            "reason": verdict.reason,
-            "failure_stage": failure_stage,
-            "failure_reason": failure_reason,
-        }
+        values = rows.judged(verdict, failure_stage, failure_reason)
         if self.late_seconds > 0:
             values["quiet_until_at"] = now + self.late_seconds
         elif not self.may_be_frozen:
             values |= {"closed_at": now, "state": State.THAWED.value}
         self._record(values)
 
-    def _took(self, reply: FreezeReply, *, sent: bool = True) -> FreezeReply:
+    def _took(self, reply: FreezeReply) -> None:
         self.reply = reply
-        if not sent:
-            self._machine.on(Event.DISARMED)
-            return reply
         self._freeze_answered = self._tools.clock.monotonic()
-        events = {
-            FreezeOutcome.ACKNOWLEDGED: Event.FREEZE_ACKNOWLEDGED,
-            FreezeOutcome.REFUSED: Event.FREEZE_REFUSED,
-            FreezeOutcome.FAILED: Event.FREEZE_FAILED,
-            FreezeOutcome.NOTHING_FROZEN: Event.FREEZE_FAILED,
-            FreezeOutcome.UNKNOWN: Event.FREEZE_UNCLEAR,
-        }
-        self._machine.on(events[reply.outcome])
+        self._machine.on(ANSWERED[reply.outcome])
         if reply.outcome is not FreezeOutcome.UNKNOWN:
             self._armed_guard().tell(Op.FROZEN)
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
             self.frozen_at = self._tools.clock.time()
-        return reply
 
-    def _obstacle(self, guard: Guard) -> str:
+    def _obstacle(self, guard: OwnGuard) -> str:
         """Why the freeze must not be sent after all; "" when it may."""
         if not guard.is_alive():
             return "the guard died before the freeze"
@@ -307,7 +284,7 @@ class Window:
             return "too much time has passed since the intent: a very slow disk, or this process was stopped"
         return ""
 
-    def _armed_guard(self) -> Guard:
+    def _armed_guard(self) -> OwnGuard:
         if self._guard is None:
             raise RuntimeError("no guard, no freeze")
         return self._guard
@@ -317,32 +294,23 @@ class Window:
         if late_seconds > 0:
             self._replace_dead_guard()
         if self._guard:
-            self._guard.tell(Op.DISARM, late_seconds=late_seconds)
-            self._guard.release()
+            self._guard.let_go(Op.DISARM, late_seconds=late_seconds)
         if self._machine.state is State.ARMED:
             self._machine.on(Event.DISARMED)
 
     def _replace_dead_guard(self) -> None:
         """A window that stays open when its owner ends needs a guard that lives."""
-        if self._guard is None or self._order is None or self._guard.is_alive():
+        if self._guard is None:
             return
-        self._guard.release()
         try:
-            self._guard = self._tools.launcher.arm(self._order._replace(at_risk=True))
-        except AnotherGuardError as other:
-            if other.pid:
-                self._record({"guard_pid": other.pid, "guard_pid_start": other.pid_start})
-            return
+            replaced = self._guard.replace_if_dead()
         except GuardError as error:
             self.unrecorded.append(
                 f"nobody watches guest {self.spec.guest.vmid} now: run `safe-snapshot recover` ({error})"
             )
             return
-        self._record({"guard_pid": self._guard.pid, "guard_pid_start": process_start(self._guard.pid)})
-
-    def _patiently(self, work: Callable[[], T]) -> T:
-        """While the guest is not frozen, waiting for others costs it nothing. Each try has its own instants."""
-        return patiently(work, self._tools.clock)
+        if replaced:
+            self._record(replaced)
 
     def _commit_intent(self) -> WindowRecord:
         self._intended_at = self._tools.clock.monotonic()
@@ -362,8 +330,7 @@ class Window:
         self._armed_at = self._tools.clock.monotonic()
         self._tools.book.update(
             self.id,
-            guard_pid=guard.pid,
-            guard_pid_start=process_start(guard.pid),
+            **guard.columns,
             state=State.ARMED.value,
             deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
         )
@@ -376,14 +343,7 @@ class Window:
             if self.may_be_frozen:
                 update()
             else:
-                self._patiently(update)
+                patiently(update, self._tools.clock)
         except JournalError as error:
             if str(error) not in self.unrecorded:
                 self.unrecorded.append(str(error))
-
-
-_NONE = ThawReport(confirmed=False, attempts=0)
-
-
-def _between(earlier: float | None, later: float | None) -> float | None:
-    return None if earlier is None or later is None else later - earlier

@@ -15,7 +15,7 @@ from snapshot.guard import __main__ as guard
 from snapshot.journal import living
 from snapshot.pve import access, doors, qga, routes, tasks
 from snapshot.recovery import overdue, settle
-from snapshot.window import window
+from snapshot.window import ownguard
 from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
     return [
-        (window, "process_start", world.process_start),
+        (ownguard, "process_start", world.process_start),
         (living, "process_lives", world.process_lives),
         (settle, "process_lives", world.process_lives),
         (overdue, "end_if_it_stands_still", lambda pid, start: _end_if_stopped(world, pid)),

@@ -117,9 +117,15 @@ LATE_GUARD = '''class _ArmedLate:
     def is_alive(self):
         return self._guard is None or self._guard.is_alive()
 
-    def release(self):
+    def let_go(self, op, **values):
         if self._guard is not None:
+            self._guard.tell(op, **values)
             self._guard.release()
+
+    def replace_if_dead(self):
+        return {}
+
+    columns = {"guard_pid": pid, "guard_pid_start": 0}
 
 
 class Window:
@@ -132,12 +138,12 @@ MUTATIONS: tuple[Mutation, ...] = (
             edit(
                 WINDOW,
                 """
-            self._guard = self._tools.launcher.arm(self._order)
+            self._guard = OwnGuard(self._tools.launcher, self.spec.order_of(record))
         except GuardError as error:
             self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
 """,
                 """
-            self._guard = _ArmedLate(self._tools.launcher, self._order)
+            self._guard = _ArmedLate(self._tools.launcher, self.spec.order_of(record))
         except GuardError as error:
             self._record(rows.not_started(str(error), "guard", self._tools.clock.time()))
 """,
@@ -351,7 +357,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a guard that stands in for a dead one does not know that a freeze was sent",
-        WINDOW,
+        "snapshot/window/ownguard.py",
         "self._order._replace(at_risk=True)",
         "self._order",
         f"{WINDOW_TESTS}::test_a_guard_that_stands_in_for_one_that_died_is_armed_with_the_freeze_on_its_way",

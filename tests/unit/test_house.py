@@ -21,8 +21,6 @@ FAULTS = faults(SOURCES, TABLE)
 STILL = {
     # snapshot/take
     "long file: snapshot/take/operation.py",
-    # snapshot/window
-    "long file: snapshot/window/window.py",
 }
 
 

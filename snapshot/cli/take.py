@@ -20,7 +20,8 @@ from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
 from snapshot.report import text
-from snapshot.take.operation import Request, Tools, safe_snapshot
+from snapshot.take.operation import safe_snapshot
+from snapshot.take.request import Request, Tools
 
 
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of guest VMID.")

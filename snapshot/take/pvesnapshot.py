@@ -1,6 +1,6 @@
 """One run's snapshot in PVE: begun, followed to its end, found again when the answer was lost, described, removed.
 
-Everything here happens with the guest thawed, but ``begin``. What is learned goes into the run's Result.
+Everything here happens with the guest thawed, but ``begin``. What the run knows of its snapshot stands here.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from snapshot.base.clock import duration, iso
 from snapshot.errors import (
     ApiError,
     NotConsistentError,
-    NotRecordedError,
     ReplyLostError,
     SnapshotFailedError,
 )
-from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
+from snapshot.model import FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import GuestApi
+from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.frozen import guest_state
-from snapshot.take.request import Request, Result, Tools
+from snapshot.take.request import Request, Tools
 from snapshot.thaw.rescue import thaw_now
 from snapshot.window.parts import WindowBrokenError
 from snapshot.window.snapshot import LEFT_FROZEN, HasEnded, SnapshotWindow
 
-SETTLE_SECONDS = 5.0
+FIND_OUT_SECONDS = 5.0
 """After a signal: how long to find out whether there is a snapshot. The guest is thawed, the operator waits."""
 
 REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
@@ -37,19 +37,32 @@ REFUSED_TEXTS = ("is locked", "already used", "feature is not available")
 DESCRIBE_SECONDS = 10.0
 """How long to wait for a guest that is locked by somebody else to write the description."""
 
-LOOK_SECONDS = 0.5
-"""Between two looks for a snapshot whose request was never answered."""
+PAUSE_SECONDS = 0.5
+"""Between two questions for a snapshot whose request was never answered."""
 
 
 class PveSnapshot:
     """The snapshot of one run. ``mark`` names the run: it stands in the description until the verdict does."""
 
-    def __init__(self, guest: Guest, mark: str, request: Request, result: Result, tools: Tools) -> None:
+    def __init__(
+        self, guest: Guest, request: Request, tools: Tools, *, name: str, mark: str, warnings: list[str]
+    ) -> None:
+        self.name = name
+        self.upid: Upid | None = None
+        self.task: TaskEnd | None = None
+        self.exists: bool | None = False
+        """Whether the snapshot is there; None when PVE did not say."""
+        self.is_finished = False
+        """Whether the end of its task was waited for."""
+        self.is_described = True
+        """False when the verdict could not be written into its description."""
+        self.frozen_seconds: float | None = None
+        """How long the guest was frozen for it, once it is thawed; None when it was not, or nobody knows."""
         self._guest = guest
         self._mark = mark
         self._request = request
-        self._result = result
         self._tools = tools
+        self._warnings = warnings
         self._api = GuestApi(tools.access.main)
         self._tasks = tasks_of(tools.access)
         self._task: Upid | None = None
@@ -58,19 +71,19 @@ class PveSnapshot:
 
     def begin(self, timeout_seconds: float) -> Upid:
         """Start the task. ReplyLostError when nobody knows; SnapshotFailedError when PVE said no."""
-        result, memory = self._result, self._request.memory and self._guest.running
-        result.snapshot_exists = None
+        memory = self._request.memory and self._guest.running
+        self.exists = None
         try:
-            result.upid = self._task = self._api.create_snapshot(
-                self._guest, result.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds
+            self.upid = self._task = self._api.create_snapshot(
+                self._guest, self.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds
             )
         except ReplyLostError:
             raise
         except ApiError as error:
-            result.snapshot_exists = False
+            self.exists = False
             message = f"PVE did not start the snapshot: {error.message}"
             raise SnapshotFailedError(message, remedy=error.remedy) from error
-        return result.upid
+        return self.upid
 
     def finish(self, window: SnapshotWindow | None = None) -> None:
         """Wait for the end of the task, or look for the snapshot when the answer with the task was lost.
@@ -78,14 +91,15 @@ class PveSnapshot:
         ``window`` guards what PVE may freeze by itself meanwhile, and thaws what is left of it. SnapshotFailedError
         with PVE's text and what to do; StillFrozenError when PVE left the guest frozen for good.
         """
+        self.is_finished = True
         limit = self._tools.clock.monotonic() + self._tools.config.snapshot.task_timeout_seconds
         try:
-            if self._result.upid is None:
+            if self.upid is None:
                 self._find_lost(window)
             else:
                 if window is not None:
-                    self._watch_task(self._result.upid, window, limit)
-                self._follow(self._result.upid, limit)
+                    self._watch_task(self.upid, window, limit)
+                self._follow(self.upid, limit)
         finally:
             if window is None:
                 self._thaw_what_pve_left()
@@ -113,15 +127,14 @@ class PveSnapshot:
 
     def _tell_what_pve_left(self, window: SnapshotWindow) -> None:
         """What is known of PVE's own freeze once its task has ended; without a word the window takes it for frozen."""
-        result = self._result
-        task = result.task
+        task = self.task
         if task is None and self._task is not None:
             with contextlib.suppress(ApiError):
-                task = self._tasks.end(self._task, self._tools.clock.monotonic() + SETTLE_SECONDS)
+                task = self._tasks.end(self._task, self._tools.clock.monotonic() + FIND_OUT_SECONDS)
         if task is None:
             # The answer was lost. The snapshot is whole, or there is none after all: a request that is carried out
             # later still is thawed by PVE, and no reason to keep others from freezing for an hour.
-            if result.snapshot_exists is not None:
+            if self.exists is not None:
                 window.pve_has_ended(is_thawed=window.look() is FreezeState.THAWED)
             return
         if task.exitstatus == remedies.KILLED:
@@ -141,7 +154,7 @@ class PveSnapshot:
 
         A task that ended well has said so if its thaw did not work. One that still runs thaws by itself.
         """
-        guest, task = self._guest, self._result.task
+        guest, task = self._guest, self.task
         if guest.kind is GuestKind.LXC or not guest.running or self._request.memory or task is None:
             return
         if task.succeeded and not _thaw_failed(task.log):
@@ -150,34 +163,34 @@ class PveSnapshot:
             return  # PVE has frozen nothing: a guest that is frozen is so by somebody else's work
         if guest_state(guest, self._tools.access) is FreezeState.FROZEN:
             thaw_now(guest, self._tools.access)
-            self._result.warnings.append(LEFT_FROZEN)
+            self._warnings.append(LEFT_FROZEN)
 
     def remove_unproven(self, verdict: Verdict) -> None:
         """Policy require: no consistency, no snapshot. Always raises NotConsistentError."""
-        result, guest = self._result, self._guest
+        guest = self._guest
         message = f"the snapshot of guest {guest.vmid} is not proven consistent ({verdict})"
         limit = self._tools.config.snapshot.task_timeout_seconds
         try:
             with self._tools.gate.open():
-                self._is_being_removed, result.snapshot_exists = True, None
-                self._task = self._api.delete_snapshot(guest, result.name)
+                self._is_being_removed, self.exists = True, None
+                self._task = self._api.delete_snapshot(guest, self.name)
                 end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
             if end is not None and end.succeeded:
-                result.snapshot_exists = False
+                self.exists = False
                 again = "upgrade PVE" if "PVE thawed" in verdict.reason else "try again"
                 raise NotConsistentError(message, remedy=f"policy require: it was removed again; {again}")
             detail = end.exitstatus if end else "still running"
         except ApiError as error:
             detail = error.message
-        result.snapshot_exists = True
+        self.exists = True
         self.describe(verdict)
         raise NotConsistentError(
             f"{message} and could not be removed ({detail})",
-            remedy=f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {result.name}`",
+            remedy=f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {self.name}`",
         )
 
     def describe(self, verdict: Verdict) -> None:
-        """Write the verdict into the description; a failure is noted in the result and changes nothing else.
+        """Write the verdict into the description; a failure is a warning and changes nothing else.
 
         Another snapshot of the guest holds its lock for a moment: that is waited for.
         """
@@ -185,14 +198,14 @@ class PveSnapshot:
         give_up = clock.monotonic() + DESCRIBE_SECONDS
         while True:
             try:
-                self._api.describe_snapshot(self._guest, self._result.name, self._description(verdict))
+                self._api.describe_snapshot(self._guest, self.name, self._description(verdict))
                 return
             except ApiError as error:
                 if "is locked (" not in error.message or clock.monotonic() >= give_up:
-                    self._result.warnings.append(f"the verdict could not be written into the description ({error})")
-                    not_recorded(self._result)
+                    self._warnings.append(f"the verdict could not be written into the description ({error})")
+                    self.is_described = False
                     return
-            clock.sleep(LOOK_SECONDS)
+            clock.sleep(PAUSE_SECONDS)
 
     def confirm(self, verdict: Verdict) -> Verdict:
         """``verdict``, or what is left of it: `offline` and `memory` rest on how the guest was found at first."""
@@ -220,30 +233,29 @@ class PveSnapshot:
     def _holds_ram(self) -> bool:
         """Whether PVE says that the snapshot has the guest's RAM in it."""
         try:
-            return self._api.snapshot_holds_ram(self._guest, self._result.name)
+            return self._api.snapshot_holds_ram(self._guest, self.name)
         except ApiError:
             return False
 
-    def settle(self) -> None:
+    def find_out(self) -> None:
         """After a signal: find out within seconds what became of what PVE was at work on."""
         clock = self._tools.clock
-        deadline = clock.monotonic() + SETTLE_SECONDS
+        deadline = clock.monotonic() + FIND_OUT_SECONDS
         if self._task is not None:
             try:
                 self._tasks.end(self._task, deadline)
             except ApiError:
                 return
         while not self._is_there() and self._task is None and clock.monotonic() < deadline:
-            clock.sleep(LOOK_SECONDS)
-        if self._is_being_removed and self._result.snapshot_exists:
-            self._result.snapshot_exists = None  # the removal may be on its way
+            clock.sleep(PAUSE_SECONDS)
+        if self._is_being_removed and self.exists:
+            self.exists = None  # the removal may be on its way
 
     def _follow(self, upid: Upid, until: float) -> None:
-        result = self._result
         limit = self._tools.config.snapshot.task_timeout_seconds
         try:
             with self._tools.gate.open():
-                end = result.task = self._tasks.end(upid, until)
+                end = self.task = self._tasks.end(upid, until)
         except ApiError as error:
             raise SnapshotFailedError(
                 f"PVE does not say any more how the snapshot task ended: {error.message}", remedy=error.remedy
@@ -254,68 +266,68 @@ class PveSnapshot:
                 remedy=f"follow it: `pvesh get /nodes/{upid.node}/tasks/{upid}/log`",
             )
         if not end.succeeded:
-            result.snapshot_exists = None if end.exitstatus == remedies.KILLED else False
+            self.exists = None if end.exitstatus == remedies.KILLED else False
             raise SnapshotFailedError(
                 f"PVE's snapshot task failed: {end.exitstatus}",
-                remedy=remedies.of_task(end.exitstatus, self._guest, result.name),
+                remedy=remedies.of_task(end.exitstatus, self._guest, self.name),
             )
-        result.snapshot_exists = True
+        self.exists = True
         if end.exitstatus != "OK":
-            result.warnings.append(f"PVE's snapshot task ended with {end.exitstatus}")
-        ours = result.freeze is not None and result.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+            self._warnings.append(f"PVE's snapshot task ended with {end.exitstatus}")
+        ours = self.frozen_seconds is not None
         for line in end.log:
             # Before 9.1.10 PVE's own freeze is refused because of ours: no trouble.
             if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
-                result.warnings.append(f"PVE's snapshot task says: {line}")
+                self._warnings.append(f"PVE's snapshot task says: {line}")
 
     def _find_lost(self, window: SnapshotWindow | None) -> None:
         """The POST's answer was lost: did the task run? Look for our snapshot, whole, for a while."""
-        result, guest, clock = self._result, self._guest, self._tools.clock
+        guest, clock = self._guest, self._tools.clock
         limit = self._tools.config.snapshot.lost_reply_seconds
         give_up = clock.monotonic() + limit
 
-        def is_settled(deadline: float, alive: Callable[[], None]) -> bool:
+        def has_shown(deadline: float, alive: Callable[[], None]) -> bool:
             with self._tools.gate.open():
                 while not self._is_there():
                     alive()
                     if clock.monotonic() >= min(deadline, give_up):
                         return clock.monotonic() >= give_up
-                    clock.sleep(LOOK_SECONDS)
+                    clock.sleep(PAUSE_SECONDS)
             return True
 
         if window is None:
-            is_settled(give_up, lambda: None)
+            has_shown(give_up, lambda: None)
         else:
-            self._watch(window, is_settled, lambda: False)
-        if not result.snapshot_exists:
-            seen = "no such snapshot has appeared" if result.snapshot_exists is False else "PVE is silent on it"
+            self._watch(window, has_shown, lambda: False)
+        if not self.exists:
+            seen = "no such snapshot has appeared" if self.exists is False else "PVE is silent on it"
             raise SnapshotFailedError(
                 f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
                 remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
             )
-        result.warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")
+        self._warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")
 
     def _is_there(self) -> bool:
-        """Whether the snapshot of this very run is there and whole; notes in the result what PVE says.
+        """Whether the snapshot of this very run is there and whole; keeps what PVE says.
 
         The mark tells it from one of the same name that somebody else took.
         """
         try:
-            found = self._api.snapshots(self._guest).get(self._result.name)
+            found = self._api.snapshots(self._guest).get(self.name)
         except ApiError:
-            self._result.snapshot_exists = None
+            self.exists = None
             return False
         ours = found is not None and self._mark in found.description
         in_preparation = found is not None and ours and not found.is_whole
-        self._result.snapshot_exists = None if in_preparation else ours
-        return bool(self._result.snapshot_exists)
+        self.exists = None if in_preparation else ours
+        return bool(self.exists)
 
     def _description(self, verdict: Verdict | None) -> str:
         lines = [self._request.description] if self._request.description else []
         if verdict is None:
             lines.append(f"safe-snapshot: verdict pending (run {self._mark})")
         else:
-            frozen = self._result.frozen_seconds
+            frozen = self.frozen_seconds
             span = f"; freeze window {duration(frozen)}" if frozen is not None else ""
             lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
         return "\n".join(lines)
@@ -330,11 +342,3 @@ def _says_not_frozen(log: tuple[str, ...]) -> bool:
 
 def _thaw_failed(log: tuple[str, ...]) -> bool:
     return any("thaw problems" in line for line in log)
-
-
-def not_recorded(result: Result) -> None:
-    """The snapshot stands, but something about it could not be written."""
-    if result.error is None:
-        result.error = NotRecordedError(
-            "the snapshot was taken, but not everything about it could be written", remedy="see the warnings"
-        )

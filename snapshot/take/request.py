@@ -59,9 +59,15 @@ class Tools:
     say: Say
 
 
-@dataclass
+def frozen_seconds(freeze: FreezeReply | None, times: WindowTimes) -> float | None:
+    """How long the guest was frozen; None when it was not, or nobody knows."""
+    was_frozen = freeze is not None and freeze.outcome is FreezeOutcome.ACKNOWLEDGED
+    return times.window_seconds if was_frozen else None
+
+
+@dataclass(frozen=True)
 class Result:
-    """Everything that happened, for whoever renders it."""
+    """Everything that happened, for whoever renders it. Made by Run.result, at the end."""
 
     vmid: Vmid
     name: str
@@ -79,14 +85,13 @@ class Result:
     snapshot_exists: bool | None = False
     """Whether the snapshot is there; None when PVE did not say."""
     verdict: Verdict | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
     error: Failure | None = None
 
     @property
     def frozen_seconds(self) -> float | None:
         """How long the guest was frozen; None when it was not, or nobody knows."""
-        was_frozen = self.freeze is not None and self.freeze.outcome is FreezeOutcome.ACKNOWLEDGED
-        return self.times.window_seconds if was_frozen else None
+        return frozen_seconds(self.freeze, self.times)
 
     @property
     def exit_code(self) -> int:

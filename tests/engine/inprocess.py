@@ -17,7 +17,8 @@ from snapshot.journal.store import Journal
 from snapshot.model import Policy, Vmid
 from snapshot.pve.access import open_access
 from snapshot.pve.transport import Transport
-from snapshot.take.operation import Request, Result, Tools, safe_snapshot
+from snapshot.take.operation import safe_snapshot
+from snapshot.take.request import Request, Result, Tools
 from tests.lab.site import Site
 
 CAP_SECONDS = 0.5

@@ -19,7 +19,7 @@ import pytest
 from snapshot.errors import StillFrozenError
 from snapshot.model import Policy, VerdictKind
 from snapshot.report.text import result_json
-from snapshot.take.operation import Result
+from snapshot.take.request import Result
 from snapshot.window.verdict import Proof
 from tests.engine import inprocess, kit
 from tests.lab.guest.scripted import ScriptedGuest

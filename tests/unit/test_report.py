@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def full() -> Result:
         task=TaskEnd("OK", ("line", "TASK OK")),
         snapshot_exists=True,
         verdict=Verdict(VerdictKind.FILESYSTEM_CONSISTENT, "2 filesystems frozen"),
-        warnings=["same", "same", "other é\u2028"],
+        warnings=("same", "same", "other é\u2028"),
     )
 
 
@@ -139,9 +140,8 @@ def test_a_run_that_did_nothing_as_json() -> None:
 
 def test_every_kind_of_outcome_can_be_rendered() -> None:
     for outcome, proof, kind, exists in itertools.product(FreezeOutcome, Proof, VerdictKind, (True, False, None)):
-        result = full()
-        result.freeze, result.proof, result.snapshot_exists = FreezeReply(outcome), proof, exists
-        result.verdict = Verdict(kind, "why")
+        freeze, verdict = FreezeReply(outcome), Verdict(kind, "why")
+        result = replace(full(), freeze=freeze, proof=proof, snapshot_exists=exists, verdict=verdict)
         tree = parsed(text.result_json(result))
         assert (tree["freeze"]["outcome"], tree["proof"]) == (outcome.value, proof.value)
         assert (tree["verdict"]["kind"], tree["snapshot_exists"]) == (kind.value, exists)
@@ -155,9 +155,7 @@ def test_the_closing_line_says_it_all() -> None:
 
 
 def test_a_snapshot_that_is_not_there_is_given_no_verdict_line() -> None:
-    result = full()
-    result.snapshot_exists = False
-    result.error = NotConsistentError("no snapshot was made")
+    result = replace(full(), snapshot_exists=False, error=NotConsistentError("no snapshot was made"))
     assert text.result_lines(result)[-1] == "ERROR: no snapshot was made"
     assert not any("filesystem-consistent" in line for line in text.result_lines(result))
 

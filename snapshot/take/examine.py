@@ -1,0 +1,112 @@
+"""Step 1, before anything is at risk: can the guest be snapshotted, and will it be frozen?"""
+
+from __future__ import annotations
+
+from snapshot.config.settings import ForeignFreeze
+from snapshot.errors import ForeignFreezeError, GuestUnfitError, JournalError, NotConsistentError, UsageError
+from snapshot.journal.book import plain_record
+from snapshot.journal.record import may_be_frozen
+from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
+from snapshot.preflight.preflight import Preflight, Wish, with_windows
+from snapshot.recovery.heal import Healed, heal
+from snapshot.take import judging, telling
+from snapshot.take.run import Run
+
+
+def examine(run: Run) -> tuple[Guest, Verdict | None]:
+    """The guest, and the verdict that is already certain because it will not be frozen (None: it will be)."""
+    memory = run.request.memory
+    health = _preflight(run)
+    if health.frozen:
+        health = _heal(run, health)
+    run.guest, run.checks = health.guest, health.checks
+    run.pve_may_freeze, run.pve_option_off = health.pve_may_freeze, health.freeze_disabled_by_option
+    if health.guest is None or health.failure is not None:
+        check = health.failure or health.checks[0]
+        raise GuestUnfitError(check.message, remedy=check.remedy)
+    guest = health.guest
+    if memory and guest.kind is GuestKind.LXC:
+        raise UsageError(f"--vmstate: {guest.vmid} is a container, its RAM cannot be saved", remedy="leave it out")
+    known = judging.without_freeze(guest, run.policy, memory=memory)
+    if known is not None:
+        if known.kind is VerdictKind.MEMORY:
+            _refuse_ram_of_a_frozen_guest(run, guest)
+        return guest, known
+    if health.obstacle is None:
+        return guest, None
+    run.failure = ("preflight", health.obstacle.name)
+    if run.policy is Policy.REQUIRE:
+        _record_refusal(run, guest, health.obstacle)
+        raise NotConsistentError(
+            f"guest {guest.vmid} cannot be frozen: {health.obstacle.message}",
+            remedy=health.obstacle.remedy or "see the checks",
+        )
+    return guest, Verdict(VerdictKind.CRASH_CONSISTENT, health.obstacle.message)
+
+
+def _preflight(run: Run) -> Health:
+    def wish(guest: Guest) -> Wish:
+        """The settings for this guest, now that its tags and pool are known."""
+        run.settings = run.tools.access.settings_for(guest)
+        return Wish(run.policy, run.settings.ignore_freeze_option, run.request.memory)
+
+    is_dry = run.request.dry_run
+    with run.tools.gate.open():
+        health = Preflight(run.tools.access).examine(
+            run.request.vmid, snapshot_name=run.name, wish=wish, details=is_dry
+        )
+    if is_dry:
+        health = with_windows(health, run.tools.config, run.tools.me)
+    telling.checks(run.tools.say, health)
+    if not is_dry:
+        run.book.agent_seen(health, run.tools.clock)
+    return health
+
+
+def _heal(run: Run, health: Health) -> Health:
+    """A guest found frozen: thaw it when the journal says that it is ours or the operator said so."""
+    guest, tools = health.guest, run.tools
+    assert guest is not None
+    if run.request.dry_run:
+        raise ForeignFreezeError(
+            f"guest {guest.vmid} is frozen right now",
+            remedy=f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it",
+        )
+    # A guest that is locked is being worked on: whoever froze it may still need that.
+    thaw_foreign = run.settings.foreign is ForeignFreeze.THAW and health.failure is None
+    healed = heal(guest, tools.access, run.book, tools.me, thaw_foreign=thaw_foreign)
+    if healed is Healed.LEFT_ALONE:
+        if health.failure is not None:
+            return health
+        raise ForeignFreezeError(
+            f"guest {guest.vmid} is frozen, and not by us: it was left alone",
+            remedy=f"find out who froze it (another backup?); `safe-snapshot thaw {guest.vmid}` thaws it",
+        )
+    tools.say(f"thawed the guest, which {healed.value} had left frozen")
+    return _preflight(run)
+
+
+def _refuse_ram_of_a_frozen_guest(run: Run, guest: Guest) -> None:
+    """It would wake up frozen after a rollback. Where the agent did not say, what the journal knows counts."""
+    if any(check.name == "thawed" for check in run.checks):
+        return
+    try:
+        windows = run.book.journal.open_windows(guest.vmid)
+    except JournalError:
+        return  # said when this run is to be recorded
+    if any(map(may_be_frozen, windows)):
+        raise GuestUnfitError(
+            f"guest {guest.vmid} may still be frozen by an earlier run, and its agent does not answer: saved with "
+            "its RAM it would wake up frozen",
+            remedy=f"`safe-snapshot thaw {guest.vmid}` first",
+        )
+
+
+def _record_refusal(run: Run, guest: Guest, obstacle: Check) -> None:
+    """Policy require, and no snapshot: a failure that history and metrics shall know."""
+    if run.request.dry_run:
+        return
+    record = plain_record(guest, run.name, run.tools.clock, run.tools.me)
+    run.warnings += run.book.try_begin(record)
+    verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {obstacle.message}")
+    run.warnings += run.book.try_close(record.id, run.tools.clock, verdict, "preflight", obstacle.name)

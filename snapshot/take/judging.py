@@ -1,0 +1,52 @@
+"""What a snapshot may be called: known beforehand without a freeze, or from a window and PVE's task. Pure.
+
+The rules of evidence stand in window/verdict.py; here is what PVE's snapshots add to them.
+"""
+
+from __future__ import annotations
+
+from snapshot.model import Guest, GuestKind, Policy, Verdict, VerdictKind
+from snapshot.pve.tasks import TaskEnd
+from snapshot.window.snapshot import SnapshotWindow
+from snapshot.window.verdict import Evidence, Proof, judge
+
+
+def without_freeze(guest: Guest, policy: Policy, *, memory: bool) -> Verdict | None:
+    """The verdict on a guest that is not to be frozen; None when it is."""
+    if not guest.running:
+        return Verdict(VerdictKind.OFFLINE, "the guest was shut down")
+    if guest.kind is GuestKind.LXC:
+        if policy is Policy.REQUIRE:
+            return None  # the container check is the obstacle
+        why = "a container: PVE froze its processes and synced, nothing proves more"
+        return Verdict(VerdictKind.CRASH_CONSISTENT, why)
+    if memory:
+        return Verdict(VerdictKind.MEMORY, "RAM is part of the snapshot: a rollback continues where the guest was")
+    if policy is Policy.NEVER:
+        return Verdict(VerdictKind.CRASH_CONSISTENT, "policy never: not frozen by us, nothing proven")
+    return None
+
+
+def of_window(window: SnapshotWindow, task: TaskEnd | None) -> Verdict:
+    """The verdict on a snapshot whose freeze was acknowledged."""
+    evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
+    verdict = judge(evidence)
+    if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and _pve_thawed(window.proof, task):
+        return Verdict(
+            VerdictKind.UNKNOWN,
+            "PVE thawed the guest itself at the end of its own snapshots, as it does before qemu-server 9.1.10: "
+            "nothing proves that it was frozen until then",
+        )
+    return verdict
+
+
+def _pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
+    """Whether PVE did not leave our freeze alone (PVE::QemuServer::Agent, guest_fs_freeze_applicable).
+
+    Before 9.1.10 it sends a freeze of its own, ignores the refusal, and thaws after the volume snapshots, without a
+    word in the log when that goes well. So nobody can ask whether the guest was still frozen after the point in time,
+    and a guest that was thawed from inside a moment before would look the same.
+    """
+    if proof is not Proof.NOT_FROZEN or task is None:
+        return False
+    return not any("already frozen" in line for line in task.log)

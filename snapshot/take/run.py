@@ -1,0 +1,123 @@
+"""What the steps of a run share: what they work with, and what is known so far. Its Result is made here, at the end."""
+
+from __future__ import annotations
+
+from snapshot.base.clock import compact
+from snapshot.errors import Failure, NotRecordedError
+from snapshot.journal.book import open_book
+from snapshot.journal.silences import folder_lines
+from snapshot.model import Check, Guest, Owner, Policy, Verdict, WindowTimes
+from snapshot.pve.agent import ApiChannel
+from snapshot.pve.routes import build_ladder
+from snapshot.take.pvesnapshot import PveSnapshot
+from snapshot.take.request import Request, Result, Tools
+from snapshot.thaw.pace import thawing_of
+from snapshot.thaw.thawer import Thawer
+from snapshot.window.parts import WindowSpec, WindowTools
+from snapshot.window.snapshot import SnapshotWindow
+from snapshot.window.verdict import Proof
+
+
+class Run:
+    """One run. The steps write down here what they find."""
+
+    def __init__(self, request: Request, tools: Tools) -> None:
+        config = tools.config
+        self.request = request
+        self.tools = tools
+        self.name = request.name or f"{config.snapshot.name_prefix}-{compact(tools.clock.time())}"
+        self.settings = config.for_guest(request.vmid)
+        """For this guest; its tags and pool count once they are known."""
+        self.book = open_book(tools.open_journal)
+        self.guest: Guest | None = None
+        self.checks: tuple[Check, ...] = ()
+        self.plan = ""
+        self.pve_may_freeze = self.pve_option_off = False
+        self.failure: tuple[str, str] | tuple[None, None] = (None, None)
+        """Stage and reason, where the guest was to be frozen and cannot be."""
+        self.snapshot: PveSnapshot | None = None
+        self.window: SnapshotWindow | None = None
+        """Once it is over."""
+        self.is_closed = False
+        """Whether the window has its verdict."""
+        self.verdict: Verdict | None = None
+        self.warnings: list[str] = []
+        self._is_recorded = True
+
+    @property
+    def policy(self) -> Policy:
+        """What was asked for, or what is set for this guest."""
+        return self.request.policy or self.settings.policy
+
+    def window_of(self, guest: Guest) -> SnapshotWindow:
+        """A new window of ours."""
+        config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
+        spec = WindowSpec(
+            guest=guest,
+            source="snapshot",
+            owner=Owner.SNAPSHOT,
+            freeze_timeout_seconds=request.freeze_timeout_seconds or settings.freeze_timeout_seconds,
+            max_window_seconds=request.max_window_seconds or settings.max_window_seconds,
+            late_freeze_seconds=config.freeze.late_freeze_seconds,
+            owner_limit_seconds=config.thaw.owner_limit_seconds,
+            snapshot_name=self.name,
+        )
+        return SnapshotWindow(
+            spec,
+            WindowTools(
+                clock=tools.clock,
+                me=tools.me,
+                book=self.book,
+                launcher=tools.launcher,
+                thawer=Thawer(build_ladder(tools.access, guest, ahead=True), thawing_of(config), tools.clock),
+                freezing=ApiChannel(tools.access.main, guest),
+                gate=tools.gate,
+            ),
+        )
+
+    def snapshot_of(self, guest: Guest, mark: str) -> PveSnapshot:
+        """This run's snapshot in PVE, which nothing is done about yet."""
+        self.snapshot = PveSnapshot(guest, self.request, self.tools, name=self.name, mark=mark, warnings=self.warnings)
+        return self.snapshot
+
+    def close(self, window: SnapshotWindow, verdict: Verdict, stage: str | None, word: str | None) -> None:
+        """Record the window's verdict; what cannot be written is a warning."""
+        window.close(verdict, stage, word)
+        self.is_closed = True
+        self.warnings += window.unrecorded
+        window.unrecorded.clear()
+
+    def publish(self) -> None:
+        """Metrics, last: they change nothing."""
+        if self.request.dry_run:
+            return
+        problems = self.book.publish(self.tools.publish)
+        self.warnings += [*problems, *folder_lines(self.tools.config)]
+        self._is_recorded = not (problems or self.book.failed)
+
+    def result(self, error: Failure | None) -> Result:
+        """Everything that happened, and the error that ended it."""
+        window, snapshot = self.window, self.snapshot
+        if error is None and not (self._is_recorded and (snapshot is None or snapshot.is_described)):
+            error = NotRecordedError(
+                "the snapshot was taken, but not everything about it could be written", remedy="see the warnings"
+            )
+        return Result(
+            vmid=self.request.vmid,
+            name=self.name,
+            policy=self.policy,
+            guest=self.guest,
+            checks=self.checks,
+            plan=self.plan,
+            freeze=window.reply if window else None,
+            proof=window.proof if window else Proof.NOT_ASKED,
+            thaw=window.report if window else None,
+            times=window.times if window else WindowTimes(),
+            window_id=window.id if window else None,
+            upid=snapshot.upid if snapshot else None,
+            task=snapshot.task if snapshot else None,
+            snapshot_exists=snapshot.exists if snapshot else False,
+            verdict=self.verdict,
+            warnings=tuple(self.warnings),
+            error=error,
+        )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import tomllib
 import types
 import typing
@@ -15,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from snapshot.base.files import open_regular
 from snapshot.config.settings import DAY_SECONDS, DEFAULT_PATH, HOST, TOKEN_ID, Config, GuestRule, Pushgateway
 from snapshot.errors import ConfigError
 from snapshot.model import VMID_MAX, VMID_MIN, check_snapshot_name
@@ -100,12 +100,8 @@ def _tree(named: Path | None) -> dict[str, Any]:
 
 def read_file(path: Path) -> tuple[bytes, os.stat_result]:
     """The bytes of a regular file, and what it is. OSError at once for a pipe, a device, a folder, an endless file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        raw = file.read(MOST_BYTES + 1)
+    with open_regular(path) as file:
+        found, raw = os.fstat(file.fileno()), file.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
         raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES} bytes")
     return raw, found

@@ -21,6 +21,10 @@ LONGEST_WAIT_SECONDS = 3600.0
 """Of one system call: epoll counts milliseconds in 32 bits, and a duration from elsewhere may be anything."""
 
 
+STRAY = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
+"""Nobody has a reason to send a guard these. They would end it, so it thaws first, as for the others."""
+
+
 class ProcessInbox:
     """guard.seams.Inbox over a connection, pidfds and signals. Each death and each signal is reported once."""
 
@@ -105,7 +109,7 @@ class ProcessInbox:
     def _catch_signals(self) -> None:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in (*SIGNALS, *STRAY):
             signal.signal(number, lambda _number, _frame: None)
         self._selector.register(reader, selectors.EVENT_READ, "signal")
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from snapshot.base.clock import Clock
+from snapshot.base.files import open_regular
 from snapshot.base.procfs import process_lives, process_start
 from snapshot.base.retry import Pace
 from snapshot.base.text import clean
@@ -139,7 +140,7 @@ class Tasks:
         if not self._is_here(upid) or process_start(upid.pid) == upid.pstart:
             return None
         try:
-            with self._path(upid).open("rb") as file:
+            with open_regular(self._path(upid)) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
                 lines = file.read(TAIL_BYTES).decode(errors="replace").rstrip("\n").split("\n")
         except OSError:

@@ -84,6 +84,18 @@ def test_a_file_that_is_missing_cannot_be_read_and_one_that_comes_can(path: Path
     assert log.lines() == ["one"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_regular_file_cannot_be_read_and_keeps_nobody(path: Path, kind: str) -> None:
+    """A pipe without a writer once held the one who holds the window past its deadline."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    assert FileLog(path).lines() is None
+
+
 def test_a_file_that_is_replaced_or_cut_short_is_read_from_its_new_beginning(path: Path) -> None:
     log = FileLog(path)
     append(path, "one\ntwo\nhal")

@@ -183,7 +183,7 @@ def test_a_window_has_one_guard_at_a_time(journal: str) -> None:
         assert not list((lab.journal_path.parent / "guards").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
 def test_a_signal_makes_the_guard_thaw_first(number: signal.Signals) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         lab.node.fault("/snapshot$", "delay", method="POST", delay=8)

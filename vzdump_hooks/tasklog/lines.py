@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from snapshot.base.files import open_regular
 from snapshot.errors import ApiError
 from snapshot.model import Upid
 from snapshot.pve.transport import Transport
@@ -48,7 +49,7 @@ class FileLog:
         """See LogSource. Undecodable bytes are replaced."""
         found: list[str] = []
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 now = os.fstat(file.fileno())
                 if (self._inode is not None and now.st_ino != self._inode) or now.st_size < self._offset:
                     self._offset, self._rest = 0, b""

@@ -70,6 +70,7 @@ def test_a_house_in_order_has_no_fault() -> None:
             "circle: snapshot/low/one.py, snapshot/low/two.py",
         ),
         ({"snapshot/four.py": ""}, "no room: snapshot/four.py"),
+        ({"snapshot/other/five.py": ""}, "no room: snapshot/other/five.py"),
         ({"snapshot/other/__init__.py": '"""A folder."""\n'}, "no room: snapshot/other/__init__.py"),
         (
             {"snapshot/high/three.py": "def f():\n    import os  # noqa: PLC0415 - slow\n"},

@@ -38,6 +38,9 @@ LONGEST_COMPLAINT = 4096
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
+ACCEPT_LOOK_SECONDS = 0.25
+"""How often a process that does not report is looked at: one that ended at once is noticed at once."""
+
 
 def interpreter() -> str:
     """Our Python. ``sys.executable`` can be empty under vzdump's emptied environment (no PATH to look it up in)."""
@@ -181,6 +184,23 @@ def accept(listener: socket.socket, timeout_seconds: float, clock: Clock) -> soc
         connection.close()
         refused += 1
     raise TimeoutError(f"timed out; {refused} connections of other users were refused" if refused else "timed out")
+
+
+def accept_from(
+    process: subprocess.Popen[bytes] | None, listener: socket.socket, timeout_seconds: float, clock: Clock
+) -> socket.socket:
+    """The connection of a process that was just started (None: by systemd). TimeoutError, or at once
+    ChildProcessError when it has ended.
+    """
+    deadline = clock.monotonic() + timeout_seconds
+    while True:
+        try:
+            return accept(listener, ACCEPT_LOOK_SECONDS, clock)
+        except TimeoutError:
+            if process is not None and process.poll() is not None:
+                raise ChildProcessError(f"it ended with {process.returncode}") from None
+            if clock.monotonic() >= deadline:
+                raise TimeoutError(f"nothing within {timeout_seconds:g} s") from None
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -10,3 +10,8 @@ def clean(text: str, limit: int = 300) -> str:
     text = text[: 4 * limit + 4096]
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def counted(number: int | None, noun: str) -> str:
+    """``1 guest``, ``3 guests``."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"

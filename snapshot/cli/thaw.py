@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from snapshot.base.text import counted
 from snapshot.cli.line import Session, common, end_at_once, pass_session, vmid_argument
 from snapshot.model import Vmid
-from snapshot.pve import remedies
 from snapshot.recovery.byhand import rescue
 from snapshot.report import text
 
@@ -24,12 +24,12 @@ def thaw(session: Session, vmid: Vmid) -> None:
     access = session.rescue_access()
     report, warnings = rescue(access, vmid, session.me, session.launcher(access.config).adopt)
     number = report.filesystems
-    count = "its agent gave no count" if number is None else f"{remedies.count(number)} thawed"
+    count = "its agent gave no count" if number is None else f"{counted(number, 'filesystem')} thawed"
     how = report.how if report.guest_gone or report.from_inside else f"{count}, {report.how}"
     session.finish(
         [
             *(f"warning: {warning}" for warning in warnings),
-            f"guest {vmid} is thawed: {how} ({report.attempts} attempt{'s' if report.attempts != 1 else ''})",
+            f"guest {vmid} is thawed: {how} ({counted(report.attempts, 'attempt')})",
         ],
         text.object_json(vmid=vmid, thaw=report, warnings=[*session.warnings, *warnings], exit_code=0),
         0,

@@ -29,9 +29,6 @@ UNIT_PROPERTIES = {
     "LimitMEMLOCK": "infinity",
 }
 
-ACCEPT_LOOK_SECONDS = 0.25
-"""How often a guard that does not report is looked at: one that died at once is noticed at once."""
-
 
 class ConnectedGuard:
     """An armed guard at the other end of a socket. See guard.link.Guard."""
@@ -82,7 +79,7 @@ class ProcessLauncher:
         with detached.listen(address) as listener:
             process = self._start(spec, "--socket", address)
             try:
-                connection = self._accept(listener, process)
+                connection = detached.accept_from(process, listener, timeout, self._clock)
             except OSError as error:
                 _end(process)
                 raise GuardError(
@@ -105,19 +102,6 @@ class ProcessLauncher:
     def adopt(self, spec: GuardSpec) -> None:
         """Start a guard for a window whose owner and guard are gone. It reports to nobody. Raises GuardError."""
         self._start(spec)
-
-    def _accept(self, listener: socket.socket, process: subprocess.Popen[bytes] | None) -> socket.socket:
-        """The guard's connection. OSError when it has ended, or has not come within the time limit."""
-        timeout = self._config.guard.arm_timeout_seconds
-        deadline = self._clock.monotonic() + timeout
-        while True:
-            try:
-                return detached.accept(listener, ACCEPT_LOOK_SECONDS, self._clock)
-            except TimeoutError:
-                if process is not None and process.poll() is not None:
-                    raise ChildProcessError(f"it ended with {process.returncode}") from None
-                if self._clock.monotonic() >= deadline:
-                    raise TimeoutError(f"nothing within {timeout:g} s") from None
 
     def _start(self, spec: GuardSpec, *options: str) -> subprocess.Popen[bytes] | None:
         # systemd expands $ and % in a unit's command line; JSON has another way to write them.

@@ -6,17 +6,13 @@ Each table is asked from its top; a text's key stands in PVE's or the agent's ow
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from snapshot.errors import Failure, InterruptedBySignalError
 from snapshot.model import FreezeOutcome, FreezeReply, Guest
 from snapshot.pve import locks
 from snapshot.pve.locks import tool
 
-if TYPE_CHECKING:  # at run time the hook's preflight would pay for the window
-    pass
-
-__all__ = ["count", "failure_word", "of_freeze", "of_task", "tool"]
+__all__ = ["failure_word", "of_freeze", "of_task", "tool"]
 
 FORBIDDEN_TEXT = "the agent refused the thaw"
 """How the detail of a thaw begins that the agent will not carry out, in the journal too."""
@@ -186,8 +182,3 @@ def _find(table: tuple[tuple[str | re.Pattern[str], str], ...], text: str, guest
 def failure_word(error: Failure) -> str:
     """A journal's ``failure_reason`` for an error that ended a window."""
     return "interrupted" if isinstance(error, InterruptedBySignalError) else "not-started"
-
-
-def count(filesystems: int) -> str:
-    """``1 filesystem``, ``3 filesystems``."""
-    return f"{filesystems} filesystem{'s' if filesystems != 1 else ''}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from snapshot.base.clock import duration
+from snapshot.base.text import counted
 from snapshot.model import CheckResult, Guest, Health, Say, Verdict
-from snapshot.pve import remedies
 from snapshot.take.run import Run
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Proof
@@ -38,14 +38,14 @@ def window_steps(run: Run, window: SnapshotWindow) -> None:
     elif sent is not None:
         say("freeze requested", at=sent)
     if reply is not None:
-        detail = f": {reply.detail}" if reply.detail else f", {remedies.count(reply.filesystems)}"
+        detail = f": {reply.detail}" if reply.detail else f", {counted(reply.filesystems, 'filesystem')}"
         say(f"freeze {reply.outcome.value}{detail} ({duration(times.freezing_seconds)})", at=answered)
     if run.snapshot is not None and run.snapshot.upid is not None and times.held_seconds is not None:
         proof = f", guest {window.proof.value}" if window.proof is not Proof.NOT_ASKED else ""
         why = f": {window.broken_by}" if window.broken_by else ""
         say(f"snapshot held for {duration(times.held_seconds)}{proof}{why}", at=decided)
     if report is not None and report.confirmed:
-        count = "" if report.filesystems is None else f", {remedies.count(report.filesystems)}"
+        count = "" if report.filesystems is None else f", {counted(report.filesystems, 'filesystem')}"
         how = "guest went off" if report.guest_gone else report.how if report.from_inside else f"thawed{count}"
         length = "" if times.window_seconds is None else f"; window {duration(times.window_seconds)}"
         say(f"{how} ({duration(times.thawing_seconds)}){length}", at=confirmed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from snapshot.base.text import counted
 from snapshot.model import FreezeOutcome, FreezeReply, ThawReport, Verdict, VerdictKind
 from snapshot.words import Word
 
@@ -70,8 +71,7 @@ def judge(evidence: Evidence) -> Verdict:
         )
     return Verdict(
         VerdictKind.FILESYSTEM_CONSISTENT,
-        f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen, proven after the point in "
-        "time, and thawed",
+        f"{counted(freeze.filesystems, 'filesystem')} frozen, proven after the point in time, and thawed",
     )
 
 

@@ -162,7 +162,7 @@ class Link:
 
 
 class WorldLauncher:
-    """guardlink.Launcher: the guard is another simulated process."""
+    """guard.link.Launcher: the guard is another simulated process."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -189,7 +189,7 @@ class WorldLauncher:
 
 
 class WorldGuard:
-    """guardlink.Guard."""
+    """guard.link.Guard."""
 
     def __init__(self, world: World, link: Link, guard: Process) -> None:
         self.pid = guard.pid

@@ -28,7 +28,7 @@ GUEST = Guest(Vmid(100), Node("a"), GuestKind.QEMU, name="guest", running=True)
 
 @dataclass
 class QuietGuard:
-    """guardlink.Guard that is there."""
+    """guard.link.Guard that is there."""
 
     pid: int = field(default_factory=os.getpid)
     heard: list[Op] = field(default_factory=list)
@@ -46,7 +46,7 @@ class QuietGuard:
 
 @dataclass
 class QuietLauncher:
-    """guardlink.Launcher; arming takes ``seconds``."""
+    """guard.link.Launcher; arming takes ``seconds``."""
 
     clock: ManualClock
     guard: QuietGuard

@@ -5,6 +5,7 @@ holder thaws at vzdump's first line after the point in time.
 from __future__ import annotations
 
 from snapshot.base.clock import duration
+from snapshot.base.text import counted
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, Verdict, VerdictKind
@@ -97,8 +98,7 @@ class OurWindow:
         window = self._window
         count = window.reply.filesystems if window.reply else 0
         span = duration(window.times.freezing_seconds)
-        plural = "s" if count != 1 else ""
-        message = f"frozen ({count} filesystem{plural}, {span}); guard {window.guard_pid} armed"
+        message = f"frozen ({counted(count, 'filesystem')}, {span}); guard {window.guard_pid} armed"
         if not self._tools.report(HoldReport(True, message)):
             window.break_off("the hook was killed while it waited for the freeze", Word.BACKUP_FAILED)
             return

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from snapshot.base.text import counted
 from snapshot.model import FreezeOutcome, Verdict, VerdictKind
 from snapshot.window.verdict import Evidence, judge
 from snapshot.words import Word
@@ -76,7 +77,7 @@ def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: f
     if by_log:
         return Verdict(
             VerdictKind.FILESYSTEM_CONSISTENT,
-            f"{freeze.filesystems} filesystem{'s' if freeze.filesystems != 1 else ''} frozen, and thawed by vzdump "
+            f"{counted(freeze.filesystems, 'filesystem')} frozen, and thawed by vzdump "
             f"after the point in time, {RESTS_ON}",
         )
     return plain

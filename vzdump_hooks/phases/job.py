@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.text import counted
 from snapshot.config.settings import Config
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
@@ -98,10 +99,7 @@ def _summary(worker: Worker, journal: Journal, say: Say) -> None:
         newest.setdefault(window.vmid, window)
     if newest:
         counts = Counter(worth(window) for window in newest.values())
-        say(
-            f"{len(newest)} guest{'s' if len(newest) != 1 else ''}: "
-            + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
-        )
+        say(f"{counted(len(newest), 'guest')}: " + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
 
 
 def _publish(config: Config, say: Say) -> None:

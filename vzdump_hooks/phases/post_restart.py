@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 from pathlib import Path
 
@@ -30,9 +29,6 @@ from vzdump_hooks.tasklog.worker import Worker, find_worker
 
 MARGIN_SECONDS = 15.0
 """On top of guard, freeze and thaw: what the holder needs to start and to be believed lost."""
-
-CHECK_SECONDS = 0.25
-"""How often it is checked whether a holder that has not connected yet still lives."""
 
 
 class HolderError(Exception):
@@ -146,7 +142,7 @@ def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: boo
         address = detached.new_address(f"{order.vmid}-{order.worker_pid}")
         with detached.listen(address) as listener:
             process = _start(call.config_path, config, order, address, by_systemd=by_systemd)
-            with _accept(listener, process, config.guard.arm_timeout_seconds) as connection:
+            with detached.accept_from(process, listener, config.guard.arm_timeout_seconds, SystemClock()) as connection:
                 connection.settimeout(patience)
                 was_ordered = True
                 connection.sendall(order.to_json().encode() + b"\n")
@@ -157,20 +153,6 @@ def _ask_holder(call: Call, config: Config, order: HoldOrder, *, by_systemd: boo
         words: bytes = getattr(error, "stderr", None) or b""  # systemd-run's
         text = " ".join(words[:2000].decode(errors="replace").split()) or str(error)
         raise HolderError(text[:200], was_ordered=was_ordered) from error
-
-
-def _accept(listener: socket.socket, process: subprocess.Popen[bytes] | None, seconds: float) -> socket.socket:
-    """The holder's connection. Raises OSError: TimeoutError, or at once when a process that we started has ended."""
-    clock = SystemClock()
-    deadline = clock.monotonic() + seconds
-    while True:
-        try:
-            return detached.accept(listener, CHECK_SECONDS, clock)
-        except TimeoutError:
-            if process is not None and process.poll() is not None:
-                raise ChildProcessError(f"it ended with {process.returncode}") from None
-            if clock.monotonic() >= deadline:
-                raise
 
 
 def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:

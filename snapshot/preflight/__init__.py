@@ -1,1 +1,1 @@
-"""The preflight: what is looked at before a guest is put at risk."""
+"""The preflight: what is examined before a guest is put at risk."""

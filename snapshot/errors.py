@@ -1,4 +1,4 @@
-"""Everything that can go wrong, with the exit code of each. Standard library only.
+"""Everything that can go wrong, with the exit code of each and its word in JSON. Standard library only.
 
 The docstring of a class says what happened in the operator's words; the table in docs/exit-codes.md is generated from
 them. An exit code that is not in the table means failure too.
@@ -33,11 +33,13 @@ them. An exit code that is not in the table means failure too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 
 class SafeSnapshotError(Exception):
     """Something failed that has no code of its own; the message says what."""
 
+    code = "failed"
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -52,12 +54,14 @@ class SafeSnapshotError(Exception):
 class UsageError(SafeSnapshotError):
     """The command line was wrong. Nothing was done."""
 
+    code = "usage"
     exit_code = 2
 
 
 class ConfigError(SafeSnapshotError):
     """The configuration (or the token file it names) is missing, unreadable or wrong. Nothing was done."""
 
+    code = "configuration"
     exit_code = 3
 
 
@@ -66,25 +70,33 @@ class GuestUnfitError(SafeSnapshotError):
     allowed to this token. Nothing was done.
     """
 
+    code = "guest-unfit"
     exit_code = 4
 
 
 class GuestRemovedError(GuestUnfitError):
     """The guest does not exist in this cluster (any more)."""
 
+    code = "guest-removed"
+
 
 class ApiError(SafeSnapshotError):
     """The PVE API could not be used: unreachable, certificate, credentials, privilege, or an error of its own."""
 
+    code = "api"
     exit_code = 5
 
 
 class ApiUnreachableError(ApiError):
     """No connection to the PVE API (refused, no route, name, certificate): the request was never sent."""
 
+    code = "api-unreachable"
+
 
 class ApiDeniedError(ApiError):
     """The PVE API refused the token or a privilege is missing: the request was not carried out."""
+
+    code = "api-denied"
 
     def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -94,6 +106,8 @@ class ApiDeniedError(ApiError):
 class ApiFailureError(ApiError):
     """The PVE API answered with an error."""
 
+    code = "api-failure"
+
     def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.status = status
@@ -101,6 +115,8 @@ class ApiFailureError(ApiError):
 
 class ReplyLostError(ApiError):
     """A request was sent to the PVE API and no usable answer came: it may or may not have been carried out."""
+
+    code = "reply-lost"
 
     def __init__(self, message: str, *, remedy: str = "", is_answered: bool = False) -> None:
         super().__init__(message, remedy=remedy)
@@ -113,12 +129,14 @@ class NotConsistentError(SafeSnapshotError):
     so.
     """
 
+    code = "not-consistent"
     exit_code = 6
 
 
 class SnapshotFailedError(SafeSnapshotError):
     """PVE could not take the snapshot. The guest was thawed."""
 
+    code = "snapshot-failed"
     exit_code = 7
 
 
@@ -127,17 +145,21 @@ class StillFrozenError(SafeSnapshotError):
     docs/runbooks/guest-still-frozen.md.
     """
 
+    code = "still-frozen"
     exit_code = 8
 
 
 class JournalError(SafeSnapshotError):
     """The journal cannot be written or read. No guest is frozen without it."""
 
+    code = "journal"
     exit_code = 9
 
 
 class JournalBusyError(JournalError):
     """Another process holds the journal. Before a freeze waiting costs the guest nothing."""
+
+    code = "journal-busy"
 
 
 class NotRecordedError(SafeSnapshotError):
@@ -145,18 +167,21 @@ class NotRecordedError(SafeSnapshotError):
     written.
     """
 
+    code = "not-recorded"
     exit_code = 10
 
 
 class FreezeUnclearError(SafeSnapshotError):
     """The answer to the freeze was lost. The guest was thawed; the guard watches for a late freeze."""
 
+    code = "freeze-unclear"
     exit_code = 11
 
 
 class GuardError(SafeSnapshotError):
     """The guard could not be started, so the guest was not frozen (policy `require`: and no snapshot was taken)."""
 
+    code = "guard"
     exit_code = 12
 
 
@@ -165,18 +190,22 @@ class WindowTakenError(GuardError):
     thaw each other unnoticed. It was not frozen.
     """
 
+    code = "window-taken"
+
 
 class ForeignFreezeError(SafeSnapshotError):
     """The guest is frozen and the journal does not know by whom. It was left alone; `safe-snapshot thaw <vmid>` thaws
     it.
     """
 
+    code = "foreign-freeze"
     exit_code = 13
 
 
 class InterruptedBySignalError(BaseException):
     """A signal ended the run; a guest that was frozen was thawed first."""
 
+    code = "interrupted"
     exit_code = 128
 
     def __init__(self, signal_number: int, message: str = "", *, remedy: str = "") -> None:
@@ -194,12 +223,18 @@ Failure = SafeSnapshotError | InterruptedBySignalError
 """What a run may end in."""
 
 
-def exit_codes() -> Iterator[tuple[int, str, str]]:
-    """(code, class name, what happened) for every code, in order: the source of the documentation's table."""
-    seen: set[int] = set()
+class ExitCode(NamedTuple):
+    """One exit code: the words in JSON's ``error.code`` that go with it, and what happened."""
+
+    number: int
+    codes: tuple[str, ...]
+    what_happened: str
+
+
+def exit_codes() -> Iterator[ExitCode]:
+    """Every exit code, in order: the source of the documentation's table."""
     ends = (SafeSnapshotError, InterruptedBySignalError)
     classes = [c for c in globals().values() if isinstance(c, type) and issubclass(c, ends)]
-    for cls in sorted(classes, key=lambda c: c.exit_code):
-        if cls.exit_code not in seen:
-            seen.add(cls.exit_code)
-            yield cls.exit_code, cls.__name__, " ".join((cls.__doc__ or "").split())
+    for number in sorted({c.exit_code for c in classes}):
+        its = [c for c in classes if c.exit_code == number]
+        yield ExitCode(number, tuple(c.code for c in its), " ".join((its[0].__doc__ or "").split()))

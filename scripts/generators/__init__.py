@@ -18,6 +18,7 @@ GENERATORS = (
     "scripts.generators.mixin",
     "scripts.generators.dashboard",
     "scripts.generators.exit_codes",
+    "scripts.generators.json_schema",
     "scripts.generators.states",
     "scripts.generators.configuration",
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from snapshot.cli.line import Session, common, pass_session, vmid_argument
-from snapshot.errors import ForeignFreezeError, GuestUnfitError, NotConsistentError
+from snapshot.errors import ForeignFreezeError, GuestUnfitError, NotConsistentError, SafeSnapshotError
 from snapshot.journal import silences
-from snapshot.model import CheckResult, Guest, GuestKind, Health, Vmid
+from snapshot.model import Guest, GuestKind, Health, Vmid
 from snapshot.preflight.preflight import Preflight, Wish, with_windows
 from snapshot.report import text
 
@@ -28,17 +28,22 @@ def check(session: Session, vmid: Vmid) -> None:
         return Wish(ignore_freeze_option=access.settings_for(guest).ignore_freeze_option)
 
     health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
-    exit_code = _exit_code_of(health)
-    lines = text.health_lines(health)
     session.warnings += silences.folder_lines(access.config)
-    as_json = text.health_json(health, exit_code, session.warnings)
-    session.finish(lines[-1:] if session.is_quiet else lines, as_json, exit_code)
+    lines = text.health_lines(health)
+    session.finish(
+        lines[-1:] if session.is_quiet else lines,
+        {"guest": health.guest, "checks": health.checks, "facts": health.facts, "frozen": health.frozen},
+        error=_error_of(health),
+    )
 
 
-def _exit_code_of(health: Health) -> int:
-    if health.worst(CheckResult.FAILED):
-        return GuestUnfitError.exit_code
+def _error_of(health: Health) -> SafeSnapshotError | None:
+    """What keeps the guest from being frozen; a container never is, and needs no freeze."""
+    if health.failure is not None:
+        return GuestUnfitError(health.failure.message, remedy=health.failure.remedy)
     if health.frozen:
-        return ForeignFreezeError.exit_code
+        return ForeignFreezeError("the guest is frozen right now", remedy=text.ends_the_freeze(health))
     is_container = health.guest is not None and health.guest.kind is GuestKind.LXC
-    return NotConsistentError.exit_code if health.obstacle and not is_container else 0
+    if health.obstacle is not None and not is_container:
+        return NotConsistentError(health.obstacle.message, remedy=health.obstacle.remedy)
+    return None

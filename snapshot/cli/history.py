@@ -34,10 +34,12 @@ def history(
     found = past.windows(session.config().journal.path, Question(vmid, since, failed))
     if session.as_json or as_csv:
         chosen = _first(found, limit or 0)
-        _stream(past.json_chunks(chosen) if session.as_json else past.csv_chunks(chosen))
+        if session.as_json:
+            session.stream("windows", map(past.flat, chosen))
+        _write(past.csv_chunks(chosen))
         return
     shown = DEFAULT_LINES if limit is None else limit
-    _stream(f"{line}\n" for line in past.lines(_first(found, shown)))
+    _write(f"{line}\n" for line in past.lines(_first(found, shown)))
     if shown and next(found, None) is not None:
         click.echo(f"there are more: these are the newest {shown}; --limit 0 shows all", err=True)
 
@@ -47,7 +49,7 @@ def _first(found: Iterator[WindowRecord], most: int) -> Iterator[WindowRecord]:
     return itertools.islice(found, min(most, sys.maxsize) or None)
 
 
-def _stream(pieces: Iterable[str]) -> None:
+def _write(pieces: Iterable[str]) -> None:
     for piece in pieces:
         sys.stdout.write(piece)
     sys.stdout.flush()

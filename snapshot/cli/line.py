@@ -1,19 +1,17 @@
-"""What all commands share: their options, the Session, how the line is read, and how an outcome leaves the program."""
+"""What all commands share: their options, and the Session, through which an outcome leaves the program."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
@@ -21,10 +19,11 @@ from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import SIGNALS
 from snapshot.config import reading
 from snapshot.config.settings import DEFAULT_PATH, Config
-from snapshot.errors import ConfigError, SafeSnapshotError
+from snapshot.errors import ConfigError, Failure, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
 from snapshot.pve.access import Access, open_access
+from snapshot.report.envelope import Envelope
 from snapshot.report.history import parse_since
 
 EXIT_CODES = """\b
@@ -53,11 +52,17 @@ class Session:
         self.as_logfmt = False
         self.vmid: Vmid | None = None
         self.verbosity = NORMAL
+        self.command: str | None = None
+        """Which one the line asks for, once that is understood."""
         self.clock = SystemClock()
-        self.me = ProcessIdentity.own()
         self.warnings: list[str] = []
         """Lines for the outcome, whatever it is."""
         self._started = self.clock.monotonic()
+
+    @functools.cached_property
+    def me(self) -> ProcessIdentity:
+        """Who we are; read where it is asked for, since /proc may not be there to be read."""
+        return ProcessIdentity.own()
 
     @property
     def is_quiet(self) -> bool:
@@ -108,11 +113,21 @@ class Session:
             for line in lines:
                 streams.err(line)
 
-    def finish(self, lines: list[str], as_json: str, exit_code: int) -> NoReturn:
-        """Print the outcome and end. One that cannot be printed is a failure of its own."""
+    def finish(
+        self,
+        lines: Sequence[str],
+        data: Mapping[str, object],
+        *,
+        warnings: Iterable[str] = (),
+        error: Failure | None = None,
+    ) -> NoReturn:
+        """Print the outcome and end: ``lines`` for a person, all the rest as JSON. One that cannot be printed is a
+        failure of its own.
+        """
+        outcome = self.envelope(data, warnings, error)
         problem = ""
         if self.as_json:
-            problem = streams.out(as_json)
+            problem = streams.out(outcome.render())
         else:
             for line in [*(f"warning: {warning}" for warning in self.warnings), *lines]:
                 if line.startswith("ERROR"):
@@ -120,8 +135,22 @@ class Session:
                 else:
                     problem = problem or streams.out(line)
         if problem:
-            streams.err(f"ERROR: the outcome (exit code {exit_code}) cannot be written to standard output: {problem}")
-        sys.exit(exit_code or (SafeSnapshotError.exit_code if problem else 0))
+            streams.err(
+                f"ERROR: the outcome (exit code {outcome.exit_code}) cannot be written to standard output: {problem}"
+            )
+        sys.exit(outcome.exit_code or (SafeSnapshotError.exit_code if problem else 0))
+
+    def stream(self, key: str, items: Iterable[object]) -> NoReturn:
+        """Print the outcome as JSON, with a list that may be long, and end."""
+        exit_code = self.envelope({}).stream(key, items, sys.stdout.write)
+        sys.stdout.flush()
+        sys.exit(exit_code)
+
+    def envelope(
+        self, data: Mapping[str, object], warnings: Iterable[str] = (), error: Failure | None = None
+    ) -> Envelope:
+        """The outcome of this session."""
+        return Envelope(self.command, data, (*self.warnings, *warnings), error)
 
 
 def end_at_once() -> None:
@@ -267,57 +296,3 @@ class Seconds(click.FloatRange):
         if seconds != seconds:  # noqa: PLR0124 - the definition of nan
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return seconds
-
-
-class VmidFirstGroup(click.Group):
-    """``safe-snapshot [options] 100`` means ``safe-snapshot take [options] 100``; a misspelt command gets a hint."""
-
-    default_command = "take"
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """The first word that is not an option of the group decides; an option is one of the default command."""
-        position = self._skip_own_options(ctx, args)
-        if position < len(args) and args[position].startswith("-") and args[position] not in ("-", "--"):
-            args = [*args[:position], self.default_command, *args[position:]]
-        return super().parse_args(ctx, args)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click.Group."""
-        word = args[0]
-        if word[:1].isdigit():
-            return super().resolve_command(ctx, [self.default_command, *args])
-        if self.get_command(ctx, word) is None:
-            near = difflib.get_close_matches(word, self.list_commands(ctx), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "a vmid (a number from 100) or a command is expected"
-            ctx.fail(f"no such command {word!r}: {hint}")
-        return super().resolve_command(ctx, args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands and options, those of the default command included."""
-        found = super().shell_complete(ctx, incomplete)
-        default = self.get_command(ctx, self.default_command)
-        if default is not None and incomplete.startswith("-"):
-            known = {item.value for item in found}
-            with click.Context(default, parent=ctx, info_name=default.name) as inner:
-                found += [i for i in click.Command.shell_complete(default, inner, incomplete) if i.value not in known]
-        return found
-
-    def _skip_own_options(self, ctx: click.Context, args: list[str]) -> int:
-        own = {
-            name: option for option in self.get_params(ctx) for name in option.opts if isinstance(option, click.Option)
-        }
-        position = 0
-        while position < len(args):
-            word = args[position]
-            name, equals, _ = word.partition("=")
-            letters = [f"-{letter}" for letter in word[1:]] if word[:1] == "-" != word[1:2] else []
-            if name in own:
-                takes_next = not own[name].is_flag and not own[name].count and not equals and name.startswith("--")
-                position += 2 if takes_next else 1
-            elif letters and all(letter in own and own[letter].is_flag for letter in letters):
-                position += 1
-            else:
-                break
-        return position

@@ -14,8 +14,9 @@ import click
 from snapshot.base import streams
 from snapshot.base.signals import SIGNALS
 from snapshot.cli.check import check
+from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.history import history
-from snapshot.cli.line import EXIT_CODES, Session, VmidFirstGroup, common
+from snapshot.cli.line import EXIT_CODES, Session, common
 from snapshot.cli.metrics import metrics
 from snapshot.cli.recover import recover
 from snapshot.cli.report import report
@@ -23,7 +24,6 @@ from snapshot.cli.status import status
 from snapshot.cli.take import take
 from snapshot.cli.thaw import thaw
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError, UsageError
-from snapshot.report import text
 
 
 @click.group(
@@ -55,24 +55,25 @@ for _command in (take, check, thaw, recover, status, history, report, metrics):
 def main() -> NoReturn:
     """The entry point: no traceback reaches a user, whatever happens."""
     streams.prepare()
+    session = Session()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
     try:
-        code = main_group.main(prog_name="safe-snapshot", standalone_mode=False)
+        code = main_group.main(prog_name="safe-snapshot", standalone_mode=False, obj=session)
         sys.exit(code if isinstance(code, int) else 0)
     except (SafeSnapshotError, InterruptedBySignalError) as failure:
-        _fail(failure)
+        _fail(session, failure)
     except click.ClickException as error:
-        _wrong_usage(error)
+        _wrong_usage(session, error)
     except (click.Abort, KeyboardInterrupt):
-        _fail(InterruptedBySignalError(signal.SIGINT))
+        _fail(session, InterruptedBySignalError(signal.SIGINT))
     except OSError as error:
         streams.give_up()
         where = f" ({error.filename})" if error.filename else ""
-        _fail(SafeSnapshotError(f"input or output failed{where}: {error.strerror or error}"))
+        _fail(session, SafeSnapshotError(f"input or output failed{where}: {error.strerror or error}"))
     except Exception as bug:  # noqa: BLE001 - the last line of defence; the operator gets one line
-        _internal_error(bug)
+        _internal_error(session, bug)
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
@@ -84,29 +85,30 @@ def _asked_for(*names: str) -> bool:
     return any(name in sys.argv[1:] for name in names)
 
 
-def _fail(error: Failure) -> NoReturn:
-    if not _asked_for("--json") or streams.out(text.error_json(error)):
+def _fail(session: Session, error: Failure) -> NoReturn:
+    if not _asked_for("--json") or streams.out(session.envelope({}, error=error).render()):
         streams.err(f"ERROR: {error}")
     sys.exit(error.exit_code)
 
 
-def _wrong_usage(error: click.ClickException) -> NoReturn:
+def _wrong_usage(session: Session, error: click.ClickException) -> NoReturn:
     if _asked_for("--json"):
-        _fail(UsageError(error.format_message()))
+        _fail(session, UsageError(error.format_message()))
     with contextlib.suppress(OSError, ValueError):
         error.show()
     sys.exit(error.exit_code)
 
 
-def _internal_error(bug: Exception) -> NoReturn:
+def _internal_error(session: Session, bug: Exception) -> NoReturn:
     if _asked_for("-v", "--verbose"):
         streams.err("".join(traceback.format_exception(bug)).rstrip())
     _fail(
+        session,
         SafeSnapshotError(
             f"internal error ({type(bug).__name__}: {bug})",
             remedy="a guest that was frozen has been thawed or has its guard: see `safe-snapshot status`. Run again "
             "with --verbose for a report",
-        )
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from snapshot.journal import silences
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.recovery import recover as recovery
+from snapshot.recovery.strangers import Recovered
 from snapshot.report import text
 
 
@@ -30,8 +31,6 @@ def recover(session: Session) -> None:
     found = recovery.recover(
         access, session.me, lambda: Journal(config.journal.path), session.say, session.launcher(config).adopt
     )
-    bad = [r for r in found if not r.ok]
-    exit_code = StillFrozenError.exit_code if bad else 0
     try:
         with closing(Journal(config.journal.path)) as journal:
             problems = silences.keep_watch(journal, config, session.warnings, session.clock.time())
@@ -39,4 +38,9 @@ def recover(session: Session) -> None:
     except SafeSnapshotError as error:
         problems = [str(error)]
     lines = text.recovered_logfmt(found, problems) if session.as_logfmt else text.recovered_lines(found, problems)
-    session.finish(lines, text.recovered_json(found, exit_code, session.warnings), exit_code)
+    session.finish(lines, {"windows": found}, warnings=problems, error=_error_of(found))
+
+
+def _error_of(found: list[Recovered]) -> StillFrozenError | None:
+    bad = ", ".join(str(r.vmid) for r in found if not r.ok)
+    return StillFrozenError(f"these guests need you: {bad}", remedy="`detail` says what is left to do") if bad else None

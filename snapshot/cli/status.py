@@ -21,21 +21,17 @@ def status(session: Session) -> None:
     end_at_once()
     access = session.rescue_access()
     found = survey(access, session.me)
-    exit_code = found.exit_code
     now = session.clock.time()
-    warnings = [*session.warnings, *found.round.oddities]
     silent = silences.told_by(access.config.journal.path, access.config, now)
     session.finish(
         [*text.survey_lines(found, now), *(f"warning: {line}" for line in silent)],
-        text.object_json(
-            windows=found.windows,
-            frozen=found.frozen,
-            unknown=found.round.unknown,
-            lost_windows=found.lost,
-            silences=silent,
-            error=text.error_object(found.problem),
-            exit_code=exit_code,
-            **({"warnings": warnings} if warnings else {}),
-        ),
-        exit_code,
+        {
+            "windows": found.windows,
+            "frozen": found.frozen,
+            "unknown": found.round.unknown,
+            "lost_windows": found.lost,
+            "silences": silent,
+        },
+        warnings=found.warnings,
+        error=found.error,
     )

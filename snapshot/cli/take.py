@@ -20,6 +20,7 @@ from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
 from snapshot.report import text
+from snapshot.report.envelope import result_data
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Tools
 
@@ -92,4 +93,4 @@ def take(
     )
     session.explain(text.result_details(result))
     lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)
-    session.finish(lines, text.result_json(result), result.exit_code)
+    session.finish(lines, result_data(result), warnings=result.warnings, error=result.error)

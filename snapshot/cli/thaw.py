@@ -8,7 +8,6 @@ from snapshot.base.text import counted
 from snapshot.cli.line import Session, common, end_at_once, pass_session, vmid_argument
 from snapshot.model import Vmid
 from snapshot.recovery.byhand import rescue
-from snapshot.report import text
 
 
 @click.command(short_help="The rescue: thaw guest VMID now.")
@@ -31,6 +30,6 @@ def thaw(session: Session, vmid: Vmid) -> None:
             *(f"warning: {warning}" for warning in warnings),
             f"guest {vmid} is thawed: {how} ({counted(report.attempts, 'attempt')})",
         ],
-        text.object_json(vmid=vmid, thaw=report, warnings=[*session.warnings, *warnings], exit_code=0),
-        0,
+        {"vmid": vmid, "thaw": report},
+        warnings=warnings,
     )

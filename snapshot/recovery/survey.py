@@ -49,11 +49,25 @@ class Survey(NamedTuple):
         return tuple(g for g in self.frozen if g.vmid not in self.living and not self.works.get(g.vmid))
 
     @property
-    def exit_code(self) -> int:
-        """8 when a guest needs help; else that of what could not be looked at."""
+    def error(self) -> SafeSnapshotError | None:
+        """A guest that needs help; else what could not be looked at."""
         if self.in_need or self.alarms:
-            return StillFrozenError.exit_code
-        return self.problem.exit_code if self.problem is not None else 0
+            vmids = {w.vmid for w in self.windows if w.id in self.in_need} | {g.vmid for g in self.alarms}
+            return StillFrozenError(f"these guests need you: {', '.join(map(str, sorted(vmids)))}")
+        return self.problem
+
+    @property
+    def blind_spot(self) -> str:
+        """Which guests were not looked at, and why, where some could be."""
+        if self.problem is not None or self.round.problem is None:
+            return ""
+        return f"PVE cannot be asked for its guests, so only those of this node were: {self.round.problem}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be looked at, or made no sense, beside the error."""
+        beside = str(self.problem) if self.problem is not self.error else self.blind_spot
+        return (*([beside] if beside else []), *self.round.oddities)
 
 
 def survey(access: Access, me: ProcessIdentity) -> Survey:

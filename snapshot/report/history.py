@@ -1,4 +1,4 @@
-"""The windows of the past, newest first: read in small steps, shown as lines, JSON or CSV. Nothing is decided here.
+"""The windows of the past, newest first: read in small steps, shown as lines or CSV. Nothing is decided here.
 
 The journal is read in batches, each a short read of its own: a reader that held the file for seconds would keep a
 backup from writing its intent, and without the intent no guest is frozen.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +21,6 @@ from snapshot.journal.record import COLUMNS, WindowRecord
 from snapshot.journal.store import Journal
 
 BATCH = 2000
-JSON_VERSION = 1
-"""Raised when a key changes its meaning or goes; new keys do not raise it."""
 
 _INTERNAL = frozenset({"owner_pid", "owner_pid_start", "guard_pid", "guard_pid_start", "boot_id"})
 FIELDS = ("time", *(name for name in COLUMNS if name not in _INTERNAL))
@@ -122,19 +118,10 @@ def lines(found: Iterable[WindowRecord]) -> Iterator[str]:
         ).rstrip()
 
 
-def json_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
-    """One versioned JSON object in pieces: a year of windows need not fit into memory.
-
-    Nothing comes before the first window was read: a journal that cannot be read gives no half object.
-    """
-    rest = iter(found)
-    first = list(itertools.islice(rest, 1))
-    yield f'{{"version": {JSON_VERSION}, "windows": ['
-    separator = "\n"
-    for window in itertools.chain(first, rest):
-        yield separator + json.dumps(_flat(window))
-        separator = ",\n"
-    yield "\n]}\n"
+def flat(window: WindowRecord) -> dict[str, object]:
+    """The FIELDS of a window."""
+    values = {"time": iso(window.intent_at), **window._asdict()}
+    return {name: values[name] for name in FIELDS}
 
 
 def csv_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
@@ -143,7 +130,7 @@ def csv_chunks(found: Iterable[WindowRecord]) -> Iterator[str]:
     writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
     writer.writeheader()
     for window in found:
-        writer.writerow({name: _cell(value) for name, value in _flat(window).items()})
+        writer.writerow({name: _cell(value) for name, value in flat(window).items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -181,8 +168,3 @@ def _condition(question: Question) -> tuple[str, tuple[object, ...]]:
 def _why(window: WindowRecord) -> str:
     failure = f"[{window.failure_stage}: {window.failure_reason or 'unspecified'}] " if window.failure_stage else ""
     return failure + (window.reason or "")
-
-
-def _flat(window: WindowRecord) -> dict[str, object]:
-    values = {"time": iso(window.intent_at), **window._asdict()}
-    return {name: values[name] for name in FIELDS}

@@ -1,27 +1,19 @@
-"""Results as lines for a person and as one JSON object for a program. Nothing is decided here."""
+"""What a command found, as lines for a person and for a log collector. Nothing is decided here."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.base import logfmt
 from snapshot.base.clock import duration
-from snapshot.errors import Failure
 from snapshot.journal.looks import Why
-from snapshot.model import Check, CheckResult, Health, Owner, Upid, WindowTimes
+from snapshot.model import Check, CheckResult, Health, Owner
 from snapshot.pve import remedies
 from snapshot.recovery import foreign
 from snapshot.recovery.overdue import in_vain
 from snapshot.recovery.strangers import Recovered
 from snapshot.recovery.survey import Survey
 from snapshot.take.request import Result
-
-JSON_VERSION = 1
-"""Raised when a key changes its meaning or goes; new keys do not raise it."""
 
 _MARKS = {
     CheckResult.OK: "ok",
@@ -55,32 +47,6 @@ def result_details(result: Result) -> list[str]:
         lines.append(f"task {result.upid}")
     lines += [f"  {line}" for line in (result.task.log if result.task else ())]
     return lines
-
-
-def result_json(result: Result) -> str:
-    """The versioned JSON object of a snapshot run."""
-    return _dump(
-        {
-            "version": JSON_VERSION,
-            "vmid": result.vmid,
-            "guest": result.guest,
-            "snapshot": result.name,
-            "snapshot_exists": result.snapshot_exists,
-            "policy": result.policy,
-            "plan": result.plan or None,
-            "checks": result.checks,
-            "window": {"id": result.window_id, **_times(result.times)},
-            "freeze": result.freeze,
-            "proof": result.proof,
-            "thaw": result.thaw,
-            "upid": result.upid,
-            "task": result.task,
-            "verdict": result.verdict,
-            "warnings": list(dict.fromkeys(result.warnings)),
-            "error": error_object(result.error),
-            "exit_code": result.exit_code,
-        }
-    )
 
 
 def result_logfmt(result: Result) -> str:
@@ -198,10 +164,8 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         lines.append(f"no open window; {guests} not known")
     if found.problem is not None:
         lines.append(f"ERROR: {found.problem}")
-    elif found.round.problem is not None:
-        lines.append(
-            f"warning: PVE cannot be asked for its guests, so only those of this node were: {found.round.problem}"
-        )
+    elif found.blind_spot:
+        lines.append(f"warning: {found.blind_spot}")
     return lines
 
 
@@ -233,10 +197,9 @@ def health_lines(health: Health) -> list[str]:
         lines.append(f"  {name.replace('_', ' ')}: {shown}")
     worst = health.failure or health.obstacle
     if health.frozen and health.failure is None and health.guest is not None:
-        ends_it = next(check.remedy for check in health.checks if check.name == "thawed")
         lines.append(
             "FROZEN: the guest is frozen right now; `safe-snapshot status` tells whose freeze it is; "
-            f"to end it: {ends_it}"
+            f"to end it: {ends_the_freeze(health)}"
         )
     elif worst is None:
         lines.append("ready: this guest can be snapshotted consistently")
@@ -247,77 +210,14 @@ def health_lines(health: Health) -> list[str]:
     return lines
 
 
+def ends_the_freeze(health: Health) -> str:
+    """What ends the freeze in which the guest was found."""
+    return next(check.remedy for check in health.checks if check.name == "thawed")
+
+
 def check_lines(check: Check) -> list[str]:
     """One check, with what to do about it."""
     lines = [f"{_MARKS[check.result]:>10}  {check.name}: {check.message}"]
     if check.remedy and check.result is not CheckResult.OK:
         lines.append(f"{'':>10}  -> {check.remedy}")
     return lines
-
-
-def health_json(health: Health, exit_code: int, warnings: Sequence[str] = ()) -> str:
-    """The versioned JSON object of `check`."""
-    told = {"warnings": warnings} if warnings else {}
-    return _dump(
-        {
-            "version": JSON_VERSION,
-            "guest": health.guest,
-            "checks": health.checks,
-            "facts": health.facts,
-            "frozen": health.frozen,
-            "exit_code": exit_code,
-            **told,
-        }
-    )
-
-
-def recovered_json(found: list[Recovered], exit_code: int, warnings: Sequence[str] = ()) -> str:
-    """The versioned JSON object of `recover`."""
-    told = {"warnings": warnings} if warnings else {}
-    return _dump({"version": JSON_VERSION, "windows": found, "exit_code": exit_code, **told})
-
-
-def error_object(error: Failure | None) -> dict[str, object] | None:
-    """An error as JSON sees it."""
-    if error is None:
-        return None
-    return {
-        "kind": type(error).__name__,
-        "message": error.message,
-        "remedy": error.remedy,
-        "exit_code": error.exit_code,
-    }
-
-
-def error_json(error: Failure) -> str:
-    """The object of a run that ended before there was a result."""
-    return _dump({"version": JSON_VERSION, "error": error_object(error), "exit_code": error.exit_code})
-
-
-def object_json(**values: object) -> str:
-    """Any other command's versioned object."""
-    return _dump({"version": JSON_VERSION, **values})
-
-
-def _times(times: WindowTimes) -> dict[str, float | None]:
-    return {**times._asdict(), "window_seconds": times.window_seconds}
-
-
-def _dump(tree: object) -> str:
-    return json.dumps(_plain(tree), indent=2, ensure_ascii=True)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Upid):
-        return value.text
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value

@@ -38,8 +38,9 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 def test_every_exit_code_is_in_the_documentation() -> None:
     text = (ROOT / "docs" / "exit-codes.md").read_text()
-    for code, _, what in exit_codes():
-        assert f"| {code if code != 128 else '128 + n'} | {what} |" in text
+    for number, codes, what in exit_codes():
+        words = ", ".join(f"`{code}`" for code in codes)
+        assert f"| {number if number != 128 else '128 + n'} | {words} | {what} |" in text
 
 
 def test_every_make_target_of_the_documents_exists() -> None:

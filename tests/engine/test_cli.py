@@ -17,6 +17,7 @@ from snapshot.journal.store import Journal
 from snapshot.model import DESCRIPTION_MAX
 from tests.engine import kit
 from tests.engine.kit import check, take
+from tests.json_schema import follows_the_schema
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
 from tests.lab.site import BIN, Run, Site, environment, run_command, wait_for
@@ -254,24 +255,22 @@ def test_commands_and_options_are_completed() -> None:
 
 # ---------------------------------------------------------------- one JSON object
 
+FRAME_KEYS = {"version", "command", "warnings", "error", "exit_code"}
 RESULT_KEYS = {
-    *("version", "vmid", "guest", "snapshot", "snapshot_exists", "policy", "plan", "checks", "window", "freeze"),
-    *("proof", "thaw", "upid", "task", "verdict", "warnings", "error", "exit_code"),
+    *("vmid", "guest", "snapshot", "snapshot_exists", "policy", "plan", "checks", "window", "freeze"),
+    *("proof", "thaw", "upid", "task", "verdict"),
 }
-FAILURE_KEYS = {"version", "error", "exit_code"}
-ERROR_KEYS = {"kind", "message", "remedy", "exit_code"}
+STATUS_KEYS = {"windows", "frozen", "unknown", "lost_windows", "silences"}
+CHECK_KEYS = {"guest", "checks", "facts", "frozen"}
+FAILURE_KEYS: set[str] = set()
 
 
 def the_object(run: Run, keys: set[str]) -> dict[str, Any]:
     """The one object of a run: nothing else on stdout, nothing at all on stderr, and its own exit code in it."""
-    found = run.json
-    assert set(found) == keys, run
-    assert found["version"] == 1
+    found = follows_the_schema(run.json)
+    assert set(found) == FRAME_KEYS | keys, run
     assert found["exit_code"] == run.exit_code, run
     assert run.stderr == "", run
-    if found.get("error"):
-        assert set(found["error"]) == ERROR_KEYS
-        assert found["error"]["exit_code"] == run.exit_code
     return found
 
 
@@ -316,47 +315,65 @@ def test_the_object_of_every_outcome_has_the_same_keys(lab: Site, guest: Scripte
 
 
 @pytest.mark.parametrize(
-    ("line", "exit_code"),
+    ("line", "name", "code"),
     [
-        ("--json", 2),
-        ("--json frobnicate", 2),
-        ("99 --json", 2),
-        ("100 --json --bogus", 2),
-        ("--json --config /nowhere.toml 100", 3),
-        ("--json --config /nowhere.toml status", 3),
-        ("--json --config /nowhere.toml recover", 3),
-        ("--json --config /nowhere.toml thaw 100", 3),
-        ("check --json --config /nowhere.toml 100", 3),
+        ("--json", None, "usage"),
+        ("--json frobnicate", None, "usage"),
+        ("--json --version=1", None, "usage"),
+        ("99 --json", "take", "usage"),
+        ("--json --bogus", "take", "usage"),
+        ("100 --json --bogus", "take", "usage"),
+        ("check --json", "check", "usage"),
+        ("thaw 1 --json", "thaw", "usage"),
+        ("recover --json 100", "recover", "usage"),
+        ("status --json --policy", "status", "usage"),
+        ("history --json --since yesterday", "history", "usage"),
+        ("history --json --csv", "history", "usage"),
+        ("report --json", "report", "usage"),
+        ("--json metrics serve", "metrics", "usage"),
+        ("--json --config /nowhere.toml 100", "take", "configuration"),
+        ("--json --config /nowhere.toml status", "status", "configuration"),
+        ("--json --config /nowhere.toml recover", "recover", "configuration"),
+        ("--json --config /nowhere.toml thaw 100", "thaw", "configuration"),
+        ("--json --config /nowhere.toml history", "history", "configuration"),
+        ("check --json --config /nowhere.toml 100", "check", "configuration"),
     ],
 )
-def test_the_object_of_what_never_began(line: str, exit_code: int) -> None:
-    run = command(*line.split())
-    if line == "--json":
-        assert "Usage" in run.text, "no arguments at all: the help"
-        return
-    assert run.exit_code == exit_code, run
-    the_object(run, FAILURE_KEYS)
+def test_the_object_of_what_never_began(line: str, name: str | None, code: str) -> None:
+    found = the_object(command(*line.split()), FAILURE_KEYS)
+    assert (found["command"], found["error"]["code"]) == (name, code)
 
 
 def test_the_objects_of_the_other_commands(lab: Site, guest: ScriptedGuest) -> None:
-    def one(keys: str, *arguments: str) -> dict[str, Any]:
-        return the_object(check(lab, lab.safe_snapshot("--json", *arguments), thawed=False), set(keys.split()))
+    def one(keys: set[str], *arguments: str) -> dict[str, Any]:
+        run = check(lab, lab.safe_snapshot("--json", *arguments), thawed=False)
+        found = the_object(run, keys)
+        assert found["command"] == arguments[0]
+        return found
 
-    checked = one("version guest checks facts frozen exit_code", "check", "100")
-    assert checked["facts"]["os"] == "Lab guest 1"
-    one("version guest checks facts frozen exit_code", "check", "999")
-    one("version windows frozen unknown lost_windows silences error exit_code", "status")
-    one("version windows exit_code", "recover")
-    one("version vmid thaw warnings exit_code", "thaw", "100")
-    one("version error exit_code", "thaw", "999")
+    def code(found: dict[str, Any]) -> str | None:
+        return found["error"] and found["error"]["code"]
+
+    assert code(one(FAILURE_KEYS, "history")) == "journal", "there is none yet"
+    checked = one(CHECK_KEYS, "check", "100")
+    assert (code(checked), checked["facts"]["os"]) == (None, "Lab guest 1")
+    assert code(one(CHECK_KEYS, "check", "999")) == "guest-unfit"
+    assert code(one(STATUS_KEYS, "status")) is None
+    assert code(one({"windows"}, "recover")) is None
+    assert one({"windows"}, "history")["windows"] == []
+    assert code(one({"vmid", "thaw"}, "thaw", "100")) is None
+    assert code(one(FAILURE_KEYS, "thaw", "999")) == "guest-removed"
+    take(lab)
+    assert [window["vmid"] for window in one({"windows"}, "history")["windows"]] == [100]
     guest.ask("guest-fsfreeze-freeze")
-    found = one("version windows frozen unknown lost_windows silences error exit_code", "status")
-    assert (found["exit_code"], found["frozen"][0]["vmid"]) == (8, 100)
-    assert one("version guest checks facts frozen exit_code", "check", "100")["exit_code"] == 13
+    found = one(STATUS_KEYS, "status")
+    assert (code(found), found["frozen"][0]["vmid"]) == ("still-frozen", 100)
+    assert code(one(CHECK_KEYS, "check", "100")) == "foreign-freeze"
+    assert code(one({"windows"}, "recover")) is None, "not yet"
+    assert one(STATUS_KEYS, "status")["windows"][0]["owner"] == "foreign"
     lab.node.stop_front()
-    found = one("version windows frozen unknown lost_windows silences error exit_code", "status")
-    assert found["exit_code"] == 5
-    assert set(found["error"]) == ERROR_KEYS
+    assert code(one(STATUS_KEYS, "status")) in ("still-frozen", "api-unreachable")
+    assert code(one(FAILURE_KEYS, "check", "100")) == "api-unreachable"
 
 
 @pytest.mark.parametrize("line", ["--json metrics print", "--json report --html -", "report --json --html -"])

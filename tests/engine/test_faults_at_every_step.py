@@ -18,10 +18,11 @@ import pytest
 
 from snapshot.errors import StillFrozenError
 from snapshot.model import Policy, VerdictKind
-from snapshot.report.text import result_json
+from snapshot.report.envelope import Envelope, result_data
 from snapshot.take.request import Result
 from snapshot.window.verdict import Proof
 from tests.engine import inprocess, kit
+from tests.json_schema import follows_the_schema
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.guest.scriptedqmp import read_disk
 from tests.lab.site import Site, site, wait_for
@@ -124,8 +125,9 @@ class World:
             assert there, where
         if result.error is None:
             assert result.verdict is not None, where
-        assert self.lab.node.token_secret not in result_json(result)
-        assert json.loads(result_json(result))["exit_code"] == result.exit_code
+        printed = Envelope("take", result_data(result), tuple(result.warnings), result.error).render()
+        assert self.lab.node.token_secret not in printed
+        assert follows_the_schema(json.loads(printed))["exit_code"] == result.exit_code
 
     def _check_journal(self, result: Result, where: str) -> None:
         if result.window_id is None:

@@ -23,6 +23,7 @@ from snapshot.errors import JournalError, SafeSnapshotError
 from snapshot.journal.store import Journal
 from snapshot.report import digest, history, html
 from snapshot.report.history import Question
+from tests.json_schema import follows_the_schema
 from tests.metrics import fleet
 from tests.metrics.conftest import DAY, START, World
 
@@ -75,7 +76,7 @@ def test_json_and_csv_hold_the_same_and_none_of_our_internals(world: World) -> N
     world.good_run(100)
     world.failed_run(200)
     found = json.loads(run(world, "history", "--json").stdout)
-    assert found["version"] == history.JSON_VERSION
+    assert follows_the_schema(found)["command"] == "history"
     rows = list(csv.DictReader(io.StringIO(run(world, "history", "--csv").stdout)))
     assert [r["id"] for r in rows] == [w["id"] for w in found["windows"]]
     assert list(rows[0]) == list(found["windows"][0]) == list(history.FIELDS)
@@ -87,7 +88,7 @@ def test_json_and_csv_hold_the_same_and_none_of_our_internals(world: World) -> N
 
 def test_an_empty_journal_is_an_empty_list_and_a_missing_one_an_error(world: World) -> None:
     assert run(world, "history").stdout == ""
-    assert json.loads(run(world, "history", "--json").stdout) == {"version": 1, "windows": []}
+    assert follows_the_schema(json.loads(run(world, "history", "--json").stdout))["windows"] == []
     world.journal.close()
     world.config.journal.path.unlink()
     failure = run(world, "history").exception
@@ -103,6 +104,27 @@ def test_a_missing_journal_leaves_standard_output_to_the_error_object(world: Wor
         result = run(world, "history", option)
         assert isinstance(result.exception, JournalError)
         assert result.stdout == ""
+
+
+def test_a_journal_that_breaks_amid_the_reading_leaves_one_whole_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for vmid in range(100, 108):
+        world.good_run(vmid)
+    query, asked = Journal.query, []
+
+    def breaks(journal: Journal, sql: str, values: tuple[object, ...]) -> object:
+        asked.append(sql)
+        if len(asked) > 2:
+            raise JournalError("it broke")
+        return query(journal, sql, values)
+
+    monkeypatch.setattr(history, "BATCH", 5)
+    monkeypatch.setattr(Journal, "query", breaks)
+    result = run(world, "history", "--json")
+    found = follows_the_schema(json.loads(result.stdout))
+    assert 0 < len(found["windows"]) < 8
+    assert (found["error"]["code"], result.exit_code) == ("journal", 9)
 
 
 def test_what_a_guest_says_is_no_formula_in_a_spreadsheet(world: World) -> None:

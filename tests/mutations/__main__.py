@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.mutations.table import MUTATIONS, Edit, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "pyproject.toml")
+COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "docs", "pyproject.toml")
 STARTER = "snapshot/base/detached.py"
 TESTS_FAILED = 1
 """pytest's exit status; 2 and above mean that it could not run them, which catches nothing."""

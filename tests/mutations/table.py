@@ -61,6 +61,8 @@ SCHEMA = "snapshot/journal/schema.py"
 STRANGERS_LOOK = "snapshot/recovery/strangers.py"
 GUARD_PROCESS = "snapshot/guard/__main__.py"
 LINE = "snapshot/cli/line.py"
+ENVELOPE = "snapshot/report/envelope.py"
+ENVELOPE_TESTS = "tests/unit/test_envelope.py"
 BY_HAND = "snapshot/recovery/byhand.py"
 OWN_FREEZING = "tests/engine/test_pves_own_freezing.py"
 CLAIM_TESTS = "tests/unit/test_claim.py"
@@ -1769,6 +1771,28 @@ MUTATIONS: tuple[Mutation, ...] = (
         "look for look in self.looks if not look.state and look.why not in _NO_MATTER",
         "look for look in self.looks if False",
         f"{STRANGERS}::test_a_guest_whose_agent_was_busy_is_asked_again",
+    ),
+    mutation(
+        "an error amid a history leaves half an object",
+        ENVELOPE,
+        "        except (SafeSnapshotError, InterruptedBySignalError) as error:",
+        "        except ZeroDivisionError as error:",
+        f"{ENVELOPE_TESTS}::test_an_error_amid_a_list_stands_behind_it_in_one_whole_object",
+        "tests/metrics/test_history.py::test_a_journal_that_breaks_amid_the_reading_leaves_one_whole_object",
+    ),
+    mutation(
+        "an error in JSON is called as our source calls it",
+        ENVELOPE,
+        '{"code": error.code,',
+        '{"code": type(error).__name__,',
+        f"{ENVELOPE_TESTS}::test_every_kind_of_error_has_its_word_and_its_exit_code",
+    ),
+    mutation(
+        "an object has a key that its schema does not name",
+        ENVELOPE,
+        '        "proof": result.proof,',
+        '        "proof": result.proof,\n        "proven": result.proof,',
+        "tests/unit/test_report.py::test_a_run_has_every_key_whatever_happened",
     ),
     mutation(
         "Ctrl-C does not end the rescue",

@@ -17,4 +17,4 @@ def test_a_signal_says_what_it_is_and_ends_the_run_as_shells_expect() -> None:
 
 
 def test_the_table_of_exit_codes_has_it_too() -> None:
-    assert ("InterruptedBySignalError", 128) in [(name, code) for code, name, _ in exit_codes()]
+    assert (128, ("interrupted",)) in [(number, codes) for number, codes, _ in exit_codes()]

@@ -1,0 +1,153 @@
+"""docs/json-schema.json: what `--json` prints, from one table of the commands' keys and the types they hold.
+
+It lets keys through that it does not name, since new ones do not raise the version; the test that holds our own output
+to it does not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+
+from snapshot.errors import exit_codes
+from snapshot.journal.looks import GuestLook
+from snapshot.journal.record import WindowRecord
+from snapshot.model import Check, FreezeReply, Guest, Policy, ThawReport, Upid, Verdict, WindowTimes
+from snapshot.pve.tasks import TaskEnd
+from snapshot.recovery.strangers import Recovered
+from snapshot.report import history
+from snapshot.report.envelope import VERSION
+from snapshot.window.verdict import Proof
+
+PATH = "docs/json-schema.json"
+
+
+class _Fields:
+    """An object with these keys."""
+
+    def __init__(self, of: Mapping[str, Any]) -> None:
+        self.of = of
+
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    "take": {
+        "vmid": int,
+        "guest": Guest | None,
+        "snapshot": str,
+        "snapshot_exists": bool | None,
+        "policy": Policy,
+        "plan": str | None,
+        "checks": list[Check],
+        "window": _Fields({"id": str | None, **get_type_hints(WindowTimes), "window_seconds": float | None}),
+        "freeze": FreezeReply | None,
+        "proof": Proof,
+        "thaw": ThawReport | None,
+        "upid": Upid | None,
+        "task": TaskEnd | None,
+        "verdict": Verdict | None,
+    },
+    "check": {"guest": Guest | None, "checks": list[Check], "facts": Mapping[str, Any], "frozen": bool},
+    "thaw": {"vmid": int, "thaw": ThawReport},
+    "recover": {"windows": list[Recovered]},
+    "status": {
+        "windows": list[WindowRecord],
+        "frozen": list[Guest],
+        "unknown": list[GuestLook],
+        "lost_windows": list[str],
+        "silences": list[str],
+    },
+    "history": {
+        "windows": list[_Fields({name: {"time": str, **get_type_hints(WindowRecord)}[name] for name in history.FIELDS})]  # type: ignore[misc]
+    },
+    "report": {},
+    "metrics": {},
+}
+"""Each command, its own keys and what they hold; the last two print no object but an error's."""
+
+_SIMPLE: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    types.NoneType: {"type": "null"},
+    Upid: {"type": "string", "pattern": "^UPID:"},
+    Any: {},
+}
+
+
+def schema() -> dict[str, Any]:
+    """The schema as a tree."""
+    error = {
+        "type": "object",
+        "required": ["code", "message", "remedy", "exit_code"],
+        "properties": {
+            "code": {"enum": sorted(code for found in exit_codes() for code in found.codes)},
+            "message": {"type": "string"},
+            "remedy": {"type": "string"},
+            "exit_code": {"type": "integer", "minimum": 1},
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What safe-snapshot --json prints",
+        "description": "One object for every outcome. version rises when a key changes its meaning or goes, not when "
+        "one is added. error is null where exit_code is 0, and nowhere else. A command that ended before it had "
+        "anything to tell has none of its own keys.",
+        "type": "object",
+        "required": ["version", "command", "warnings", "error", "exit_code"],
+        "properties": {
+            "version": {"const": VERSION},
+            "command": {"enum": [*COMMANDS, None]},
+            "warnings": {"type": "array", "items": {"type": "string"}},
+            "error": {"anyOf": [{"type": "null"}, error]},
+            "exit_code": {"type": "integer", "minimum": 0},
+        },
+        "if": {"properties": {"exit_code": {"const": 0}}},
+        "then": {"properties": {"error": {"type": "null"}}},
+        "else": {"properties": {"error": {"type": "object"}}},
+        "allOf": [
+            {"if": {"properties": {"command": {"const": name}}}, "then": _own(keys)} for name, keys in COMMANDS.items()
+        ],
+    }
+
+
+def _own(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's own keys: all of them, or none of them beside an error."""
+    found: dict[str, Any] = {"properties": {name: _of(kind) for name, kind in keys.items()}}
+    if keys:
+        found["dependentRequired"] = {key: list(keys) for key in keys}
+    found["if"] = {"properties": {"error": {"type": "null"}}}
+    found["then"] = {"required": list(keys)} if keys else False
+    return found
+
+
+def _of(kind: Any) -> Any:
+    """What a type looks like in JSON."""
+    if isinstance(kind, NewType):
+        kind = kind.__supertype__
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]
+    if get_origin(kind) in (Union, types.UnionType):
+        return {"anyOf": [_of(one) for one in get_args(kind)]}
+    if get_origin(kind) in (list, tuple):
+        return {"type": "array", "items": _of(get_args(kind)[0])}
+    if get_origin(kind) is Mapping or get_origin(kind) in Mapping.__mro__:
+        return {"type": "object"}
+    if isinstance(kind, _Fields):
+        return _object(kind.of)
+    if issubclass(kind, Enum):
+        return {"enum": [one.value for one in kind]}
+    return {"description": (inspect.getdoc(kind) or "").partition("\n\n")[0], **_object(get_type_hints(kind))}
+
+
+def _object(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(keys), "properties": {name: _of(kind) for name, kind in keys.items()}}
+
+
+def files() -> dict[str, str]:
+    """See scripts.generators."""
+    return {PATH: json.dumps(schema(), indent=1) + "\n"}

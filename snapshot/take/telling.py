@@ -35,9 +35,9 @@ def window_steps(run: Run, window: SnapshotWindow) -> None:
     sent, answered, decided, confirmed = window.instants
     if reply is None and report is not None and report.confirmed:
         say("PVE's own freeze in its snapshot task was seen to", at=decided)
-    elif sent is not None:
-        say("freeze requested", at=sent)
     if reply is not None:
+        if sent is not None:
+            say("freeze requested", at=sent)
         detail = f": {reply.detail}" if reply.detail else f", {counted(reply.filesystems, 'filesystem')}"
         say(f"freeze {reply.outcome.value}{detail} ({duration(times.freezing_seconds)})", at=answered)
     if run.snapshot is not None and run.snapshot.upid is not None and times.held_seconds is not None:

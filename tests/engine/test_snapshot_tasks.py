@@ -138,7 +138,8 @@ def test_a_killed_worker_is_told_though_its_guest_cannot_be_thawed(lab: Site, gu
     assert process.returncode == 8, stderr
     assert "unexpected status" in stdout
     assert "`qm delsnapshot 100 s1 --force`" in stdout
-    assert "was seen to" not in stdout
+    assert "was seen to" not in stderr
+    assert "freeze requested" not in stderr, "we requested none"
 
 
 @pytest.mark.parametrize("policy", ["require", "prefer"])

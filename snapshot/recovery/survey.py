@@ -66,7 +66,8 @@ class Survey(NamedTuple):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What could not be looked at, or made no sense, beside the error."""
-        beside = str(self.problem) if self.problem is not self.error else self.blind_spot
+        is_beside = self.problem is not None and self.error is not self.problem
+        beside = str(self.problem) if is_beside else self.blind_spot
         return (*([beside] if beside else []), *self.round.oddities)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from snapshot.errors import (
+    ApiUnreachableError,
+    JournalError,
     NotConsistentError,
     SafeSnapshotError,
     exit_codes,
@@ -222,3 +224,13 @@ def test_a_frozen_guest_is_said_to_be_frozen_by_who_froze_it(owner: str, words: 
         problem=None,
     )
     assert any(words in line for line in text.survey_lines(found, 2.0))
+
+
+@pytest.mark.parametrize("blind", [None, ApiUnreachableError("no answer")], ids=["all-asked", "this-node-alone"])
+def test_the_warnings_beside_a_guest_that_needs_help_are_what_went_wrong(blind: SafeSnapshotError | None) -> None:
+    found = Survey((record(id="w1"),), Round((), {}, blind, 0.0), frozenset(), frozenset({"w1"}), {}, None)
+    assert found.error is not None
+    assert found.warnings == ((found.blind_spot,) if blind else ())
+    asked = JournalError("broken")
+    assert found._replace(problem=asked).warnings == ("broken",)
+    assert found._replace(problem=asked, in_need=frozenset()).warnings == ()

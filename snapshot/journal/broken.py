@@ -14,7 +14,7 @@ import sqlite3
 from pathlib import Path
 
 from snapshot.base.clock import Clock, SystemClock, compact
-from snapshot.errors import JournalBusyError
+from snapshot.errors import JournalBusyError, JournalError
 from snapshot.journal import file, schema
 from snapshot.journal.file import SIDE_FILES, Identity, identity
 from snapshot.journal.record import COLUMNS
@@ -62,6 +62,14 @@ def set_aside(path: Path, broken: Identity | None, clock: Clock | None = None) -
     return target
 
 
+def stays(path: Path, error: Exception, failure: OSError) -> JournalError:
+    """It could not be set aside."""
+    return JournalError(
+        f"the journal {path} is broken ({error}) and cannot be set aside ({failure.strerror})",
+        remedy="as root, move it away: a new one begins by itself",
+    )
+
+
 def _lock(descriptor: int, path: Path, clock: Clock) -> None:
     deadline = clock.monotonic() + file.BUSY_SECONDS
     first, length = _LOCK_BYTES
@@ -96,10 +104,10 @@ def _as_it_is(path: Path) -> sqlite3.Connection:
     return db
 
 
-def carry_over(aside: Path, path: Path) -> int:
+def carry_over(aside: Path, path: Path, error: Exception) -> str:
     """Let the new journal begin with what can still be read of the broken one: its windows, and the counters.
 
-    How many windows; what cannot be read is lost, for `recover` to find.
+    The line that says so; what cannot be read is lost, for `recover` to find.
     """
     windows = ", ".join((*COLUMNS, "counted"))
     with (
@@ -117,7 +125,10 @@ def carry_over(aside: Path, path: Path) -> int:
         new.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (BEGUN_ANEW_NOTE, repr(now), now))
         carried: int = new.execute("SELECT count(*) FROM windows").fetchone()[0]
         new.execute("COMMIT")
-    return carried
+    return (
+        f"WARNING: the journal {path} was broken ({error}): it is kept as {aside.name}, and a new one was begun, with "
+        f"the {carried} windows that can be read"
+    )
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, columns: str, rest: str) -> None:

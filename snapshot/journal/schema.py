@@ -94,11 +94,16 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
         return
     with _ours():
         db.execute("BEGIN IMMEDIATE")
-        refuse_newer(db, path)  # another process may have been first, and what it found is not to be done twice
-        for step in _STEPS[version(db) :]:
-            step(db)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
+        try:
+            refuse_newer(db, path)  # another process may have been first, and what it found is not to be done twice
+            for step in _STEPS[version(db) :]:
+                step(db)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
 
 
 def check(db: sqlite3.Connection) -> None:

@@ -55,6 +55,8 @@ class Journal:
         """Whether `series` met a row that makes no sense."""
         self._db = sqlite3.connect(":memory:")
         self._file: file.Identity | None = None
+        self._unwritable: sqlite3.Error | None = None
+        """Why the file could not be made today's, where it is read in a copy for that."""
         with contextlib.suppress(_RenewedError):
             self._open()
 
@@ -64,8 +66,8 @@ class Journal:
             db, found = file.connect(self.path, read_only=self._read_only)
         except (OSError, sqlite3.Error) as error:
             raise self._failure("opened", error) from error
-        self._db.close()
-        self._db, self._file = db, found
+        self._replace(db)
+        self._file, self._unwritable = found, None
         try:
             self._prepare()
         except (OSError, sqlite3.Error) as error:
@@ -80,7 +82,13 @@ class Journal:
             # EXTRA: a commit is on the disk when it returns, and so is the end of its rollback journal in the folder.
             # The intent must survive a power failure.
             self._db.execute("PRAGMA synchronous = EXTRA")
-            schema.migrate(self._db, self.path)
+            try:
+                schema.migrate(self._db, self.path)
+            except sqlite3.OperationalError as error:
+                # A full disk, say. The windows of an earlier version are read all the same: they tell whom we froze.
+                if not self._is_read_in_a_copy():
+                    raise
+                self._unwritable = error
         else:
             self._prepare_to_read()
         if schema.version(self._db) == schema.VERSION:
@@ -95,11 +103,17 @@ class Journal:
                 raise
             self._replace(file.copied(self.path))
         schema.refuse_newer(self._db, self.path)
-        if 0 < schema.version(self._db) < schema.VERSION:
-            self._replace(file.in_memory(self._db))
-            schema.migrate(self._db, self.path)
-            self._file = None  # read anew each time, for whoever writes next makes the file today's
+        self._is_read_in_a_copy()
         self._db.execute("PRAGMA query_only = ON")
+
+    def _is_read_in_a_copy(self) -> bool:
+        """Whether the file is of an earlier version: then a copy in memory, which is today's, has taken its place."""
+        if not 0 < schema.version(self._db) < schema.VERSION:
+            return False
+        self._replace(file.in_memory(self._db))
+        schema.migrate(self._db, self.path)
+        self._file = None  # read anew each time, for whoever writes next makes the file today's
+        return True
 
     def _replace(self, db: sqlite3.Connection) -> None:
         self._db.close()
@@ -111,20 +125,13 @@ class Journal:
         try:
             aside = broken.set_aside(self.path, self._file)
         except OSError as failure:
-            return JournalError(
-                f"the journal {self.path} is broken ({error}) and cannot be set aside ({failure.strerror})",
-                remedy="as root, move it away: a new one begins by itself",
-            )
+            return broken.stays(self.path, error, failure)
         except JournalBusyError as busy:
             return busy
         self._is_new = True
         try:
             if aside is not None:  # else another process was first, and has said so
-                carried = broken.carry_over(aside, self.path)
-                self._say(
-                    f"WARNING: the journal {self.path} was broken ({error}): it is kept as {aside.name}, and a new one "
-                    f"was begun, with the {carried} windows that can be read"
-                )
+                self._say(broken.carry_over(aside, self.path, error))
             self._open()
         finally:
             self._is_new = False
@@ -144,6 +151,8 @@ class Journal:
     def transaction(self, what: str) -> Iterator[sqlite3.Connection]:
         """One committed, fsynced transaction; rolled back and raised as JournalError when anything in it fails."""
         self._follow()
+        if self._unwritable is not None:
+            raise self._failure(what, self._unwritable)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -239,16 +248,10 @@ class Journal:
         self, *, vmid: int | None = None, since_at: float | None = None, failed: bool = False, limit: int = -1
     ) -> list[WindowRecord]:
         """Windows, newest first; ``failed`` keeps those with a failure stage; ``limit`` -1 means all."""
-        where, values = ["1"], []  # type: tuple[list[str], list[object]]
-        if vmid is not None:
-            where.append("vmid = ?")
-            values.append(vmid)
-        if since_at is not None:
-            where.append("intent_at >= ?")
-            values.append(since_at)
-        if failed:
-            where.append("failure_stage IS NOT NULL")
-        return self._select(f"WHERE {' AND '.join(where)} ORDER BY intent_at DESC LIMIT ?", (*values, limit))
+        wanted = {"vmid = ?": vmid, "intent_at >= ?": since_at}
+        given = {condition: value for condition, value in wanted.items() if value is not None}
+        where = " AND ".join(["1", *given, *(["failure_stage IS NOT NULL"] if failed else [])])
+        return self._select(f"WHERE {where} ORDER BY intent_at DESC LIMIT ?", (*given.values(), limit))
 
     def note(self, key: str) -> str | None:
         """A small named value that processes leave for one another, or None."""

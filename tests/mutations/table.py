@@ -1845,16 +1845,23 @@ MUTATIONS: tuple[Mutation, ...] = (
         "two migrate a journal one after the other",
         SCHEMA,
         """
-        for step in _STEPS[version(db) :]:""",
-        "        for step in _STEPS[1:]:",
+            for step in _STEPS[version(db) :]:""",
+        "            for step in _STEPS[1:]:",
         "tests/unit/test_schema.py::test_of_two_that_migrate_at_once_the_second_does_nothing",
     ),
     mutation(
         "a reader of an earlier version never sees what is written next",
         JOURNAL,
-        "            self._file = None  # read anew",
-        "            # read anew",
+        "        self._file = None  # read anew",
+        "        # read anew",
         "tests/unit/test_schema.py::test_a_reader_of_an_earlier_version_changes_nothing_and_sees_what_is_written_next",
+    ),
+    mutation(
+        "a journal of an earlier version on a full disk tells nobody whom we froze",
+        JOURNAL,
+        "                if not self._is_read_in_a_copy():",
+        "                if True:",
+        "tests/unit/test_schema.py::test_where_nothing_can_be_written_an_earlier_version_still_tells_whom_we_froze",
     ),
     mutation(
         "a pvesh that hangs is started again and again",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.errors import JournalError
+from snapshot.errors import JournalBusyError, JournalError
 from snapshot.journal import file, schema
 from snapshot.journal.record import COLUMNS, OPEN, REQUIRED, WindowRecord, check_value
 from snapshot.journal.store import Journal
@@ -156,6 +156,46 @@ def test_a_reader_of_an_earlier_version_changes_nothing_and_sees_what_is_written
         with contextlib.closing(Journal(path)) as journal:
             journal.begin(record("w1"))
         assert len(reader.open_windows()) == 3
+
+
+@pytest.mark.parametrize(("trouble", "why"), [("max_page_count = 1", "disk is full"), ("query_only = ON", "readonly")])
+def test_where_nothing_can_be_written_an_earlier_version_still_tells_whom_we_froze(
+    path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, why: str
+) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE looks")
+        db.execute("VACUUM")  # no page is free
+    before, connect = path.read_bytes(), file.connect
+
+    def connected(where: Path, *, read_only: bool) -> tuple[sqlite3.Connection, file.Identity | None]:
+        db, found = connect(where, read_only=read_only)
+        db.execute(f"PRAGMA {trouble}")
+        return db, found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "connect", connected)
+        journal = Journal(path)
+        assert [window.id for window in journal.open_windows()] == [OURS, FOREIGN]
+        with pytest.raises(JournalError, match=why):
+            journal.update(OURS, state="thawed")
+        assert path.read_bytes() == before
+    with contextlib.closing(journal):  # there is room again
+        assert journal.update(OURS, state="thawed")
+    assert version(path) == schema.VERSION
+
+
+def test_an_earlier_version_is_read_while_another_process_stands_still_in_the_middle_of_a_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.01)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(Journal(path)) as journal:
+            assert [window.id for window in journal.open_windows()] == [OURS, FOREIGN]
+            with pytest.raises(JournalBusyError):
+                journal.begin(record("w1"))
+            other.execute("ROLLBACK")
+            journal.begin(record("w1"))
 
 
 def test_the_table_is_what_a_window_says_it_is(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ _AUDITED = """
 import json, sys, time
 events = []
 sys.addaudithook(lambda name, args: events.append((time.monotonic(), name, repr(args)[:200])))
-from snapshot.window import guard
+from snapshot.guard import __main__ as guard
 try:
     guard.main(sys.argv[2:])
 finally:

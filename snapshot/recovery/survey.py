@@ -53,7 +53,10 @@ class Survey(NamedTuple):
         """A guest that needs help; else what could not be looked at."""
         if self.in_need or self.alarms:
             vmids = {w.vmid for w in self.windows if w.id in self.in_need} | {g.vmid for g in self.alarms}
-            return StillFrozenError(f"these guests need you: {', '.join(map(str, sorted(vmids)))}")
+            return StillFrozenError(
+                f"these guests need you: {', '.join(map(str, sorted(vmids)))}",
+                remedy="docs/runbooks/guest-still-frozen.md says what to do, in order",
+            )
         return self.problem
 
     @property

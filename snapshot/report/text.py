@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from snapshot.base import logfmt
 from snapshot.base.clock import duration
+from snapshot.base.text import counted
 from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner
 from snapshot.pve import remedies
@@ -77,7 +78,8 @@ def recovered_lines(found: list[Recovered], warnings: list[str]) -> list[str]:
     lines = [r.line for r in known]
     lines += _unknown_lines([Unknown(r.vmid, r.node, "", r.why) for r in found if r.outcome == _NOT_KNOWN])
     bad = sum(1 for r in known if not r.ok)
-    lines.append(f"{len(known)} windows looked at, {bad} need you" if known else "no window was left open")
+    seen = f"{counted(len(known), 'window')} looked at"
+    lines.append(f"{seen}, {bad} need you" if known else "no window was left open")
     return lines + [f"warning: {warning}" for warning in warnings]
 
 
@@ -160,8 +162,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
     if not lines and found.problem is None:
         return ["no open window, no frozen guest"]
     if not found.windows and not found.frozen and unknown:
-        guests = "1 guest" if len(unknown) == 1 else f"{len(unknown)} guests"
-        lines.append(f"no open window; {guests} not known")
+        lines.append(f"no open window; {counted(len(unknown), 'guest')} not known")
     if found.problem is not None:
         lines.append(f"ERROR: {found.problem}")
     elif found.blind_spot:

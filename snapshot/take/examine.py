@@ -19,7 +19,6 @@ def examine(run: Run) -> tuple[Guest, Verdict | None]:
     health = _preflight(run)
     if health.frozen:
         health = _heal(run, health)
-    run.guest, run.checks = health.guest, health.checks
     run.pve_may_freeze, run.pve_option_off = health.pve_may_freeze, health.freeze_disabled_by_option
     if health.guest is None or health.failure is not None:
         check = health.failure or health.checks[0]
@@ -57,6 +56,7 @@ def _preflight(run: Run) -> Health:
         )
     if is_dry:
         health = with_windows(health, run.tools.config, run.tools.me)
+    run.guest, run.checks = health.guest, health.checks
     telling.checks(run.tools.say, health)
     if not is_dry:
         run.book.agent_seen(health, run.tools.clock)

@@ -368,6 +368,11 @@ def test_the_objects_of_the_other_commands(lab: Site, guest: ScriptedGuest) -> N
     guest.ask("guest-fsfreeze-freeze")
     found = one(STATUS_KEYS, "status")
     assert (code(found), found["frozen"][0]["vmid"]) == ("still-frozen", 100)
+    assert found["error"]["remedy"]
+    assert found["warnings"] == []
+    refused = one(RESULT_KEYS, "take", "100")
+    assert (code(refused), refused["guest"]["vmid"]) == ("foreign-freeze", 100)
+    assert [found["name"] for found in refused["checks"] if found["result"] != "ok"] == ["thawed"]
     assert code(one(CHECK_KEYS, "check", "100")) == "foreign-freeze"
     assert code(one({"windows"}, "recover")) is None, "not yet"
     assert one(STATUS_KEYS, "status")["windows"][0]["owner"] == "foreign"

@@ -1,7 +1,7 @@
-"""One writer for every file that we replace, in folders that may not be ours. Standard library only.
+"""Writing the files that we replace, and opening those of others, in folders that may not be ours.
 
 Root writes where others may write too: no name can be guessed, nothing that is there already is opened, and a link that
-somebody else made is replaced, never followed.
+somebody else made is replaced, never followed. Standard library only.
 """
 
 from __future__ import annotations

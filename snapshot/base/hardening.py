@@ -1,5 +1,6 @@
-"""What makes a process of ours hard to kill and quiet: locked memory, a low OOM score, a log that never blocks; and the
-end of one that stands still in everybody's way.
+"""What a guard or holder does to its own process: locked memory, a low OOM score, a log that never blocks.
+
+Also here: killing another process of ours that is stopped and keeps everybody else from the agent's socket.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records behind the guard's back: a journal on a hung disk must not stand between two thaws."""
+"""The guard's records are written in a thread, so that a journal on a hung disk delays no thaw."""
 
 from __future__ import annotations
 

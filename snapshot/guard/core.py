@@ -1,9 +1,9 @@
-"""What a guard does, as plain code over five seams: inbox, thawer, clock, recorder, and its owner as a process.
+"""What a guard does. All it works with is passed in: inbox, thawer, clock, recorder, and its owner as a process.
 
-Its process (__main__.py) brings sockets, pidfds and signals; a campaign brings its own world and virtual time. Between
-what makes the guard act and its first thaw request nothing is written, logged or imported: the recorder comes after it.
+Its process (__main__.py) brings sockets, pidfds and signals; a campaign brings simulated ones and virtual time. Between
+the decision to thaw and the first thaw request nothing is written, logged or imported: records are made afterwards.
 
-Whatever a seam raises while a freeze may have been sent, the guest is thawed: a guard never ends with it frozen.
+Whatever one of the five raises while a freeze may have been sent, the guest is thawed: no guard leaves it frozen.
 """
 
 from __future__ import annotations

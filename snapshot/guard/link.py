@@ -1,4 +1,7 @@
-"""What a guard is told when it is armed, and the seam between an owner and its guard."""
+"""What an owner and its guard say to each other: the order it is armed with (GuardSpec) and the messages (Op).
+
+Here are the interfaces Guard and Launcher, as an owner uses them. Starting the process is launcher.py's.
+"""
 
 from __future__ import annotations
 

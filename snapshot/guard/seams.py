@@ -1,5 +1,6 @@
-"""What a guard hears and where it reports: its inbox and its recorder, as core.py sees them. The real ones: inbox.py,
-recorder.py and background.py.
+"""The interfaces that core.py uses: what wakes a guard (Inbox) and where it reports (Recorder).
+
+What stands behind them in the real process is in inbox.py, recorder.py and background.py.
 """
 
 from __future__ import annotations

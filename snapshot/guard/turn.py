@@ -1,5 +1,7 @@
-"""What a guard knows of its owner: by its words, and as a process. While it is the owner's turn to thaw the guard stays
-back; an owner that stands still past its deadline has lost its turn, and is ended.
+"""What a guard knows of its owner, from its messages and as a process, and whether it waits for the owner's thaw.
+
+Up to its deadline the owner thaws first, and the guard waits. An owner that stands still past its deadline is killed,
+since it may hold the agent's socket.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Unseen:
 
 
 class OwnersTurn:
-    """One window's owner."""
+    """One window's owner, as its guard knows it."""
 
     def __init__(self, life: OwnerLife | None, thawer: Thawer, clock: Clock) -> None:
         self._life = life or Unseen()
@@ -59,11 +61,11 @@ class OwnersTurn:
         return self._life.is_gone()
 
     def starts(self, now: float, deadline_seconds: float) -> None:
-        """A freeze is sent ``now``: the owner has its turn until its own deadline, and a moment more."""
+        """A freeze is sent ``now``: up to its deadline, and a margin, the owner thaws first."""
         self.due = now + deadline_seconds + DEADLINE_MARGIN_SECONDS
 
     def heard(self, message: Message | None) -> None:
-        """The inbox has brought something, or nothing: its owner's words show that it moves."""
+        """What the inbox brought, or None. A message of the owner's shows that it does not stand still."""
         if message is not None and isinstance(message.what, Op):
             self._heard_at = self._clock.monotonic()
             self._may_sit = message.what in (Op.ASKING, Op.THAWING)
@@ -73,11 +75,12 @@ class OwnersTurn:
         return self._clock.monotonic() + self._thawer.longest_silence_seconds + DEADLINE_MARGIN_SECONDS
 
     def clear_the_way(self, *, in_vain: bool = False, or_hangs: bool = False) -> bool:
-        """End an owner that stands still past its deadline, wherever it stands; True when that was needed.
+        """Kill an owner that stands still past its deadline; True when one was killed.
 
-        It may sit on the agent's socket, or have said that it thaws: nobody else would ever get through. It said so, or
-        it shows when a request of ours was ``in_vain``. One that was stopped is known from outside. One that
-        ``or_hangs`` is known by its silence: an owner that moves says a word before each request of its thaw.
+        It may hold the agent's socket, and then nobody else gets through. That is assumed when its last message said
+        that it asks or thaws, or when a request of ours was ``in_vain``. A stopped process shows in /proc. With
+        ``or_hangs`` one that has been silent for too long is killed, too: an owner that works sends a message before
+        each request.
         """
         now = self._clock.monotonic()
         if now < self.due or self.has_disarmed or not (self._may_sit or in_vain):

@@ -17,7 +17,7 @@ from snapshot.states import State
 
 
 class JournalBook:
-    """window.Book over a journal that is opened on first use and may be broken.
+    """The window's Book (window/parts.py) over a journal that is opened on first use and may be broken.
 
     ``begin`` and ``update`` raise JournalError; the ``try_`` methods return what went wrong as lines for the operator.
     """
@@ -38,13 +38,13 @@ class JournalBook:
         return self._journal
 
     def begin(self, record: WindowRecord, rival: Callable[[WindowRecord], bool] = lambda other: False) -> None:
-        """See window.Book."""
+        """See Book."""
         with self._failing():
             self.journal.begin(record, rival)
         self._begun[record.id] = record
 
     def update(self, window_id: str, **values: object) -> None:
-        """See window.Book. A journal that was begun anew meanwhile gets the window once more."""
+        """See Book. A journal that was begun anew meanwhile gets the window once more."""
         with self._failing():
             known = self._begun.get(window_id)
             if not self.journal.update(window_id, **values) and known is not None:

@@ -14,14 +14,14 @@ from snapshot.states import State
 
 ALIVE_MARGIN_SECONDS = 10.0
 """How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
-that record by some seconds (window.READY_SECONDS), and a thaw takes a moment. Then its guest is an alarm. The owner is
-left to its work for its own limit more."""
+that record by some seconds (READY_SECONDS in window/window.py), and a thaw takes a moment. After that its guest is an
+alarm, and the owner may still try for its own limit ([thaw] owner_limit_seconds)."""
 
 
 def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
-    """Whether a living process has this window's freeze, or its late freeze, in hand.
+    """Whether a living process sees to this window's freeze, or to its late freeze.
 
-    A plain snapshot has none, and an owner that has given its verdict has left what is left to its guard.
+    A plain snapshot has no freeze. Once the owner has recorded its verdict only the guard counts: it does the rest.
     """
     if record.boot_id != me.boot_id or is_plain(record):
         return False

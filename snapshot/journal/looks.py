@@ -1,5 +1,6 @@
-"""What was last seen of each guest: one row a guest, in the journal's file. The minute's look writes it; `status`, the
-metrics and the next look read it.
+"""The looks: what was last seen of each guest, one row a guest, in the journal's file.
+
+The minute's recovery writes them; `status`, the metrics and the next recovery read them.
 
 Three answers, never two: a guest is ``frozen``, ``thawed``, or not known, and then ``why`` says why. The table holds
 what this machine looks at and nothing older: a guest that is not listed any more has no row.

@@ -1,8 +1,7 @@
-"""Silence is an alarm: what should have happened and did not. One place for the facts behind metrics, alerts and the
-lines of `status`. Standard library only.
+"""What should have happened and did not: the facts behind metrics, alerts and lines of `status`.
 
-What nobody does leaves no record of its own: a guest that no run comes to, a backup that went past our hook, a
-configuration that cannot be read. So each is asked about from the other side, what PVE says is there.
+What did not happen leaves no record: a guest that no run comes to, a backup that ran without our hook, a configuration
+that cannot be read. So the journal is compared with what PVE says is there. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hosts that answer for the API, as the second source: what they say together is believed where one is not."""
+"""Doors: the hosts that answer for the PVE API, asked one after the other where one host's word is no proof."""
 
 from __future__ import annotations
 

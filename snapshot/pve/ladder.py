@@ -1,4 +1,7 @@
-"""The routes to one guest's agent. Little is imported: who only looks at a guest has them too."""
+"""Ladder: the routes to one guest's agent in their order, and which of them are left out for a while.
+
+Which routes there are is decided in routes.py. Little is imported, since who only asks for a guest's state has one too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The locks of a guest's configuration: who holds each, how to see whether he is still at it, and what to do. Pure.
+"""The locks of a guest's configuration: who holds each, how to see whether its task still runs, and what to do.
 
 Names from PVE::QemuServer (confdesc, ``lock``) and PVE::LXC::Config. A lock is no fault: somebody works on the guest.
 Only one whose task is gone (its worker was killed) has to be taken away, and that comes first: while it stands PVE

@@ -1,4 +1,4 @@
-"""Ending a window by what is now known of it, when its own processes cannot. Who decides that: recover.py, heal.py."""
+"""Ending a window whose own processes cannot, by what is now known of it. recover.py, heal.py and byhand.py use it."""
 
 from __future__ import annotations
 

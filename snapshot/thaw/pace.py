@@ -1,4 +1,4 @@
-"""From the configuration to how a thaw is retried."""
+"""How a thaw is retried, from the configuration. The retrying itself is in thawer.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A window's guard as its owner has it: armed, told, replaced when it has died, let go."""
+"""OwnGuard: what a window does with its guard, from arming it to replacing one that has died and letting it go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from snapshot.guard.link import AnotherGuardError, GuardSpec, Launcher, Op
 
 
 class OwnGuard:
-    """Armed when it is made, which raises GuardError."""
+    """A window's own guard. Making one arms it, and raises GuardError where that fails."""
 
     def __init__(self, launcher: Launcher, order: GuardSpec) -> None:
         self._launcher = launcher
@@ -33,13 +33,14 @@ class OwnGuard:
         self._guard.tell(op, **values)
 
     def let_go(self, op: Op, **values: float) -> None:
-        """Its owner's last word."""
+        """Send the last message and close the connection."""
         self._guard.tell(op, **values)
         self._guard.release()
 
     def replace_if_dead(self) -> dict[str, object]:
-        """A window that stays open when its owner ends needs a guard that lives. What the row is told of another one;
-        GuardError when none can be armed.
+        """Arm another guard if this one has died: a window that its owner leaves open needs one.
+
+        The columns of the row that change, if any. GuardError when no guard can be armed.
         """
         if self._guard.is_alive():
             return {}

@@ -1,4 +1,4 @@
-"""What a window is made of: what is wanted, what it needs, and how it breaks. What it does stands in window.py."""
+"""What a window is given (WindowSpec, WindowTools), how it breaks, and its instants. What it does is in window.py."""
 
 from __future__ import annotations
 

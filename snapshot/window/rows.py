@@ -1,4 +1,4 @@
-"""What a window's owner writes of it, as columns of its row. What they mean: journal/record.py."""
+"""The columns of a window's row that its owner writes. What they mean is in journal/record.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A window of a snapshot of ours: in the task that takes it PVE may freeze the guest by itself, whatever we did.
+"""The window of a snapshot that we take. PVE may freeze the guest by itself in the task that takes it, too.
 
-That freeze is watched, has the window's deadline, and is thawed where PVE leaves it. The order of a window stands in
-window.py.
+That freeze is watched, has the window's deadline, and is thawed if PVE does not thaw it. The order of a window's steps
+is in window.py.
 """
 
 from __future__ import annotations

@@ -6,9 +6,13 @@ that compares the checkout with its generators (tests/metrics/test_generated.py)
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,3 +34,15 @@ def generated() -> Iterator[tuple[Path, str]]:
     for name in GENERATORS:
         for path, content in importlib.import_module(name).files().items():
             yield ROOT / path, content
+
+
+def field_texts(cls: type[Any]) -> dict[str, str]:
+    """Field -> the string that stands below it in the class's source."""
+    found: dict[str, str] = {}
+    [node] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(node, ast.ClassDef)
+    for field, below in zip(node.body, node.body[1:], strict=False):
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if is_text and isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            found[field.target.id] = " ".join(str(below.value.value).split())
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import typing
@@ -10,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from snapshot.config import settings as source
+from scripts.generators import field_texts
 from snapshot.config.settings import Config, GuestRule
 
 PAGE = "docs/configuration.md"
@@ -78,7 +77,7 @@ def _about(cls: type) -> str:
 
 def _fields(cls: Any) -> list[tuple[str, str, str, str]]:
     """(key, default as TOML or "", its choices, its text) of every field."""
-    texts = _texts()[cls.__name__]
+    texts = field_texts(cls)
     hints = typing.get_type_hints(cls)
     defaults = cls._field_defaults
     return [(name, _toml(defaults[name]), _choices(hints[name]), texts.get(name, "")) for name in cls._fields]
@@ -101,16 +100,3 @@ def _toml(value: object) -> str:
     if isinstance(value, Path):
         return json.dumps(str(value))
     return json.dumps(list(value) if isinstance(value, tuple) else value)
-
-
-def _texts() -> dict[str, dict[str, str]]:
-    """Class name -> field -> the string that stands below it in the source."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(source)).body:
-        if isinstance(node, ast.ClassDef):
-            texts = found.setdefault(node.name, {})
-            for field, below in zip(node.body, node.body[1:], strict=False):
-                named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-                if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                    texts[field.target.id] = " ".join(str(below.value.value).split())
-    return found

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
+from scripts.generators import field_texts
 from snapshot.errors import exit_codes
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.record import WindowRecord
+from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
 from snapshot.model import Check, FreezeReply, Guest, Policy, ThawReport, Upid, Verdict, WindowTimes
 from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.strangers import Recovered
@@ -27,10 +28,17 @@ PATH = "docs/json-schema.json"
 
 
 class _Fields:
-    """An object with these keys."""
+    """An object with these keys. ``like``: the class whose fields they are, or most of them, and that explains them."""
 
-    def __init__(self, of: Mapping[str, Any]) -> None:
+    def __init__(self, of: Mapping[str, Any], like: type[Any] | None = None) -> None:
         self.of = of
+        self.like = like
+
+
+_COLUMNS = get_type_hints(WindowRecord) | {
+    name: words if name in REQUIRED else words | None for name, words in WORDS.items()
+}
+"""What a window's columns hold: of some of them every word is known."""
 
 
 COMMANDS: dict[str, dict[str, Any]] = {
@@ -54,14 +62,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "thaw": {"vmid": int, "thaw": ThawReport},
     "recover": {"windows": list[Recovered]},
     "status": {
-        "windows": list[WindowRecord],
+        "windows": list[_Fields(_COLUMNS, WindowRecord)],  # type: ignore[misc]
         "frozen": list[Guest],
         "unknown": list[GuestLook],
         "lost_windows": list[str],
         "silences": list[str],
     },
     "history": {
-        "windows": list[_Fields({name: {"time": str, **get_type_hints(WindowRecord)}[name] for name in history.FIELDS})]  # type: ignore[misc]
+        "windows": list[_Fields({name: {"time": str, **_COLUMNS}[name] for name in history.FIELDS}, WindowRecord)]  # type: ignore[misc]
     },
     "report": {},
     "metrics": {},
@@ -138,14 +146,24 @@ def _of(kind: Any) -> Any:
     if get_origin(kind) is Mapping or get_origin(kind) in Mapping.__mro__:
         return {"type": "object"}
     if isinstance(kind, _Fields):
-        return _object(kind.of)
+        return _object(kind.of, kind.like)
     if issubclass(kind, Enum):
         return {"enum": [one.value for one in kind]}
-    return {"description": (inspect.getdoc(kind) or "").partition("\n\n")[0], **_object(get_type_hints(kind))}
+    return _object(get_type_hints(kind), kind)
 
 
-def _object(keys: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(keys), "properties": {name: _of(kind) for name, kind in keys.items()}}
+def _object(keys: Mapping[str, Any], like: type[Any] | None) -> dict[str, Any]:
+    about = inspect.getdoc(like) or "" if like else ""
+    texts = field_texts(like) if like else {}
+    properties = {name: _described(_of(kind), texts.get(name, "")) for name, kind in keys.items()}
+    found = {"type": "object", "required": list(keys), "properties": properties}
+    return _described(found, " ".join(about.partition("\n\n")[0].split()))
+
+
+def _described(found: dict[str, Any], text: str) -> dict[str, Any]:
+    for python, plain in (("``", "`"), ("None", "null"), ("False", "false")):
+        text = text.replace(python, plain)
+    return {**found, "description": text} if text else found
 
 
 def files() -> dict[str, str]:

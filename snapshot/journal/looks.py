@@ -56,7 +56,7 @@ class GuestLook(NamedTuple):
     state: str = ""
     """``frozen``, ``thawed``, or empty: not known. A guest that was thawed and has written since is ``thawed``."""
     why: str = ""
-    """A Why's value where the state is not known."""
+    """Where the state is not known: the reason, a fixed word; else empty."""
     frozen_since_at: float | None = None
     """Since when at least it is frozen, where it is."""
     silent: int = 0

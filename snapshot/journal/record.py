@@ -48,9 +48,9 @@ class WindowRecord(NamedTuple):
     source: str
     """``snapshot`` or ``vzdump``: which of the two ways in."""
     owner: str
-    """Who issued the freeze: an Owner's value."""
+    """Who issued the freeze."""
     state: str
-    """A states.State's value, as last recorded."""
+    """Where the window is, as last recorded (docs/states.md)."""
     intent_at: float
     deadline_at: float
     owner_pid: int
@@ -181,13 +181,14 @@ def not_reopening(record: WindowRecord | None, values: Mapping[str, object]) -> 
 
 COLUMNS = WindowRecord._fields
 REQUIRED = frozenset(COLUMNS) - frozenset(WindowRecord._field_defaults)
-_WORDS: Mapping[str, type[Enum]] = {
+WORDS: Mapping[str, type[Enum]] = {
     "kind": GuestKind,
     "owner": Owner,
     "state": State,
     "freeze_outcome": FreezeOutcome,
     "verdict": VerdictKind,
 }
+"""The columns of which every word is known."""
 _WHOLE = frozenset(
     {
         *("vmid", "owner_pid", "owner_pid_start", "guard_pid", "guard_pid_start"),
@@ -230,13 +231,13 @@ def check_value(column: str, value: object) -> object:
     elif column.endswith(("_at", "_seconds")):
         fits = _number(column, value)
     else:
-        fits = isinstance(value, str) and (column not in _WORDS or value in _VALUES[column])
+        fits = isinstance(value, str) and (column not in WORDS or value in _VALUES[column])
     if not fits:
         raise ValueError(f"{column} cannot be {printable(repr(value))[:60]}")
     return value
 
 
-_VALUES = {column: frozenset(word.value for word in words) for column, words in _WORDS.items()}
+_VALUES = {column: frozenset(word.value for word in words) for column, words in WORDS.items()}
 
 
 def parsed(row: sqlite3.Row) -> dict[str, Any]:

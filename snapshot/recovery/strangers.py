@@ -41,7 +41,7 @@ class Recovered(NamedTuple):
     window_id: str | None = None
     ok: bool = True
     why: str = ""
-    """With ``not-known``: the fixed word for the reason (looks.Why)."""
+    """With ``not-known``: the reason, a fixed word; else empty."""
 
     @property
     def line(self) -> str:

@@ -17,6 +17,7 @@ from snapshot.errors import Failure, InterruptedBySignalError, JournalError, Saf
 from snapshot.model import ThawReport
 from snapshot.report.envelope import VERSION, Envelope
 from tests.json_schema import STRICT, follows_the_schema
+from tests.unit.kit import record
 
 CODES = [
     "failed usage configuration guest-unfit guest-removed api api-unreachable api-denied api-failure reply-lost",
@@ -130,6 +131,14 @@ THAW = {"vmid": 100, "thaw": ThawReport(confirmed=True, attempts=1)._asdict()}
 def test_the_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
     follows_the_schema(copy.deepcopy(GOOD | THAW))
     assert not STRICT.is_valid(GOOD | THAW | change)
+
+
+@pytest.mark.parametrize("column", ["kind", "owner", "state", "freeze_outcome", "verdict"])
+def test_the_schema_names_every_word_of_a_windows_columns(column: str) -> None:
+    frame = GOOD | {"command": "status", "frozen": [], "unknown": [], "lost_windows": [], "silences": []}
+    window = record()._asdict()
+    follows_the_schema(frame | {"windows": [window]})
+    assert not STRICT.is_valid(frame | {"windows": [window | {column: "unheard"}]})
 
 
 @pytest.mark.parametrize("missing", [*GOOD, *THAW])

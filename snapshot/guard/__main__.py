@@ -117,7 +117,7 @@ def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, i
 def _claim(
     spec: GuardSpec, folder: Path = DEFAULT_PATH.parent / GUARDS_FOLDER, me: ProcessIdentity | None = None
 ) -> Claim | Holder:
-    """What this window's guard holds as long as it lives, whatever kills it; or who has it."""
+    """The lock that lets one guard at a time have this window; or the process that holds it already."""
     found = take(folder, spec.window_id, me)
     if isinstance(found, Claim) and not found.is_held:
         logging.getLogger("vzdump-hooks-guard").warning("%s", logfmt.line("no-claim", **spec.log_keys, folder=folder))
@@ -148,8 +148,8 @@ def _orphan(
 ) -> Orphan | None:
     """Nobody armed us, so somebody died. None: nothing is to be done.
 
-    The journal knows, if it can be read. A living owner saw the end of the guard before us and thaws itself; this waits
-    until it dies or dawdles.
+    What to do stands in the journal, if that can be read. A living owner has seen the end of the guard before us, and
+    thaws by itself: this waits until it dies or its deadline has passed.
     """
     record = _look_up(spec, config)
     due, cause = clock.monotonic(), None

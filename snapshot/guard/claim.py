@@ -22,14 +22,14 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Holder(NamedTuple):
-    """Who has a claim; zeros when its file does not tell."""
+    """The process that holds a claim; zeros when its file does not say."""
 
     pid: int = 0
     pid_start: int = 0
 
 
 class Claim:
-    """A claim of ours, or none at all where none can be had. Ends with the process."""
+    """The lock that this process holds on a window until it ends, or nothing where no lock can be had."""
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
         self._path = path
@@ -122,7 +122,7 @@ def _is_still(folder: int, name: str, descriptor: int) -> bool:
 
 
 def _write(descriptor: int, me: ProcessIdentity) -> None:
-    """For who asks whose it is: the kernel does not tell."""
+    """Write who holds it, for others to read: the kernel does not say whose a lock is."""
     with contextlib.suppress(OSError):
         os.pwrite(descriptor, f"{me.pid:<10} {me.start:<20}\n".encode(), 0)
 

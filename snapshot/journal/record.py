@@ -274,12 +274,12 @@ _IN_DOUBT: Mapping[str, object] = {
 
 
 def whose(row: sqlite3.Row) -> dict[str, Any]:
-    """What a window must say to be one: its id and its guest. Without these nobody can be thawed: ValueError."""
+    """The id and the guest of a window's row. ValueError when either makes no sense: nobody can be thawed by it."""
     return parsed_of({column: row[column] for column in ("id", "vmid")})
 
 
 def mended(row: sqlite3.Row) -> tuple[WindowRecord, ValueError | None]:
-    """An open window, with what is safe in place of what is odd, and the first thing that is. ValueError as whose."""
+    """An open window, with a safe value for each odd one, and the error of the first odd one. ValueError as whose."""
     values, odd = whose(row), None
     for column in row.keys():  # noqa: SIM118 - a Row iterates over its values
         try:

@@ -49,14 +49,14 @@ def refuse_odd(path: Path, values: Mapping[str, object]) -> None:
 
 
 def mistake(path: Path, error: Exception) -> JournalError:
-    """What we wanted to write makes no sense."""
+    """The error for values of ours that make no sense."""
     return JournalError(
         f"the journal {path} cannot be written ({error})", remedy="that is a mistake of ours: please report it"
     )
 
 
 def taken(other: WindowRecord) -> WindowTakenError:
-    """Why no window can be opened for a guest that is in ``other``, which somebody has in hand."""
+    """The error for a guest that has another window already, to which a living process sees."""
     if other.thawed_at is None:
         return WindowTakenError(
             f"another run has guest {other.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",

@@ -70,7 +70,7 @@ VERSION = len(_STEPS)
 
 
 def version(db: sqlite3.Connection) -> int:
-    """Of the journal that is open here; 0 of a new file."""
+    """The version of an open journal; 0 when the file is new."""
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     return found
 
@@ -117,7 +117,7 @@ def check(db: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def _ours() -> Iterator[None]:
-    """A statement that does not fit the tables it finds: they are not ours."""
+    """Inside, a statement that does not fit the tables raises NotOursError: the tables are not ours."""
     try:
         yield
     except sqlite3.OperationalError as error:

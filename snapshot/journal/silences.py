@@ -74,7 +74,7 @@ def run_limit_seconds(look: GuestLook, config: Config) -> float:
 
 
 def note_config(journal: Journal, problems: Sequence[str], now: float) -> None:
-    """Leave a word about what is wrong with the configuration, or take it away. JournalError."""
+    """Note in the journal what is wrong with the configuration, or that nothing is. JournalError."""
     text = printable(problems[0])[:300] if problems else ""
     if text:
         journal.set_note(CONFIG_NOTE, text, now)
@@ -89,7 +89,7 @@ def note_job(journal: Journal, pid: int, start: int, now: float) -> None:
 
 
 def keep_watch(journal: Journal, config: Config, problems: Sequence[str], now: float) -> list[str]:
-    """What the minute's round does for this: lines about what has just been found. JournalError."""
+    """The part of the minute's recovery that looks for silences. Lines about what it has just found. JournalError."""
     note_config(journal, problems, now)
     return [_unhooked_line(backup) for backup in look_at_tasks(journal, config, now)]
 
@@ -143,7 +143,7 @@ def ended_backups(task_folder: Path) -> Iterator[tuple[Upid, float]]:
 
 
 def last_unhooked(journal: Journal) -> UnhookedBackup | None:
-    """The newest vzdump task that went past our hook."""
+    """The newest vzdump task in which our hook was not called."""
     try:
         upid, ended_at = json.loads(journal.note(UNHOOKED_NOTE) or "")
         return UnhookedBackup(str(upid), float(ended_at))
@@ -152,7 +152,7 @@ def last_unhooked(journal: Journal) -> UnhookedBackup | None:
 
 
 def begun_anew_at(journal: Journal) -> float | None:
-    """When the journal took the place of a broken one."""
+    """When this journal was begun in place of a broken one."""
     return _number(journal.note(BEGUN_ANEW_NOTE))
 
 

@@ -37,7 +37,7 @@ class Access(NamedTuple):
 
     @property
     def main(self) -> Transport:
-        """The transport for everything but thaws: the API, or who stands by while it cannot be used; pvesh on a node
+        """The transport for everything but thaws: the API, or its standby while it cannot be used; pvesh on a node
         without a token. ConfigError when there is neither.
         """
         if self.api is not None:

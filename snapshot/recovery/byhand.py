@@ -58,7 +58,7 @@ def guest_to_thaw(access: Access, vmid: Vmid) -> Guest:
 
 
 def _clear_the_way(access: Access, vmid: Vmid, me: ProcessIdentity) -> None:
-    """End whoever of us stands still, past its deadline, where the agent is."""
+    """End processes of ours that are stopped past their deadline and may hold this agent's socket."""
     for window in _open_windows(access, vmid, read_only=True):
         end_who_stands_still(window, access.clock.time(), me)
 

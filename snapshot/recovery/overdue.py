@@ -26,9 +26,8 @@ def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIden
 def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity, *, may_be_frozen: bool = False) -> bool:
     """End a process of ours that was stopped and is past its window's deadline; True when one has ended.
 
-    It may hold the agent's seat, and turns every later run away for as long as it stands there, whatever the agent
-    says. Who holds a backup's window may be paused with vzdump while its guest is thawed, but not when it
-    ``may_be_frozen``.
+    It may hold the agent's socket, and as long as it does no later run gets through to the agent. Who holds a backup's
+    window may be paused with vzdump while its guest is thawed, but not when it ``may_be_frozen``.
     """
     if window.is_foreign or window.boot_id != me.boot_id or was_never_armed(window):
         return False

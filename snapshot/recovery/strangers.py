@@ -45,7 +45,7 @@ class Recovered(NamedTuple):
 
     @property
     def line(self) -> str:
-        """It in one line."""
+        """The same in one line, for a person."""
         return f"guest {self.vmid} on {self.node}: {self.outcome} ({self.detail})"
 
 

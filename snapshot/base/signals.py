@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from snapshot.errors import InterruptedBySignalError
 
@@ -38,6 +39,9 @@ class SignalGate:
 
     A signal that our parent ignores for us (nohup, a shell's background job) stays ignored.
     """
+
+    held: ClassVar[list[int] | None] = None
+    """What came inside ``whole``; None outside of it."""
 
     def __init__(self) -> None:
         self.pending: int | None = None
@@ -86,9 +90,30 @@ class SignalGate:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.pending = number
-        if self._is_open:
+        if SignalGate.held is not None:
+            SignalGate.held.append(number)
+        elif self._is_open:
             self._is_open = False
             raise InterruptedBySignalError(number)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Work of a moment that no signal tears apart, though the gate is open: it comes through at the end.
+
+    Such as the start of a process: torn apart, it leaves one that nobody knows of.
+    """
+    if threading.current_thread() is not threading.main_thread() or SignalGate.held is not None:
+        yield  # Python handles signals in the main thread alone
+        return
+    held: list[int] = []
+    SignalGate.held = held
+    try:
+        yield
+    finally:
+        SignalGate.held = None
+    for number in held:
+        signal.raise_signal(number)
 
 
 class NoGate:

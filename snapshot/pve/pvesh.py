@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from snapshot.base.aside import Aside, reap
 from snapshot.base.clock import Clock, SystemClock
+from snapshot.base.signals import whole
 from snapshot.base.text import clean
 from snapshot.errors import ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import error_of_status, most_bytes
@@ -61,11 +62,12 @@ class PveshTransport:
             )
         ends_at = self._clock.monotonic() + timeout_seconds + START_SECONDS
         is_task = method != "GET" and "/agent/" not in path
-        try:
-            run = _Run(argv, most_bytes(path), outlasts_us=is_task)
-        except OSError as error:
-            raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
-        with run:
+        with contextlib.ExitStack() as left:
+            try:
+                with whole():
+                    run = left.enter_context(_Run(argv, most_bytes(path), outlasts_us=is_task))
+            except OSError as error:
+                raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
             while not run.ends_within(LOOK_SECONDS):
                 run.check()
                 if self._clock.monotonic() >= ends_at:
@@ -129,7 +131,7 @@ class _Run:
         return self._process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
 
     def __exit__(self, *_: object) -> None:
-        with self._opened:
+        with self._opened, whole():
             if self._is_over:
                 return
             if self._outlasts_us:

@@ -6,14 +6,17 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from snapshot.base.signals import SignalGate
 from snapshot.errors import (
     ApiDeniedError,
     ApiError,
@@ -240,18 +243,42 @@ def test_a_pvesh_that_talks_without_end_is_killed_at_its_cap(fake: Path, stream:
     assert not pid_is_alive(int(Path(f"{fake}.pid").read_text()))
 
 
-def test_a_signal_ends_the_wait_for_pvesh_and_pvesh_with_it(fake: Path) -> None:
-    def interrupt(number: int, _frame: object) -> None:
-        raise InterruptedBySignalError(number)
+@pytest.fixture
+def gate() -> Iterator[SignalGate]:
+    installed = SignalGate()
+    yield installed
+    installed.restore()
 
-    earlier = signal.signal(signal.SIGUSR1, interrupt)
-    transport = program(fake, f"echo $$ >{fake}.new; mv {fake}.new {fake}.pid; kill -USR1 {os.getpid()}; exec sleep 60")
-    try:
-        with pytest.raises(InterruptedBySignalError):
-            transport.request("POST", "nodes/pve1/qemu/100/agent/fsfreeze-thaw", timeout_seconds=60.0)
-    finally:
-        signal.signal(signal.SIGUSR1, earlier)
-    assert not pid_is_alive(int(Path(f"{fake}.pid").read_text()))
+
+@pytest.mark.parametrize("when", ["at its start", "while it runs", "at its end"])
+def test_a_signal_ends_the_wait_for_pvesh_and_pvesh_with_it(
+    fake: Path, gate: SignalGate, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    pid = Path(f"{fake}.pid")
+    said = f"echo $$ >{fake}.new; mv {fake}.new {pid}"
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            assert wait_for(pid.exists, 20)
+            signal.raise_signal(signal.SIGTERM)
+
+    def interrupted(group: int, number: int, kill: Callable[[int, int], None] = os.killpg) -> None:
+        assert wait_for(pid.exists, 20)
+        signal.raise_signal(signal.SIGTERM)
+        kill(group, number)
+
+    if when == "at its start":
+        monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    elif when == "at its end":
+        monkeypatch.setattr(os, "killpg", interrupted)
+    else:
+        said += f"; kill -TERM {os.getpid()}"
+    transport = program(fake, f"{said}; exec sleep 60")
+    seconds = 0.1 if when == "at its end" else 60.0
+    with pytest.raises(InterruptedBySignalError), gate.open():
+        transport.request("POST", "nodes/pve1/qemu/100/agent/fsfreeze-thaw", timeout_seconds=seconds)
+    assert not pid_is_alive(int(pid.read_text()))
 
 
 def test_a_task_that_takes_longer_than_we_wait_is_not_cut_off_in_its_middle(fake: Path) -> None:

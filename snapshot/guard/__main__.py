@@ -171,7 +171,7 @@ def _orphan(
         if not process_lives(record.owner_pid, record.owner_pid_start):
             recorder.closed(by_owner=False)
         return None  # an owner that lives, held up by a slow disk, say, closes its window itself
-    return Orphan(min(late_seconds(record, config, clock), spec.late_freeze_seconds), due, cause)
+    return Orphan(min(late_seconds(record, config, clock, me), spec.late_freeze_seconds), due, cause)
 
 
 def _has_another_guard(record: WindowRecord, me: ProcessIdentity) -> bool:

@@ -6,7 +6,7 @@ Only here a row is held against the processes that run. What a row says by itsel
 from __future__ import annotations
 
 from snapshot.base.clock import Clock
-from snapshot.base.procfs import ProcessIdentity, process_lives
+from snapshot.base.procfs import TICKS, ProcessIdentity, process_lives
 from snapshot.config.settings import Config
 from snapshot.journal.record import WindowRecord, is_plain, was_never_armed
 from snapshot.model import FreezeOutcome, Owner, ThawReport
@@ -45,9 +45,13 @@ def is_in_progress(window: WindowRecord, config: Config, now: float, me: Process
     return _lives(window.guard_pid, window.guard_pid_start, me)
 
 
-def late_seconds(record: WindowRecord, config: Config, clock: Clock, thawed: ThawReport | None = None) -> float:
+def late_seconds(
+    record: WindowRecord, config: Config, clock: Clock, me: ProcessIdentity, thawed: ThawReport | None = None
+) -> float:
     """How long a late freeze is still possible for a window from the journal: when in doubt, it is.
 
+    By the wall clock, which may have been set forward, and within one boot by the time since it, which nobody sets: the
+    owner was started before its freeze was sent, and we, who ask, just now. The longer one counts.
     ``thawed``: by a thaw of which the journal does not know yet.
     """
     if record.freeze_outcome is not None and record.freeze_outcome != FreezeOutcome.UNKNOWN.value:
@@ -58,7 +62,11 @@ def late_seconds(record: WindowRecord, config: Config, clock: Clock, thawed: Tha
         return 0.0  # its one freeze was carried out, and undone
     if record.owner == Owner.VZDUMP.value and not process_lives(record.owner_pid, record.owner_pid_start):
         return 0.0  # whatever a dead vzdump has sent stands in the agent's channel before our thaw
-    return max(0.0, record.intent_at + config.freeze.late_freeze_seconds - clock.time())
+    limit = config.freeze.late_freeze_seconds
+    by_clock = record.intent_at + limit - clock.time()
+    if not me.start or record.boot_id != me.boot_id:
+        return max(0.0, by_clock)
+    return max(0.0, by_clock, limit - max(0, me.start - record.owner_pid_start) / TICKS)
 
 
 def _is_overdue(window: WindowRecord, config: Config, now: float) -> bool:

@@ -91,7 +91,7 @@ def _close_windows(
                 continue
             end_who_stands_still(window, clock.time(), me)
             if not is_in_progress(window, config, clock.time(), me):
-                late = settle(book, window, report, access)
+                late = settle(book, window, report, access, me)
                 if late > 0:
                     warnings.append(_hand_over(access, window, late, adopt))
     except JournalError as error:

@@ -76,7 +76,7 @@ def heal(
         if window.is_foreign:
             foreign.close(book, window, f"thawed before a run of ours, over {report.route}", access.clock)
         else:
-            settle(book, window, report, access)
+            settle(book, window, report, access, me)
     return Healed.OWN if ours else Healed.FOREIGN
 
 

@@ -146,7 +146,7 @@ class _Recovery:
         if guest.kind is GuestKind.LXC:
             self._close(window, None)
             return "was-thawed", "the guest is a container now", True
-        late = late_seconds(window, self._config, self._clock)
+        late = late_seconds(window, self._config, self._clock, self._me)
         is_another = late <= 0 and listed is not None and _started_since(window, listed, now, self._me)
         if is_another and self._state(guest) is None:
             # Nobody to thaw it through, and none who holds it. One that answers gets its thaw.
@@ -157,8 +157,8 @@ class _Recovery:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
         report = thaw_now(guest, self._access, self._limit)
-        watch_behind_another(window._replace(node=guest.node), report, self._access, self._limit)
-        if late_seconds(window, self._config, self._clock, report) > 0:
+        watch_behind_another(window._replace(node=guest.node), report, self._access, self._me, self._limit)
+        if late_seconds(window, self._config, self._clock, self._me, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
             self._write(window, thawed_at=self._clock.time(), state=State.UNKNOWN.value, **again)
             how = report.how if report.guest_gone or report.from_inside else "thawed"

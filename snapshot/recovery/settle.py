@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snapshot.base.clock import Clock
-from snapshot.base.procfs import process_lives
+from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.errors import (
     JournalError,
 )
@@ -20,15 +20,15 @@ from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.words import Word
 
 
-def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access) -> float:
+def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: Access, me: ProcessIdentity) -> float:
     """Close a window whose processes are gone, after a confirmed thaw; 0 then.
 
     A thaw that counted nothing says nothing of a freeze that may still come: such a window stays open, for `recover`
     and its guards, and the answer is for how many seconds that may be. What cannot be written is left to the next one.
     """
     clock = access.clock
-    watch_behind_another(window, report, access)
-    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock, report)
+    watch_behind_another(window, report, access, me)
+    late = 0.0 if was_never_armed(window) else late_seconds(window, access.config, clock, me, report)
     if late > 0:
         write(book, window, thawed_at=clock.time(), state=State.UNKNOWN.value)
     else:
@@ -37,14 +37,20 @@ def settle(book: JournalBook, window: WindowRecord, report: ThawReport, access: 
 
 
 def watch_behind_another(
-    window: WindowRecord, report: ThawReport, access: Access, limit_seconds: float | None = None
+    window: WindowRecord,
+    report: ThawReport,
+    access: Access,
+    me: ProcessIdentity,
+    limit_seconds: float | None = None,
 ) -> None:
     """A thaw that counted a filesystem has undone the window's one freeze, unless another's was in front of it in PVE's
     queue: it is watched for as long as a guard would, for nobody does afterwards.
 
     StillFrozenError when it was, and cannot be thawed.
     """
-    if report.filesystems and not was_never_armed(window) and late_seconds(window, access.config, access.clock) > 0:
+    if not report.filesystems or was_never_armed(window):
+        return
+    if late_seconds(window, access.config, access.clock, me) > 0:
         access.clock.sleep(CARRIED_OUT_SECONDS)
         if guest_state(window.guest, access) is not FreezeState.THAWED:
             thaw_now(window.guest, access, limit_seconds)

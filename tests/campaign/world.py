@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.procfs import TICKS, ProcessIdentity
 from snapshot.config.settings import (
     ApiConfig,
     Config,
@@ -419,7 +419,7 @@ class World:
     def process_start(self, pid: int | None, *_: object) -> int | None:
         process = self.scheduler.process_of(pid)
         if process is not None:
-            return int(process.started_at * 100) + 1 if process.alive else None
+            return int(process.started_at * TICKS) + 1 if process.alive else None
         task = self._task_of(pid)
         return 1 if task is not None and task.running else None
 

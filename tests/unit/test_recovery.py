@@ -14,6 +14,7 @@ from snapshot.base.procfs import TICKS, ProcessIdentity
 from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import ApiUnreachableError
 from snapshot.journal.book import JournalBook
+from snapshot.journal.living import late_seconds
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
 from snapshot.model import FreezeState, Guest, GuestKind, Node, ThawReport, Vmid
@@ -28,6 +29,9 @@ from tests.campaign.kit import ManualClock
 from tests.unit.kit import record
 
 THAWED = ThawReport(confirmed=True, attempts=1, filesystems=1, route="route")
+
+OWNER_START = 1000 * TICKS
+"""When the window's owner was started: its machine had been up for 1000 s."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ def settled(tmp_path: Path, window: WindowRecord, report: ThawReport) -> tuple[f
     with contextlib.closing(Journal(tmp_path / "journal.sqlite")) as journal:
         window = window._replace(intent_at=clock.time() - 600.0)
         journal.begin(window)
-        late = settle(JournalBook(lambda: journal), window, report, access)
+        late = settle(JournalBook(lambda: journal), window, report, access, ProcessIdentity.own())
         found = journal.get(window.id)
     assert found is not None
     return late, found
@@ -127,7 +131,9 @@ def test_a_counted_freeze_may_be_anothers_in_front_of_the_windows_own_so_that_on
         journal.begin(window)
         access = Access(Config()._replace(journal=JournalConfig(path=path)), clock, Silence(), "")
         if by == "settle":
-            settle(JournalBook(lambda: journal), window, agent.thaw(window.guest, access), access)
+            settle(
+                JournalBook(lambda: journal), window, agent.thaw(window.guest, access), access, ProcessIdentity.own()
+            )
         else:
             recover(access, ProcessIdentity.own(), lambda: Journal(path), lambda line: None, everywhere=False)
         found = journal.get(window.id)
@@ -141,6 +147,60 @@ def test_a_counted_freeze_may_be_anothers_in_front_of_the_windows_own_so_that_on
 def test_where_no_freeze_can_come_any_more_nobody_waits(tmp_path: Path, agent: Agent, values: dict[str, str]) -> None:
     settled(tmp_path, record(**({"state": "armed"} | values)), THAWED)
     assert not agent.asked
+
+
+@pytest.mark.parametrize(
+    ("lasted", "jumped", "values", "late"),
+    [
+        (600.0, 0.0, {}, 3000.0),
+        (600.0, 86400.0, {}, 2990.0),
+        (600.0, -600.0, {}, 3600.0),
+        (3580.0, 86400.0, {}, 10.0),
+        (3600.0, 86400.0, {}, 0.0),
+        (600.0, 86400.0, {"owner_pid_start": OWNER_START + 10**6}, 3600.0),
+        (600.0, 86400.0, {"owner_pid_start": 0}, 1990.0),
+        (600.0, 86400.0, {"boot_id": "earlier"}, 0.0),
+        (600.0, 86400.0, {"freeze_outcome": "acknowledged"}, 0.0),
+    ],
+    ids=[
+        *("the clock is right", "the clock was set forward", "the clock was set back"),
+        *("almost over", "over", "an owner younger than we", "an owner of nobody knows when"),
+        *("the machine was started", "answered"),
+    ],
+)
+def test_no_clock_that_was_set_forward_ends_the_watch_for_a_late_freeze(
+    lasted: float, jumped: float, values: dict[str, Any], late: float
+) -> None:
+    """Its owner was started 10 s before its freeze: it cannot have been sent earlier."""
+    clock = ManualClock()
+    window = record(at=clock.time(), **({"state": "armed", "boot_id": "this", "owner_pid_start": OWNER_START} | values))
+    clock.wall += lasted + jumped
+    me = ProcessIdentity(1, OWNER_START + int((10.0 + lasted) * TICKS), "this")
+    assert late_seconds(window, Config(), clock, me) == pytest.approx(late)
+
+
+def test_where_nobody_knows_when_we_were_started_the_clock_is_believed() -> None:
+    clock = ManualClock()
+    window = record(at=clock.time() - 600.0, state="armed", owner_pid_start=OWNER_START)
+    assert late_seconds(window, Config(), clock, ProcessIdentity(1, 0, "")) == pytest.approx(3000.0)
+
+
+@pytest.mark.parametrize("by", ["settle", "recover"])
+def test_a_clock_that_was_set_forward_closes_no_window_whose_freeze_may_still_come(tmp_path: Path, by: str) -> None:
+    clock, path = ManualClock(), tmp_path / "journal.sqlite"
+    access = Access(Config()._replace(journal=JournalConfig(path=path)), clock, Silence(), "")
+    me = ProcessIdentity.own()
+    began = {"owner_pid": 2**30, "owner_pid_start": me.start - 600 * TICKS, "boot_id": me.boot_id}
+    with contextlib.closing(Journal(path)) as journal:
+        window = record(at=clock.time() - 86400.0, state="unknown", thawed_at=clock.time() - 86000.0, **began)
+        journal.begin(window)
+        if by == "settle":
+            settle(JournalBook(lambda: journal), window, THAWED._replace(filesystems=0), access, me)
+        else:
+            recover(access, me, lambda: Journal(path), lambda line: None, everywhere=False)
+        found = journal.get(window.id)
+    assert found is not None
+    assert (found.state, found.closed_at) == ("unknown", None)
 
 
 SINCE = 1_000.0

@@ -177,7 +177,7 @@ def _thaw(call: Call, config: Config, window: WindowRecord, *, is_unclear: bool)
     try:
         report = None if was_never_armed(window) else thaw_now(window.guest, access)
         how = (f"thawed, {report.how}") if report else "it had not frozen anything"
-        if report is not None and is_unclear and settle(book, window, report, access) > 0:
+        if report is not None and is_unclear and settle(book, window, report, access, ProcessIdentity.own()) > 0:
             how += "; a freeze whose answer was lost may still come: `safe-snapshot recover` watches for it"
         else:
             close_recovered(book, window, report, access.clock)

@@ -70,6 +70,7 @@ PROCESS_TESTS = "tests/unit/test_process.py"
 SECOND_SOURCE = "tests/unit/test_second_source.py"
 SILENCES_TESTS = "tests/metrics/test_silences.py"
 RECOVERY_TESTS = "tests/unit/test_recovery.py"
+SIGNAL_TESTS = "tests/engine/test_signals.py"
 FOUND_ONCE = "tests/campaign/test_campaign.py::test_what_the_campaign_once_found_is_mended"
 
 
@@ -2064,5 +2065,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        known.add_metric(key, float(bool(look.state)))",
         "        known.add_metric(key, 1.0)",
         f"{SILENCES_TESTS}::test_every_running_guest_has_series_guarded_or_not",
+    ),
+    mutation(
+        "a run that failed with its guest thawed leaves its window open",
+        "snapshot/take/guarded.py",
+        "        _close_failed(run, window, failed)\n",
+        "",
+        f"{SIGNAL_TESTS}::test_a_signal_at_any_step_thaws_first_and_says_what_is_left[POST /qemu/100/snapshot-15]",
+    ),
+    mutation(
+        "a clock that was set forward ends the watch for a late freeze",
+        "snapshot/journal/living.py",
+        "    if not me.start or record.boot_id != me.boot_id:",
+        "    if True:",
+        f"{RECOVERY_TESTS}::test_no_clock_that_was_set_forward_ends_the_watch_for_a_late_freeze",
+        f"{RECOVERY_TESTS}::test_a_clock_that_was_set_forward_closes_no_window_whose_freeze_may_still_come",
+    ),
+    mutation(
+        "a signal while pvesh is started leaves it running",
+        PVESH,
+        "                with whole():",
+        "                with contextlib.nullcontext():",
+        f"{PVESH_TESTS}::test_a_signal_ends_the_wait_for_pvesh_and_pvesh_with_it",
     ),
 )

@@ -45,6 +45,8 @@ class SignalGate:
 
     def __init__(self) -> None:
         self.pending: int | None = None
+        self.is_unstoppable = False
+        """Whether a window is open in which the guest may be frozen."""
         self._is_open = False
         wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._earlier = {number: signal.signal(number, self._on_signal) for number in wanted}
@@ -71,9 +73,11 @@ class SignalGate:
 
         ignored = signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN
         earlier = signal.signal(signal.SIGTSTP, signal.SIG_IGN if ignored else later)
+        self.is_unstoppable = True
         try:
             yield
         finally:
+            self.is_unstoppable = False
             signal.signal(signal.SIGTSTP, earlier)
             if wanted:
                 os.kill(os.getpid(), signal.SIGTSTP)

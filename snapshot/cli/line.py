@@ -16,7 +16,7 @@ import click
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.base.signals import SIGNALS
+from snapshot.base.signals import SIGNALS, SignalGate
 from snapshot.config import reading
 from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import ConfigError, Failure, SafeSnapshotError
@@ -57,6 +57,9 @@ class Session:
         self.clock = SystemClock()
         self.warnings: list[str] = []
         """Lines for the outcome, whatever it is."""
+        self.gate: SignalGate | None = None
+        """Of a run that freezes."""
+        self._kept: list[tuple[str, float]] = []
         self._started = self.clock.monotonic()
 
     @functools.cached_property
@@ -75,7 +78,7 @@ class Session:
 
     def access(self) -> Access:
         """The ways to PVE. ConfigError when there is none."""
-        return open_access(self.config(), self.clock, self.say)
+        return open_access(self.config(), self.clock, self._say_or_keep)
 
     def rescue_access(self) -> Access:
         """The ways to PVE for what must go on with a broken configuration: what can be read of it, and a warning each
@@ -107,6 +110,13 @@ class Session:
         else:
             streams.err(f"{seconds:7.3f} s  {line}")
 
+    def _say_or_keep(self, line: str) -> None:
+        """A line that may come at any time is kept while the guest may be frozen: nothing is written then."""
+        if self.gate is not None and self.gate.is_unstoppable:
+            self._kept.append((line, self.clock.monotonic()))
+        else:
+            self.say(line)
+
     def explain(self, lines: list[str]) -> None:
         """What --verbose adds, on standard error."""
         if self.verbosity >= VERBOSE and not self.as_json:
@@ -124,6 +134,8 @@ class Session:
         """Print the outcome and end: ``lines`` for a person, all the rest as JSON. One that cannot be printed is a
         failure of its own.
         """
+        for line, at in self._kept:
+            self.say(line, at)
         outcome = self.envelope(data, warnings, error)
         problem = ""
         if self.as_json:

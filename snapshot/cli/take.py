@@ -66,7 +66,7 @@ def take(
     """
     session.vmid = vmid
     config, access = session.config(), session.access()
-    gate = SignalGate()
+    gate = session.gate = SignalGate()
     tools = Tools(
         config=config,
         access=access,

@@ -60,6 +60,16 @@ def test_a_busy_agent_is_busy_on_its_socket_too(node: Site, guest: ScriptedGuest
     assert "busy" in run.stderr
 
 
+def test_an_api_that_fails_in_the_window_is_told_behind_the_thaw(node: Site) -> None:
+    node.settings["local"] |= {"pvesh": str(node.node.pvesh)}
+    node.write_config()
+    node.node.fault("/snapshot$", "status", method="POST", status=401, reason="authentication failure")
+    run = take(node, "--policy", "require", timeout=120)
+    assert run.exit_code == 0, run
+    told = [part for part in ("guard armed", "; window ", "going on with pvesh") if part in run.stderr]
+    assert sorted(told, key=run.stderr.index) == ["guard armed", "; window ", "going on with pvesh"], run
+
+
 def test_an_api_that_goes_down_in_the_window_does_not_keep_the_guest_frozen(node: Site, guest: ScriptedGuest) -> None:
     node.write_config(snapshot={"task_timeout_seconds": 2})
     node.node.set(task_delays={"before": 2.0})

@@ -81,7 +81,7 @@ def test_a_wrong_configuration_is_named_before_anything_is_done(lab: Site, text:
 def test_a_configuration_that_is_a_folder(lab: Site) -> None:
     run = check(lab, run_command([*lab.command()[:1], "--config", str(lab.run), "100"]))
     assert run.exit_code == 3, run
-    assert "Is a directory" in run.stderr
+    assert "not a regular file" in run.stderr
 
 
 def as_nobody(lab: Site, *arguments: str) -> kit.Run:

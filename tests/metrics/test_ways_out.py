@@ -351,18 +351,15 @@ def test_two_scrapes_at_once_are_both_answered_whole(world: World) -> None:
     assert len(set(bodies)) == 1
 
 
-def test_serve_ends_on_a_signal_and_says_where_it_listens(world: World) -> None:
+def test_serve_ends_on_a_signal_and_says_where_it_listens(world: World, tmp_path: Path) -> None:
     world.good_run()
-    code = (
-        "import sys; from tests.metrics.test_history import group, Shared\n"
-        "from tests.metrics.conftest import World; from pathlib import Path\n"
-        "from snapshot.config.settings import Config, JournalConfig\n"
-        "class W: clock=__import__('snapshot.base.clock', fromlist=['x']).SystemClock()\n"
-        f"W.config=Config(journal=JournalConfig(path=Path({str(world.config.journal.path)!r})))\n"
-        "group.main(['metrics','serve','--port','0'], obj=Shared(W), standalone_mode=False)\n"
-    )
+    config = tmp_path / "config.toml"
+    config.write_text(f'[journal]\npath = "{world.config.journal.path}"\n')
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-m", "snapshot.cli.main", "--config", str(config), "metrics", "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert process.stderr is not None
     line = process.stderr.readline()

@@ -1,4 +1,4 @@
-"""Which module handles which phase, and what becomes of an error there. The table comes before the branches."""
+"""Which module handles which phase, as a table, and what an error there means for the backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error of our own in a phase: one line for the operator, one count for the metrics, and the policy's word."""
+"""An error of ours in a phase: a line in the log, a count for the metrics, and whether `require` fails the backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the line is read: which of its words is the command, and what a word that is none may have meant."""
+"""How the command line is read: which word is the command, the hint for a misspelt one, and shell completion."""
 
 from __future__ import annotations
 

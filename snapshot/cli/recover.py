@@ -1,4 +1,4 @@
-"""``safe-snapshot recover``: what the units run each minute, and an operator by hand."""
+"""``safe-snapshot recover``: closes windows that were left open; run each minute by the units, or by hand."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One module a job: each has ``run(call)``, which returns True when this guest's backup shall fail."""
+"""The work of vzdump's phases. Each module has ``run(call)``, which returns True to fail this guest's backup."""

@@ -106,6 +106,11 @@ class VerdictKind(Enum):
     MEMORY = "memory"
     UNKNOWN = "unknown"
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether a restore needs no journal replay: frozen with proof, shut down, or saved with its memory."""
+        return self in (VerdictKind.FILESYSTEM_CONSISTENT, VerdictKind.OFFLINE, VerdictKind.MEMORY)
+
 
 class Verdict(NamedTuple):
     """A kind, and always the reason for it, in words for the operator."""
@@ -115,8 +120,8 @@ class Verdict(NamedTuple):
 
     @property
     def is_consistent(self) -> bool:
-        """Whether a restore needs no journal replay: frozen with proof, shut down, or saved with its memory."""
-        return self.kind in (VerdictKind.FILESYSTEM_CONSISTENT, VerdictKind.OFFLINE, VerdictKind.MEMORY)
+        """See VerdictKind."""
+        return self.kind.is_consistent
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.reason}"

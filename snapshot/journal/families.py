@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from snapshot.journal.record import Cause
+from snapshot.model import VerdictKind
 from snapshot.words import Word
 
 GUEST_LABELS = ("id", "vmid", "node", "source")
@@ -19,8 +20,8 @@ GUEST_LABELS = ("id", "vmid", "node", "source")
 
 BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-VERDICTS = ("filesystem-consistent", "crash-consistent", "offline", "memory", "unknown")
-CONSISTENT_VERDICTS = frozenset({"filesystem-consistent", "offline", "memory"})
+VERDICTS = tuple(kind.value for kind in VerdictKind)
+CONSISTENT_VERDICTS = frozenset(kind.value for kind in VerdictKind if kind.is_consistent)
 
 GUARD_CAUSES = tuple(cause.value for cause in Cause)
 

@@ -30,12 +30,11 @@ def is_manned(record: WindowRecord, me: ProcessIdentity) -> bool:
     return process_lives(record.guard_pid, record.guard_pid_start)
 
 
-def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity | None = None) -> bool:
+def is_in_progress(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
     """Whether somebody of ours lives who sees to this window.
 
     An owner is trusted for as long as PVE takes where nothing is frozen: a plain snapshot, a window that is thawed.
     """
-    me = me or ProcessIdentity.own()
     if window.is_foreign or window.boot_id != me.boot_id:
         return False
     if _lives(window.owner_pid, window.owner_pid_start, me) and (

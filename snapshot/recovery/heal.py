@@ -5,11 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.errors import (
-    ForeignFreezeError,
-    JournalError,
-    StillFrozenError,
-)
+from snapshot.errors import ForeignFreezeError, JournalError, StillFrozenError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import is_in_progress
 from snapshot.journal.record import WindowRecord

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity, process_lives
-from snapshot.errors import (
-    JournalError,
-)
+from snapshot.errors import JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import late_seconds
 from snapshot.journal.record import Cause, WindowRecord, was_never_armed

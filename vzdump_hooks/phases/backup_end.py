@@ -11,6 +11,7 @@ from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.journal.book import JournalBook
+from snapshot.journal.families import CONSISTENT_VERDICTS
 from snapshot.journal.record import WindowRecord, was_never_armed
 from snapshot.journal.series import local_name
 from snapshot.journal.store import Journal
@@ -28,8 +29,6 @@ VERDICT_SECONDS = 20.0
 
 HINT_SECONDS = 1.0
 """After how long a process that only follows vzdump's freeze is told: one that has a log to follow needs it not."""
-
-CONSISTENT = frozenset({VerdictKind.FILESYSTEM_CONSISTENT.value, VerdictKind.OFFLINE.value, VerdictKind.MEMORY.value})
 
 NO_BACKUP = "backup-failed"
 """The failure of a window whose backup came to nothing in the end."""
@@ -123,7 +122,7 @@ def is_without_backup(window: WindowRecord) -> bool:
 def _was_frozen(window: WindowRecord) -> bool:
     """Whether an agent said so. vzdump's log tells that it asked for a freeze, not what came of it."""
     said = window.freeze_outcome == FreezeOutcome.ACKNOWLEDGED.value and window.owner != Owner.VZDUMP.value
-    return said or bool(window.filesystems_thawed) or window.verdict in CONSISTENT
+    return said or bool(window.filesystems_thawed) or window.verdict in CONSISTENT_VERDICTS
 
 
 def _may_have_been_frozen(window: WindowRecord) -> bool:
@@ -136,7 +135,7 @@ def _may_have_been_frozen(window: WindowRecord) -> bool:
 
 def _has_failed(window: WindowRecord) -> bool:
     """Whether the backup is not what was wanted. One that was not to be frozen, or has no disks, has not."""
-    return window.verdict is None or (window.verdict not in CONSISTENT and window.failure_stage is not None)
+    return window.verdict is None or (window.verdict not in CONSISTENT_VERDICTS and window.failure_stage is not None)
 
 
 def _closed_by_holder(journal: Journal, worker: Worker, vmid: int) -> WindowRecord | None:
@@ -206,7 +205,7 @@ def _send_home(window: WindowRecord) -> None:
 
 def _without_backup(journal: Journal, window: WindowRecord) -> WindowRecord:
     """The backup failed after its point in time: whatever the window was worth, there is no backup to be worth it."""
-    if window.verdict not in CONSISTENT:
+    if window.verdict not in CONSISTENT_VERDICTS:
         return window
     journal.update(
         window.id,

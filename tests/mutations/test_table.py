@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.__main__ import ROOT, Baseline, DoesNotApplyError, mutated
+from tests.mutations.__main__ import MOST_BYTES, ROOT, Baseline, DoesNotApplyError, mutated
 from tests.mutations.table import MUTATIONS, Mutation, mutation
 
 
@@ -46,3 +46,13 @@ def test_a_catcher_that_fails_without_the_mutation_too_catches_nothing(tmp_path:
     assert baseline.trouble(mutation("any", "file.py", "a", "b", "test_good.py")) == []
     (why,) = baseline.trouble(mutation("any", "file.py", "a", "b", "test_good.py", "test_bad.py"))
     assert why.startswith("test_bad.py (without the mutation: pytest ended with 1: ")
+
+
+def test_a_catcher_that_is_killed_or_takes_all_memory_is_told_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "test_killed.py").write_text("import os\ndef test_it():\n    os.kill(os.getpid(), 9)\n")
+    (tmp_path / "test_hungry.py").write_text(f"def test_it():\n    bytearray({MOST_BYTES})\n")
+    killed, hungry = Baseline(tmp_path).trouble(
+        mutation("any", "file.py", "a", "b", "test_killed.py", "test_hungry.py")
+    )
+    assert killed.startswith("test_killed.py (without the mutation: pytest was killed by SIGKILL: ")
+    assert hungry.startswith("test_hungry.py (without the mutation: pytest ended with 1: ")

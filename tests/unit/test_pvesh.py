@@ -236,7 +236,8 @@ def test_pvesh_gets_a_session_of_its_own_and_none_of_our_environment(
 @pytest.mark.parametrize("stream", [1, 2])
 def test_a_pvesh_that_talks_without_end_is_killed_at_its_cap(fake: Path, stream: int) -> None:
     began = time.monotonic()
-    error = failure(program(fake, f"echo $$ >{fake}.pid; exec yes >&{stream}"), 60.0)
+    says = f"while head -c 262144 /dev/zero; do sleep 0.1; done >&{stream}"  # bounded, also where it is kept
+    error = failure(program(fake, f"echo $$ >{fake}.pid; {says}"), 60.0)
     assert isinstance(error, ReplyLostError)
     assert "MiB" in error.message
     assert time.monotonic() - began < 30

@@ -75,8 +75,14 @@ class AgentChannel(Protocol):
         """
         ...
 
+    def sit(self) -> None:
+        """Keep the agent's one seat from now to the next call, where this route leads to it, and let the others pass
+        meanwhile. Without one, calls are as ever. Never raises.
+        """
+        ...
+
     def release(self) -> None:
-        """Let go of a connection that was kept open, if there is one. Never raises."""
+        """Let go of a seat or connection that was kept, if there is one. Never raises."""
         ...
 
 
@@ -90,6 +96,9 @@ class ApiChannel:
         self.transport = transport
         self.is_silent = False
         self._guest = guest
+
+    def sit(self) -> None:
+        """See AgentChannel.sit: PVE has none to keep."""
 
     def release(self) -> None:
         """See AgentChannel.release: PVE makes a connection to the agent for each call."""

@@ -1,33 +1,24 @@
 """The agent's own unix socket on the guest's node: works with the whole PVE API down. Root only.
 
 QEMU serves one client at a time (PVE's own calls included): a connect succeeds and nothing answers until the other one
-has left, so every call here is bounded and holds the socket only for itself. A reply that was meant for a client that
-left comes first and can look like a good answer; nothing is believed before our own ``guest-sync-delimited`` came back.
-The command is sent only after that, so a call that times out in its sync has certainly not left a command behind.
+has left, so every call here is bounded and holds the socket only for itself. A command is sent only once our own sync
+was answered (connection.py), so a call that times out in its sync has certainly not left a command behind.
 
-An agent that finds nobody connected sleeps for 100 ms before it looks again (qga/main.c, channel_event_cb), so every
-change of clients may cost that much. Hence ``keep_open``: the proof, the thaw and the status after it share one
-connection.
-
-What a call leaves behind when it gives up must not cost PVE's next call. PVE (PVE::QMPClient, mux_input) reads answers
-in pairs, a sync's and a command's, and skips a pair whose number is lower than its own; a sync's answer alone swallows
-its own one and lets it time out (a thaw: 180 s), a higher number fails it. So our sync comes with a guest-ping, and has
-a low number.
+Every change of clients may cost 100 ms (seat.py). Hence ``keep_open``: the proof, the thaw and the status after it
+share one connection; and ``sit``: it is the one that was there before the freeze.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import secrets
-import socket
-from collections import deque
 from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.text import clean
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
-from snapshot.pve.transport import AGENT_BYTES
+from snapshot.pve.connection import SENTINEL, Connection
+from snapshot.pve.seat import Seat, waiting
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
 """Where PVE puts ``<vmid>.qga`` (PVE::QemuServer::Helpers::qga_socket)."""
@@ -35,11 +26,8 @@ SOCKET_FOLDER = Path("/var/run/qemu-server")
 SYNC_SECONDS = 3.0
 """How long the agent may take to answer a sync before it counts as busy or gone: PVE's own limit for its ping."""
 
-HIGHEST_ID = 99_999
-"""PVE's numbers are its pid, a 0 and a counter (PVE::QMPClient, next_cmdid): longer for any pid of a daemon's."""
-
-_SENTINEL = b"\xff"
-_RECEIVE_BYTES = 65536
+SIT_SECONDS = 1.0
+"""How long the seat is waited for, before anything is at risk."""
 
 
 class SocketChannel:
@@ -53,8 +41,10 @@ class SocketChannel:
         self._path = path
         self._clock = clock
         self._sync_seconds = sync_seconds
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         """Open during a call, and after one that was to keep it open."""
+        self._seat: Seat | None = None
+        """While it is kept, the connection is its."""
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""
@@ -72,14 +62,33 @@ class SocketChannel:
                 self.release()
         return _result(answer, self.name)
 
+    def sit(self) -> None:
+        """See AgentChannel.sit."""
+        if self._seat is not None or waiting(self._path) is None:
+            return
+        if self._connection is None:
+            try:
+                self._synced(self._clock.monotonic() + SIT_SECONDS)
+            except CommandNotSentError:
+                self.release()
+        if self._connection is not None:
+            self._seat, self._connection = Seat(self._path, self._connection, self._clock), None
+
     def release(self) -> None:
         """See AgentChannel.release."""
+        self._get_up()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _synced(self, deadline: float) -> _Connection:
+    def _get_up(self) -> None:
+        """The connection is ours again."""
+        if self._seat is not None:
+            self._connection, self._seat = self._seat.hold(), None
+
+    def _synced(self, deadline: float) -> Connection:
         """The kept connection, else a new one, once the agent has answered our sync over it."""
+        self._get_up()
         try:
             if self._connection is not None:
                 # One that QEMU let go of meanwhile tells nothing about the agent.
@@ -87,7 +96,7 @@ class SocketChannel:
                     self._connection.sync(deadline)
                     return self._connection
                 self.release()
-            self._connection = connection = _Connection(self._clock)
+            self._connection = connection = Connection(self._clock)
             connection.open(self._path, deadline)
             connection.sync(deadline)
             return connection
@@ -98,78 +107,9 @@ class SocketChannel:
             ) from error
 
 
-class _Connection:
-    """One connection to an agent, closed by whoever made it. Everything raises OSError; deadlines are monotonic."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lines: deque[bytes] = deque()
-        self._unended = bytearray()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def open(self, path: Path, deadline: float) -> None:
-        self._limit(deadline)
-        self._socket.connect(str(path))
-
-    def ask(self, command: str, deadline: float) -> bytes:
-        """The agent's line in answer to ``guest-<command>``."""
-        self._limit(deadline)
-        self._socket.sendall(json.dumps({"execute": f"guest-{command}"}).encode() + b"\n")
-        return self._line(deadline)
-
-    def _limit(self, deadline: float) -> None:
-        self._socket.settimeout(max(0.01, deadline - self._clock.monotonic()))
-
-    def sync(self, deadline: float) -> None:
-        """Throw away what was meant for others."""
-        token = 1 + secrets.randbelow(HIGHEST_ID)
-        sync = {"execute": "guest-sync-delimited", "arguments": {"id": token}}
-        self._limit(deadline)
-        # The sentinel first clears half a request that a dead client left in the agent's parser.
-        self._socket.sendall(_SENTINEL + json.dumps(sync).encode() + b'\n{"execute": "guest-ping"}\n')
-        while True:
-            line = self._line(deadline)
-            try:
-                answer = json.loads(line.rpartition(_SENTINEL)[2])
-            except (ValueError, RecursionError):  # the guest is not trusted: brackets without end, too
-                answer = None
-            if isinstance(answer, dict) and answer.get("return") == token and _SENTINEL in line:
-                self._line(deadline)  # the ping's
-                return
-            if self._clock.monotonic() >= deadline:
-                raise TimeoutError("no answer in time, but other lines")
-
-    def _line(self, deadline: float) -> bytes:
-        """The next line without its end; TimeoutError past ``deadline``, ConnectionResetError at end of file."""
-        while not self._lines:
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer in time")
-            self._socket.settimeout(left)
-            data = self._socket.recv(_RECEIVE_BYTES)
-            if not data:
-                raise ConnectionResetError("the guest closed the channel")
-            self._take(data)
-        return self._lines.popleft()
-
-    def _take(self, data: bytes) -> None:
-        """Every byte is looked at once, however little comes at a time."""
-        first, *more = data.split(b"\n")
-        self._unended += first
-        if len(self._unended) > AGENT_BYTES:
-            raise ConnectionResetError("an endless line")
-        if more:
-            self._lines.append(bytes(self._unended))
-            self._lines.extend(more[:-1])
-            self._unended = bytearray(more[-1])
-
-
 def _result(line: bytes, name: str) -> object:
     try:
-        answer = json.loads(line.lstrip(_SENTINEL))
+        answer = json.loads(line.lstrip(SENTINEL))
     except (ValueError, RecursionError):
         raise AgentReplyLostError(f"{name}: an answer that is not JSON: {clean(repr(line[:80]))}") from None
     if not isinstance(answer, dict) or not ("return" in answer or "error" in answer):

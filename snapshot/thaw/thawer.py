@@ -91,12 +91,23 @@ class Thawer:
         self._clock = clock
         self._stop_at: float | None = None
         self._ahead: Callable[[], None] = lambda: None
+        self._seat: AgentChannel | None = None
         self._reset()
 
     @property
     def fastest(self) -> AgentChannel:
         """The route that is tried first. A connection that it was told to keep open carries the thaw."""
         return self._ladder.fastest
+
+    def sit(self) -> None:
+        """Keep the agent's seat from before a freeze on, and let the others pass: see AgentChannel.sit."""
+        self._seat = self.fastest
+        self._seat.sit()
+
+    def get_up(self) -> None:
+        """Leave the seat, if it was kept: nothing of ours is asked for a while."""
+        if self._seat is not None:
+            self._seat.release()
 
     @property
     def longest_silence_seconds(self) -> float:

@@ -47,6 +47,7 @@ class SnapshotWindow(Window):
             if not self._make_sure().confirmed:
                 return False
             self._record({key: value for key, value in self._outcome().items() if key != "state"})
+        self._tools.thawer.get_up()
         if self._freeze_sent is None:
             self._replace_dead_guard()  # before anything may be frozen: it writes
         self._restart_deadline()

@@ -7,7 +7,6 @@ one message to the guard (a write to a socket, no disk) and nothing else; every 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 from snapshot.errors import GuardError, JournalError
@@ -124,14 +123,12 @@ class Window:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Whatever happened: thaw."""
         self.thaw()
 
     def freeze(self) -> FreezeReply:
-        """Send the freeze and wait for its answer, for the freeze timeout at most.
+        """Send the freeze and wait for its answer, for the freeze timeout at most. The agent's seat is kept from here.
 
         InterruptedBySignalError comes through, with the reply recorded as unknown; leaving the context thaws.
         """
@@ -142,6 +139,7 @@ class Window:
             self._machine.on(Event.DISARMED)
             self.reply = FreezeReply(FreezeOutcome.REFUSED, detail=obstacle)
             return self.reply
+        self._tools.thawer.sit()
         guard.tell(Op.FREEZING)
         self._machine.on(Event.FREEZE_SENT)
         self._freeze_sent = self._tools.clock.monotonic()
@@ -204,6 +202,7 @@ class Window:
         self._freeze_of_others()
         if self.may_be_frozen and self.report is None:
             self._make_sure()
+        self._tools.thawer.get_up()
         if self.report is None:
             self._dismiss(0.0)
             if self.reply is not None:  # refused: nothing to thaw, but the journal wants to know

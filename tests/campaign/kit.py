@@ -47,9 +47,13 @@ class ScriptedChannel:
     """Whether a connection to the agent would be open now, which keeps everybody else waiting."""
     is_silent: bool = False
     connections: int = 0
+    is_seated: bool = False
+
+    def sit(self) -> None:
+        self.is_seated = True
 
     def release(self) -> None:
-        self.kept_open = False
+        self.kept_open = self.is_seated = False
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         self.calls.append((self.clock.now, command, timeout_seconds))

@@ -19,6 +19,7 @@ from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Proof
 from snapshot.window.window import Window
 from tests.campaign.kit import ManualClock, ScriptedChannel, thawer
@@ -80,8 +81,10 @@ def window(
     limit: float = 10.0,
     guard: QuietGuard | None = None,
     on_arm: Callable[[GuardSpec], None] = lambda spec: None,
+    nearest: ScriptedChannel | None = None,
+    kind: type[Window] = Window,
 ) -> Window:
-    """A window on ``route``'s clock with a real journal."""
+    """A window on ``route``'s clock with a real journal. The thaw goes over ``nearest``, if there is another one."""
     spec = WindowSpec(
         guest=GUEST,
         source="snapshot",
@@ -96,11 +99,11 @@ def window(
         me=ProcessIdentity.own(),
         book=journal,
         launcher=QuietLauncher(route.clock, guard or QuietGuard(), arming, on_arm),
-        thawer=thawer(route.clock, [route]),
+        thawer=thawer(route.clock, [nearest or route]),
         freezing=route,
         gate=OpenGate(),
     )
-    return Window(spec, tools)
+    return kind(spec, tools)
 
 
 def frozen_guest() -> ScriptedChannel:
@@ -346,6 +349,38 @@ def test_proof_thaw_and_status_share_a_connection_and_nothing_keeps_it(journal: 
     assert route.commands == ["freeze", "status", "thaw", "status"]
     assert route.connections == 2
     assert not route.kept_open
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw(journal: Journal, is_refused: bool) -> None:
+    route, seen = frozen_guest(), []
+    nearest = ScriptedChannel(route.clock, route.answers[:])
+
+    def freeze(command: str) -> object:
+        seen.append(nearest.is_seated)
+        return AgentRefusedError("CommandNotFound", "no") if is_refused else nearest.answers[0](command)  # type: ignore[operator]
+
+    route.answers = [freeze]
+    with window(journal, route, nearest=nearest) as mine:
+        assert not nearest.is_seated
+        mine.freeze()
+        assert nearest.is_seated
+        mine.prove()
+    assert seen == [True]
+    assert not nearest.is_seated
+    assert nearest.commands == ([] if is_refused else ["status", "thaw", "status"])
+
+
+def test_a_guest_that_is_left_to_pve_has_its_agents_seat_free(journal: Journal) -> None:
+    """PVE freezes by itself in what follows, and nobody of ours looks at who waits."""
+    route = ScriptedChannel(ManualClock(), [AgentRefusedError("CommandNotFound", "no")])
+    nearest = ScriptedChannel(route.clock, ["thawed"])
+    with window(journal, route, nearest=nearest, kind=SnapshotWindow) as mine:
+        assert isinstance(mine, SnapshotWindow)
+        mine.freeze()
+        assert mine.leave_to_pve()
+        assert not nearest.is_seated
+        mine.pve_has_ended(is_thawed=True)
 
 
 def test_a_guard_that_stands_in_for_one_that_died_is_armed_with_the_freeze_on_its_way(journal: Journal) -> None:

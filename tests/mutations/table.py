@@ -12,6 +12,8 @@ TURN = "snapshot/guard/turn.py"
 VERDICT = "snapshot/window/verdict.py"
 AGENT = "snapshot/pve/agent.py"
 QGA = "snapshot/pve/qga.py"
+CONNECTION = "snapshot/pve/connection.py"
+SEAT = "snapshot/pve/seat.py"
 HTTPS = "snapshot/pve/https.py"
 HTTPS_LIMITS = "snapshot/pve/https_limits.py"
 PVESH = "snapshot/pve/pvesh.py"
@@ -35,6 +37,7 @@ HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
 JOURNAL_TESTS = "tests/unit/test_journal.py"
 QGA_TESTS = "tests/unit/test_qga.py"
+SEAT_TESTS = "tests/engine/test_seat.py"
 HTTPS_TESTS = "tests/unit/test_https.py"
 PVESH_TESTS = "tests/unit/test_pvesh.py"
 STANDBY_TESTS = "tests/unit/test_standby.py"
@@ -502,9 +505,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "stale reply believed",
-        QGA,
+        CONNECTION,
         """
-            if isinstance(answer, dict) and answer.get("return") == token and _SENTINEL in line:
+            if isinstance(answer, dict) and answer.get("return") == self._token and SENTINEL in line:
 """,
         """
             if isinstance(answer, dict):
@@ -1008,7 +1011,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "our question's stale answer fails PVE's next call",
-        QGA,
+        CONNECTION,
         "1 + secrets.randbelow(HIGHEST_ID)",
         "1_000_000_000 + secrets.randbelow(HIGHEST_ID)",
         "tests/hook/test_agent_socket.py::test_a_question_of_ours_to_a_stopped_agent_does_not_cost_pve_its_next_call",
@@ -1638,10 +1641,81 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "an agent's line without end is kept",
-        QGA,
+        CONNECTION,
         "        if len(self._unended) > AGENT_BYTES:",
         "        if False:",
         f"{QGA_TESTS}::test_an_endless_line_before_the_sync_is_cut_off",
+    ),
+    mutation(
+        "the agent's seat is kept from everybody",
+        SEAT,
+        "                elif others and self._is_in_the_way(self._connection):",
+        "                elif False:",
+        f"{SEAT_TESTS}::test_pve_has_all_its_turns_while_we_sit_and_the_proof_and_the_thaw_are_ours[scripted]",
+    ),
+    mutation(
+        "the seat is left before a new place is taken",
+        SEAT,
+        """                    here, self._connection = self._connection, self._placed()
+                    here.close()
+""",
+        """                    self._connection.close()
+                    self._connection = self._placed()
+""",
+        f"{SEAT_TESTS}::test_the_agent_is_never_alone_while_pve_comes_and_goes",
+    ),
+    mutation(
+        "the seat is given up at the first who waits",
+        SEAT,
+        """                    here, self._connection = self._connection, self._placed()
+                    here.close()
+""",
+        """                    self._leave()
+                    return False
+""",
+        f"{SEAT_TESTS}::test_the_agent_is_never_alone_while_pve_comes_and_goes",
+    ),
+    mutation(
+        "an agent that lost our sync keeps all others waiting behind us",
+        SEAT,
+        "        return connection.is_read and self._clock.monotonic() - self._placed_at >= SILENT_SECONDS",
+        "        return False",
+        f"{SEAT_TESTS}::test_an_agent_that_lost_our_sync_keeps_nobody_waiting_behind_us[scripted]",
+    ),
+    mutation(
+        "a seat is kept where nobody sees who waits",
+        QGA,
+        "        if self._seat is not None or waiting(self._path) is None:",
+        "        if self._seat is not None:",
+        f"{SEAT_TESTS}::test_without_a_look_at_who_waits_there_is_no_seat",
+    ),
+    mutation(
+        "who waits is let through between the proof and the thaw",
+        QGA,
+        "            self._connection, self._seat = self._seat.hold(), None",
+        "            self._connection, self._seat = self._seat._connection, None",
+        f"{SEAT_TESTS}::test_whoever_waits_once_we_hold_the_seat_waits",
+    ),
+    mutation(
+        "no seat is taken before the freeze",
+        WINDOW,
+        "        self._tools.thawer.sit()\n",
+        "",
+        f"{WINDOW_TESTS}::test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw",
+    ),
+    mutation(
+        "the seat is kept behind a freeze that was refused",
+        WINDOW,
+        "        self._tools.thawer.get_up()\n",
+        "",
+        f"{WINDOW_TESTS}::test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw[True]",
+    ),
+    mutation(
+        "the seat is kept from PVE's own freeze",
+        SNAPSHOT_WINDOW,
+        "        self._tools.thawer.get_up()\n",
+        "",
+        f"{WINDOW_TESTS}::test_a_guest_that_is_left_to_pve_has_its_agents_seat_free",
     ),
     mutation(
         "a state folder of a stranger's is nobody's concern",

@@ -55,6 +55,9 @@ class ScriptedChannel:
         turns = value if isinstance(value, tuple) else (value,)
         return itertools.chain(turns, itertools.repeat(turns[-1]))
 
+    def sit(self) -> None:
+        pass
+
     def release(self) -> None:
         pass
 
@@ -81,6 +84,9 @@ class ModelChannel:
         self.name = "model"
         self._model = model
         self._clock = clock
+
+    def sit(self) -> None:
+        pass
 
     def release(self) -> None:
         pass

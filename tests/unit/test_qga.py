@@ -134,12 +134,12 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The path of each connection to an agent that is made."""
     made: list[Path] = []
 
-    class Counted(qga._Connection):
+    class Counted(qga.Connection):
         def open(self, path: Path, deadline: float) -> None:
             made.append(path)
             super().open(path, deadline)
 
-    monkeypatch.setattr(qga, "_Connection", Counted)
+    monkeypatch.setattr(qga, "Connection", Counted)
     return made
 
 

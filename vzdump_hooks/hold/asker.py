@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from snapshot.base.clock import Clock
+from snapshot.base.threads import start_thread
 from snapshot.model import FreezeState, Guest
 from snapshot.pve import agent
 from snapshot.pve.access import Access
@@ -23,9 +24,6 @@ PATIENCE_SECONDS = 3600.0
 SOCKET_PAUSE_SECONDS = 0.05
 API_PAUSE_SECONDS = 1.0
 """Between two questions. Over the API each keeps a worker of pvedaemon's, for 3 s where the agent is busy."""
-
-STACK_BYTES = 1 << 20
-"""Of the thread: the process's memory is locked."""
 
 
 class StateAsker:
@@ -55,7 +53,7 @@ class StateAsker:
         pause = pause_seconds if self._is_local else max(pause_seconds, API_PAUSE_SECONDS)
         if self._thread is None and (self.asked_at is None or now - self.asked_at >= pause):
             self.asked_at = now
-            self._start()
+            self._thread = start_thread("asker", self._run)
         return answer
 
     def answer(self, wait_seconds: float = 0.0) -> FreezeState | None:
@@ -68,14 +66,6 @@ class StateAsker:
         self._thread = None
         answer, self._answer = self._answer, None
         return answer
-
-    def _start(self) -> None:
-        earlier = threading.stack_size(STACK_BYTES)
-        try:
-            self._thread = threading.Thread(target=self._run, name="asker", daemon=True)
-            self._thread.start()
-        finally:
-            threading.stack_size(earlier)
 
     def _run(self) -> None:
         seconds = PATIENCE_SECONDS if self._is_local else agent.STATUS_SECONDS

@@ -1,0 +1,117 @@
+"""The agent's one seat, kept for the time of a window while everybody else who asks is let through.
+
+QEMU serves one client of the agent's socket at a time, the others wait in its listen queue. An agent that finds nobody
+connected sleeps for 100 ms before it looks again (qga/main.c, channel_event_cb). When a client leaves and another one
+waits, QEMU seats that at once, and the agent never sees its channel close. So we keep the seat from before the freeze
+to behind the thaw: when somebody waits we take a new place at the end of the queue first, and leave the seat then.
+PVE's calls are turns between ours, and none of them ends in the agent's sleep.
+
+Who waits stands in /proc/net/unix: one line a connection with the path of the socket, in state 02 until it is accepted
+(net/unix/af_unix.c, unix_seq_show).
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from snapshot.base.clock import Clock
+from snapshot.base.threads import start_thread
+from snapshot.pve.connection import Connection
+
+CONNECTIONS = Path("/proc/net/unix")
+LOOK_SECONDS = 0.002
+"""Between two looks at who waits: a part of every turn of PVE's."""
+
+SILENT_SECONDS = 0.5
+"""How long an agent that does not answer us may keep others waiting behind us."""
+
+_LISTENS = b"00010000"
+_WAITS = b"02"
+
+
+def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
+    """How many connections to ``path`` wait to be accepted; None when nobody is seen to listen there.
+
+    Our own place counts until it is accepted.
+    """
+    try:
+        lines = connections.read_bytes()
+    except OSError:
+        return None
+    count, listens = 0, False
+    end = b" " + str(path).encode() + b"\n"
+    at = lines.find(end)
+    while at >= 0:
+        fields = lines[lines.rfind(b"\n", 0, at) + 1 : at].split()
+        listens |= _LISTENS in fields[3:4]
+        count += _WAITS in fields[5:6]
+        at = lines.find(end, at + len(end))
+    return count if listens else None
+
+
+class Seat:
+    """The seat, from the moment at which ``connection`` has been answered. Nothing raises."""
+
+    def __init__(self, path: Path, connection: Connection, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: Connection | None = connection
+        self._placed_at = clock.monotonic()
+        self._lock = threading.Lock()
+        self._is_kept = True
+        start_thread("seat", self._keep)
+
+    def hold(self) -> Connection | None:
+        """Let nobody pass any more. The connection, in its turn or waiting for it; None when there is none."""
+        with self._lock:
+            self._is_kept = False
+            return self._connection
+
+    def _keep(self) -> None:
+        while self._look():
+            self._clock.sleep(LOOK_SECONDS)
+
+    def _look(self) -> bool:
+        """Let pass who waits; False when nobody keeps the seat any more."""
+        others = waiting(self._path)
+        with self._lock:
+            if not self._is_kept:
+                return False
+            try:
+                if others is None:
+                    raise ConnectionResetError("nobody listens any more")
+                if self._connection is None:
+                    self._connection = self._placed()
+                elif others and self._is_in_the_way(self._connection):
+                    here, self._connection = self._connection, self._placed()
+                    here.close()
+            except OSError:
+                self._leave()
+                return False
+            return True
+
+    def _is_in_the_way(self, connection: Connection) -> bool:
+        """Whether we sit, answered or not, and so the others wait for us."""
+        if connection.is_in_turn():
+            return True
+        return connection.is_read and self._clock.monotonic() - self._placed_at >= SILENT_SECONDS
+
+    def _placed(self) -> Connection | None:
+        """A place at the end of the queue; None when that is full, until the next look."""
+        connection = Connection(self._clock)
+        try:
+            connection.take_place(self._path)
+        except BlockingIOError:
+            connection.close()
+            return None
+        except OSError:
+            connection.close()
+            raise
+        self._placed_at = self._clock.monotonic()
+        return connection
+
+    def _leave(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,263 @@
+"""The agent's one seat: kept over a window, left to everybody who asks, and never a reason why the agent is alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshot.base.clock import SystemClock
+from snapshot.model import FreezeState
+from snapshot.pve import agent, seat
+from snapshot.pve.agent import CommandNotSentError
+from snapshot.pve.qga import SocketChannel
+from tests.lab.fixtures import real_guest
+from tests.lab.guest.base import Guest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.qmp import agent_command
+from tests.lab.rundir import run_directory
+
+HANGS = 20.0
+"""A bound for what should have happened long before."""
+
+
+@pytest.fixture
+def run() -> Iterator[Path]:
+    with run_directory() as folder:
+        yield folder
+
+
+@pytest.fixture(params=["scripted", pytest.param("real", marks=pytest.mark.real)])
+def guest(request: pytest.FixtureRequest, run: Path) -> Iterator[Guest]:
+    make = ScriptedGuest if request.param == "scripted" else real_guest
+    with make(100, run) as found:
+        yield found
+
+
+def of(path: Path | str, sync_seconds: float = 3.0) -> SocketChannel:
+    return SocketChannel(Path(path), SystemClock(), sync_seconds)
+
+
+@contextlib.contextmanager
+def seated(path: Path | str) -> Iterator[SocketChannel]:
+    channel = of(path)
+    channel.sit()
+    try:
+        yield channel
+    finally:
+        channel.release()
+
+
+def pve(guest: Guest, command: str, timeout: float = 3.0) -> object:
+    """One agent command as PVE sends it."""
+    return agent_command(guest.vmid, Path(guest.agent_socket), f"guest-{command}", timeout=timeout)
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANGS
+    while not what():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.002)
+
+
+# ------------------------------------------------------------------------------------------------------ with an agent
+
+
+def test_pve_has_all_its_turns_while_we_sit_and_the_proof_and_the_thaw_are_ours(guest: Guest) -> None:
+    with seated(guest.agent_socket) as ours:
+        for command, answer in (("ping", {}), ("fsfreeze-freeze", 1), ("ping", {}), ("fsfreeze-status", "frozen")):
+            assert pve(guest, command) == answer
+        assert agent.status(ours, keep_open=True) is FreezeState.FROZEN
+        assert ours.call("fsfreeze-thaw", timeout_seconds=5.0, keep_open=True) == 1
+        assert agent.status(ours) is FreezeState.THAWED
+    assert pve(guest, "fsfreeze-status") == "thawed"
+
+
+def test_a_seat_is_kept_on_behind_a_call_that_keeps_its_connection(guest: Guest) -> None:
+    with seated(guest.agent_socket) as ours:
+        assert ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True) == 1
+        ours.sit()
+        assert pve(guest, "fsfreeze-status") == "frozen"
+        assert ours.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
+
+
+def test_three_who_ask_at_once_are_all_let_through(guest: Guest) -> None:
+    """The queue holds two: we leave even where no place is free."""
+    answers: list[object] = []
+    with seated(guest.agent_socket) as ours:
+        asking = [
+            threading.Thread(target=lambda: answers.append(pve(guest, "fsfreeze-status", HANGS))) for _ in range(3)
+        ]
+        for one in asking:
+            one.start()
+        for one in asking:
+            one.join(HANGS)
+        assert answers == ["thawed"] * 3
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_behind_one_who_never_leaves_we_ask_in_vain_and_thaw_once_it_is_gone(guest: Guest) -> None:
+    with seated(guest.agent_socket) as ours:
+        with guest.agent() as stays:
+            stays.sync()
+            with pytest.raises(CommandNotSentError, match="busy or gone"):
+                agent.status(ours, 0.3)
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_an_agent_that_lost_our_sync_keeps_nobody_waiting_behind_us(guest: Guest, run: Path) -> None:
+    """It was killed with our request in hand: nobody will ever answer that, and PVE's ping has three seconds."""
+    with seated(guest.agent_socket) as ours:
+        with guest.agent() as first:
+            first.sync()
+            until(lambda: seat.waiting(Path(guest.agent_socket)) == 1)  # our new place
+            guest.stop_agent()
+        until(lambda: seat.waiting(Path(guest.agent_socket)) == 0)  # seated, and not answered
+        guest.kill_agent()
+        guest.start_agent()
+        assert pve(guest, "ping", HANGS) == {}
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_a_seat_that_is_left_is_free(guest: Guest) -> None:
+    with seated(guest.agent_socket) as ours:
+        ours.release()
+        with guest.agent() as other:
+            other.sync()
+            assert seat.waiting(Path(guest.agent_socket)) == 0
+        ours.release()
+
+
+def test_where_qemu_ends_the_seat_ends_and_nothing_was_sent(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        guest.stop()
+        with pytest.raises(CommandNotSentError):
+            agent.status(ours, 1.0)
+
+
+def test_a_guest_that_was_started_again_is_asked_anew(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        guest.stop()
+        guest.start()
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_an_agent_that_is_busy_gives_no_seat_and_its_calls_are_as_ever(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest:
+        with guest.agent() as first:
+            first.sync()
+            ours = of(guest.agent_socket)
+            ours.sit()
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_without_a_look_at_who_waits_there_is_no_seat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PVE would wait behind us and nobody would see it."""
+    monkeypatch.setattr("snapshot.pve.qga.waiting", lambda path: None)
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket):
+        assert pve(guest, "ping") == {}
+        with guest.agent() as other:
+            other.sync()
+            assert seat.waiting(Path(guest.agent_socket)) == 0
+
+
+def test_whoever_waits_once_we_hold_the_seat_waits(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        assert agent.status(ours, keep_open=True) is FreezeState.THAWED
+        asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
+        asking.start()
+        until(lambda: seat.waiting(Path(guest.agent_socket)) == 1)
+        assert ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True) == 1
+        assert asking.is_alive()
+        assert ours.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
+        asking.join(HANGS)
+        assert not asking.is_alive()
+
+
+# ------------------------------------------------------------------------------------------ what QEMU sees of the queue
+
+
+class Queue:
+    """QEMU's side of the socket: one client at a time, and whether the next one stood there when the last one left."""
+
+    def __init__(self, path: Path) -> None:
+        self.empty: list[str] = []
+        """Who left with nobody behind."""
+        self.seated: list[str] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+        self._ends, self._end = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end.close()
+        self._thread.join(HANGS)
+        self._ends.close()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while self._ends not in (ready := select.select([self._listener, self._ends], [], [], HANGS)[0]) and ready:
+            client, _ = self._listener.accept()
+            with client:
+                name = self._answer(client)
+            self.seated.append(name)
+            if not select.select([self._listener], [], [], 0)[0]:
+                self.empty.append(name)
+
+    def _answer(self, client: socket.socket) -> str:
+        name, kept = "ours", b""
+        while self._ends not in select.select([client, self._ends], [], [], HANGS)[0] and (data := client.recv(65536)):
+            *lines, kept = (kept + data).split(b"\n")
+            for line in lines:
+                request = json.loads(line.lstrip(b"\xff"))
+                if request["execute"] == "guest-sync-delimited":
+                    client.sendall(b'\xff{"return": %d}\n' % request["arguments"]["id"])
+                else:
+                    name = "PVE" if request["execute"] == "guest-info" else name
+                    client.sendall(b'{"return": "thawed"}\n')
+        return name
+
+
+@pytest.fixture
+def queue(run: Path) -> Iterator[tuple[Queue, Path]]:
+    path = run / "100.qga"
+    with contextlib.closing(Queue(path)) as found:
+        yield found, path
+
+
+def test_the_agent_is_never_alone_while_pve_comes_and_goes(queue: tuple[Queue, Path]) -> None:
+    """When the seat is left, and when PVE leaves it, the next one waits already: nobody sleeps."""
+    found, path = queue
+    with seated(path) as ours:
+        for turn in range(1, 6):
+            assert agent_command(100, path, "guest-info", timeout=HANGS) == "thawed"
+            until(lambda turn=turn: found.seated.count("PVE") == turn)  # type: ignore[misc]
+        assert agent.status(ours, keep_open=True) is FreezeState.THAWED
+        assert found.empty == []
+        assert found.seated.count("ours") >= 5
+
+
+def test_who_waits_is_counted_and_an_accepted_one_is_not(run: Path) -> None:
+    path = run / "x.qga"
+    assert seat.waiting(path) is None
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(path))
+        assert seat.waiting(path) is None
+        listener.listen(3)
+        assert seat.waiting(path) == 0
+        for _ in range(2):
+            stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(str(path))
+        assert seat.waiting(path) == 2
+        stack.enter_context(listener.accept()[0])
+        assert seat.waiting(path) == 1
+        assert seat.waiting(run / "y.qga") is None
+        assert seat.waiting(path, run / "nothing") is None

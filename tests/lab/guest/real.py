@@ -48,8 +48,9 @@ class RealGuest(Guest):
     """One QEMU guest. Times are seconds.
 
     ``options`` are the guest's ``lab.*`` kernel options without the prefix, see OPTIONS and guestfiles/init.
-    ``uuid`` is the guest's product UUID (``smbios1`` in PVE). ``from_saved_state=False`` boots the kernel; so do
-    options, a uuid or an accelerator that a saved state cannot have.
+    ``uuid`` is the guest's product UUID (``smbios1`` in PVE). ``disks`` beyond the first are mounted at /data1, /data2,
+    ... and nobody writes to them. ``from_saved_state=False`` boots the kernel; so do options, disks, a uuid or an
+    accelerator that a saved state cannot have.
 
     Methods that ask QEMU or the guest raise OSError (TimeoutError among them) when it does not answer.
     """
@@ -63,6 +64,7 @@ class RealGuest(Guest):
         options: Mapping[str, str] | None = None,
         memory: int = 128,
         uuid: str | None = None,
+        disks: int = 1,
         accel: str = "tcg",
         from_saved_state: bool = True,
     ) -> None:
@@ -72,9 +74,14 @@ class RealGuest(Guest):
             raise ValueError(f"no such guest option: {', '.join(sorted(unknown))}; there are: {', '.join(OPTIONS)}")
         self.memory = memory
         self.uuid = uuid
+        self.more_disks = {f"drive{number}": run / f"{vmid}-{number}.qcow2" for number in range(1, disks)}
         self.accel = accel
         self.from_saved_state = (
-            from_saved_state and uuid is None and accel == "tcg" and not set(self.options) - set(KNOBS)
+            from_saved_state
+            and uuid is None
+            and accel == "tcg"
+            and not self.more_disks
+            and not set(self.options) - set(KNOBS)
         )
         self.console = run / f"{vmid}.console"
         self._errors = run / f"{vmid}.err"
@@ -236,7 +243,8 @@ class RealGuest(Guest):
         began = time.monotonic()
         self.run.mkdir(parents=True, exist_ok=True)
         if disk is not None:
-            shutil.copyfile(disk, self.disk)
+            for target in (self.disk, *self.more_disks.values()):
+                shutil.copyfile(disk, target)
         self._boots = 0
         for path in (self.agent_socket, self.control_socket, *self._monitors(), self.console, self.pid_file):
             path.unlink(missing_ok=True)
@@ -266,17 +274,19 @@ class RealGuest(Guest):
         """QEMU's command line, without the saved state."""
         boot = image()
         words = ["console=ttyS0", "panic=0", "quiet", f"lab.fs={self.fs}"]
+        words += [f"lab.disks={1 + len(self.more_disks)}"] if self.more_disks else []
         words += [f"lab.{name}={value}" for name, value in self.options.items()]
         accelerator = f"{self.accel},tb-size=32" if self.accel == "tcg" else self.accel
-        drive = f"driver=qcow2,node-name={self.drive_node},discard=unmap,file.driver=file,file.filename={self.disk}"
         return [
             packages.tool("qemu-system-x86_64"),
             *("-name", f"lab-{self.vmid}", "-accel", accelerator, "-M", "q35", "-m", str(self.memory), "-smp", "1"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-pidfile", str(self.pid_file)),
             *("-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", " ".join(words)),
-            *("-blockdev", drive, "-device", f"virtio-blk-pci,drive={self.drive_node},id=virtio0"),
+            *_drive(self.drive_node, self.disk, "virtio0"),
             *("-chardev", f"socket,path={self.agent_socket},server=on,wait=off,id=qga0", "-device", "virtio-serial"),
             *("-device", "virtserialport,chardev=qga0,name=org.qemu.guest_agent.0"),
+            # Behind the first disk on the bus, so that the guest calls that one vda whatever follows.
+            *(w for node, disk in self.more_disks.items() for w in _drive(node, disk, f"virtio{node[5:]}")),
             *("-chardev", f"socket,path={self.control_socket},server=on,wait=off,id=ctl0"),
             *("-serial", f"file:{self.console}", "-serial", "chardev:ctl0"),
             *itertools.chain.from_iterable(("-qmp", f"unix:{path},server=on,wait=off") for path in self._monitors()),
@@ -294,6 +304,11 @@ class RealGuest(Guest):
         errors = _content(self._errors).decode(errors="replace")
         console = _content(self.console)[-500:].decode(errors="replace")
         return f"QEMU says {errors!r}, the console ends {console!r}"
+
+
+def _drive(node: str, disk: Path, device: str) -> tuple[str, ...]:
+    drive = f"driver=qcow2,node-name={node},discard=unmap,file.driver=file,file.filename={disk}"
+    return ("-blockdev", drive, "-device", f"virtio-blk-pci,drive={node},id={device}")
 
 
 @functools.cache

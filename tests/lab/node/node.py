@@ -418,9 +418,15 @@ class LabNode:
 
 
 def _spec_of(guest: HasSockets) -> GuestSpec:
-    """The guest's product UUID stands in its configuration, where the guest has been given one."""
-    uuid_text = getattr(guest, "uuid", None)
-    return GuestSpec(guest.vmid, guest.run, config={"smbios1": f"uuid={uuid_text}"} if uuid_text else {})
+    """The guest's product UUID and its further disks stand in its configuration, where it has been given any."""
+    config: dict[str, str | None] = {}
+    if uuid_text := getattr(guest, "uuid", None):
+        config["smbios1"] = f"uuid={uuid_text}"
+    nodes = ("drive0", *getattr(guest, "more_disks", ()))
+    drives = {f"scsi{number}": node for number, node in enumerate(nodes)}
+    for number in range(1, len(nodes)):
+        config[f"scsi{number}"] = f"local:{guest.vmid}/vm-{guest.vmid}-disk-{number}.qcow2,size=64M"
+    return GuestSpec(guest.vmid, guest.run, config=config, drives=drives if len(drives) > 1 else None)
 
 
 def default_config(kind: str, vmid: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def agent_command(
     sync = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
     request = json.dumps(sync) + "\n" + json.dumps({"execute": execute, "arguments": arguments or {}}) + "\n"
     deadline = time.monotonic() + timeout
-    with _naming(f"VM {vmid} qga command '{execute}' failed - "), _connect(vmid, path, "qga", timeout) as peer:
+    name = f"VM {vmid} qga command '{execute}' failed - "
+    with _naming(name), _noted(path, execute), _connect(vmid, path, "qga", timeout) as peer:
         _send(peer, request.encode(), deadline)
         buffer = b""
         while True:
@@ -60,11 +62,12 @@ def agent_command(
 def qmp_command(vmid: int, path: Path, execute: str, arguments: dict[str, Any] | None = None, *, timeout: float) -> Any:
     """A QMP command over a connection of its own: its ``return``. Raises Die, also for QEMU's own errors."""
     deadline = time.monotonic() + timeout
-    with _naming(f"VM {vmid} qmp command '{execute}' failed - "), _connect(vmid, path, "qmp", timeout) as peer:
+    name = f"VM {vmid} qmp command '{execute}' failed - "
+    with _naming(name), _noted(path, execute), _connect(vmid, path, "qmp", timeout) as peer:
         buffer = b""
         result: Any = None
-        for number, (name, values) in enumerate((("qmp_capabilities", {}), (execute, arguments or {}))):
-            request = {"execute": name, "arguments": values, "id": number}
+        for number, (command, values) in enumerate((("qmp_capabilities", {}), (execute, arguments or {}))):
+            request = {"execute": command, "arguments": values, "id": number}
             _send(peer, json.dumps(request).encode() + b"\n", deadline)
             while True:
                 while b"\n" not in buffer:
@@ -77,6 +80,22 @@ def qmp_command(vmid: int, path: Path, execute: str, arguments: dict[str, Any] |
                     result = message.get("return")
                     break
         return result
+
+
+@contextlib.contextmanager
+def _noted(path: Path, execute: str) -> Iterator[None]:
+    """Note the call in ``<vmid>.calls``, where somebody has put that file: ``called`` in front of its connect, ``left``
+    behind its close (time.monotonic), and whose it is. Written when the connection is closed, so it keeps nobody.
+    """
+    called = time.monotonic()
+    try:
+        yield
+    finally:
+        note = {"execute": execute, "pid": os.getpid(), "called": called, "left": time.monotonic()}
+        with contextlib.suppress(FileNotFoundError):
+            output = os.open(path.with_suffix(".calls"), os.O_WRONLY | os.O_APPEND)
+            os.write(output, json.dumps(note).encode() + b"\n")
+            os.close(output)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ demo: .venv/.ready  ## a safe snapshot of a real guest, with the disk's own word
 lab: .venv/.ready  ## a PVE node in a box to play with, until Ctrl-C
 	$(PY) -m tests.lab
 
-bench: .venv/.ready  ## freeze windows and costs, as ratios in one run
+bench: .venv/.ready  ## freeze windows and costs, as ratios in one run; ARGS=trace: each millisecond of one
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m tests.bench $(ARGS)
 

@@ -3,20 +3,85 @@
 from __future__ import annotations
 
 import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
 
-from tests.bench import bench_metrics, hookcost, looks, windows
+from tests.bench import bench_metrics, hookcost, looks, svg, trace, windows
+from tests.bench.table import TABLES
+from tests.bench.variants import VARIANTS
 
-PARTS = {"windows": windows.main, "hook": hookcost.main, "metrics": bench_metrics.main, "looks": looks.main}
+PARTS = ("windows", "hook", "metrics", "looks")
+TRACE = "trace"
+RESULTS = Path("dist/bench.json")
 
 
 def main() -> None:
-    """Run the chosen parts."""
-    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which parts; all by default")
-    parser.add_argument("--runs", type=int, default=30, help="measurements of each kind (default 30)")
-    options = parser.parse_args()
+    """Run the chosen parts; print the tables, and write them as JSON and as a picture."""
+    options = _parser().parse_args()
+    results: dict[str, Any] = {"runs": options.runs, "settings": options.set, "traces": []}
+    try:
+        _run(options, results)
+    finally:  # a later part that fails takes nothing of the earlier ones away
+        _write(options.json, results)
+
+
+def _run(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for name in options.parts or PARTS:
-        PARTS[name](options.runs)
+        match name:
+            case "windows":
+                windows.main(options.runs, options.variant or ("idle",), options.set)
+            case "trace":
+                results["traces"] += [line.as_json() for line in trace.main(options.runs, options.set)]
+            case "hook":
+                hookcost.main(options.runs)
+            case "metrics":
+                bench_metrics.main(options.runs)
+            case "looks":
+                looks.main(options.runs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        choices=[[], *PARTS, TRACE],
+        help="which parts; all but trace by default. trace: what happens in which millisecond, into docs/window.md",
+    )
+    parser.add_argument("--runs", type=int, default=30, help="measurements of each kind (default 30)")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        choices=list(VARIANTS),
+        help="windows: the measured guest, a table each: "
+        + ", ".join(f"{name} ({variant.what})" for name, variant in VARIANTS.items()),
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="windows, trace: a setting of the configuration, as freeze.policy='prefer'",
+    )
+    parser.add_argument(
+        "--json", type=Path, default=RESULTS, help=f"where the results go, a picture beside them (default {RESULTS})"
+    )
+    return parser
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    made_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    results = {"version": 1, "made_at": made_at, "tables": [table.as_json() for table in TABLES], **results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\nwritten: {path}", end="")
+    if TABLES:
+        drawn = path.with_suffix(".svg")
+        drawn.write_text(svg.spreads(TABLES, f"make bench, {made_at}"))
+        print(f" and {drawn}", end="")
+    print()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,68 @@
-"""Measurements as a table of ratios."""
+"""Measurements as a table of ratios: printed, and kept for the JSON file and the picture of a run."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one kind, in the unit of its table."""
+
+    name: str
+    values: tuple[float, ...]
+    ratio: float | None
+    """Its median to that of the first measured row of the table."""
+
+    @property
+    def spread(self) -> tuple[float, float, float]:
+        """Least, median and most. ValueError when nothing was measured."""
+        return min(self.values), statistics.median(self.values), max(self.values)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a run."""
+
+    title: str
+    unit: str
+    rows: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the JSON file: every value, and what the printed table says of them."""
+        rows = []
+        for row in self.rows:
+            spread = dict(zip(("min", "median", "max"), row.spread if row.values else (None,) * 3, strict=True))
+            rows.append({"name": row.name, **spread, "ratio": row.ratio, "values": list(row.values)})
+        return {"title": self.title, "unit": self.unit, "rows": rows}
+
+
+TABLES: list[Table] = []
+"""Every table that this process has shown, oldest first."""
 
 
 def show(title: str, unit: str, rows: Mapping[str, Sequence[float]], scale: float = 1000.0) -> None:
     """Print min, median and max of each row, and its median as a ratio to the first row's."""
+    table = _table(title, unit, rows, scale)
+    TABLES.append(table)
     print(f"\n{title}\n{'':44}{'n':>4}{'min':>9}{'median':>9}{'max':>9}  {unit:4} {'ratio':>6}")
-    reference: float | None = None
-    for name, values in rows.items():
-        if not values:
-            print(f"{name:44}   - not measured")
+    for row in table.rows:
+        if not row.values:
+            print(f"{row.name:44}   - not measured")
             continue
-        middle = statistics.median(values)
-        reference = reference if reference is not None else middle
-        low, high = min(values) * scale, max(values) * scale
-        ratio = middle / reference
-        print(f"{name:44}{len(values):>4}{low:>9.1f}{middle * scale:>9.1f}{high:>9.1f}  {unit:4} {ratio:>6.2f}")
+        low, middle, high = row.spread
+        print(f"{row.name:44}{len(row.values):>4}{low:>9.1f}{middle:>9.1f}{high:>9.1f}  {unit:4} {row.ratio:>6.2f}")
+
+
+def _table(title: str, unit: str, rows: Mapping[str, Sequence[float]], scale: float) -> Table:
+    reference: float | None = None
+    found = []
+    for name, values in rows.items():
+        middle = statistics.median(values) * scale if values else None
+        reference = middle if reference is None else reference
+        ratio = middle / reference if middle is not None and reference else None
+        found.append(Row(name, tuple(value * scale for value in values), ratio))
+    return Table(title, unit, tuple(found))

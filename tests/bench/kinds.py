@@ -1,0 +1,100 @@
+"""The ways to a frozen snapshot or backup that are compared: a name, and what takes one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from snapshot.pve.https import Endpoint, HttpsTransport
+from tests.lab.guest.qmp import qmp
+from tests.lab.site import Site
+from tests.lab.vzdump.testing import QUICK
+
+DIRECT = "direct sockets: freeze, snapshot, thaw"
+PVE = "PVE's own freeze in a snapshot task"
+ON_THE_NODE = "safe-snapshot on the guest's node"
+ELSEWHERE = "safe-snapshot from elsewhere (API only)"
+ALONE = "safe-snapshot, PVE's own freezing off"
+VZDUMP = "vzdump's own freeze (PVE 9.2)"
+HOOK = "vzdump-hook, owner hook"
+HOOK_ALONE = "owner hook, PVE's own freezing off"
+HOOK_VZDUMP = "vzdump-hook, owner vzdump"
+BACKUPS = (VZDUMP, HOOK, HOOK_ALONE, HOOK_VZDUMP)
+
+Take = Callable[[str], str]
+"""Takes a snapshot of that name, or a backup; the UPID of PVE's task, "" where there is none of it."""
+
+
+def kinds(lab: Site, disks: Sequence[str] = ("drive0",)) -> dict[str, Take]:
+    """Every kind, on the first guest of the site. RuntimeError with its output from one that failed."""
+    token_id, _, secret = lab.node.token_file.read_text().strip().partition("=")
+    api = HttpsTransport(Endpoint(lab.node.host, lab.node.port, token_id, secret, lab.node.ca_file))
+    return {
+        DIRECT: lambda name: _direct(lab, name, disks),
+        PVE: lambda name: _pve(lab, api, name),
+        ON_THE_NODE: lambda name: _ours(lab, name, "pve1"),
+        ELSEWHERE: lambda name: _ours(lab, name, ""),
+        ALONE: lambda name: _pve_keeps_out(lab, lambda: _ours(lab, name, "pve1")),
+        VZDUMP: lambda _: _backup(lab, None),
+        HOOK: lambda _: _backup(lab, "hook"),
+        HOOK_ALONE: lambda _: _pve_keeps_out(lab, lambda: _backup(lab, "hook")),
+        HOOK_VZDUMP: lambda _: _backup(lab, "vzdump"),
+    }
+
+
+def overlay(lab: Site, settings: Sequence[str]) -> None:
+    """Lay ``table.key=value`` (TOML) over the site's configuration. ValueError for what is none."""
+    for setting in settings:
+        for table, values in tomllib.loads(setting).items():
+            if not isinstance(values, dict):
+                raise ValueError(f"{setting}: write table.key=value, as freeze.policy='prefer'")
+            lab.settings.setdefault(table, {}).update(values)
+    lab.write_config()
+
+
+def _direct(lab: Site, name: str, disks: Sequence[str]) -> str:
+    with lab.guest.agent() as agent, qmp(lab.guest.run / f"{lab.guest.vmid}.qmp3") as monitor:
+        agent.command("guest-fsfreeze-freeze")
+        for disk in disks:
+            monitor.execute("blockdev-snapshot-internal-sync", {"device": disk, "name": name})
+        agent.command("guest-fsfreeze-thaw")
+    return ""
+
+
+def _pve(lab: Site, api: HttpsTransport, name: str) -> str:
+    upid = str(api.request("POST", "nodes/pve1/qemu/100/snapshot", {"snapname": name, "vmstate": 0}))
+    lab.node.wait_task(upid)
+    return upid
+
+
+def _ours(lab: Site, name: str, node: str) -> str:
+    lab.settings.setdefault("local", {})["node"] = node
+    lab.write_config()
+    run = lab.safe_snapshot("--json", "100", "--name", name, "--policy", "require", "--quiet")
+    if run.exit_code != 0:
+        raise RuntimeError(run.text)
+    told: dict[str, Any] = json.loads(run.stdout)
+    return str(told.get("upid") or "")
+
+
+def _pve_keeps_out(lab: Site, take: Callable[[], str]) -> str:
+    """With freeze-fs=0 in the guest's options PVE asks its agent nothing while the guest is frozen by us."""
+    lab.only_we_freeze()
+    try:
+        return take()
+    finally:
+        lab.node.set_config(100, agent="1")
+        lab.rules = ""
+
+
+def _backup(lab: Site, owner: str | None) -> str:
+    if owner is not None:
+        lab.settings.setdefault("hook", {})["owner"] = owner
+    job = lab.vzdump(100, script=None if owner else "/bin/true", limits=QUICK)
+    with job:
+        result = job.wait()
+    if not result.ok:
+        raise RuntimeError("\n".join(result.log_lines))
+    return str(result.upid)

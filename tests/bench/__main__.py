@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bench_metrics, hookcost, looks, svg, trace, windows
+from tests.bench import bench_metrics, hookcost, kinds, looks, svg, trace, windows
 from tests.bench.table import TABLES
 from tests.bench.variants import VARIANTS
 
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set",
         action="append",
         default=[],
+        type=setting,
         metavar="TABLE.KEY=VALUE",
         help="windows, trace: a setting of the configuration, as freeze.policy='prefer'",
     )
@@ -69,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, default=RESULTS, help=f"where the results go, a picture beside them (default {RESULTS})"
     )
     return parser
+
+
+def setting(text: str) -> str:
+    """Argparse tells its user of a ValueError."""
+    kinds.setting(text)
+    return text
 
 
 def _write(path: Path, results: dict[str, Any]) -> None:

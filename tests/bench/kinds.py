@@ -44,12 +44,18 @@ def kinds(lab: Site, disks: Sequence[str] = ("drive0",)) -> dict[str, Take]:
     }
 
 
+def setting(text: str) -> dict[str, dict[str, Any]]:
+    """``table.key=value`` (TOML) as tables of the configuration. ValueError for what is none."""
+    tables = tomllib.loads(text)
+    if not tables or not all(isinstance(values, dict) for values in tables.values()):
+        raise ValueError(f"{text}: no table.key=value")
+    return tables
+
+
 def overlay(lab: Site, settings: Sequence[str]) -> None:
-    """Lay ``table.key=value`` (TOML) over the site's configuration. ValueError for what is none."""
-    for setting in settings:
-        for table, values in tomllib.loads(setting).items():
-            if not isinstance(values, dict):
-                raise ValueError(f"{setting}: write table.key=value, as freeze.policy='prefer'")
+    """Lay settings over the site's configuration: see setting."""
+    for text in settings:
+        for table, values in setting(text).items():
             lab.settings.setdefault(table, {}).update(values)
     lab.write_config()
 

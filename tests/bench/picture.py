@@ -10,6 +10,8 @@ from tests.bench.timeline import API, BEFORE_MS, BEHIND_MS, GUEST, LANES, OURS, 
 _NAMES_WIDTH = 120.0
 _ROW, _GAP = 16.0, 4.0
 _LETTER_WIDTH = 5.6
+_SAME_MS = 2.0
+"""So much may one bar overlap the next in one row: they are looked at once a millisecond."""
 _COLOURS = {GUEST: "guest", OURS: "ours", API: "api", WORKER: "worker"}
 
 
@@ -55,7 +57,7 @@ def _panel(one: Timeline, y: float, scale: _Scale) -> tuple[list[str], float]:
         rows: list[float] = []
         drawn = []
         for begin, end, each in sorted(bars, key=lambda bar: bar[:2]):
-            row = next((number for number, free in enumerate(rows) if free <= begin), len(rows))
+            row = next((number for number, free in enumerate(rows) if free <= begin + _SAME_MS), len(rows))
             rows[row : row + 1] = [end]
             drawn.append(_bar(each, lane, scale, begin, end, y + row * (_ROW + 2)))
         parts += [text(_NAMES_WIDTH - 8, y + 12, lane, "end"), *drawn]

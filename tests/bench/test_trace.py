@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench import picture, svg, table, trace
-from tests.bench.kinds import ON_THE_NODE, PVE, kinds
+from tests.bench.kinds import ON_THE_NODE, PVE, kinds, overlay, setting
 from tests.bench.seats import Connection, Seats
 from tests.bench.timeline import API, GUEST, OURS, QUEUE, SEAT, WORKER, Call, Recorded, Timeline, timeline
 from tests.lab.fixtures import require_real
@@ -127,6 +127,15 @@ def test_the_results_have_every_value_and_the_ratio_to_the_first_row_with_any() 
     assert none == {"name": "none", "min": None, "median": None, "max": None, "ratio": None, "values": []}
     assert (one["min"], one["median"], one["max"], one["ratio"]) == (100.0, 200.0, 300.0, 1.0)
     assert (two["ratio"], two["values"]) == (2.0, [400.0])
+
+
+def test_a_setting_is_laid_over_the_configuration_and_nonsense_is_refused() -> None:
+    with site() as lab:
+        overlay(lab, ["freeze.policy='require'", "freeze.max_window_seconds=9"])
+        assert 'policy = "require"\nmax_window_seconds = 9\n' in lab.config_path.read_text()
+    for nonsense in ("policy='require'", "freeze.policy", ""):
+        with pytest.raises(ValueError, match=r"no table|Expected"):
+            setting(nonsense)
 
 
 def test_pves_calls_are_noted_where_somebody_asks_for_it() -> None:

@@ -82,8 +82,12 @@ class Seats:
 
 
 def _entries(listing: bytes, end: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Name and inode of each client."""
-    for entry in listing.splitlines():
-        fields = entry.split()
-        if entry.endswith(end) and fields[5] in (_WAITS, _SITS):
-            yield fields[0], fields[6]
+    """Name and inode of each client. Only its own lines are taken apart: what a look costs, the window pays for."""
+    at = listing.find(end)
+    while at >= 0:
+        after = at + len(end)
+        if listing[after : after + 1] in (b"\n", b""):
+            fields = listing[listing.rfind(b"\n", 0, at) + 1 : at].split()
+            if fields[5] in (_WAITS, _SITS):
+                yield fields[0], fields[6]
+        at = listing.find(end, after)

@@ -14,6 +14,7 @@ from tests.bench.timeline import API, GUEST, OURS, QUEUE, SEAT, WORKER, Call, Re
 from tests.lab.fixtures import require_real
 from tests.lab.guest.real import RealGuest
 from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import Request
 from tests.lab.node.qmp import agent_command
 from tests.lab.rundir import run_directory
 from tests.lab.site import site
@@ -84,6 +85,23 @@ def test_what_was_long_before_or_behind_the_window_is_not_told() -> None:
     calls = [Call("transaction", 7, at, at + 0.01) for at in (5.0, 10.1, 15.0)]
     steps = timeline("any", Recorded(frozen=(10.0, 10.2), calls=calls, workers={7: (9.0, 11.0)})).steps
     assert [step.words for step in steps if "QEMU" in step.words] == ["QEMU: transaction, the point in time"]
+
+
+def test_a_request_is_told_without_names_that_say_nothing_and_polls_as_one() -> None:
+    begin = "/api2/json/nodes/pve1"
+    asked = [
+        *(("POST", "qemu/100/snapshot"), ("GET", "tasks/UPID:x/status"), ("GET", "tasks/UPID:x/status")),
+        *(("GET", "tasks/UPID:x/log"), ("PUT", "qemu/100/snapshot/t1k0/config")),
+    ]
+    requests = [
+        Request(number, 10.0 + number / 100, "pve1", method, f"{begin}/{path}", {}, done=10.001 + number / 100)
+        for number, (method, path) in enumerate(asked)
+    ]
+    steps = [step for step in timeline("any", Recorded(frozen=(10.0, 10.2), requests=requests)).steps if step.bars][1:]
+    assert [(step.words, len(step.bars)) for step in steps] == [
+        *(("POST .../snapshot", 1), ("GET the task's status, 2 times", 2)),
+        *(("GET the task's log", 1), ("PUT the snapshot's config", 1)),
+    ]
 
 
 def a_timeline(kind: str = "a <kind>") -> Timeline:

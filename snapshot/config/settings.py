@@ -82,6 +82,8 @@ class FreezeConfig(NamedTuple):
     """What to do with a guest that somebody else has left frozen: say so, or thaw it too."""
     foreign_limit_seconds: float = 300.0
     """How long a freeze by somebody else may last, with no task at work on the guest, before it is an alarm."""
+    at_the_knock: bool = False
+    """On the guest's node: freeze a guest whose last freezes were short only when PVE's own task asks for its agent."""
 
 
 class ThawConfig(NamedTuple):
@@ -207,6 +209,7 @@ class GuestRule(NamedTuple):
     foreign_limit_seconds: float | None = None
     ignore_freeze_option: bool | None = None
     """Freeze even though the guest's own PVE option (freeze-fs=0) turns freezing off."""
+    at_the_knock: bool | None = None
     run_limit_seconds: float | None = None
     """As in [metrics]: for a guest that is not backed up daily; 0 for one that is not guarded at all."""
 
@@ -234,6 +237,7 @@ class GuestSettings(NamedTuple):
     foreign: ForeignFreeze
     foreign_limit_seconds: float
     ignore_freeze_option: bool
+    at_the_knock: bool
     run_limit_seconds: float
 
 
@@ -268,6 +272,7 @@ class Config(NamedTuple):
             foreign=freeze.foreign,
             foreign_limit_seconds=freeze.foreign_limit_seconds,
             ignore_freeze_option=False,
+            at_the_knock=freeze.at_the_knock,
             run_limit_seconds=self.metrics.run_limit_seconds,
         )
         known = tuple(tags)

@@ -14,7 +14,7 @@ from snapshot.states import State
 
 ALIVE_MARGIN_SECONDS = 10.0
 """How long past the deadline in the journal a living owner is believed to be thawing in good time: a freeze may follow
-that record by some seconds (READY_SECONDS in window/window.py), and a thaw takes a moment. After that its guest is an
+that record by some seconds (READY_SECONDS in window/ownrow.py), and a thaw takes a moment. After that its guest is an
 alarm, and the owner may still try for its own limit ([thaw] owner_limit_seconds)."""
 
 

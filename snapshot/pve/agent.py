@@ -75,9 +75,18 @@ class AgentChannel(Protocol):
         """
         ...
 
-    def sit(self) -> None:
+    def sit(self, *, awaits_knock: bool = False) -> bool:
         """Keep the agent's one seat from now to the next call, where this route leads to it, and let the others pass
-        meanwhile. Without one, calls are as ever. Never raises.
+        meanwhile; False where it is not ours, and calls are as ever. Never raises.
+
+        ``awaits_knock``: the first of the others waits until we have asked, for half a second at most. See ``knock``.
+        """
+        ...
+
+    def knock(self, seconds: float) -> float | None:
+        """Wait for the first of the others: the last instant (monotonic) at which it was not there yet. None when
+        nobody comes within ``seconds``, when it did not wait any longer, or without a seat. From then on nobody passes
+        before the next call, and that goes over this very seat or is not sent.
         """
         ...
 
@@ -97,8 +106,13 @@ class ApiChannel:
         self.is_silent = False
         self._guest = guest
 
-    def sit(self) -> None:
+    def sit(self, *, awaits_knock: bool = False) -> bool:
         """See AgentChannel.sit: PVE has none to keep."""
+        return False
+
+    def knock(self, seconds: float) -> float | None:
+        """See AgentChannel.knock."""
+        return None
 
     def release(self) -> None:
         """See AgentChannel.release: PVE makes a connection to the agent for each call."""
@@ -165,14 +179,14 @@ def _classify_failure(error: ApiFailureError, vmid: int) -> CommandNotSentError 
     return AgentReplyLostError(text)
 
 
-def freeze(channel: AgentChannel, timeout_seconds: float) -> FreezeReply:
+def freeze(channel: AgentChannel, timeout_seconds: float, *, keep_open: bool = False) -> FreezeReply:
     """Ask for a freeze and say what became of it; never raises for what PVE or the agent may answer.
 
     An agent that says no before it starts (frozen already, a command that is unknown or blocked, a freeze hook that
     failed) refused cleanly: what is frozen then is somebody else's. After any other error of its something may be.
     """
     try:
-        count = channel.call("fsfreeze-freeze", timeout_seconds=timeout_seconds)
+        count = channel.call("fsfreeze-freeze", timeout_seconds=timeout_seconds, keep_open=keep_open)
     except CommandNotSentError as error:
         return FreezeReply(FreezeOutcome.REFUSED, detail=str(error))
     except AgentRefusedError as error:

@@ -45,6 +45,8 @@ class SocketChannel:
         """Open during a call, and after one that was to keep it open."""
         self._seat: Seat | None = None
         """While it is kept, the connection is its."""
+        self._is_knocked = False
+        """Somebody waits behind this connection for what we send: no other one will do."""
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""
@@ -62,21 +64,31 @@ class SocketChannel:
                 self.release()
         return _result(answer, self.name)
 
-    def sit(self) -> None:
+    def sit(self, *, awaits_knock: bool = False) -> bool:
         """See AgentChannel.sit."""
         if self._seat is not None or waiting(self._path) is None:
-            return
+            return self._seat is not None
         if self._connection is None:
             try:
                 self._synced(self._clock.monotonic() + SIT_SECONDS)
             except CommandNotSentError:
                 self.release()
         if self._connection is not None:
-            self._seat, self._connection = Seat(self._path, self._connection, self._clock), None
+            self._is_knocked = False
+            seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
+            self._seat, self._connection = seat, None
+        return self._seat is not None
+
+    def knock(self, seconds: float) -> float | None:
+        """See AgentChannel.knock."""
+        at = self._seat.knock(seconds) if self._seat is not None else None
+        self._is_knocked = at is not None
+        return at
 
     def release(self) -> None:
         """See AgentChannel.release."""
         self._get_up()
+        self._is_knocked = False
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -92,7 +104,8 @@ class SocketChannel:
         try:
             if self._connection is not None:
                 # One that QEMU let go of meanwhile tells nothing about the agent.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                lost = () if self._is_knocked else (BrokenPipeError, ConnectionResetError)
+                with contextlib.suppress(*lost):
                     self._connection.sync(deadline)
                     return self._connection
                 self.release()

@@ -23,6 +23,9 @@ CONNECTIONS = Path("/proc/net/unix")
 LOOK_SECONDS = 0.002
 """Between two looks at who waits: a part of every turn of PVE's."""
 
+KNOCK_SECONDS = 0.5
+"""How long who waits is kept waiting for a freeze to be sent in front of it."""
+
 SILENT_SECONDS = 0.5
 """How long an agent that does not answer us may keep others waiting behind us."""
 
@@ -51,16 +54,35 @@ def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
 
 
 class Seat:
-    """The seat, from the moment at which ``connection`` has been answered. Nothing raises."""
+    """The seat, from the moment at which ``connection`` has been answered. Nothing raises.
 
-    def __init__(self, path: Path, connection: Connection, clock: Clock) -> None:
+    ``awaits_knock``: the first who waits is not let through before the seat is held or KNOCK_SECONDS have passed.
+    """
+
+    def __init__(self, path: Path, connection: Connection, clock: Clock, *, awaits_knock: bool = False) -> None:
         self._path = path
         self._clock = clock
         self._connection: Connection | None = connection
         self._placed_at = clock.monotonic()
         self._lock = threading.Lock()
         self._is_kept = True
+        self._awaits_knock = awaits_knock
+        self._quiet_at = self._placed_at
+        """When nobody waited last."""
+        self._knocked = threading.Event()
         start_thread("seat", self._keep)
+
+    def knock(self, seconds: float) -> float | None:
+        """Wait for somebody to wait behind us, and hold the seat then: the last instant (monotonic) at which nobody
+        did. None when nobody comes within ``seconds``, or was let through already.
+        """
+        if self._knocked.wait(seconds):
+            with self._lock:
+                if self._awaits_knock:
+                    self._is_kept = False
+                    return self._quiet_at
+            self._clock.sleep(seconds)
+        return None
 
     def hold(self) -> Connection | None:
         """Let nobody pass any more. The connection, in its turn or waiting for it; None when there is none."""
@@ -69,11 +91,12 @@ class Seat:
             return self._connection
 
     def _keep(self) -> None:
-        while self._look():
+        while self._is_kept and self._look():
             self._clock.sleep(LOOK_SECONDS)
 
     def _look(self) -> bool:
         """Let pass who waits; False when nobody keeps the seat any more."""
+        began = self._clock.monotonic()
         others = waiting(self._path)
         with self._lock:
             if not self._is_kept:
@@ -84,12 +107,23 @@ class Seat:
                 if self._connection is None:
                     self._connection = self._placed()
                 elif others and self._is_in_the_way(self._connection):
+                    if self._is_kept_waiting():
+                        return True
                     here, self._connection = self._connection, self._placed()
                     here.close()
+                elif not others:
+                    self._quiet_at = began
             except OSError:
                 self._leave()
                 return False
             return True
+
+    def _is_kept_waiting(self) -> bool:
+        """Whether who waits has just knocked."""
+        if self._clock.monotonic() - self._quiet_at >= KNOCK_SECONDS:
+            self._awaits_knock = False
+        self._knocked.set()
+        return self._awaits_knock
 
     def _is_in_the_way(self, connection: Connection) -> bool:
         """Whether we sit, answered or not, and so the others wait for us."""

@@ -31,7 +31,7 @@ def of_window(window: SnapshotWindow, task: TaskEnd | None) -> Verdict:
     """The verdict on a snapshot whose freeze was acknowledged."""
     evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
     verdict = judge(evidence)
-    if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and _pve_thawed(window.proof, task):
+    if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and pve_thawed(window.proof, task):
         return Verdict(
             VerdictKind.UNKNOWN,
             "PVE thawed the guest itself at the end of its own snapshots, as it does before qemu-server 9.1.10: "
@@ -40,7 +40,7 @@ def of_window(window: SnapshotWindow, task: TaskEnd | None) -> Verdict:
     return verdict
 
 
-def _pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
+def pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
     """Whether PVE did not leave our freeze alone (PVE::QemuServer::Agent, guest_fs_freeze_applicable).
 
     Before 9.1.10 it sends a freeze of its own, ignores the refusal, and thaws after the volume snapshots, without a

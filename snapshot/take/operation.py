@@ -16,7 +16,7 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
-from snapshot.take import judging, telling, unfrozen
+from snapshot.take import judging, knock, telling, unfrozen
 from snapshot.take.examine import examine
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
@@ -48,39 +48,47 @@ def _take(run: Run) -> None:
     if run.request.dry_run:
         run.plan = telling.plan(run, guest, known)
     elif known is None:
-        _frozen(run, guest)
+        _frozen(run, guest, at_knock=knock.is_wanted(run, guest))
     elif run.pve_may_freeze:
         unfrozen.watched(run, guest, known)
     else:
         unfrozen.plain(run, guest, known)
 
 
-def _frozen(run: Run, guest: Guest) -> None:
-    """Steps 2 to 8. Nothing is printed or written from the freeze to the confirmed thaw."""
-    window = run.window_of(guest)
+def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
+    """Steps 2 to 8. Nothing is printed or written from the freeze to the confirmed thaw.
+
+    ``at_knock``: PVE's task is started before the freeze, which is sent when the task asks for the agent.
+    """
+    window = run.window_of(guest, others_freeze=at_knock)
     snapshot = run.snapshot_of(guest, window.id)
     try:
         with guarded(run, window):  # 2. intent, 3. guard; and on every way out 7. thaw
-            reply = window.freeze()  # 4. freeze
+            reply = knock.freeze(run, snapshot, window) if at_knock else window.freeze()  # 4. freeze
             if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
                 _point_in_time(run, snapshot, window)  # 5. point in time
                 window.prove()  # 6. proof
                 if window.broken_by and window.leave_to_pve():
                     snapshot.finish(window)  # the task may come to a freeze of PVE's own only now
-            elif run.policy is not Policy.REQUIRE and window.leave_to_pve():
+            elif (snapshot.has_begun or run.policy is not Policy.REQUIRE) and window.leave_to_pve():
                 unfrozen.take_instead(run, snapshot, window, reply)
     except NoGuardError as unguarded:
         unfrozen.without_guard(run, guest, unguarded.error)
         return
     try:
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
-            _conclude(run, snapshot, window)  # 8. verdict and record
-        else:
+            run.verdict = _verdict(run, snapshot, window)  # 8. verdict and record
+        again = at_knock and knock.is_to_be_taken_again(run, snapshot, window)
+        if reply.outcome is FreezeOutcome.ACKNOWLEDGED and not again:
+            _conclude(run, snapshot, window)
+        elif not again:
             unfrozen.conclude_instead(run, guest, snapshot, window, reply)
     except InterruptedBySignalError as signalled:
         if not run.is_closed:
             run.close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
         raise
+    if again:
+        _frozen(run, guest, at_knock=False)
 
 
 def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
@@ -92,7 +100,7 @@ def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> N
     limit = max(1.0, min(left, window.spec.freeze_timeout_seconds))
     try:
         with run.tools.gate.open():
-            upid = snapshot.begin(limit)
+            upid = snapshot.upid or snapshot.begin(limit)
             if not tasks_of(run.tools.access).wait_for_end(upid, window.deadline, window.check):
                 window.check()
     except WindowBrokenError as broken:
@@ -104,15 +112,21 @@ def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> N
         window.break_off(why, Word.REPLY_LOST)
 
 
-def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
-    """The guest is thawed: what became of the task, what the snapshot may be called, and what follows from that."""
+def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> Verdict:
+    """The guest is thawed: what became of the task, and what the snapshot may be called."""
     try:
         if not snapshot.is_finished:
             snapshot.finish()
     except SnapshotFailedError as error:
         run.close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), "snapshot", "task")
         raise
-    verdict = run.verdict = judging.of_window(window, snapshot.task)
+    return judging.of_window(window, snapshot.task)
+
+
+def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
+    """What follows from the verdict."""
+    verdict = run.verdict
+    assert verdict is not None
     consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
     word = None if consistent else broken_word(window.proof, window.broken_word).value
     run.close(window, verdict, None if consistent else "hold", word)

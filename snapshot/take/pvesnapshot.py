@@ -52,6 +52,8 @@ class PveSnapshot:
         self.task: TaskEnd | None = None
         self.exists: bool | None = False
         """Whether the snapshot is there; None when PVE did not say."""
+        self.has_begun = False
+        """Whether PVE was asked for it."""
         self.is_finished = False
         """Whether the end of its task was waited for."""
         self.is_described = True
@@ -72,7 +74,7 @@ class PveSnapshot:
     def begin(self, timeout_seconds: float) -> Upid:
         """Start the task. ReplyLostError when nobody knows; SnapshotFailedError when PVE said no."""
         memory = self._request.memory and self._guest.running
-        self.exists = None
+        self.exists, self.has_begun = None, True
         try:
             self.upid = self._task = self._api.create_snapshot(
                 self._guest, self.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds
@@ -167,27 +169,30 @@ class PveSnapshot:
 
     def remove_unproven(self, verdict: Verdict) -> None:
         """Policy require: no consistency, no snapshot. Always raises NotConsistentError."""
-        guest = self._guest
+        guest, detail = self._guest, self.remove()
         message = f"the snapshot of guest {guest.vmid} is not proven consistent ({verdict})"
-        limit = self._tools.config.snapshot.task_timeout_seconds
-        try:
-            with self._tools.gate.open():
-                self._is_being_removed, self.exists = True, None
-                self._task = self._api.delete_snapshot(guest, self.name)
-                end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
-            if end is not None and end.succeeded:
-                self.exists = False
-                again = "upgrade PVE" if "PVE thawed" in verdict.reason else "try again"
-                raise NotConsistentError(message, remedy=f"policy require: it was removed again; {again}")
-            detail = end.exitstatus if end else "still running"
-        except ApiError as error:
-            detail = error.message
-        self.exists = True
+        if not detail:
+            again = "upgrade PVE" if "PVE thawed" in verdict.reason else "try again"
+            raise NotConsistentError(message, remedy=f"policy require: it was removed again; {again}")
         self.describe(verdict)
         raise NotConsistentError(
             f"{message} and could not be removed ({detail})",
             remedy=f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {self.name}`",
         )
+
+    def remove(self) -> str:
+        """Take it away again; why that did not work, "" when it did."""
+        limit = self._tools.config.snapshot.task_timeout_seconds
+        try:
+            with self._tools.gate.open():
+                self._is_being_removed, self.exists = True, None
+                self._task = self._api.delete_snapshot(self._guest, self.name)
+                end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
+            self.exists = end is None or not end.succeeded
+            return "still running" if end is None else end.exitstatus if self.exists else ""
+        except ApiError as error:
+            self.exists = True
+            return error.message
 
     def describe(self, verdict: Verdict) -> None:
         """Write the verdict into the description; a failure is a warning and changes nothing else.

@@ -49,8 +49,8 @@ class Run:
         """What was asked for, or what is set for this guest."""
         return self.request.policy or self.settings.policy
 
-    def window_of(self, guest: Guest) -> SnapshotWindow:
-        """A new window of ours."""
+    def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
+        """A new window of ours; see WindowSpec."""
         config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
         spec = WindowSpec(
             guest=guest,
@@ -61,6 +61,7 @@ class Run:
             late_freeze_seconds=config.freeze.late_freeze_seconds,
             owner_limit_seconds=config.thaw.owner_limit_seconds,
             snapshot_name=self.name,
+            others_freeze=others_freeze,
         )
         return SnapshotWindow(
             spec,

@@ -106,8 +106,9 @@ def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: Snap
 def _take(run: Run, snapshot: PveSnapshot, expected: Verdict, window: SnapshotWindow | None = None) -> None:
     """The snapshot, and what is left of the expected verdict once it is there."""
     try:
-        with run.tools.gate.open():
-            snapshot.begin(run.tools.config.freeze.freeze_timeout_seconds)
+        if not snapshot.has_begun:
+            with run.tools.gate.open():
+                snapshot.begin(run.tools.config.freeze.freeze_timeout_seconds)
     except ReplyLostError as error:
         if window is None:  # with one PVE may have frozen the guest by now: nothing is printed
             run.tools.say(f"the answer to the snapshot request was lost ({error.message}): looking for it")

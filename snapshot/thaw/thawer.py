@@ -99,10 +99,13 @@ class Thawer:
         """The route that is tried first. A connection that it was told to keep open carries the thaw."""
         return self._ladder.fastest
 
-    def sit(self) -> None:
-        """Keep the agent's seat from before a freeze on, and let the others pass: see AgentChannel.sit."""
+    def sit(self, *, awaits_knock: bool = False) -> AgentChannel | None:
+        """Keep the agent's seat from before a freeze on, and let the others pass: see AgentChannel.sit.
+
+        The route on which it is ours; None without.
+        """
         self._seat = self.fastest
-        self._seat.sit()
+        return self._seat if self._seat.sit(awaits_knock=awaits_knock) else None
 
     def get_up(self) -> None:
         """Leave the seat, if it was kept: nothing of ours is asked for a while."""

@@ -61,6 +61,8 @@ class WindowSpec(NamedTuple):
     snapshot_name: str | None = None
     upid: str | None = None
     watch: tuple[tuple[int, int], ...] = ()
+    others_freeze: bool = False
+    """Whether PVE is at work before our freeze is sent: should its owner die, every freeze that is seen is thawed."""
 
     def intent(self, window_id: str, at: float, me: ProcessIdentity) -> WindowRecord:
         """The row that is committed before anything else is done."""
@@ -82,6 +84,7 @@ class WindowSpec(NamedTuple):
             owner_pid_start=record.owner_pid_start,
             upid=record.upid or "",
             watch=self.watch,
+            others_freeze=self.others_freeze,
         )
 
 
@@ -96,6 +99,15 @@ class WindowTools(NamedTuple):
     freezing: AgentChannel
     """Where the freeze is sent."""
     gate: Gate
+
+
+class Knock(NamedTuple):
+    """PVE's ping waits behind us for the agent: whoever sends a freeze now is in front of it."""
+
+    seat: AgentChannel
+    until: float
+    """The instant (monotonic) up to which the ping waits for sure. An answer to the freeze that comes later proves
+    nothing: PVE may have given up its ping, and taken its point in time."""
 
 
 class Instants(NamedTuple):

@@ -11,27 +11,22 @@ from typing import Self
 
 from snapshot.errors import GuardError, JournalError
 from snapshot.guard.link import Op
-from snapshot.journal.file import patiently
-from snapshot.journal.living import is_manned
-from snapshot.journal.record import WindowRecord, is_plain, new_id
+from snapshot.journal.record import new_id
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, ThawReport, Verdict, WindowTimes
 from snapshot.pve import agent
-from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.states import Event, State, WindowMachine
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.window import rows
 from snapshot.window.ownguard import OwnGuard
-from snapshot.window.parts import ANSWERED, Instants, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.ownrow import OwnRow
+from snapshot.window.parts import ANSWERED, Instants, Knock, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
 
 PROOF_SECONDS = (agent.STATUS_SECONDS, 4.0, 2.0, 1.0)
 """How long the proof may take: the longest that the deadline leaves room for. A few values only, since each costs a
 connection of its own over HTTPS."""
-
-READY_SECONDS = 8.0
-"""How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
-allows for 10 s (journal/living.ALIVE_MARGIN_SECONDS)."""
 
 
 class Window:
@@ -50,25 +45,26 @@ class Window:
         self.broken_word: Word | None = None
         self.frozen_at: float | None = None
         self.thawed_at: float | None = None
-        self._intended_at = self._armed_at = 0.0
+        self._row = OwnRow(self.id, spec, tools)
         self._freeze_sent: float | None = None
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
         self._thaw_confirmed: float | None = None
-        self._is_first = True
-        """Whether no earlier window of ours is open for this guest that nobody has in hand any more."""
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
         self.is_carried_out = False
         """Whether a freeze whose answer was lost was seen to be carried out, and undone."""
-        self.unrecorded: list[str] = []
-        """What could not be written, for the operator; the guest is not concerned."""
 
     @property
     def state(self) -> State:
         """Where the window is."""
         return self._machine.state
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """What could not be written, for the operator; the guest is not concerned."""
+        return self._row.unrecorded
 
     @property
     def guard_pid(self) -> int | None:
@@ -109,7 +105,7 @@ class Window:
         One window a guest: a run that thawed another's freeze in front of its point in time, and froze behind it, would
         leave it with a proof and a full count of something else's freeze.
         """
-        record = patiently(self._commit_intent, self._tools.clock)
+        record = self._row.begin()
         try:
             self._guard = OwnGuard(self._tools.launcher, self.spec.order_of(record))
         except GuardError as error:
@@ -117,7 +113,7 @@ class Window:
             raise
         self._machine.on(Event.GUARD_ARMED)
         try:
-            patiently(self._commit_armed, self._tools.clock)
+            self._row.armed(self._guard.columns)
         except JournalError:
             self._dismiss(0.0)
             raise
@@ -127,9 +123,10 @@ class Window:
         """Whatever happened: thaw."""
         self.thaw()
 
-    def freeze(self) -> FreezeReply:
+    def freeze(self, knock: Knock | None = None) -> FreezeReply:
         """Send the freeze and wait for its answer, for the freeze timeout at most. The agent's seat is kept from here.
 
+        At the ``knock`` it goes over the seat that is held, in front of PVE's own ping, which is let pass then.
         InterruptedBySignalError comes through, with the reply recorded as unknown; leaving the context thaws.
         """
         spec, guard = self.spec, self._armed_guard()
@@ -139,20 +136,30 @@ class Window:
             self._machine.on(Event.DISARMED)
             self.reply = FreezeReply(FreezeOutcome.REFUSED, detail=obstacle)
             return self.reply
-        self._tools.thawer.sit()
+        channel, seconds = self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds)
+        if knock is None:
+            self._tools.thawer.sit()
+        else:
+            channel, seconds = knock.seat, min(seconds, knock.until - self._tools.clock.monotonic())
         guard.tell(Op.FREEZING)
         self._machine.on(Event.FREEZE_SENT)
         self._freeze_sent = self._tools.clock.monotonic()
         reply = FreezeReply(FreezeOutcome.UNKNOWN, detail="interrupted by a signal while freezing")
         try:
             with self._tools.gate.open():
-                reply = agent.freeze(self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds))
-                if reply.outcome is FreezeOutcome.REFUSED and not self._is_first:
+                reply = agent.freeze(channel, seconds, keep_open=knock is not None)
+                if knock is not None and reply.outcome is FreezeOutcome.ACKNOWLEDGED:
+                    knock.seat.sit()
+                if reply.outcome is FreezeOutcome.REFUSED and not self._row.is_first:
                     # What it is frozen by may be the late freeze of the earlier window: that is ours to thaw.
                     reply = reply._replace(outcome=FreezeOutcome.FAILED)
         finally:
             self._took(reply)
         return reply
+
+    def sit(self) -> AgentChannel | None:
+        """Before PVE's task is started: keep the agent's seat for the Knock. None: it is not ours."""
+        return self._tools.thawer.sit(awaits_knock=True)
 
     def check(self) -> None:
         """Raise WindowBrokenError when the window must end now: the guard is gone, or the deadline has passed."""
@@ -277,9 +284,7 @@ class Window:
         """Why the freeze must not be sent after all; "" when it may."""
         if not guard.is_alive():
             return "the guard died before the freeze"
-        # A recovery may have given up a process that stood still, and closed its window.
-        now, given_up = self._tools.clock.monotonic(), self.spec.max_window_seconds + self.spec.owner_limit_seconds
-        if now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up:
+        if self._row.is_too_old():
             return "too much time has passed since the intent: a very slow disk, or this process was stopped"
         return ""
 
@@ -311,38 +316,5 @@ class Window:
         if replaced:
             self._record(replaced)
 
-    def _commit_intent(self) -> WindowRecord:
-        self._intended_at = self._tools.clock.monotonic()
-        record = self.spec.intent(self.id, self._tools.clock.time(), self._tools.me)
-        self._tools.book.begin(record, self._is_rival)
-        return record
-
-    def _is_rival(self, other: WindowRecord) -> bool:
-        if is_manned(other, self._tools.me):
-            return True
-        is_over = other.state == State.THAWED.value or other.is_foreign or is_plain(other)
-        self._is_first = self._is_first and is_over
-        return False
-
-    def _commit_armed(self) -> None:
-        guard = self._armed_guard()
-        self._armed_at = self._tools.clock.monotonic()
-        self._tools.book.update(
-            self.id,
-            **guard.columns,
-            state=State.ARMED.value,
-            deadline_at=self._tools.clock.time() + self.spec.max_window_seconds,
-        )
-
     def _record(self, values: Mapping[str, object]) -> None:
-        def update() -> object:
-            return self._tools.book.update(self.id, **values)
-
-        try:
-            if self.may_be_frozen:
-                update()
-            else:
-                patiently(update, self._tools.clock)
-        except JournalError as error:
-            if str(error) not in self.unrecorded:
-                self.unrecorded.append(str(error))
+        self._row.record(values, is_urgent=self.may_be_frozen)

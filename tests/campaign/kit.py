@@ -49,8 +49,12 @@ class ScriptedChannel:
     connections: int = 0
     is_seated: bool = False
 
-    def sit(self) -> None:
+    def sit(self, *, awaits_knock: bool = False) -> bool:
         self.is_seated = True
+        return True
+
+    def knock(self, seconds: float) -> float | None:
+        return None
 
     def release(self) -> None:
         self.kept_open = self.is_seated = False
@@ -58,7 +62,7 @@ class ScriptedChannel:
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         self.calls.append((self.clock.now, command, timeout_seconds))
         self.connections += not self.kept_open
-        self.kept_open = False
+        self.kept_open = self.is_seated = False
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if callable(answer):
             answer = answer(command)

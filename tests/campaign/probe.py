@@ -20,7 +20,7 @@ from snapshot.cli import main as cli
 from snapshot.guard import __main__ as guard
 from snapshot.guard.inbox import ProcessInbox
 from snapshot.guard.seams import Happening, Message
-from snapshot.pve import qga
+from snapshot.pve import connection
 from snapshot.window.window import Window
 
 THAW = b"fsfreeze-thaw"
@@ -97,7 +97,7 @@ def install(witness: Witness) -> None:
 
     before(http.client.HTTPConnection, "send", sent)
 
-    class Socket(qga.socket.socket):
+    class Socket(connection.socket.socket):
         def sendall(self, data: Any, flags: int = 0) -> None:
             sent(self, bytes(data))
             super().sendall(data, flags)
@@ -108,8 +108,8 @@ def install(witness: Witness) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(real_module, name)
 
-    real_module = qga.socket
-    qga.socket = Module()  # type: ignore[assignment]
+    real_module = connection.socket
+    connection.socket = Module()  # type: ignore[assignment]
     before(Window, "thaw", lambda window: witness.decided() if window.may_be_frozen else None)
     wait = ProcessInbox.wait
 

@@ -18,7 +18,7 @@ from snapshot.journal.store import Journal
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
-from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.parts import Knock, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Proof
 from snapshot.window.window import Window
@@ -369,6 +369,22 @@ def test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw(journal: J
     assert seen == [True]
     assert not nearest.is_seated
     assert nearest.commands == ([] if is_refused else ["status", "thaw", "status"])
+
+
+def test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_than_pve_waits(
+    journal: Journal,
+) -> None:
+    route, seat = frozen_guest(), frozen_guest()
+    seat.clock = route.clock
+    with window(journal, route, nearest=seat) as mine:
+        assert mine.sit() is seat
+        reply = mine.freeze(Knock(seat, route.clock.monotonic() + 2.5))
+        assert reply.outcome is FreezeOutcome.ACKNOWLEDGED
+        assert seat.is_seated, "PVE is let pass"
+        assert mine.prove() is Proof.STILL_FROZEN
+    assert route.commands == []
+    assert seat.commands == ["freeze", "status", "thaw", "status"]
+    assert seat.calls[0][2] == 2.5
 
 
 def test_a_guest_that_is_left_to_pve_has_its_agents_seat_free(journal: Journal) -> None:

@@ -23,6 +23,7 @@ from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.qmp import agent_command
 from tests.lab.rundir import run_directory
+from tests.unit.kit import raised
 
 HANGS = 20.0
 """A bound for what should have happened long before."""
@@ -179,6 +180,66 @@ def test_whoever_waits_once_we_hold_the_seat_waits(run: Path) -> None:
         assert ours.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
         asking.join(HANGS)
         assert not asking.is_alive()
+
+
+# ---------------------------------------------------------------------------------------------------------- the knock
+
+
+def test_whoever_knocks_waits_for_our_freeze_and_finds_the_guest_frozen(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[object] = []
+    asking = threading.Thread(target=lambda: answers.append(pve(guest, "fsfreeze-status", HANGS)))
+    ours = of(guest.agent_socket)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ours.release)
+        assert ours.sit(awaits_knock=True)
+        assert ours.knock(0.05) is None
+        before = time.monotonic()
+        asking.start()
+        at = ours.knock(HANGS)
+        assert at is not None
+        assert before - 0.1 < at < time.monotonic()
+        monkeypatch.setattr(seat, "KNOCK_SECONDS", 0.0)
+        time.sleep(0.1)  # a look, if there still were any, would let it pass
+        assert not answers
+        assert ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True) == 1
+        assert not answers
+        assert ours.sit()
+        asking.join(HANGS)
+        assert answers == ["frozen"]
+        assert ours.call("fsfreeze-thaw", timeout_seconds=5.0) == 1
+
+
+def test_whoever_knocks_is_let_through_where_nobody_freezes_in_time(run: Path) -> None:
+    """PVE's ping has 3 s, and other things to do."""
+    with ScriptedGuest(100, run) as guest:
+        ours = of(guest.agent_socket)
+        with contextlib.ExitStack() as stack:
+            stack.callback(ours.release)
+            assert ours.sit(awaits_knock=True)
+            assert pve(guest, "ping") == {}
+            assert ours.knock(0.05) is None
+            assert pve(guest, "ping") == {}
+
+
+def test_a_seat_that_is_lost_at_the_knock_is_not_replaced_by_another_connection(run: Path) -> None:
+    """Whoever had knocked would be in front of us there, and has taken its point in time."""
+    with ScriptedGuest(100, run) as guest:
+        ours = of(guest.agent_socket)
+        assert ours.sit(awaits_knock=True)
+        seat_of_ours = ours._seat
+        assert seat_of_ours is not None
+        asking = threading.Thread(target=lambda: raised(lambda: pve(guest, "ping", HANGS), Exception))
+        asking.start()
+        assert ours.knock(HANGS) is not None
+        assert seat_of_ours._connection is not None
+        seat_of_ours._connection._socket.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(CommandNotSentError):
+            ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True)
+        asking.join(HANGS)
+        assert not guest.is_frozen()
+        assert agent.status(ours) is FreezeState.THAWED
 
 
 # ------------------------------------------------------------------------------------------ what QEMU sees of the queue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WINDOW = "snapshot/window/window.py"
+OWN_ROW = "snapshot/window/ownrow.py"
+KNOCK = "snapshot/take/knock.py"
 SNAPSHOT_WINDOW = "snapshot/window/snapshot.py"
 THAW = "snapshot/thaw/thawer.py"
 GUARD = "snapshot/guard/core.py"
@@ -38,6 +40,7 @@ HOOK_PHASES = "tests/hook/test_phases.py"
 JOURNAL_TESTS = "tests/unit/test_journal.py"
 QGA_TESTS = "tests/unit/test_qga.py"
 SEAT_TESTS = "tests/engine/test_seat.py"
+KNOCK_TESTS = "tests/engine/test_knock.py"
 HTTPS_TESTS = "tests/unit/test_https.py"
 PVESH_TESTS = "tests/unit/test_pvesh.py"
 STANDBY_TESTS = "tests/unit/test_standby.py"
@@ -183,7 +186,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "intent not committed",
-        WINDOW,
+        OWN_ROW,
         """
         self._tools.book.begin(record, self._is_rival)
 """,
@@ -204,9 +207,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "an earlier window's late freeze taken for somebody else's",
-        WINDOW,
+        OWN_ROW,
         """
-        self._is_first = self._is_first and is_over
+        self.is_first = self.is_first and is_over
 """,
         "",
         f"{WINDOW_TESTS}::test_what_an_earlier_window_of_ours_may_have_frozen_late_is_thawed",
@@ -778,12 +781,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a run that stood still freezes all the same",
-        WINDOW,
+        OWN_ROW,
         """
-        if now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up:
+        return now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up
 """,
         """
-        if False:
+        return False
 """,
         f"{WINDOW_TESTS}::test_no_freeze_is_sent_by_a_run_that_stood_still_while_its_guard_was_armed",
         f"{WINDOW_TESTS}::test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed",
@@ -1697,10 +1700,66 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SEAT_TESTS}::test_whoever_waits_once_we_hold_the_seat_waits",
     ),
     mutation(
+        "the seat is given up before the freeze is sent at the knock",
+        SEAT,
+        "                    self._is_kept = False\n                    return self._quiet_at",
+        "                    return self._quiet_at",
+        f"{SEAT_TESTS}::test_whoever_knocks_waits_for_our_freeze_and_finds_the_guest_frozen[scripted]",
+    ),
+    mutation(
+        "whoever knocks is kept waiting for ever",
+        SEAT,
+        "        if self._clock.monotonic() - self._quiet_at >= KNOCK_SECONDS:",
+        "        if False:",
+        f"{SEAT_TESTS}::test_whoever_knocks_is_let_through_where_nobody_freezes_in_time",
+    ),
+    mutation(
+        "the freeze before PVE's task is sent over whatever connection",
+        QGA,
+        "                lost = () if self._is_knocked else (BrokenPipeError, ConnectionResetError)",
+        "                lost = (BrokenPipeError, ConnectionResetError)",
+        f"{SEAT_TESTS}::test_a_seat_that_is_lost_at_the_knock_is_not_replaced_by_another_connection",
+    ),
+    mutation(
+        "the freeze goes before the knock",
+        KNOCK,
+        "        at = seat.knock(STEP_SECONDS)\n        if at is not None:",
+        "        at = clock.monotonic()\n        if at is not None:",
+        f"{KNOCK_TESTS}::test_a_task_that_does_not_ask_in_time_is_taken_again_in_sequence",
+    ),
+    mutation(
+        "how long a guest's freezes take is ignored",
+        KNOCK,
+        "    return len(quick) == FREEZES",
+        "    return True",
+        f"{KNOCK_TESTS}::test_a_guest_that_is_not_known_to_freeze_quickly_is_frozen_in_sequence",
+    ),
+    mutation(
+        "a snapshot that proves nothing is not taken again",
+        KNOCK,
+        "    found = run.verdict\n",
+        "    found = None\n",
+        f"{KNOCK_TESTS}::test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence",
+    ),
+    mutation(
+        "a freeze that outlasted PVE's patience counts",
+        WINDOW,
+        "            channel, seconds = knock.seat, min(seconds, knock.until - self._tools.clock.monotonic())",
+        "            channel = knock.seat",
+        f"{WINDOW_TESTS}::test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_than_pve_waits",
+    ),
+    mutation(
+        "PVE is not let pass behind the freeze",
+        WINDOW,
+        "                    knock.seat.sit()\n",
+        "                    pass\n",
+        f"{WINDOW_TESTS}::test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_than_pve_waits",
+    ),
+    mutation(
         "no seat is taken before the freeze",
         WINDOW,
-        "        self._tools.thawer.sit()\n",
-        "",
+        "            self._tools.thawer.sit()\n",
+        "            pass\n",
         f"{WINDOW_TESTS}::test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw",
     ),
     mutation(

@@ -55,8 +55,11 @@ class ScriptedChannel:
         turns = value if isinstance(value, tuple) else (value,)
         return itertools.chain(turns, itertools.repeat(turns[-1]))
 
-    def sit(self) -> None:
-        pass
+    def sit(self, *, awaits_knock: bool = False) -> bool:
+        return False
+
+    def knock(self, seconds: float) -> float | None:
+        return None
 
     def release(self) -> None:
         pass
@@ -85,8 +88,11 @@ class ModelChannel:
         self._model = model
         self._clock = clock
 
-    def sit(self) -> None:
-        pass
+    def sit(self, *, awaits_knock: bool = False) -> bool:
+        return False
+
+    def knock(self, seconds: float) -> float | None:
+        return None
 
     def release(self) -> None:
         pass

@@ -1,0 +1,198 @@
+"""Freezing at the knock: PVE's task is started first, the guest is frozen when the task asks for its agent."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
+from tests.engine import kit
+from tests.engine.kit import take
+from tests.lab.fixtures import real_guest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.site import Site, site, wait_for
+from tests.unit.kit import record
+
+CONSISTENT = "filesystem-consistent"
+
+
+def seed(lab: Site, *freezing: float | None) -> None:
+    """Earlier windows of the guest, oldest first, by how long their freeze took; None: its answer was lost."""
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        for number, seconds in enumerate(freezing):
+            at = time.time() - 1000 + number
+            outcome = "unknown" if seconds is None else "acknowledged"
+            journal.begin(
+                record(f"old-{number}", at=at, state="thawed", closed_at=at, freeze_outcome=outcome)._replace(
+                    freezing_seconds=seconds
+                )
+            )
+
+
+@contextlib.contextmanager
+def a_site(kind: object = ScriptedGuest, **settings: object) -> Iterator[Site]:
+    with site(kind, **settings) as lab:  # type: ignore[arg-type]
+        lab.on_the_node()
+        lab.write_config(freeze={"at_the_knock": True})
+        yield lab
+        assert lab.node.server_log() == "", lab.node.server_log()
+
+
+@pytest.fixture
+def lab() -> Iterator[Site]:
+    with a_site() as found:
+        yield found
+
+
+@pytest.fixture
+def guest(lab: Site) -> ScriptedGuest:
+    return kit.the_guest(lab)
+
+
+def ours(lab: Site) -> list[WindowRecord]:
+    """This test's windows, newest first."""
+    return [one for one in lab.windows() if not one.id.startswith("old-")]
+
+
+def is_at_the_knock(lab: Site) -> bool:
+    """Whether the snapshot was asked for before the freeze: which then did not go over the API."""
+    return not lab.node.requests("fsfreeze-freeze")
+
+
+@pytest.mark.parametrize("kind", [ScriptedGuest, pytest.param(real_guest, marks=pytest.mark.real)])
+def test_a_guest_whose_freezes_are_short_is_frozen_when_the_task_asks_for_its_agent(kind: object) -> None:
+    with a_site(kind) as lab:
+        seed(lab, 0.2, 0.3, 0.1)
+        run = take(lab, "--policy", "require", "--json")
+        assert run.exit_code == 0, run
+        assert run.json["verdict"]["kind"] == CONSISTENT
+        assert is_at_the_knock(lab)
+        assert len(ours(lab)) == 1
+        assert len(lab.guest.windows()) == 1
+        assert any("already frozen" in line for line in run.json["task"]["log"])
+
+
+@pytest.mark.parametrize(
+    "freezing",
+    [(), (0.2, 0.2), (0.2, 0.2, 1.0), (1.5, 0.2, 0.2), (0.2, None, 0.2)],
+    ids=["none", "too few", "slow", "slow before", "lost"],
+)
+def test_a_guest_that_is_not_known_to_freeze_quickly_is_frozen_in_sequence(
+    lab: Site, freezing: tuple[float | None, ...]
+) -> None:
+    seed(lab, *freezing)
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert not is_at_the_knock(lab)
+
+
+def test_only_the_last_three_freezes_count(lab: Site) -> None:
+    seed(lab, 5.0, None, 0.2, 0.2, 0.2)
+    assert take(lab, "--policy", "require").exit_code == 0
+    assert is_at_the_knock(lab)
+
+
+def test_it_is_off_unless_it_is_switched_on_and_elsewhere(lab: Site) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.write_config(freeze={"at_the_knock": False})
+    assert take(lab, "--policy", "require").exit_code == 0
+    assert not is_at_the_knock(lab)
+
+
+def test_away_from_the_node_there_is_no_seat_and_the_freeze_goes_in_sequence(lab: Site) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.write_config(local={"node": ""}, freeze={"at_the_knock": True})
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 0, run
+    assert not is_at_the_knock(lab)
+
+
+def test_a_task_that_does_not_ask_in_time_is_taken_again_in_sequence(lab: Site) -> None:
+    """It waits for something for longer than we hold its place: its own freeze proves nothing."""
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.set(task_delays={"prepare": 7.0})
+    run = take(lab, "--policy", "require", timeout=120)
+    assert run.exit_code == 0, run
+    assert "taking it again in sequence" in run.stderr
+    assert list(kit.snapshots(lab)) == ["s1"]
+    assert CONSISTENT in kit.description(lab)
+    last, first = ours(lab)
+    assert (last.verdict, last.failure_stage) == (CONSISTENT, None)
+    assert (first.verdict, first.failure_stage, first.freeze_outcome) == ("unknown", None, None)
+    assert first.closed_at is not None
+
+
+def test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence(lab: Site, guest: ScriptedGuest) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.set(task_delays={"after": 1.0})
+    process = lab.start("100", "--name", "s1", "--policy", "require")
+    assert wait_for(guest.is_frozen, 30)
+    lab.node.set(task_delays={})
+    guest.thaw_from_inside()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "taking it again in sequence" in stderr
+    assert [one.verdict for one in ours(lab)] == [CONSISTENT, "unknown"]
+    assert list(kit.snapshots(lab)) == ["s1"]
+
+
+def test_a_snapshot_that_cannot_be_removed_is_kept_for_what_it_is_worth(lab: Site, guest: ScriptedGuest) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.set(task_delays={"after": 1.0})
+    lab.node.fault("/snapshot/s1$", "status", method="DELETE", status=500, reason="no")
+    process = lab.start("100", "--name", "s1", "--policy", "prefer")
+    assert wait_for(guest.is_frozen, 30)
+    guest.thaw_from_inside()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "not taken again in sequence" in stdout
+    assert [one.verdict for one in ours(lab)] == ["crash-consistent"]
+    assert "crash-consistent" in kit.description(lab)
+
+
+@pytest.mark.parametrize("seconds", [2.8, 3.6])
+def test_a_freeze_that_outlasts_pves_patience_proves_nothing_and_is_thawed(
+    lab: Site, guest: ScriptedGuest, seconds: float
+) -> None:
+    """History said otherwise. PVE gives up its ping after 3 s, and takes its volumes as they are."""
+    seed(lab, 0.2, 0.2, 0.2)
+    guest.set_knob("freeze_sleep", seconds)
+    run = take(lab, "--policy", "prefer", timeout=120)
+    assert run.exit_code == 11, run
+    assert is_at_the_knock(lab)
+    assert (kit.window(lab).verdict, kit.window(lab).freeze_outcome) == ("crash-consistent", "unknown")
+    assert not guest.is_frozen()
+    guest.set_knob("freeze_sleep", 0.0)
+
+
+@pytest.mark.parametrize("version", ["9.1.9", "8.4.1"])
+def test_where_pve_thaws_by_itself_nothing_is_taken_again(version: str) -> None:
+    """In sequence it would be worth no more."""
+    with a_site(pve_version=version) as lab:
+        seed(lab, 0.2, 0.2, 0.2)
+        run = take(lab)
+        assert run.exit_code == 0, run
+        assert is_at_the_knock(lab)
+        assert [one.verdict for one in ours(lab)] == ["unknown"]
+
+
+def test_a_task_that_pve_refuses_leaves_nothing_frozen_and_no_seat_taken(lab: Site, guest: ScriptedGuest) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.fault("/snapshot$", "status", method="POST", status=500, reason="no")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 7, run
+    assert not guest.hook_log()
+    assert kit.window(lab).closed_at is not None
+
+
+def test_an_answer_to_the_snapshot_request_that_is_lost_is_taken_again_in_sequence(lab: Site) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.fault("/snapshot$", "drop", when="after", method="POST")
+    run = take(lab, "--policy", "require", timeout=120)
+    assert run.exit_code == 0, run
+    assert "taking it again in sequence" in run.stderr
+    assert CONSISTENT in kit.description(lab)

@@ -83,7 +83,8 @@ class FreezeConfig(NamedTuple):
     foreign_limit_seconds: float = 300.0
     """How long a freeze by somebody else may last, with no task at work on the guest, before it is an alarm."""
     at_the_knock: bool = False
-    """On the guest's node: freeze a guest whose last freezes were short only when PVE's own task asks for its agent."""
+    """On the guest's node: freeze a guest whose last freezes were short only when PVE's own task asks for its agent. A
+    backup that has to be consistent (policy require) is frozen before vzdump asks."""
 
 
 class ThawConfig(NamedTuple):

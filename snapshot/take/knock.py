@@ -1,59 +1,27 @@
-"""Freezing at the knock: PVE's task is started first, and the guest frozen when the task asks for its agent.
+"""Freezing at the knock: PVE's snapshot task is started first, and the guest frozen when the task asks for its agent.
 
-PVE's worker prepares for a while before it asks whether the agent is there (PVE::QemuServer::Agent, qga_check_running).
-We hold the agent's seat, so its ping waits behind us: then the freeze is sent in front of it, and it is let pass. It
-finds the guest frozen, and goes on to its volumes. So the guest is not frozen while PVE prepares.
-
-What limits this is the 3 s that PVE gives its ping. A worker that was let through, or gave up, before the freeze was
-acknowledged has proven nothing: such a snapshot is removed, and taken once more in sequence. And only a guest whose
-freezes are known to be short is frozen so.
+What the knock is stands in window/knock.py. A worker that was let through, or gave up, before the freeze was
+acknowledged has proven nothing: such a snapshot is removed, and taken once more in sequence.
 """
 
 from __future__ import annotations
 
-from snapshot.errors import JournalError, ReplyLostError
-from snapshot.model import FreezeOutcome, FreezeReply, Guest, Owner, Verdict, VerdictKind
+from snapshot.errors import ReplyLostError
+from snapshot.model import FreezeOutcome, FreezeReply, Guest, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import AgentChannel
 from snapshot.take import judging
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.run import Run
-from snapshot.window.parts import Knock
+from snapshot.window.knock import COMES_SECONDS, Knock, freezes_quickly, knocked
 from snapshot.window.snapshot import SnapshotWindow
 
-PING_WAITS_SECONDS = 2.5
-"""How long PVE's ping waits for sure, counted from an instant before it came: half a second less than PVE says."""
-
-COMES_SECONDS = 6.0
-"""How long the knock is waited for: a task may have to wait for a lock first."""
-
 STEP_SECONDS = 0.05
-
-FREEZES = 3
-SHORT_SECONDS = 1.0
-"""The last freezes of a guest, all of them acknowledged, each within this: it can be frozen at the knock."""
 
 
 def is_wanted(run: Run, guest: Guest) -> bool:
     """Whether the guest is to be frozen at the knock, and may be."""
-    return run.settings.at_the_knock and not run.pve_option_off and _freezes_quickly(run, guest)
-
-
-def _freezes_quickly(run: Run, guest: Guest) -> bool:
-    try:
-        windows = run.book.journal.history(vmid=guest.vmid, limit=8 * FREEZES)
-    except JournalError:
-        return False
-    ours = [one for one in windows if one.owner in (Owner.SNAPSHOT.value, Owner.HOOK.value) and one.freeze_outcome]
-    last = ours[:FREEZES]
-    quick = [
-        one
-        for one in last
-        if one.freeze_outcome == FreezeOutcome.ACKNOWLEDGED.value
-        and one.freezing_seconds is not None
-        and one.freezing_seconds < SHORT_SECONDS
-    ]
-    return len(quick) == FREEZES
+    return run.settings.at_the_knock and not run.pve_option_off and freezes_quickly(run.book, guest.vmid)
 
 
 def freeze(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> FreezeReply:
@@ -68,23 +36,23 @@ def freeze(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> FreezeRep
     try:
         with run.tools.gate.open():
             snapshot.begin(run.tools.config.freeze.freeze_timeout_seconds)
-            at = _knocked(run, snapshot, seat)
-        if at is not None:
-            return window.freeze(Knock(seat, at + PING_WAITS_SECONDS))
+            knock = _knock(run, snapshot, seat)
+        if knock is not None:
+            return window.freeze(knock)
     except ReplyLostError as error:
         why = f"the answer to the snapshot request was lost ({error.message})"
     return FreezeReply(FreezeOutcome.REFUSED, detail=f"not frozen at the knock: {why}")
 
 
-def _knocked(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> float | None:
-    """The last instant at which nobody waited behind us; None when nobody came, or the task has ended."""
+def _knock(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> Knock | None:
+    """None when nobody came, or the task has ended."""
     clock, tasks = run.tools.clock, tasks_of(run.tools.access)
     assert snapshot.upid is not None
     until = clock.monotonic() + COMES_SECONDS
     while clock.monotonic() < until:
-        at = seat.knock(STEP_SECONDS)
-        if at is not None:
-            return at
+        knock = knocked(seat, STEP_SECONDS)
+        if knock is not None:
+            return knock
         if tasks.wait_for_end(snapshot.upid, clock.monotonic()):
             break
     return None

@@ -101,15 +101,6 @@ class WindowTools(NamedTuple):
     gate: Gate
 
 
-class Knock(NamedTuple):
-    """PVE's ping waits behind us for the agent: whoever sends a freeze now is in front of it."""
-
-    seat: AgentChannel
-    until: float
-    """The instant (monotonic) up to which the ping waits for sure. An answer to the freeze that comes later proves
-    nothing: PVE may have given up its ping, and taken its point in time."""
-
-
 class Instants(NamedTuple):
     """When a window's steps were done (monotonic), as far as they were."""
 

@@ -18,9 +18,10 @@ from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostEr
 from snapshot.states import Event, State, WindowMachine
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
 from snapshot.window import rows
+from snapshot.window.knock import Knock
 from snapshot.window.ownguard import OwnGuard
 from snapshot.window.ownrow import OwnRow
-from snapshot.window.parts import ANSWERED, Instants, Knock, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.parts import ANSWERED, Instants, WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Proof
 from snapshot.words import Word
 

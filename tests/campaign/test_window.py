@@ -18,7 +18,8 @@ from snapshot.journal.store import Journal
 from snapshot.model import FreezeOutcome, Guest, GuestKind, Node, Owner, Verdict, VerdictKind, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS
-from snapshot.window.parts import Knock, WindowBrokenError, WindowSpec, WindowTools
+from snapshot.window.knock import Knock
+from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Proof
 from snapshot.window.window import Window

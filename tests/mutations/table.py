@@ -7,6 +7,7 @@ from dataclasses import dataclass
 WINDOW = "snapshot/window/window.py"
 OWN_ROW = "snapshot/window/ownrow.py"
 KNOCK = "snapshot/take/knock.py"
+KNOCKS = "snapshot/window/knock.py"
 SNAPSHOT_WINDOW = "snapshot/window/snapshot.py"
 THAW = "snapshot/thaw/thawer.py"
 GUARD = "snapshot/guard/core.py"
@@ -1722,14 +1723,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the freeze goes before the knock",
-        KNOCK,
-        "        at = seat.knock(STEP_SECONDS)\n        if at is not None:",
-        "        at = clock.monotonic()\n        if at is not None:",
+        KNOCKS,
+        "    at = seat.knock(seconds)\n",
+        '    at = __import__("time").monotonic()\n',
         f"{KNOCK_TESTS}::test_a_task_that_does_not_ask_in_time_is_taken_again_in_sequence",
     ),
     mutation(
         "how long a guest's freezes take is ignored",
-        KNOCK,
+        KNOCKS,
         "    return len(quick) == FREEZES",
         "    return True",
         f"{KNOCK_TESTS}::test_a_guest_that_is_not_known_to_freeze_quickly_is_frozen_in_sequence",
@@ -1747,6 +1748,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "            channel, seconds = knock.seat, min(seconds, knock.until - self._tools.clock.monotonic())",
         "            channel = knock.seat",
         f"{WINDOW_TESTS}::test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_than_pve_waits",
+    ),
+    mutation(
+        "a backup that must be consistent waits for the knock",
+        "vzdump_hooks/phases/planning.py",
+        "settings.at_the_knock and policy is not Policy.REQUIRE and",
+        "settings.at_the_knock and",
+        "tests/hook/test_knock.py::test_a_backup_that_must_be_consistent_is_frozen_before_vzdump_asks",
+    ),
+    mutation(
+        "vzdump's lines behind its question do not end the wait for the knock",
+        OURS,
+        "            while clock.monotonic() < until and not any(map(follower.has_logged, PAST_KNOCK)):",
+        "            while True:",
+        "tests/hook/test_knock.py::test_a_vzdump_that_goes_on_without_asking_is_not_called_consistent",
     ),
     mutation(
         "PVE is not let pass behind the freeze",

@@ -32,6 +32,8 @@ class HoldOrder(NamedTuple):
     """The operator wants no freeze of ours: what comes of vzdump's is told, and only a guest at risk is a failure."""
     found_frozen: bool = False
     """Somebody else's freeze was found, and is not ours to end."""
+    at_the_knock: bool = False
+    """The holder may freeze only when vzdump asks for the agent."""
     unclear: bool = False
     """An earlier holder of this backup may have frozen: a freeze that is found is ours, and is thawed."""
 

@@ -4,14 +4,17 @@ holder thaws at vzdump's first line after the point in time.
 
 from __future__ import annotations
 
+import contextlib
+
 from snapshot.base.clock import duration
 from snapshot.base.text import counted
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner, Verdict, VerdictKind
 from snapshot.pve import remedies
-from snapshot.pve.agent import ApiChannel
+from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.ladder import Ladder
+from snapshot.window.knock import COMES_SECONDS, Knock, freezes_quickly, knocked
 from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Evidence, broken_word
 from snapshot.window.window import Window
@@ -35,6 +38,9 @@ LAST_ANSWER_SECONDS = 0.5
 many for the agent's queue. Only before 9.1.10, where vzdump is thawing by itself.
 """
 
+PAST_KNOCK = frozenset({LogEvent.FREEZE_ISSUED, LogEvent.FREEZE_SKIPPED_NO_AGENT, LogEvent.BACKUP_STARTING, *ENDS})
+"""vzdump's lines behind its question for the agent."""
+
 RELEASES = frozenset({LogEvent.POINT_IN_TIME, LogEvent.THAW_ISSUED})
 """Both lines are written after the QMP command has returned: the point in time is behind."""
 
@@ -47,6 +53,7 @@ class OurWindow:
         self._guest = guest
         self._tools = tools
         self._book = book
+        self._is_at_knock = order.at_the_knock and freezes_quickly(book, guest.vmid)
         self._window = Window(self._spec(), self._window_tools(ladder))
         self._thawed_early = False
         self.cannot_guard = False
@@ -67,13 +74,17 @@ class OurWindow:
         window = self._window
         try:
             with window:
-                reply = window.freeze()
-                if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
+                reply = self._freeze()
+                if reply is not None and reply.outcome is FreezeOutcome.ACKNOWLEDGED:
                     self._hold()
         except (JournalError, GuardError) as error:
             return self._never_armed(error)
         except InterruptedBySignalError as signalled:
             window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
+        if self._is_at_knock and window.reply is None:
+            why = "vzdump did not ask for the agent in time: not frozen by us"
+            window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), None, None)
+            return why
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
         if reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
             return self._not_frozen(reply)
@@ -93,13 +104,37 @@ class OurWindow:
         window.close(verdict, stage, None if good else broken_word(window.proof, window.broken_word).value)
         return ""
 
+    def _freeze(self) -> FreezeReply | None:
+        """At once, or at the knock, where that is wished and the guest's freezes are short. None: nobody knocked."""
+        window = self._window
+        seat = window.sit() if self._is_at_knock else None
+        if seat is None:
+            self._is_at_knock = False
+            return window.freeze()
+        message = f"guard {window.guard_pid} armed; the guest is frozen when vzdump asks for its agent"
+        if not self._tools.report(HoldReport(True, message)):
+            return FreezeReply(FreezeOutcome.REFUSED, detail="the hook was killed before the freeze")
+        knock = self._wait_for_knock(seat)
+        return window.freeze(knock) if knock is not None else None
+
+    def _wait_for_knock(self, seat: AgentChannel) -> Knock | None:
+        follower, clock = self._tools.follower, self._tools.clock
+        until = clock.monotonic() + COMES_SECONDS
+        with contextlib.suppress(WindowBrokenError), self._tools.gate.open():
+            while clock.monotonic() < until and not any(map(follower.has_logged, PAST_KNOCK)):
+                knock = knocked(seat, STEP_SECONDS)
+                if knock is not None:
+                    return knock
+                follower.wait(0.0)
+        return None
+
     def _hold(self) -> None:
         """Tell the hook, then wait for the point in time, the end, or the deadline. Then the proof."""
         window = self._window
         count = window.reply.filesystems if window.reply else 0
         span = duration(window.times.freezing_seconds)
         message = f"frozen ({counted(count, 'filesystem')}, {span}); guard {window.guard_pid} armed"
-        if not self._tools.report(HoldReport(True, message)):
+        if not self._is_at_knock and not self._tools.report(HoldReport(True, message)):
             window.break_off("the hook was killed while it waited for the freeze", Word.BACKUP_FAILED)
             return
         try:
@@ -176,6 +211,7 @@ class OurWindow:
             owner_limit_seconds=config.thaw.owner_limit_seconds,
             upid=order.job,
             watch=((order.worker_pid, order.worker_start),),
+            others_freeze=self._is_at_knock,
         )
 
     def _window_tools(self, ladder: Ladder) -> WindowTools:

@@ -45,6 +45,8 @@ class Plan(NamedTuple):
     """The options that PVE goes by now keep it from freezing, too: nobody freezes, so nobody has to watch."""
     found_frozen: bool = False
     """Somebody else has frozen the guest, and it is left so."""
+    at_the_knock: bool = False
+    """We freeze only when vzdump asks for the agent, where the guest's freezes are short."""
     unclear: bool = False
     """The holder ended without a word in post-restart: a freeze of its may still come."""
     at: float = 0.0

@@ -69,6 +69,7 @@ def examine(config: Config, vmid: int, mode: Mode | None, say: Callable[[str], N
         chosen=policy is Policy.NEVER or (obstacle is not None and (is_off or obstacle.name in CHOSEN)),
         left_alone=is_off or any(c.name == "agent-option" and c.result is CheckResult.NO_FREEZE for c in health.checks),
         found_frozen=obstacle is not None and obstacle.name == "thawed",
+        at_the_knock=settings.at_the_knock and policy is not Policy.REQUIRE and not health.freeze_disabled_by_option,
     )
     return Found(plan, obstacle)
 

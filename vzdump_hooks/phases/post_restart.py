@@ -125,6 +125,7 @@ def _order(call: Call, worker: Worker, plan: Plan) -> HoldOrder:
         not_ours_because=f"not frozen by us ({plan.obstacle})" if plan.chosen else plan.obstacle,
         chosen=plan.chosen,
         found_frozen=plan.found_frozen,
+        at_the_knock=plan.at_the_knock,
     )
 
 

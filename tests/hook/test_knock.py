@@ -1,0 +1,76 @@
+"""A backup whose guest is frozen when vzdump asks for its agent: the test plays vzdump."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from snapshot.journal.store import Journal
+from tests.hook.kit import HandMadeJob, check_thawed, newest, settled
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.site import Site, wait_for
+from tests.unit.kit import record
+
+SKIPS = ("INFO: skipping guest filesystem freeze - already frozen", "INFO: starting backup via QMP command")
+
+
+@pytest.fixture(autouse=True)
+def quick(lab: Site) -> None:
+    """The guest's last three freezes were short, and freezing at the knock is switched on."""
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        for number in range(3):
+            at = time.time() - 1000 + number
+            values = {"state": "thawed", "closed_at": at, "freeze_outcome": "acknowledged", "freezing_seconds": 0.2}
+            journal.begin(record(f"old-{number}", at=at, **values))
+    lab.settings["freeze"] |= {"at_the_knock": True}
+    lab.write_config()
+
+
+def test_the_guest_is_frozen_when_vzdump_asks_and_not_before(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
+    assert job.phase("backup-start") == 0
+    assert job.phase("post-restart") == 0
+    assert "frozen when vzdump asks" in job.said[-1]
+    assert not guest.is_frozen()
+    assert guest.ask("guest-ping") == {}
+    assert guest.is_frozen(), "the freeze went in front of vzdump's question"
+    assert guest.ask("guest-fsfreeze-status") == "frozen"
+    job.write(*SKIPS, "INFO: started backup task 'x'")
+    check_thawed(lab)
+    window = settled(lab)
+    assert (window.verdict, window.owner) == ("filesystem-consistent", "hook"), window.reason
+    assert job.phase("backup-end") == 0
+    assert "filesystem-consistent" in job.said[-1]
+    assert not lab.node.requests("fsfreeze-freeze")
+
+
+def test_a_vzdump_that_goes_on_without_asking_is_not_called_consistent(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    job.phase("post-restart")
+    job.write("INFO: starting backup via QMP command", "INFO: started backup task 'x'")
+    window = settled(lab)
+    assert window.verdict in ("crash-consistent", "unknown"), window.reason
+    assert not guest.hook_log()
+
+
+def test_a_backup_that_must_be_consistent_is_frozen_before_vzdump_asks(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    lab.settings["freeze"] |= {"policy": "require"}
+    lab.write_config()
+    job.phase("post-restart")
+    assert guest.is_frozen()
+    job.write(*SKIPS, "INFO: started backup task 'x'")
+    assert settled(lab).verdict == "filesystem-consistent"
+
+
+def test_a_vzdump_that_dies_before_it_asks_leaves_nothing_frozen_and_nobody_waiting(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    job.phase("post-restart")
+    job.kill()
+    assert wait_for(lambda: newest(lab).closed_at is not None, 30)
+    assert not guest.is_frozen()
+    assert guest.ask("guest-ping") == {}

@@ -2236,4 +2236,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "                with contextlib.nullcontext():",
         f"{PVESH_TESTS}::test_a_signal_ends_the_wait_for_pvesh_and_pvesh_with_it",
     ),
+    mutation(
+        "the end of a task is noticed late",
+        "snapshot/pve/tasks.py",
+        "factor=1.15)",
+        "factor=1.3)",
+        "tests/unit/test_tasks.py::test_the_end_of_a_short_task_is_seen_within_a_seventh_of_its_length",
+    ),
 )

@@ -15,13 +15,15 @@ from tests.lab.vzdump.testing import QUICK
 DIRECT = "direct sockets: freeze, snapshot, thaw"
 PVE = "PVE's own freeze in a snapshot task"
 ON_THE_NODE = "safe-snapshot on the guest's node"
+KNOCK = "safe-snapshot at the knock"
 ELSEWHERE = "safe-snapshot from elsewhere (API only)"
 ALONE = "safe-snapshot, PVE's own freezing off"
 VZDUMP = "vzdump's own freeze (PVE 9.2)"
 HOOK = "vzdump-hook, owner hook"
+HOOK_KNOCK = "owner hook at the knock"
 HOOK_ALONE = "owner hook, PVE's own freezing off"
 HOOK_VZDUMP = "vzdump-hook, owner vzdump"
-BACKUPS = (VZDUMP, HOOK, HOOK_ALONE, HOOK_VZDUMP)
+BACKUPS = (VZDUMP, HOOK, HOOK_KNOCK, HOOK_ALONE, HOOK_VZDUMP)
 
 Take = Callable[[str], str]
 """Takes a snapshot of that name, or a backup; the UPID of PVE's task, "" where there is none of it."""
@@ -35,10 +37,12 @@ def kinds(lab: Site, disks: Sequence[str] = ("drive0",)) -> dict[str, Take]:
         DIRECT: lambda name: _direct(lab, name, disks),
         PVE: lambda name: _pve(lab, api, name),
         ON_THE_NODE: lambda name: _ours(lab, name, "pve1"),
+        KNOCK: lambda name: _at_the_knock(lab, lambda: _ours(lab, name, "pve1")),
         ELSEWHERE: lambda name: _ours(lab, name, ""),
         ALONE: lambda name: _pve_keeps_out(lab, lambda: _ours(lab, name, "pve1")),
         VZDUMP: lambda _: _backup(lab, None),
         HOOK: lambda _: _backup(lab, "hook"),
+        HOOK_KNOCK: lambda _: _at_the_knock(lab, lambda: _backup(lab, "hook")),
         HOOK_ALONE: lambda _: _pve_keeps_out(lab, lambda: _backup(lab, "hook")),
         HOOK_VZDUMP: lambda _: _backup(lab, "vzdump"),
     }
@@ -93,6 +97,17 @@ def _pve_keeps_out(lab: Site, take: Callable[[], str]) -> str:
     finally:
         lab.node.set_config(100, agent="1")
         lab.rules = ""
+
+
+def _at_the_knock(lab: Site, take: Callable[[], str]) -> str:
+    """From the fourth of our short freezes on; before it the guest is frozen in sequence."""
+    lab.settings.setdefault("freeze", {})["at_the_knock"] = True
+    lab.write_config()
+    try:
+        return take()
+    finally:
+        lab.settings["freeze"]["at_the_knock"] = False
+        lab.write_config()
 
 
 def _backup(lab: Site, owner: str | None) -> str:

@@ -44,7 +44,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - half an installation must not cost a backup either
         say(f"WARNING: internal error ({type(error).__name__}: {error}); reinstall vzdump-hooks; the backup goes on")
         code = 0
-    sys.exit(code)
+    # All is said and closed. To take the interpreter down in order costs 7 ms, and vzdump waits with the guest frozen.
+    os._exit(code)
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -52,6 +53,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     config_path, rest = _own_options(arguments)
     if rest[:1] in (["--help"], ["-h"]):
         sys.stdout.write(USAGE)
+        sys.stdout.flush()
         return 0
     if _is_idle(rest, environment, config_path or CONFIG_PATH):
         return 0

@@ -137,6 +137,7 @@ def test_a_broken_installation_does_not_fail_a_backup(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["vzdump-hook", "backup-start", "snapshot", "100"])
     monkeypatch.setitem(sys.modules, "vzdump_hooks.dispatch", None)
     monkeypatch.delattr("vzdump_hooks.dispatch")
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
         entry.main()
     assert ended.value.code == 0

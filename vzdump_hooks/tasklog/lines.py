@@ -36,7 +36,7 @@ class LogSource(Protocol):
 class FileLog:
     """The lines of a growing file. One that is replaced or cut short is read from its new beginning."""
 
-    pause_seconds = 0.005
+    pause_seconds = 0.002
     """The delay is part of the window, and vzdump's own freeze may take only some 40 ms."""
 
     def __init__(self, path: Path) -> None:

@@ -15,16 +15,13 @@ from snapshot.base.clock import Clock
 from snapshot.base.retry import Pace
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.guard.seams import Happening, Inbox, Message, Recorder
-from snapshot.guard.turn import OwnerLife, OwnersTurn
+from snapshot.guard.turn import STILL_LOOK_SECONDS, OwnerLife, OwnersTurn
 from snapshot.journal.record import Cause
 from snapshot.model import FreezeState, ThawReport
 from snapshot.thaw.thawer import CARRIED_OUT_SECONDS, Thawer
 
 OWNER_FIRST_SECONDS = 0.5
 """When a watched process dies the owner watches it too and thaws at once; the guard follows when it does not."""
-
-STILL_LOOK_SECONDS = 1.0
-"""How often a guard that stays back for an owner past its deadline looks whether that one was stopped."""
 
 LAST_STANDS = 5
 """How many confirmed thaws are enough for a guard that can do nothing else any more."""
@@ -137,8 +134,8 @@ class GuardCore:
             self._freeze_is_sent()
             return True
         while True:
-            message = self._inbox.wait(None)
-            match message.what if message else None:
+            message = self._owner.first_word(self._inbox, self._spec.deadline_seconds)
+            match message.what:
                 case Op.FREEZING:
                     self._freeze_is_sent()
                     return True

@@ -29,7 +29,8 @@ class Op(Enum):
     THAWING = "thawing"
     """The owner is about to send a request of its thaw: stay back as long as one may take."""
     ASKING = "asking"
-    """The owner asks the agent for its proof: until its next word it may sit on the agent's socket."""
+    """The owner asks the agent for its proof, or keeps its seat over a freeze of vzdump's: until its next word it may
+    sit on the agent's socket. Before any freeze a deadline runs from here, after which it must not stand still."""
     DISARM = "disarm"
     """The thaw is confirmed (or nothing was ever frozen). ``late_seconds`` above 0: watch for a late freeze so long."""
     ABANDON = "abandon"

@@ -10,11 +10,14 @@ from typing import Protocol
 
 from snapshot.base.clock import Clock
 from snapshot.guard.link import Op
-from snapshot.guard.seams import Message
+from snapshot.guard.seams import Inbox, Message
 from snapshot.thaw.thawer import Thawer
 
 DEADLINE_MARGIN_SECONDS = 2.0
 """How long after the owner's own deadline the guard steps in: the owner, when it lives, does it first."""
+
+STILL_LOOK_SECONDS = 1.0
+"""How often a guard that stays back for an owner past its deadline looks whether that one was stopped."""
 
 
 class OwnerLife(Protocol):
@@ -69,6 +72,20 @@ class OwnersTurn:
         if message is not None and isinstance(message.what, Op):
             self._heard_at = self._clock.monotonic()
             self._may_sit = message.what in (Op.ASKING, Op.THAWING)
+
+    def first_word(self, inbox: Inbox, deadline_seconds: float) -> Message:
+        """The next message while nothing is at risk. An owner that keeps the agent's seat meanwhile (ASKING), over a
+        freeze of others, loses it when it stands still past that deadline.
+        """
+        while True:
+            message = inbox.wait(None if self.due == float("inf") else STILL_LOOK_SECONDS)
+            if message is None:
+                self.clear_the_way()
+            elif message.what is Op.ASKING:
+                self.heard(message)
+                self.starts(self._clock.monotonic(), deadline_seconds)
+            else:
+                return message
 
     def thaws_until(self) -> float:
         """How long to stay back for an owner that thaws: two callers would only be in each other's way."""

@@ -8,11 +8,13 @@ PVE::QemuServer::Agent::assert_agent_available); an error of the agent itself ar
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from snapshot.base.text import clean
 from snapshot.errors import ApiDeniedError, ApiFailureError, ApiUnreachableError, ReplyLostError
 from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest
+from snapshot.pve.connection import Heard
 from snapshot.pve.transport import Transport
 
 STATUS_SECONDS = 8.0
@@ -90,6 +92,13 @@ class AgentChannel(Protocol):
         """
         ...
 
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        """What the agent has said in turns of ours, on a seat that is kept, since the last call: the oldest first.
+
+        Returns at once. ``ask_seconds``: from now on it is asked so often, in our turn only, and while nobody waits.
+        """
+        ...
+
     def release(self) -> None:
         """Let go of a seat or connection that was kept, if there is one. Never raises."""
         ...
@@ -113,6 +122,10 @@ class ApiChannel:
     def knock(self, seconds: float) -> float | None:
         """See AgentChannel.knock."""
         return None
+
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        """See AgentChannel.heard."""
+        return ()
 
     def release(self) -> None:
         """See AgentChannel.release: PVE makes a connection to the agent for each call."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.text import clean
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
-from snapshot.pve.connection import SENTINEL, Connection
+from snapshot.pve.connection import SENTINEL, Connection, Heard
 from snapshot.pve.seat import Seat, waiting
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
@@ -67,17 +68,18 @@ class SocketChannel:
     def sit(self, *, awaits_knock: bool = False) -> bool:
         """See AgentChannel.sit."""
         if self._seat is not None or waiting(self._path) is None:
-            return self._seat is not None
-        if self._connection is None:
-            try:
-                self._synced(self._clock.monotonic() + SIT_SECONDS)
-            except CommandNotSentError:
-                self.release()
-        if self._connection is not None:
-            self._is_knocked = False
-            seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
-            self._seat, self._connection = seat, None
-        return self._seat is not None
+            return self._seat is not None and self._seat.wait_for_turn(0.0)
+        self._is_knocked = False
+        self._seat = seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
+        self._connection = None
+        is_ours = seat.wait_for_turn(SIT_SECONDS)
+        if awaits_knock and not is_ours:
+            self.release()
+        return is_ours
+
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        """See AgentChannel.heard."""
+        return self._seat.heard(ask_seconds) if self._seat is not None else ()
 
     def knock(self, seconds: float) -> float | None:
         """See AgentChannel.knock."""

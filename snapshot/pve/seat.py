@@ -13,11 +13,12 @@ Who waits stands in /proc/net/unix: one line a connection with the path of the s
 from __future__ import annotations
 
 import threading
+from collections import deque
 from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.threads import start_thread
-from snapshot.pve.connection import Connection
+from snapshot.pve.connection import Connection, Heard
 
 CONNECTIONS = Path("/proc/net/unix")
 LOOK_SECONDS = 0.002
@@ -54,23 +55,40 @@ def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
 
 
 class Seat:
-    """The seat, from the moment at which ``connection`` has been answered. Nothing raises.
+    """The seat, or the place in the queue for it: ``connection``'s, else a new one. Nothing raises.
 
     ``awaits_knock``: the first who waits is not let through before the seat is held or KNOCK_SECONDS have passed.
     """
 
-    def __init__(self, path: Path, connection: Connection, clock: Clock, *, awaits_knock: bool = False) -> None:
+    def __init__(self, path: Path, connection: Connection | None, clock: Clock, *, awaits_knock: bool = False) -> None:
         self._path = path
         self._clock = clock
-        self._connection: Connection | None = connection
-        self._placed_at = clock.monotonic()
+        self._connection = connection
+        self._read_at: float | None = None
+        """Since when we have been seen to sit without an answer."""
+        self._heard = deque([connection.heard] if connection is not None and connection.heard is not None else [])
+        self._ask_seconds: float | None = None
+        self._has_begun = threading.Event()
         self._lock = threading.Lock()
         self._is_kept = True
         self._awaits_knock = awaits_knock
-        self._quiet_at = self._placed_at
+        self._quiet_at = clock.monotonic()
         """When nobody waited last."""
         self._knocked = threading.Event()
         start_thread("seat", self._keep)
+
+    def wait_for_turn(self, seconds: float) -> bool:
+        """Until the agent has answered us for the first time; False when it has not within ``seconds``."""
+        return self._has_begun.wait(seconds) and self._connection is not None
+
+    def heard(self, ask_seconds: float | None) -> list[Heard]:
+        """What the agent has said in our turns since the last call, the oldest first.
+
+        ``ask_seconds``: from now on it is asked again when its last answer was asked for so long ago. In our turn only,
+        and while nobody waits.
+        """
+        self._ask_seconds = ask_seconds
+        return [self._heard.popleft() for _ in range(len(self._heard))]
 
     def knock(self, seconds: float) -> float | None:
         """Wait for somebody to wait behind us, and hold the seat then: the last instant (monotonic) at which nobody
@@ -106,13 +124,14 @@ class Seat:
                     raise ConnectionResetError("nobody listens any more")
                 if self._connection is None:
                     self._connection = self._placed()
-                elif others and self._is_in_the_way(self._connection):
+                elif self._is_in_the_way(self._connection) and others:
                     if self._is_kept_waiting():
                         return True
                     here, self._connection = self._connection, self._placed()
                     here.close()
                 elif not others:
                     self._quiet_at = began
+                    self._ask_again(self._connection)
             except OSError:
                 self._leave()
                 return False
@@ -127,9 +146,22 @@ class Seat:
 
     def _is_in_the_way(self, connection: Connection) -> bool:
         """Whether we sit, answered or not, and so the others wait for us."""
+        was_synced = connection.is_synced
         if connection.is_in_turn():
+            if not was_synced and connection.heard is not None:
+                self._heard.append(connection.heard)
+            self._read_at = None
+            self._has_begun.set()
             return True
-        return connection.is_read and self._clock.monotonic() - self._placed_at >= SILENT_SECONDS
+        now = self._clock.monotonic()
+        if self._read_at is None and connection.is_read:
+            self._read_at = now
+        return self._read_at is not None and now - self._read_at >= SILENT_SECONDS
+
+    def _ask_again(self, connection: Connection) -> None:
+        now, seconds = self._clock.monotonic(), self._ask_seconds
+        if connection.is_synced and seconds is not None and now - connection.asked_at >= seconds:
+            connection.begin_sync(now)
 
     def _placed(self) -> Connection | None:
         """A place at the end of the queue; None when that is full, until the next look."""
@@ -142,10 +174,11 @@ class Seat:
         except OSError:
             connection.close()
             raise
-        self._placed_at = self._clock.monotonic()
+        self._read_at = None
         return connection
 
     def _leave(self) -> None:
+        self._has_begun.set()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -22,7 +22,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ from snapshot.pve.agent import (
     AgentReplyLostError,
     CommandNotSentError,
 )
+from snapshot.pve.connection import Heard
 from snapshot.pve.ladder import MOVED_TEXT, Ladder
 from snapshot.pve.pvesh import START_SECONDS
 from snapshot.pve.remedies import FAILED_TEXT, FORBIDDEN_TEXT
@@ -106,6 +107,10 @@ class Thawer:
         """
         self._seat = self.fastest
         return self._seat if self._seat.sit(awaits_knock=awaits_knock) else None
+
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        """What the agent has said on a seat that is kept: see AgentChannel.heard."""
+        return self._seat.heard(ask_seconds) if self._seat is not None else ()
 
     def get_up(self) -> None:
         """Leave the seat, if it was kept: nothing of ours is asked for a while."""

@@ -10,6 +10,7 @@ from snapshot.guard.link import GuardSpec
 from snapshot.guard.seams import Message
 from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
+from snapshot.pve.connection import Heard
 from snapshot.pve.ladder import Ladder
 from snapshot.thaw.thawer import Thawer, Thawing
 
@@ -55,6 +56,9 @@ class ScriptedChannel:
 
     def knock(self, seconds: float) -> float | None:
         return None
+
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        return ()
 
     def release(self) -> None:
         self.kept_open = self.is_seated = False

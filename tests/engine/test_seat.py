@@ -127,6 +127,78 @@ def test_an_agent_that_lost_our_sync_keeps_nobody_waiting_behind_us(guest: Guest
         assert agent.status(ours) is FreezeState.THAWED
 
 
+def states(channel: SocketChannel) -> list[FreezeState]:
+    return [heard.state for heard in channel.heard()]
+
+
+def test_the_agent_says_to_us_behind_each_turn_of_pves_whether_it_is_frozen(guest: Guest) -> None:
+    """However soon PVE asks again: our place stands between its calls."""
+    thawed, frozen = FreezeState.THAWED, FreezeState.FROZEN
+    with seated(guest.agent_socket) as ours:
+        heard = states(ours)
+        assert heard == [thawed]
+        for command in ("ping", "fsfreeze-freeze", "fsfreeze-thaw", "ping"):
+            pve(guest, command)
+
+        def are_five() -> bool:
+            heard.extend(states(ours))
+            return len(heard) >= 5
+
+        until(are_five)
+        assert heard == [thawed, thawed, frozen, thawed, thawed]
+
+
+def test_in_our_turn_the_agent_is_asked_again_as_often_as_is_wished(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        assert states(ours) == [FreezeState.THAWED]
+        until(lambda: bool(ours.heard(0.0)))
+        with guest.agent() as other:
+            other.sync()
+            ours.heard()
+            assert not ours.heard(0.0), "it is not our turn"
+        until(lambda: bool(ours.heard(0.0)))
+
+
+def test_behind_one_who_stays_for_long_there_is_one_place_of_ours_and_its_question_is_answered(run: Path) -> None:
+    """As behind a slow freeze of vzdump's, with somebody else behind us: our silence counts from our turn on."""
+    clock = Stopped()
+    with ScriptedGuest(100, run) as guest, contextlib.ExitStack() as stack:
+        path = Path(guest.agent_socket)
+        ours = SocketChannel(path, clock)
+        stack.callback(ours.release)
+        with guest.agent() as first:
+            first.sync()
+            ours.sit()
+            assert seat.waiting(path) == 1
+            asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
+            asking.start()
+            until(lambda: seat.waiting(path) == 2)
+            clock.now += 60.0
+            guest.stop_agent()
+        until(lambda: seat.waiting(path) == 1)
+        for _ in range(3):
+            clock.has_slept.clear()
+            until(clock.has_slept.is_set)
+        guest.continue_agent()
+        asking.join(HANGS)
+        assert [heard.asked_at for heard in ours.heard()][:1] == [0.0]
+
+
+class Stopped(SystemClock):
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.has_slept = threading.Event()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.has_slept.set()
+
+
 def test_a_seat_that_is_left_is_free(guest: Guest) -> None:
     with seated(guest.agent_socket) as ours:
         ours.release()
@@ -155,8 +227,20 @@ def test_an_agent_that_is_busy_gives_no_seat_and_its_calls_are_as_ever(run: Path
         with guest.agent() as first:
             first.sync()
             ours = of(guest.agent_socket)
-            ours.sit()
+            assert not ours.sit()
+            assert not ours.sit()
         assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_behind_somebody_else_nobody_is_kept_waiting_for_a_knock(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest:
+        ours = of(guest.agent_socket)
+        with guest.agent() as first:
+            first.sync()
+            assert not ours.sit(awaits_knock=True)
+        with guest.agent() as other:
+            other.sync()
+            assert seat.waiting(Path(guest.agent_socket)) == 0
 
 
 def test_without_a_look_at_who_waits_there_is_no_seat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ WINDOW_TESTS = "tests/campaign/test_window.py"
 FIRST_REQUEST = "tests/campaign/test_first_request.py"
 HOOK_WINDOW = "tests/hook/test_window.py"
 HOOK_WATCHING = "tests/hook/test_watching.py"
+AGENT_SOCKET = "tests/hook/test_agent_socket.py"
 HOOK_VERDICT = "tests/hook/test_evidence.py"
 HOOK_PHASES = "tests/hook/test_phases.py"
 JOURNAL_TESTS = "tests/unit/test_journal.py"
@@ -1653,8 +1654,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the agent's seat is kept from everybody",
         SEAT,
-        "                elif others and self._is_in_the_way(self._connection):",
-        "                elif False:",
+        "                elif self._is_in_the_way(self._connection) and others:",
+        "                elif self._is_in_the_way(self._connection) and False:",
         f"{SEAT_TESTS}::test_pve_has_all_its_turns_while_we_sit_and_the_proof_and_the_thaw_are_ours[scripted]",
     ),
     mutation(
@@ -1682,9 +1683,67 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "an agent that lost our sync keeps all others waiting behind us",
         SEAT,
-        "        return connection.is_read and self._clock.monotonic() - self._placed_at >= SILENT_SECONDS",
+        "        return self._read_at is not None and now - self._read_at >= SILENT_SECONDS",
         "        return False",
         f"{SEAT_TESTS}::test_an_agent_that_lost_our_sync_keeps_nobody_waiting_behind_us[scripted]",
+    ),
+    mutation(
+        "a place that has waited for long is given up as soon as it is our turn",
+        SEAT,
+        "        return self._read_at is not None and now - self._read_at >= SILENT_SECONDS",
+        "        return connection.is_read and now - connection.asked_at >= SILENT_SECONDS",
+        f"{SEAT_TESTS}::test_behind_one_who_stays_for_long_there_is_one_place_of_ours_and_its_question_is_answered",
+    ),
+    mutation(
+        "the place behind one who stays is given up",
+        QGA,
+        "        if awaits_knock and not is_ours:",
+        "        if not is_ours:",
+        f"{SEAT_TESTS}::test_behind_one_who_stays_for_long_there_is_one_place_of_ours_and_its_question_is_answered",
+    ),
+    mutation(
+        "what the agent says in a turn of ours is not kept",
+        SEAT,
+        "                self._heard.append(connection.heard)",
+        "                pass",
+        f"{SEAT_TESTS}::test_the_agent_says_to_us_behind_each_turn_of_pves_whether_it_is_frozen[scripted]",
+        f"{AGENT_SOCKET}::test_however_short_a_freeze_of_vzdumps_is_the_agent_says_frozen_in_it",
+    ),
+    mutation(
+        "only what the agent said last is kept",
+        SEAT,
+        "                self._heard.append(connection.heard)",
+        "                self._heard = deque([connection.heard])",
+        f"{SEAT_TESTS}::test_the_agent_says_to_us_behind_each_turn_of_pves_whether_it_is_frozen[scripted]",
+    ),
+    mutation(
+        "no seat is kept over vzdump's own freeze",
+        VZDUMPS,
+        "        if not is_heard:\n            self._thawer.get_up()",
+        "        self._thawer.get_up()",
+        f"{AGENT_SOCKET}::test_vzdump_finds_the_agents_seat_taken_from_its_first_question_to_behind_its_thaw",
+        f"{AGENT_SOCKET}::test_however_short_a_freeze_of_vzdumps_is_the_agent_says_frozen_in_it",
+    ),
+    mutation(
+        "a watcher that stands still before vzdump's freeze keeps the agent's seat",
+        "snapshot/guard/turn.py",
+        "            elif message.what is Op.ASKING:",
+        "            elif False:",
+        f"{HOOK_WATCHING}::test_a_watcher_that_stands_still_loses_its_turn_at_the_deadline[before]",
+    ),
+    mutation(
+        "the guard is not told that the watcher keeps the agent's seat",
+        VZDUMPS,
+        "        self._tell(Op.ASKING)\n",
+        "",
+        f"{HOOK_WATCHING}::test_a_watcher_that_stands_still_loses_its_turn_at_the_deadline[before]",
+    ),
+    mutation(
+        "a seat that is not ours yet awaits a knock",
+        QGA,
+        "        if awaits_knock and not is_ours:",
+        "        if False:",
+        f"{SEAT_TESTS}::test_behind_somebody_else_nobody_is_kept_waiting_for_a_knock",
     ),
     mutation(
         "a seat is kept where nobody sees who waits",

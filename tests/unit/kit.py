@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.connection import Heard
 from tests.lab.guest.agentmodel import AgentModel
 
 START = 1_790_000_000.0
@@ -61,6 +62,9 @@ class ScriptedChannel:
     def knock(self, seconds: float) -> float | None:
         return None
 
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        return ()
+
     def release(self) -> None:
         pass
 
@@ -93,6 +97,9 @@ class ModelChannel:
 
     def knock(self, seconds: float) -> float | None:
         return None
+
+    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
+        return ()
 
     def release(self) -> None:
         pass

@@ -326,7 +326,7 @@ def test_an_end_of_the_stream_before_the_sync_means_that_nothing_was_sent(run: P
     with server(path, lambda connection, received: None) as received, pytest.raises(CommandNotSentError) as caught:
         channel(path).call("fsfreeze-freeze", timeout_seconds=1.0)
     assert caught.value.busy_or_gone
-    assert all(b"fsfreeze" not in data for data in received)
+    assert all(b"fsfreeze-freeze" not in data for data in received)
 
 
 @pytest.mark.parametrize(

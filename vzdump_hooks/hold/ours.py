@@ -19,13 +19,12 @@ from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Evidence, broken_word
 from snapshot.window.window import Window
 from snapshot.words import Word
-from vzdump_hooks.hold.asker import StateAsker
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.hold.tools import HoldTools, is_alone
 from vzdump_hooks.hold.verdict import NO_DISKS, Seen, judge_hook
 from vzdump_hooks.tasklog.wordings import ENDS, LogEvent
 
-STEP_SECONDS = 0.005
+STEP_SECONDS = 0.002
 """How long the deadline and the guard may go unchecked."""
 
 START_SECONDS = 200.0
@@ -33,10 +32,8 @@ START_SECONDS = 200.0
 first, which has 180 s (PVE::QMPClient).
 """
 
-LAST_ANSWER_SECONDS = 0.5
-"""How long the answer to our last question may take before the proof is asked for: two questions at once are one too
-many for the agent's queue. Only before 9.1.10, where vzdump is thawing by itself.
-"""
+ASK_SECONDS = 0.05
+"""How often the agent is asked, beside our turns behind vzdump's, whether somebody has thawed it: before 9.1.10."""
 
 PAST_KNOCK = frozenset({LogEvent.FREEZE_ISSUED, LogEvent.FREEZE_SKIPPED_NO_AGENT, LogEvent.BACKUP_STARTING, *ENDS})
 """vzdump's lines behind its question for the agent."""
@@ -54,10 +51,10 @@ class OurWindow:
         self._tools = tools
         self._book = book
         self._is_at_knock = order.at_the_knock and freezes_quickly(book, guest.vmid)
-        self._window = Window(self._spec(), self._window_tools(ladder))
+        self._thawer = tools.thawer(ladder)
+        self._window = Window(self._spec(), self._window_tools())
         self._thawed_early = False
         self.cannot_guard = False
-        self._asker = StateAsker(tools.access, guest)
 
     @property
     def found_nothing(self) -> bool:
@@ -144,8 +141,6 @@ class OurWindow:
             window.break_off(str(broken), broken.word)
         except InterruptedBySignalError as signalled:
             window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
-        if not window.broken_by:
-            self._asker.answer(LAST_ANSWER_SECONDS)
         window.prove()
 
     def _wait_for_release(self) -> None:
@@ -159,13 +154,15 @@ class OurWindow:
                 raise WindowBrokenError(why, Word.BACKUP_FAILED)
             self._window.check()
             if follower.evidence.saw(LogEvent.FREEZE_ISSUED):
-                self._ask_for_a_stranger()
+                self._look_for_a_stranger()
 
-    def _ask_for_a_stranger(self) -> None:
+    def _look_for_a_stranger(self) -> None:
         """Before 9.1.10 vzdump thaws by itself: who thaws before it says so is somebody else."""
-        follower = self._tools.follower
-        if self._asker.ask() is FreezeState.THAWED and not any(follower.has_logged(event) for event in RELEASES | ENDS):
-            self._thawed_early = True
+        frozen_at = self._window.instants.freeze_answered or 0.0
+        for heard in self._thawer.heard(ASK_SECONDS):
+            is_thawed = heard.state is FreezeState.THAWED and heard.asked_at >= frozen_at
+            if is_thawed and not any(map(self._tools.follower.has_logged, RELEASES | ENDS)):
+                self._thawed_early = True
 
     def _wait_for_start(self) -> None:
         """The guest is thawed. A backup that fails at its start has no point in time, whatever the window was."""
@@ -214,14 +211,14 @@ class OurWindow:
             others_freeze=self._is_at_knock,
         )
 
-    def _window_tools(self, ladder: Ladder) -> WindowTools:
+    def _window_tools(self) -> WindowTools:
         tools = self._tools
         return WindowTools(
             clock=tools.clock,
             me=tools.me,
             book=self._book,
             launcher=tools.launcher,
-            thawer=tools.thawer(ladder),
+            thawer=self._thawer,
             freezing=ApiChannel(tools.access.main, self._guest),
             gate=tools.gate,
         )

@@ -2,7 +2,13 @@
 
 So it is with owner ``vzdump``, and where the holder should freeze and cannot. A guard is armed before vzdump goes on,
 as for a freeze of ours: it thaws when the holder is killed or stands still. Where none can be armed the holder watches
-alone, and says so. Where vzdump's log cannot be followed there are the agent's word and the worker's life.
+alone, and says so.
+
+The agent's seat is taken before vzdump goes on, and kept to behind its thaw, while vzdump's calls are let through: none
+of them finds the agent asleep, and the agent says to us, in our turn behind each, whether it is frozen. So no question
+of ours stands in vzdump's way, and none is given up. Where vzdump's log cannot be followed there are the agent's word,
+asked for now and then, and the worker's life.
+
 What the journal is told of such a window stands in outcome.py, what it is worth in verdict.py.
 """
 
@@ -16,10 +22,12 @@ from snapshot.guard.link import Guard, Op, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.record import WindowRecord
 from snapshot.model import FreezeState, Guest, Owner, ThawReport, Verdict
+from snapshot.pve import agent
+from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
+from snapshot.pve.connection import Heard
 from snapshot.pve.ladder import Ladder
 from snapshot.window.parts import WindowBrokenError
 from snapshot.words import Word
-from vzdump_hooks.hold.asker import StateAsker
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.hold.outcome import BeginningRecorder, WindowEnd, closing_values
 from vzdump_hooks.hold.tools import HoldTools, is_alone
@@ -27,17 +35,11 @@ from vzdump_hooks.hold.verdict import Seen, judge_unheard, judge_watched
 from vzdump_hooks.tasklog.follow import LogEvidence, WorkerDiedError
 from vzdump_hooks.tasklog.wordings import ENDS, LogEvent
 
-STEP_SECONDS = 0.005
+STEP_SECONDS = 0.002
 """How long the deadline may go unchecked."""
 
 FROZEN_ASK_SECONDS = 0.05
 """How often a guest is asked that has said frozen."""
-
-FIRST_ANSWER_SECONDS = 0.5
-"""How long the first answer may take, of a guest that nobody may have frozen yet: vzdump waits for us meanwhile."""
-
-LAST_ANSWER_SECONDS = 1.0
-"""How long the last answer may take once vzdump has been answered its thaw, for which it waited behind our question."""
 
 UNHEARD_ASK_SECONDS = 1.0
 """How often the agent is asked where no log can be followed: at first, and while it says frozen."""
@@ -46,7 +48,8 @@ UNHEARD_SLOWEST_SECONDS = 15.0
 """The same later: vzdump freezes at the beginning of a copy that may take hours, and seldom later."""
 
 UNHEARD_WAIT_SECONDS = 0.1
-"""How long an answer may lie there unread. The worker's death is noticed at once."""
+"""How long the deadline may go unchecked there. The worker's death is noticed at once, but not while the agent is
+asked."""
 
 
 class Ended(NamedTuple):
@@ -71,7 +74,6 @@ class VzdumpsWindow:
         """When vzdump had its answer to the freeze at the latest."""
         self._point_at: float | None = None
         self._seen = Seen(found_frozen=order.found_frozen)
-        self._asker = StateAsker(tools.access, guest)
         self._guard: Guard | None = None
         self.problems: list[str] = []
 
@@ -93,7 +95,7 @@ class VzdumpsWindow:
         if with_guard:
             record = self._armed(record)
         self.problems += self._book.try_begin(record)
-        self._ask_first()
+        self._sit(is_heard=is_heard)
         self._tools.report(self._message(not_ours_because, is_heard=is_heard))
         beginning = BeginningRecorder(self._tools, record)
         try:
@@ -107,6 +109,7 @@ class VzdumpsWindow:
             # Without a log it is backup-end that says so: the backup is over.
             ended = Ended(f"the watching process was {signalled}", Word.INTERRUPTED) if is_heard else Ended()
         end = self._make_sure_of_thaw(ended)
+        self._thawer.get_up()
         self._dismiss(end)
         self._seen = self._seen._replace(alone=is_alone(self._book, self._guest.vmid, record.id))
         log = self._tools.follower.evidence
@@ -146,19 +149,24 @@ class VzdumpsWindow:
         if self._guard is not None:
             self._guard.tell(op)
 
-    def _ask_first(self) -> None:
-        """Whether somebody else has frozen the guest already. vzdump's freeze comes after our report."""
-        self._asker.ask()
-        self._take_first(self._asker.answer(FIRST_ANSWER_SECONDS))
+    def _sit(self, *, is_heard: bool) -> None:
+        """Take the agent's seat. Its first word tells whether somebody else has frozen the guest already."""
+        self._tell(Op.ASKING)
+        self._thawer.sit()
+        if not self._tools.follower.has_logged(LogEvent.FREEZE_ISSUED):  # where vzdump has gone on already
+            for heard in self._thawer.heard():
+                self._take_first(heard.state)
+        if not is_heard:
+            self._thawer.get_up()
 
-    def _take_first(self, state: FreezeState | None) -> None:
-        if state is not None:
-            self._seen = self._seen._replace(answered=True)
+    def _take_first(self, state: FreezeState) -> None:
+        self._seen = self._seen._replace(answered=True)
         if state is not FreezeState.FROZEN:
             return
         if self._order.unclear:
             self._thawer.until_confirmed(self._tools.config.thaw.owner_limit_seconds)
             self._thawer.start_over()
+            self._thawer.sit()
         else:
             self._seen = self._seen._replace(found_frozen=True)
 
@@ -180,7 +188,6 @@ class VzdumpsWindow:
         while True:
             event = follower.next(STEP_SECONDS)
             if event is LogEvent.FREEZE_ISSUED and self._begun_at is None:
-                self._take_first(self._asker.answer())  # asked before vzdump asked
                 self._begin(beginning)
             elif event in (LogEvent.BACKUP_STARTING, LogEvent.THAW_ISSUED):
                 self._tell(Op.FROZEN)
@@ -192,29 +199,35 @@ class VzdumpsWindow:
                 return Ended()
             elif event in ENDS:
                 return Ended(f"the backup failed ({event.value})", Word.BACKUP_FAILED)
-            if self._begun_at is None:
-                if self._order.unclear:
-                    self._take_first(self._asker.ask(UNHEARD_ASK_SECONDS))
-                continue
             if why := self._is_too_late():
                 return Ended(why, Word.DEADLINE)
-            self._ask_while_frozen()
+            self._listen()
 
-    def _ask_while_frozen(self) -> None:
-        """Between vzdump's freeze and its thaw: the agent answers us as soon as the freeze is done."""
-        follower, asked_at = self._tools.follower, self._asker.asked_at
-        thaw_issued = follower.evidence.saw(LogEvent.THAW_ISSUED)
-        pause = FROZEN_ASK_SECONDS if self._seen.frozen else 0.0
-        state = self._asker.answer() if thaw_issued else self._asker.ask(pause)
-        has_frozen = self._frozen_at is not None and asked_at is not None and asked_at >= self._frozen_at
-        if state is FreezeState.FROZEN:
-            self._seen = self._seen._replace(frozen=True)
-        elif (
-            state is FreezeState.THAWED
-            and (self._seen.frozen or has_frozen)
-            and not any(follower.has_logged(event) for event in (LogEvent.THAW_ISSUED, *ENDS))
-        ):
-            self._seen = self._seen._replace(thawed_early=True)
+    def _listen(self) -> None:
+        """To what the agent has said: before vzdump's freeze, between that and its thaw, or behind it."""
+        log = self._tools.follower
+        for heard in self._thawer.heard(self._ask_seconds()):
+            if not log.has_logged(LogEvent.FREEZE_ISSUED):
+                if self._order.unclear:
+                    self._take_first(heard.state)
+                else:  # that line may be on its way still: a job on a terminal writes into a pipe
+                    self._seen = self._seen._replace(frozen=heard.state is FreezeState.FROZEN)
+            elif heard.state is FreezeState.FROZEN:
+                self._seen = self._seen._replace(frozen=True)
+            elif self._has_to_be_frozen(heard) and not any(map(log.has_logged, (LogEvent.THAW_ISSUED, *ENDS))):
+                self._seen = self._seen._replace(thawed_early=True)
+
+    def _ask_seconds(self) -> float | None:
+        """How often to ask, beside the turns that follow vzdump's."""
+        if self._begun_at is None:
+            return UNHEARD_ASK_SECONDS if self._order.unclear else None
+        if self._tools.follower.evidence.saw(LogEvent.THAW_ISSUED):
+            return None
+        return FROZEN_ASK_SECONDS if self._seen.frozen else 0.0
+
+    def _has_to_be_frozen(self, heard: Heard) -> bool:
+        is_behind = self._frozen_at is not None and heard.asked_at >= self._frozen_at
+        return self._seen.frozen or is_behind
 
     def _follow_unheard(self, beginning: BeginningRecorder) -> Ended:
         """By the agent's word, sparsely, and the worker's life, until a freeze was seen to come and go.
@@ -222,12 +235,15 @@ class VzdumpsWindow:
         Whoever freezes in a backup's time: vzdump does it once, so the first freeze that ends was its.
         """
         clock = self._tools.clock
-        since = clock.monotonic()
+        since = asked_at = clock.monotonic()
         while True:
             self._tools.follower.wait(UNHEARD_WAIT_SECONDS)
             pace = UNHEARD_ASK_SECONDS if self._begun_at is not None else (clock.monotonic() - since) / 20
             pause = min(max(UNHEARD_ASK_SECONDS, pace), UNHEARD_SLOWEST_SECONDS)
-            state = self._asker.ask(pause)
+            if clock.monotonic() - asked_at < pause:
+                state = None
+            else:
+                asked_at, state = clock.monotonic(), self._asked()
             if state is not None:
                 self._seen = self._seen._replace(answered=True)
             if state is FreezeState.FROZEN and not self._seen.found_frozen and self._begun_at is None:
@@ -241,6 +257,12 @@ class VzdumpsWindow:
             if why := self._is_too_late():
                 return Ended(why, Word.DEADLINE)
 
+    def _asked(self) -> FreezeState | None:
+        try:
+            return agent.status(self._thawer.fastest)
+        except (CommandNotSentError, AgentReplyLostError, AgentRefusedError):
+            return None
+
     def _make_sure_of_thaw(self, ended: Ended) -> WindowEnd:
         """Make sure of vzdump's thaw."""
         begun, broken_by = self._begun_at, ended.broken_by
@@ -249,8 +271,8 @@ class VzdumpsWindow:
                 begun = self._tools.clock.monotonic()  # its last lines never came to the log
             else:
                 return WindowEnd(begun=False, confirmed=True, broken_by=broken_by, word=ended.word)
-        if not broken_by and self._asker.answer(LAST_ANSWER_SECONDS) is FreezeState.FROZEN:
-            self._seen = self._seen._replace(frozen=True)  # whenever it was asked: so it was before the thaw
+        if not broken_by:
+            self._listen()
         failed = self._tools.follower.evidence.saw(LogEvent.THAW_FAILED)
         report: ThawReport | None = None
         if broken_by or failed or self._thawer.look() is not FreezeState.THAWED:

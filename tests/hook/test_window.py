@@ -332,12 +332,14 @@ def test_vzdumps_freeze_is_thawed_at_the_deadline(lab: Site, guest: ScriptedGues
 
 def test_vzdumps_freeze_is_thawed_when_vzdump_dies(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     owner_vzdump(lab)
+    lab.write_config(freeze={"freeze_timeout_seconds": 8, "max_window_seconds": 300})  # no deadline thaws it
     job.phase("post-restart")
     vzdump_freezes(guest, job)
     assert guest.is_frozen()
     job.kill()
-    check_thawed(lab)
-    assert settled(lab).verdict == "crash-consistent"
+    check_thawed(lab, 20.0)
+    window = settled(lab)
+    assert (window.verdict, window.failure_reason) == ("crash-consistent", "backup-failed")
 
 
 def test_a_thaw_of_vzdumps_that_failed_is_done_by_us(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:

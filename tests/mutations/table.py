@@ -1111,6 +1111,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{STRANGERS}::test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives",
     ),
     mutation(
+        "a living owner is told of at its deadline",
+        OVERDUE,
+        "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
+        "    return may_be_frozen(window) and now >= window.deadline_at",
+        "tests/unit/test_overdue.py::test_a_living_owner_is_believed_for_a_margin_past_its_deadline",
+    ),
+    mutation(
         "a limit used up on a thaw that the agent forbids",
         THAW,
         "        return since is not None and self._clock.monotonic() - since >= FORBIDDEN_SECONDS",
@@ -1453,7 +1460,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         SETTLE,
         "(Word.DEADLINE if lives else Word.OWNER_DIED)",
         "(Word.OWNER_DIED)",
-        FOUND_ONCE,
+        "tests/unit/test_overdue.py::test_an_owner_that_was_given_up_is_called_dead_only_where_it_is",
     ),
     mutation(
         "one host alone says that a guest is off",

@@ -117,6 +117,19 @@ def test_however_short_a_freeze_of_vzdumps_is_the_agent_says_frozen_in_it(backup
     assert settled(lab).verdict == "filesystem-consistent"
 
 
+def test_a_freeze_of_vzdumps_that_came_before_us_is_not_called_a_strangers(backup: tuple[Site, HandMadeJob]) -> None:
+    """As where it did not ask for the agent in time, and the freeze at its knock was given up."""
+    lab, job = backup
+    job.phase("backup-start")
+    job.write("INFO: issuing guest-agent 'fs-freeze' command")
+    lab.guest.ask("guest-fsfreeze-freeze")
+    job.phase("post-restart")
+    job.write("INFO: starting backup via QMP command", "INFO: issuing guest-agent 'fs-thaw' command")
+    lab.guest.ask("guest-fsfreeze-thaw")
+    job.write("INFO: started backup task 'x'")
+    assert settled(lab).verdict == "filesystem-consistent"
+
+
 def test_somebody_who_never_leaves_the_agent_costs_the_verdict_and_nothing_else(
     backup: tuple[Site, HandMadeJob],
 ) -> None:

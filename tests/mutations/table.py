@@ -1724,6 +1724,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SEAT_TESTS}::test_the_agent_says_to_us_behind_each_turn_of_pves_whether_it_is_frozen[scripted]",
     ),
     mutation(
+        "a freeze of vzdump's that came before us is a stranger's",
+        VZDUMPS,
+        "        if not self._tools.follower.has_logged(LogEvent.FREEZE_ISSUED):",
+        "        if True:",
+        f"{AGENT_SOCKET}::test_a_freeze_of_vzdumps_that_came_before_us_is_not_called_a_strangers",
+    ),
+    mutation(
         "no seat is kept over vzdump's own freeze",
         VZDUMPS,
         "        if not is_heard:\n            self._thawer.get_up()",

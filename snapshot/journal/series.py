@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from snapshot.journal import families
 from snapshot.journal.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
 from snapshot.journal.record import OPEN, WindowRecord, has_ended, measured_seconds, printable, was_sent
+from snapshot.model import VerdictKind
 
 if TYPE_CHECKING:
     from snapshot.model import Guest
@@ -264,7 +265,9 @@ def _gauges(series: _Series, record: WindowRecord, marks: dict[str, float]) -> N
     if has_ended(record):
         ended_at = marks.setdefault("ended", _instant(record))
         series.put(families.LAST_RUN.name, ended_at)
-        _reached(series, families.LAST_SUCCESS.name, marks, "success", record.failure_stage is None)
+        # One that was taken again has neither failed nor come to anything.
+        succeeded = record.failure_stage is None and record.verdict != VerdictKind.UNKNOWN.value
+        _reached(series, families.LAST_SUCCESS.name, marks, "success", succeeded)
         _reached(series, families.LAST_CONSISTENT.name, marks, "consistent", record.verdict in CONSISTENT_VERDICTS)
 
 

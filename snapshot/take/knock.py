@@ -24,14 +24,11 @@ def is_wanted(run: Run, guest: Guest) -> bool:
     return run.settings.at_the_knock and not run.pve_option_off and freezes_quickly(run.book, guest.vmid)
 
 
-def freeze(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> FreezeReply:
-    """Start the task, wait for its knock, freeze. In sequence where the agent's seat is not ours.
+def freeze(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, seat: AgentChannel) -> FreezeReply:
+    """Start the task, wait for its knock at our ``seat``, freeze.
 
     SnapshotFailedError when PVE said no. A refusal that the window knows nothing of: the knock was missed.
     """
-    seat = window.sit()
-    if seat is None:
-        return window.freeze()
     why = "PVE's task did not ask for the agent in time"
     try:
         with run.tools.gate.open():

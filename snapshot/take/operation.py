@@ -58,13 +58,15 @@ def _take(run: Run) -> None:
 def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
     """Steps 2 to 8. Nothing is printed or written from the freeze to the confirmed thaw.
 
-    ``at_knock``: PVE's task is started before the freeze, which is sent when the task asks for the agent.
+    ``at_knock``: PVE's task is started before the freeze, which is sent when the task asks for the agent. In sequence
+    where the agent's seat is not ours.
     """
     window = run.window_of(guest, others_freeze=at_knock)
     snapshot = run.snapshot_of(guest, window.id)
     try:
         with guarded(run, window):  # 2. intent, 3. guard; and on every way out 7. thaw
-            reply = knock.freeze(run, snapshot, window) if at_knock else window.freeze()  # 4. freeze
+            seat = window.sit() if at_knock else None
+            reply = knock.freeze(run, snapshot, window, seat) if seat else window.freeze()  # 4. freeze
             if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
                 _point_in_time(run, snapshot, window)  # 5. point in time
                 window.prove()  # 6. proof
@@ -78,7 +80,7 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
     try:
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
             run.verdict = _verdict(run, snapshot, window)  # 8. verdict and record
-        again = at_knock and knock.is_to_be_taken_again(run, snapshot, window)
+        again = seat is not None and knock.is_to_be_taken_again(run, snapshot, window)
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED and not again:
             _conclude(run, snapshot, window)
         elif not again:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from snapshot.errors import JournalError
 from snapshot.journal.book import JournalBook
-from snapshot.model import FreezeOutcome, Owner
+from snapshot.model import FreezeOutcome, FreezeReply, Owner
 from snapshot.pve.agent import AgentChannel
 
 PING_WAITS_SECONDS = 2.5
@@ -32,6 +32,17 @@ class Knock(NamedTuple):
     until: float
     """The instant (monotonic) up to which the ping waits for sure. An answer to the freeze that comes later proves
     nothing: PVE may have given up its ping, and taken its point in time."""
+
+    def answered(self, reply: FreezeReply, at: float) -> FreezeReply:
+        """What is left of the freeze's answer that was read at the instant ``at``. In time, PVE's ping is let pass.
+
+        It may have lain there for long: whoever was stopped (SIGSTOP, swap) reads it after its own time limit.
+        """
+        if reply.outcome is FreezeOutcome.ACKNOWLEDGED and at > self.until:
+            return FreezeReply(FreezeOutcome.UNKNOWN, detail="answered when PVE may have gone on without the agent")
+        if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
+            self.seat.sit()
+        return reply
 
 
 def knocked(seat: AgentChannel, seconds: float) -> Knock | None:

@@ -149,8 +149,8 @@ class Window:
         try:
             with self._tools.gate.open():
                 reply = agent.freeze(channel, seconds, keep_open=knock is not None)
-                if knock is not None and reply.outcome is FreezeOutcome.ACKNOWLEDGED:
-                    knock.seat.sit()
+                if knock is not None:
+                    reply = knock.answered(reply, self._tools.clock.monotonic())
                 if reply.outcome is FreezeOutcome.REFUSED and not self._row.is_first:
                     # What it is frozen by may be the late freeze of the earlier window: that is ours to thaw.
                     reply = reply._replace(outcome=FreezeOutcome.FAILED)

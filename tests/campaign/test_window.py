@@ -388,6 +388,20 @@ def test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_
     assert seat.calls[0][2] == 2.5
 
 
+def test_an_answer_that_is_read_when_pve_may_have_gone_on_proves_nothing(journal: Journal) -> None:
+    """Found by the campaign: an owner that was stopped found the answer, long after PVE had given up its ping."""
+    route, seat = frozen_guest(), frozen_guest()
+    seat.clock = route.clock
+    with window(journal, route, nearest=seat) as mine:
+        assert mine.sit() is seat
+        seat.seconds = 2.6
+        reply = mine.freeze(Knock(seat, route.clock.monotonic() + 2.5))
+        assert reply.outcome is FreezeOutcome.UNKNOWN
+        assert not seat.is_seated
+    assert mine.report is not None
+    assert mine.report.confirmed
+
+
 def test_a_guest_that_is_left_to_pve_has_its_agents_seat_free(journal: Journal) -> None:
     """PVE freezes by itself in what follows, and nobody of ours looks at who waits."""
     route = ScriptedChannel(ManualClock(), [AgentRefusedError("CommandNotFound", "no")])

@@ -140,6 +140,19 @@ def test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence(lab: Si
     assert list(kit.snapshots(lab)) == ["s1"]
 
 
+def test_what_was_frozen_in_sequence_already_is_not_taken_again(lab: Site, guest: ScriptedGuest) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.write_config(local={"node": ""}, freeze={"at_the_knock": True})
+    lab.node.set(task_delays={"after": 1.0})
+    process = lab.start("100", "--name", "s1", "--policy", "prefer")
+    assert wait_for(guest.is_frozen, 30)
+    guest.thaw_from_inside()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert not is_at_the_knock(lab)
+    assert [one.verdict for one in ours(lab)] == ["crash-consistent"]
+
+
 def test_a_snapshot_that_cannot_be_removed_is_kept_for_what_it_is_worth(lab: Site, guest: ScriptedGuest) -> None:
     seed(lab, 0.2, 0.2, 0.2)
     lab.node.set(task_delays={"after": 1.0})

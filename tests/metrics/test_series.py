@@ -104,6 +104,15 @@ def test_a_failed_run_is_seen_until_the_next_good_one_and_counted_for_ever(world
     assert world.value(PREFIX + "last_verdict", verdict="crash-consistent") == 0
 
 
+def test_a_window_that_was_taken_again_is_neither_a_failure_nor_a_success(world: World) -> None:
+    """Found by the campaign: its snapshot is removed, and the next one may fail."""
+    world.end(world.armed(), verdict="unknown")
+    assert world.value(PREFIX + "last_success_timestamp_seconds") == 0
+    assert world.value(PREFIX + "last_failure") is None
+    world.good_run()
+    assert world.value(PREFIX + "last_success_timestamp_seconds") > 0
+
+
 def test_a_new_run_that_has_not_ended_leaves_the_last_ones_failure_in_sight(world: World) -> None:
     world.failed_run()
     world.armed()

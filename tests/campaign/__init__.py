@@ -5,6 +5,8 @@
     scheduler   virtual time, and processes that can be killed or stopped at any step
     guest       one guest: the lab's model of the agent and the kernel, with a trace of who froze and thawed
     pve         Proxmox VE in front of it: proxies, workers, agent calls, snapshot tasks
+    sockets     our client of the agent's socket
+    seats       the agent's seat, kept over a window, and how long PVE waits behind it
     seams       what our code holds instead of clocks, sockets, signals, disks and other processes
     world       all of it put together: owner, guard, restarted guard, recovery
     faults      what goes wrong, as a table

@@ -180,6 +180,28 @@ def _foreign_freeze(world: World, fault: Fault) -> None:
     _ask(world, FREEZE)
 
 
+class Stranger:
+    """Somebody who connects to the agent's socket, and asks nothing."""
+
+    def deliver(self, data: bytes) -> None:
+        """What was meant for another one."""
+
+    def hung_up(self) -> None:
+        """See Client."""
+
+
+def _sit_down(world: World, fault: Fault) -> None:
+    """In the queue, and then in the seat."""
+    stranger = Stranger()
+    if world.guest.open(stranger):
+        world.obstacle(fault.value, "a stranger in the agent's seat")
+        world.scheduler.after(fault.value, lambda: world.guest.leave(stranger))
+
+
+def _lose_seat(world: World, fault: Fault) -> None:
+    world.seats.cuts = fault.target
+
+
 def _thaw_inside(world: World, fault: Fault) -> None:
     mounts = 1 if fault.target == "one mount" else None
     world.guest.do(lambda model, now: model.thaw_from_inside(now, mounts))
@@ -345,6 +367,8 @@ FAULTS: dict[str, Kind] = {
     "guest migrated": Kind(_nothing, _migrate),
     "foreign thaw": Kind(_nothing, _foreign_thaw),
     "foreign freeze": Kind(_nothing, _foreign_freeze, weight=0.5),
+    "stranger in the seat": Kind(_seconds(0.05, 60.0), _sit_down),
+    "seat lost at the knock": Kind(lambda rng: (0.0, rng.choice(("ours", "all"))), _lose_seat),
     "thawed from inside": Kind(lambda rng: (0.0, rng.choice(("all", "one mount"))), _thaw_inside),
     # PVE
     "no pveproxy": Kind(_node(0.1, 60.0), _cut_proxy),
@@ -398,15 +422,15 @@ def mishap(fault: Fault) -> Mishap:
             return Mishap(status=int(fault.value))
 
 
-def draw_fault(rng: random.Random) -> Fault:
+def draw_fault(rng: random.Random, *, at_the_knock: bool = False) -> Fault:
     """One fault, mostly at an instant that matters."""
     kinds = list(FAULTS)
     kind = rng.choices(kinds, [FAULTS[k].weight for k in kinds])[0]
     value, target = FAULTS[kind].draw(rng)
-    return Fault(kind, _draw_when(rng, kind), value, target)
+    return Fault(kind, _draw_when(rng, kind, at_the_knock), value, target)
 
 
-def _draw_when(rng: random.Random, kind: str) -> tuple[str | float | int, ...]:
+def _draw_when(rng: random.Random, kind: str, at_the_knock: bool) -> tuple[str | float | int, ...]:
     if FAULTS[kind].by_call:
         role = rng.choices(("owner", "guard", "recover", "takeover"), (6, 3, 1, 1))[0]
         command = rng.choices(COMMANDS, (3, 3, 4, 2, 1))[0]
@@ -414,6 +438,8 @@ def _draw_when(rng: random.Random, kind: str) -> tuple[str | float | int, ...]:
         return ("call", role, command, number)
     if kind in ("foreign freeze",):
         return ("time", round(rng.uniform(0.0, 20.0), 3))
+    if at_the_knock and rng.random() < 0.4:
+        return ("knock", round(0.001 * 5_000 ** rng.random(), 4))
     roll = rng.random()
     if roll < 0.25:
         return ("frozen", round(0.001 * 20_000 ** rng.random(), 4))
@@ -432,4 +458,4 @@ def draw(seed: str) -> Plan:
     rng = random.Random(f"{seed}/plan")
     setup = draw_setup(seed, rng)
     number = rng.choices((0, 1, 2, 3, 4, 6), (2, 30, 30, 20, 10, 8))[0]
-    return replace(setup, faults=tuple(draw_fault(rng) for _ in range(number)))
+    return replace(setup, faults=tuple(draw_fault(rng, at_the_knock=setup.at_the_knock) for _ in range(number)))

@@ -1,7 +1,7 @@
 """One guest: the lab's model of agent and kernel, behind the socket that QEMU serves to one client at a time.
 
 Every command that PVE, we or a stranger send carries a tag (the request's ``id``), so that the trace can say afterwards
-who froze. Our own socket client sends none: it never freezes.
+who froze. Of what our own socket client sends only a freeze has one (sockets.py).
 """
 
 from __future__ import annotations
@@ -51,6 +51,25 @@ class TracedAgent(AgentModel):
             self.on_refusal()
         return refusal
 
+    @property
+    def first(self) -> object:
+        """Who is served, or will be once QEMU runs."""
+        return self._clients[0] if self._clients else None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the agent runs and has nothing to do."""
+        return self._runs() and not self.busy
+
+    @property
+    def accepts(self) -> bool:
+        """Whether QEMU runs."""
+        return not self._suspended
+
+    def has_read(self, client: object) -> bool:
+        """Whether nothing that ``client`` sent waits outside the guest."""
+        return not self._waiting.get(client)
+
 
 class Client(Protocol):
     """Somebody at the agent's socket."""
@@ -69,8 +88,26 @@ class GuestBox:
         self.running = True
         self._scheduler = scheduler
         self._timer: Timer | None = None
-        self._clients: set[Client] = set()
+        self._clients: dict[Client, float] = {}
+        """And when each came."""
         self._tokens = 0
+        self.seated: Client | None = None
+        """Whom QEMU has accepted."""
+        self._shown: tuple[Client | None, tuple[Client, ...]] = None, ()
+        self.version = 0
+        """Of what can be seen from outside: who is there, and what was said."""
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_ask: Callable[[Exchange], None] = lambda exchange: None
+        """PVE has sent something to the agent."""
+
+    @property
+    def queue(self) -> list[float]:
+        """Whoever waits to be accepted, by when it came."""
+        return [at for client, at in self._clients.items() if client is not self.seated]
+
+    def has_read(self, client: Client) -> bool:
+        """Whether QEMU has accepted the client, and read all that it sent."""
+        return self.seated is client and self.model.has_read(client)
 
     def next_token(self) -> int:
         """As PVE::QMPClient makes it up: the worker's pid, a 0, and a count."""
@@ -81,7 +118,7 @@ class GuestBox:
         """Connect; False when QEMU is not there."""
         if not self.running:
             return False
-        self._clients.add(client)
+        self._clients[client] = self._scheduler.now
         self.model.connect(client, self._scheduler.now)
         self.pump()
         return True
@@ -93,7 +130,7 @@ class GuestBox:
 
     def leave(self, client: Client) -> None:
         if client in self._clients:
-            self._clients.discard(client)
+            del self._clients[client]
             self.model.disconnect(client, self._scheduler.now)
             self.pump()
 
@@ -117,9 +154,11 @@ class GuestBox:
         self.node = node
         self.hang_up()
 
-    def hang_up(self) -> None:
-        clients, self._clients = self._clients, set()
+    def hang_up(self, *some: Client) -> None:
+        """Every connection breaks, or ``some``."""
+        clients = list(some or self._clients)
         for client in clients:
+            del self._clients[client]
             self.model.disconnect(client, self._scheduler.now)
         for client in clients:
             client.hung_up()
@@ -127,8 +166,11 @@ class GuestBox:
 
     def pump(self) -> None:
         """Hand out what the agent said, and wake up when it goes on by itself."""
-        for client, data in self.model.advance(self._scheduler.now):
+        said = self.model.advance(self._scheduler.now)
+        self._accept()
+        for client, data in said:
             if client in self._clients:
+                self._changed()
                 client.deliver(data)  # type: ignore[attr-defined]
         if self._timer is not None:
             self._timer.cancel()
@@ -136,6 +178,21 @@ class GuestBox:
         following = self.model.next_at()
         if following is not None:
             self._timer = self._scheduler.at(following, self.pump)
+
+    def _accept(self) -> None:
+        if self.seated not in self._clients:
+            self.seated = None
+        first = self.model.first
+        if self.model.accepts and first in self._clients:
+            self.seated = first  # type: ignore[assignment]
+        shown = self.seated, tuple(self._clients)
+        if shown != self._shown:
+            self._shown = shown
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.on_change()
 
 
 @dataclass(frozen=True)
@@ -172,12 +229,14 @@ class Exchange:
         self._buffer = b""
         self._synced = False
         self.is_over = False
+        self.tag = tag
         self._timer = scheduler.after(timeout, lambda: self._finish(Reply(failure="got timeout")))
         if not box.open(self):
             self._finish(Reply(failure="unable to connect to VM 100 qga socket - Connection refused"))
             return
         sync = {"execute": "guest-sync-delimited", "arguments": {"id": self._token}}
         box.send(self, b"%s\n%s\n" % (json.dumps(sync).encode(), json.dumps({"execute": command, "id": tag}).encode()))
+        box.on_ask(self)
 
     def deliver(self, data: bytes) -> None:
         self._buffer += data

@@ -10,11 +10,11 @@ c. *The journal's last word is not better than the truth.* No window is closed w
 d. *Politeness.* PVE never has two agent calls of one run for a guest that both still have somebody waiting for them.
    The exceptions: whoever cannot hear a window's owner (a guard that was started again, a recovery) may ask beside it
    once its deadline has passed (by the wall clock; for a recovery without a journal at any time), and beside one
-   another; a guard that is told to end (TERM), or fails, thaws at once, whatever its owner does; two guards
-   of which neither could have a claim know nothing of each other; an owner that comes back past its
-   deadline finds its guard at work, which ends its round over the routes and then waits; a process that is stopped in
-   the middle of a call waits for nothing; a run that has disarmed its guard may look at its guest while the guard
-   watches for a late freeze.
+   another; of two windows of one run a recovery knows the one that it found when it began; a guard that is told to
+   end (TERM), or fails, thaws at once, whatever its owner does; two guards of which neither could have a claim know
+   nothing of each other; an owner that comes back past its deadline finds its guard at work, which ends its round
+   over the routes and then waits; a process that is stopped in the middle of a call waits for nothing; a run that has
+   disarmed its guard may look at its guest while the guard watches for a late freeze.
 e. *UNKNOWN is not closed early.* No freeze of a window is carried out after that window was closed. The exception: a
    guest that somebody else froze between our request and our thaw. The count of that thaw says what it would have said
    of our own freeze, and nothing tells the two apart (`recover` looks for guests that others left frozen).
@@ -23,6 +23,8 @@ g. *The states follow the table.* What the journal was told of a window's state,
    was told before.
 i. *A living owner has not died.* No window is counted as `owner-died` while its owner lives.
 j. *No success without a verdict.* What the metrics count as a success has been judged, and not as `unknown`.
+k. *PVE is let through.* Nothing that PVE asks the agent waits for more than PATIENCE_SECONDS (seats.py) behind a seat
+   that a running process of ours keeps and asks nothing over, while the agent is free.
 h. *No surprises.* No process of ours ends with an exception that is not one of ours, and nothing is left open for ever.
 """
 
@@ -163,9 +165,9 @@ def _turn_to_ask(world: World, free_at: float) -> float:
     on_their_way = (
         min(call.abandoned_at or float("inf"), call.sent_at + REQUEST_SECONDS)
         for call in world.pve.calls
-        if call.command and call.via != "pvesh" and call.sent_at < free_at
+        if call.command and call.via not in ("pvesh", "socket") and call.sent_at < free_at
     )
-    return max(free_at, *on_their_way)
+    return max((free_at, *on_their_way))
 
 
 def _taken(world: World) -> Iterator[tuple[float, float]]:
@@ -206,7 +208,7 @@ def _stopped(call: Call, over: float) -> Iterator[float]:
 def _nobody_there(world: World) -> Iterator[tuple[float, float]]:
     """Times in which none of our processes was there and running. A stopped process is there but does not run."""
     running: list[tuple[float, float]] = []
-    for process in (p for p in world.scheduler.processes if p.role != "recorder"):
+    for process in (p for p in world.scheduler.processes if p.role not in ("recorder", "seat")):
         end = process.ended_at if process.ended_at is not None else float("inf")
         running += _without(_ready_at(world, process), end, process.stops)
     at = 0.0
@@ -326,7 +328,12 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
         other.sent_at <= end and start <= call.sent_at for start, end in [*other.process.stops, *call.process.stops]
     ):
         return True
-    windows = [w for w in world.windows.values() if w.freeze_sent_at and w.owner.pid in (families or {w.owner.pid})]
+    known_at = min([call.sent_at, *(c.process.started_at for c in (call, other) if c.process.role == "recover")])
+    windows = [
+        w
+        for w in world.windows.values()
+        if w.freeze_sent_at and w.freeze_sent_at <= known_at and w.owner.pid in (families or {w.owner.pid})
+    ]
     deadline = max(((w.freeze_sent_at or 0.0) + w.max_window_seconds for w in windows), default=0.0)
     roles = {call.process.role, other.process.role}
     if {"takeover", "recover"} & roles:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.guard import __main__ as guard
 from snapshot.journal import living
-from snapshot.pve import access, connection, doors, routes, tasks
+from snapshot.pve import access, connection, doors, qga, routes, seat, tasks
 from snapshot.recovery import overdue, settle
 from snapshot.window import ownguard
-from tests.campaign.seams import WorldJournal, WorldOwner, WorldSocket, WorldTransport
+from tests.campaign.seams import WorldJournal, WorldOwner, WorldTransport
+from tests.campaign.sockets import FCNTL, SELECT, sockets_of
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -32,7 +33,13 @@ def _table(world: World) -> list[tuple[ModuleType, str, Any]]:
         (access, "PveshTransport", lambda path: WorldTransport(world, "pvesh")),
         (doors, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
         (routes, "qemu_lives", lambda folder, vmid: world.guest.running and world.is_local),
-        (connection, "socket", SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: WorldSocket(world))),
+        (connection, "socket", sockets_of(world)),
+        (connection, "select", SELECT),
+        (connection, "fcntl", FCNTL),
+        (qga, "waiting", world.seats.waiting),
+        (seat, "waiting", world.seats.waiting),
+        (seat, "start_thread", world.seats.start_thread),
+        (seat, "threading", world.seats.threading),
         (tasks, "os", SimpleNamespace(pidfd_open=world.pidfd_open, close=lambda descriptor: None)),
         (tasks, "select", SimpleNamespace(POLLIN=select.POLLIN, poll=lambda: TaskPoll(world))),
         (tasks, "process_start", world.process_start),

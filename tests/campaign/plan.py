@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from snapshot.model import Policy
 from tests.campaign.pve import PveSetup
+
+KNOCKS = 0.5
+"""The share of the runs on the guest's node that freeze at the knock."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Fault:
 
     ``when`` is one of: ``("time", seconds)``, ``("step", role, number)`` (the n-th step of a process of ours),
     ``("call", role, command, number)`` (the n-th such request), ``("frozen", seconds)`` (after the first freeze),
-    ``("sent", seconds)`` (after the first freeze request).
+    ``("sent", seconds)`` (after the first freeze request), ``("knock", seconds)`` (after a task's ping was sent).
     """
 
     kind: str
@@ -57,6 +60,8 @@ class Plan:
     thaw_takes: float = 0.03
     second_run_after: float = -1.0
     """Another `safe-snapshot` of the same guest, so long after the first one began; negative: none."""
+    at_the_knock: bool = False
+    """On the guest's node, whose earlier freezes the journal knows as short."""
     sqlite: bool = False
     """The journal is the real one, in a file."""
     pve: PveSetup = field(default_factory=PveSetup)
@@ -95,7 +100,7 @@ def draw_setup(seed: str, rng: random.Random) -> Plan:
     hour = rng.random() < 0.004
     api_freeze = 3600.0 if hour else rng.choice((15.0, 40.0))
     local = rng.choice(("", "", "a", "a", "b"))
-    return Plan(
+    plan = Plan(
         seed=seed,
         host=rng.choice(("a", "a", "b")) if local != "a" else "a",
         local_node=local,
@@ -125,3 +130,15 @@ def draw_setup(seed: str, rng: random.Random) -> Plan:
             finish_seconds=rng.choice((0.01, 0.1)),
         ),
     )
+    return _at_the_knock(plan, rng) if local == "a" and rng.random() < KNOCKS else plan
+
+
+def _at_the_knock(plan: Plan, rng: random.Random) -> Plan:
+    """A guest that was quick so far, and may not be this time; a task that prepares for a moment, or for long."""
+    pve = replace(
+        plan.pve,
+        skips_frozen=rng.random() < 0.85,
+        prepare_seconds=rng.choice((0.0, 0.02, 0.15, 0.5, 1.0, 2.0, 5.5, 6.5)),
+    )
+    freeze_takes = rng.choice((0.01, 0.08, 0.08, 0.5, 1.0, 2.0, 2.4, 2.6, 3.1, 10.0))
+    return replace(plan, at_the_knock=True, freeze_takes=freeze_takes, pve=pve)

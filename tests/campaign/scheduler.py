@@ -150,9 +150,12 @@ class Scheduler:
         process.timer = self.at(self.now, process)  # to unwind
 
     def stop(self, process: Process, seconds: float) -> None:
-        """SIGSTOP, and SIGCONT after ``seconds``."""
-        process.stopped_until = max(process.stopped_until, self.now + seconds)
-        process.stops.append((self.now, process.stopped_until))
+        """SIGSTOP, and SIGCONT after ``seconds``: all threads of the process."""
+        until = max(process.stopped_until, self.now + seconds)
+        for thread in self.processes:
+            if thread.pid == process.pid and thread.alive:
+                thread.stopped_until = until
+                thread.stops.append((self.now, until))
 
     def end(self, process: Process) -> None:
         process.ended_at = self.now

@@ -1,4 +1,4 @@
-"""What our code holds in a simulated world: clock, transport, sockets, gate, journal, and the link to its guard.
+"""What our code holds in a simulated world: clock, transport, gate, journal, and the link to its guard.
 
 Each method is a step of the process that calls it, so that the process can be killed there, and has its effect after
 that step or not at all.
@@ -6,7 +6,6 @@ that step or not at all.
 
 from __future__ import annotations
 
-import errno
 import json
 import sqlite3
 from collections import deque
@@ -26,6 +25,7 @@ from snapshot.journal.record import COLUMNS, Cause, WindowRecord, not_reopening
 from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
 from tests.campaign.scheduler import Process
+from tests.campaign.seats import ROLE
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -49,8 +49,11 @@ class WorldClock:
         return self._world.wall()
 
     def sleep(self, seconds: float) -> None:
-        self._world.scheduler.step()
-        self._world.scheduler.sleep(seconds)
+        process = self._world.scheduler.step()
+        if process.role == ROLE:
+            self._world.seats.pause(process)
+        else:
+            self._world.scheduler.sleep(seconds)
 
 
 class WorldTransport:
@@ -68,60 +71,6 @@ class WorldTransport:
 
     def close(self) -> None:
         self._world.scheduler.step()
-
-
-class WorldSocket:
-    """As much of socket.socket as our client of the agent's socket uses."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._process = world.scheduler.step()
-        self._buffer = b""
-        self._eof = False
-        self._open = False
-        self._timeout = 0.0
-
-    def settimeout(self, seconds: float) -> None:
-        self._timeout = seconds
-
-    def connect(self, _path: str) -> None:
-        self._world.scheduler.step()
-        self._process.at_death.append(self.close)
-        self._world.note_agent_asked(self._process)
-        if self._world.guest.node != self._world.plan.local_node or not self._world.guest.open(self):
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
-        self._open = True
-
-    def sendall(self, data: bytes) -> None:
-        self._world.scheduler.step()
-        self._world.note_agent_asked(self._process)
-        if self._eof:
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-        self._world.guest.send(self, data)
-
-    def recv(self, _size: int) -> bytes:
-        self._world.scheduler.step()
-        deadline = self._world.scheduler.now + self._timeout
-        while not self._buffer and not self._eof:
-            if self._world.scheduler.now >= deadline:
-                raise TimeoutError("timed out")
-            self._world.scheduler.wait(deadline)
-        data, self._buffer = self._buffer, b""
-        return data
-
-    def deliver(self, data: bytes) -> None:
-        self._buffer += data
-        self._world.scheduler.wake(self._process)
-
-    def hung_up(self) -> None:
-        self._eof = True
-        self._open = False
-        self._world.scheduler.wake(self._process)
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._world.guest.leave(self)
 
 
 class WorldGate:
@@ -369,6 +318,10 @@ class MemoryJournal:
     def get(self, window_id: str) -> WindowRecord | None:
         return self.rows.get(window_id)
 
+    def history(self, *, vmid: int, limit: int) -> list[WindowRecord]:
+        rows = sorted((r for r in self.rows.values() if r.vmid == vmid), key=lambda r: r.intent_at, reverse=True)
+        return rows[:limit]
+
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         rows = [r for r in self.rows.values() if r.closed_at is None and vmid in (None, r.vmid)]
         return sorted(rows, key=lambda r: r.intent_at)
@@ -416,6 +369,10 @@ class FileJournal:
         with closing(Journal(self._path)) as journal:
             return journal.get(window_id)
 
+    def history(self, *, vmid: int, limit: int) -> list[WindowRecord]:
+        with closing(Journal(self._path)) as journal:
+            return journal.history(vmid=vmid, limit=limit)
+
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         with closing(Journal(self._path)) as journal:
             return journal.open_windows(vmid)
@@ -459,6 +416,11 @@ class WorldJournal:
     def open_windows(self, vmid: int | None = None) -> list[WindowRecord]:
         self._world.scheduler.step()
         found: list[WindowRecord] = self._world.backing.open_windows(vmid)
+        return found
+
+    def history(self, *, vmid: int, limit: int) -> list[WindowRecord]:
+        self._world.scheduler.step()
+        found: list[WindowRecord] = self._world.backing.history(vmid=vmid, limit=limit)
         return found
 
     def lost_windows(self) -> list[str]:

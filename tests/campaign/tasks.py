@@ -115,7 +115,7 @@ def _ask(pve: Pve, task: PveTask, command: str, timeout: float, tag: str) -> Ste
 
 
 def _needs_freeze(pve: Pve, task: PveTask) -> Steps:
-    ping: Reply = yield from _ask(pve, task, "guest-ping", 3.0, "ping")
+    ping: Reply = yield from _ask(pve, task, "guest-ping", 3.0, "knock")
     if not ping.ok:
         task.log.append("skipping guest filesystem freeze - agent configured but not running?")
         return False

@@ -101,6 +101,24 @@ def test_a_recovery_asks_nothing_for_a_plain_snapshot_that_takes_long() -> None:
                 Fault("token expired", ("time", 0.7129), 16.364),
             ),
         ),
+        (
+            # An owner that was stopped at the knock read the freeze's answer when PVE had gone on without its agent.
+            "41:6981",
+            {"local_node": "a", "at_the_knock": True, "max_window_seconds": 30.0, "freeze_takes": 3.1},
+            (Fault("owner stopped", ("knock", 0.3619), 19.801),),
+        ),
+        (
+            # A window that was taken again in sequence counted as a success.
+            "41:32",
+            {"local_node": "a", "at_the_knock": True, "pve": PveSetup(prepare_seconds=6.5)},
+            (),
+        ),
+        (
+            # Elsewhere, and so in sequence: it was removed, and taken again in sequence.
+            "41:10",
+            {"at_the_knock": True, "max_window_seconds": 3.0, "pve": PveSetup(prepare_seconds=6.5)},
+            (),
+        ),
     ],
 )
 def test_what_the_campaign_once_found_is_mended(

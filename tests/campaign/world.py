@@ -42,6 +42,7 @@ from snapshot.recovery.strangers import Recovered
 from snapshot.states import State
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
+from snapshot.window.knock import FREEZES
 from tests.campaign import faults, invariants, patches
 from tests.campaign.guest import GuestBox, TracedAgent
 from tests.campaign.plan import Fault, Plan
@@ -61,7 +62,9 @@ from tests.campaign.seams import (
     WorldTransport,
     disk_full,
 )
+from tests.campaign.seats import Seats
 from tests.lab.guest.agentmodel import FREEZE, THAW, Faults
+from tests.unit.kit import record
 
 VMID = 100
 RESTART_SECONDS = 0.5
@@ -115,8 +118,9 @@ class World:
                 self_thaw_after=10.0 if plan.windows_guest else None,
             ),
         )
-        model.on_freeze = lambda: self._trigger("frozen")
+        model.on_freeze = lambda: self.trigger("frozen")
         self.guest = GuestBox(self.scheduler, model, "a")
+        self.seats = Seats(self)
         self.pve = Pve(self.scheduler, plan.pve, self.guest, VMID, plan.seed, self._judge)
         self.config = _config(plan, shared_folder())
         self.clock = WorldClock(self)
@@ -169,10 +173,19 @@ class World:
         self.finish()
 
     def start(self) -> None:
+        if self.plan.at_the_knock:
+            self._remember_short_freezes()
         self._spawn_owner(0, 0.0)
         if self.plan.second_run_after >= 0:
             self._spawn_owner(1, self.plan.second_run_after)
         self.scheduler.after(self.plan.recover_seconds, self._recover_timer)
+
+    def _remember_short_freezes(self) -> None:
+        """What the journal knows of the guest's freezes before this run."""
+        for number in range(FREEZES):
+            at = invariants.EPOCH - 1000.0 + number
+            ended = record(f"earlier-{number}", VMID, at, state="thawed", closed_at=at, freeze_outcome="acknowledged")
+            self.backing.begin(ended._replace(freezing_seconds=0.1))
 
     def inject(self, fault: Fault) -> None:
         """Let a fault strike when it says; one that is for a time past strikes now."""
@@ -493,7 +506,7 @@ class World:
         """How many such requests there were; a fault's trigger counts them."""
         return self._seen.get((role, command), 0)
 
-    def _trigger(self, what: str) -> None:
+    def trigger(self, what: str) -> None:
         """Something happened that faults wait for."""
         for fault in [f for f in self._armed if f.when[0] == what]:
             self._armed.remove(fault)
@@ -530,7 +543,7 @@ class World:
         if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is None:
             trace.freeze_sent_at = self.scheduler.now
             trace.silent = {link.owner.pid, *({link.guard.pid} if link.guard else ())} - trace.left
-            self._trigger("sent")
+            self.trigger("sent")
 
     def note_update(self, before: WindowRecord | None, after: WindowRecord | None, values: dict[str, object]) -> None:
         """The journal was told something of a window."""
@@ -579,8 +592,12 @@ class World:
             trace.left.add(guard.pid)
 
     def _was_refused(self, trace: WindowTrace) -> bool:
-        """Whether PVE has done with the freeze, and the guest holds nothing: no thaw is to come."""
+        """Whether PVE has done with the freeze, and the guest holds nothing: no thaw is to come. Also where none was
+        sent: at the knock PVE's task, which may freeze by itself, is at work already.
+        """
         freezes = [c for c in self.pve.calls if c.process is trace.owner and c.command == "fsfreeze-freeze"]
+        if not freezes:
+            return True
         over = (c.over_at is not None or (c.answer is not None and c.answer[0] < GATEWAY_STATUS) for c in freezes)
         return not self.guest.model.frozen and all(over)
 
@@ -613,6 +630,7 @@ def _config(plan: Plan, folder: Path) -> Config:
             freeze_timeout_seconds=plan.freeze_timeout_seconds,
             max_window_seconds=plan.max_window_seconds,
             late_freeze_seconds=plan.late_freeze_seconds,
+            at_the_knock=plan.at_the_knock,
         ),
         thaw=ThawConfig(owner_limit_seconds=plan.owner_limit_seconds),
         local=LocalConfig(node=plan.local_node, socket_folder=folder, product_uuid_file=folder / "none"),

@@ -159,7 +159,11 @@ class Window:
         return reply
 
     def sit(self) -> AgentChannel | None:
-        """Before PVE's task is started: keep the agent's seat for the Knock. None: it is not ours."""
+        """Before PVE's task is started: keep the agent's seat for the Knock. None: it is not ours.
+
+        Should we stand still in it, the guard ends us past the deadline.
+        """
+        self._armed_guard().tell(Op.ASKING)
         return self._tools.thawer.sit(awaits_knock=True)
 
     def check(self) -> None:

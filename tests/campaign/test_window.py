@@ -377,8 +377,10 @@ def test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_
 ) -> None:
     route, seat = frozen_guest(), frozen_guest()
     seat.clock = route.clock
-    with window(journal, route, nearest=seat) as mine:
+    guard = QuietGuard()
+    with window(journal, route, nearest=seat, guard=guard) as mine:
         assert mine.sit() is seat
+        assert guard.heard == [Op.ASKING], "who stands still in the seat is ended"
         reply = mine.freeze(Knock(seat, route.clock.monotonic() + 2.5))
         assert reply.outcome is FreezeOutcome.ACKNOWLEDGED
         assert seat.is_seated, "PVE is let pass"

@@ -1858,6 +1858,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/metrics/test_series.py::test_a_window_that_was_taken_again_is_neither_a_failure_nor_a_success",
     ),
     mutation(
+        "the guard is not told who sits for the knock",
+        WINDOW,
+        """
+        self._armed_guard().tell(Op.ASKING)
+        return self._tools.thawer.sit(awaits_knock=True)
+""",
+        """
+        return self._tools.thawer.sit(awaits_knock=True)
+""",
+        f"{WINDOW_TESTS}::test_at_the_knock_the_freeze_goes_over_the_seat_and_is_no_longer_waited_for_than_pve_waits",
+    ),
+    mutation(
         "PVE is not let pass behind the freeze",
         KNOCKS,
         "            self.seat.sit()\n",

@@ -28,6 +28,9 @@ STATUSES = (401, 403, 500, 501, 502, 503, 596, 599)
 REFUSAL_SECONDS = 3.0
 """What one refusal costs: the pause before the next try, and a round."""
 
+LOST_SEATS = 0.1
+"""The share of the runs at the knock whose seat is lost between the knock and the freeze, beside what else is drawn."""
+
 SPARSE_LOOK_SECONDS = sum(LATE_LOOKS.interval(look) for look in range(1, SPARSE_LOOK + 1))
 
 Draw = Callable[[random.Random], tuple[float, str]]
@@ -56,6 +59,10 @@ def _seconds(shortest: float, longest: float) -> Draw:
         return round(shortest * (longest / shortest) ** rng.random(), 3), ""
 
     return draw
+
+
+def _whose(rng: random.Random) -> tuple[float, str]:
+    return 0.0, rng.choice(("ours", "all"))
 
 
 def _node(shortest: float, longest: float) -> Draw:
@@ -368,7 +375,7 @@ FAULTS: dict[str, Kind] = {
     "foreign thaw": Kind(_nothing, _foreign_thaw),
     "foreign freeze": Kind(_nothing, _foreign_freeze, weight=0.5),
     "stranger in the seat": Kind(_seconds(0.05, 60.0), _sit_down),
-    "seat lost at the knock": Kind(lambda rng: (0.0, rng.choice(("ours", "all"))), _lose_seat),
+    "seat lost at the knock": Kind(_whose, _lose_seat),
     "thawed from inside": Kind(lambda rng: (0.0, rng.choice(("all", "one mount"))), _thaw_inside),
     # PVE
     "no pveproxy": Kind(_node(0.1, 60.0), _cut_proxy),
@@ -458,4 +465,7 @@ def draw(seed: str) -> Plan:
     rng = random.Random(f"{seed}/plan")
     setup = draw_setup(seed, rng)
     number = rng.choices((0, 1, 2, 3, 4, 6), (2, 30, 30, 20, 10, 8))[0]
-    return replace(setup, faults=tuple(draw_fault(rng, at_the_knock=setup.at_the_knock) for _ in range(number)))
+    drawn = [draw_fault(rng, at_the_knock=setup.at_the_knock) for _ in range(number)]
+    if setup.at_the_knock and rng.random() < LOST_SEATS:
+        drawn.append(Fault("seat lost at the knock", ("time", 0.0), *_whose(rng)))
+    return replace(setup, faults=tuple(drawn))

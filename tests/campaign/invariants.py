@@ -10,7 +10,7 @@ c. *The journal's last word is not better than the truth.* No window is closed w
 d. *Politeness.* PVE never has two agent calls of one run for a guest that both still have somebody waiting for them.
    The exceptions: whoever cannot hear a window's owner (a guard that was started again, a recovery) may ask beside it
    once its deadline has passed (by the wall clock; for a recovery without a journal at any time), and beside one
-   another; of two windows of one run a recovery knows the one that it found when it began; a guard that is told to
+   another; of two windows of one run they know the one that they found when they began; a guard that is told to
    end (TERM), or fails, thaws at once, whatever its owner does; two guards of which neither could have a claim know
    nothing of each other; an owner that comes back past its deadline finds its guard at work, which ends its round
    over the routes and then waits; a process that is stopped in the middle of a call waits for nothing; a run that has
@@ -328,12 +328,14 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
         other.sent_at <= end and start <= call.sent_at for start, end in [*other.process.stops, *call.process.stops]
     ):
         return True
-    known_at = min([call.sent_at, *(c.process.started_at for c in (call, other) if c.process.role == "recover")])
+    deaf = [c.process.started_at for c in (call, other) if c.process.role in ("takeover", "recover")]
     windows = [
         w
         for w in world.windows.values()
-        if w.freeze_sent_at and w.freeze_sent_at <= known_at and w.owner.pid in (families or {w.owner.pid})
+        if w.freeze_sent_at and w.freeze_sent_at <= call.sent_at and w.owner.pid in (families or {w.owner.pid})
     ]
+    if deaf:
+        windows = [w for w in windows if w.freeze_sent_at and w.freeze_sent_at <= min(deaf)] or windows[:1]
     deadline = max(((w.freeze_sent_at or 0.0) + w.max_window_seconds for w in windows), default=0.0)
     roles = {call.process.role, other.process.role}
     if {"takeover", "recover"} & roles:

@@ -93,6 +93,7 @@ class Seats:
         self._seen: dict[Process, tuple[int, bool]] = {}
         """Of each seat's last look: what the queue was like, and whether somebody waited."""
         self._pausing: set[Process] = set()
+        self._is_knocked = False
         self.cuts: str = ""
         """Whose connections break when an owner has seen its knock: see faults.py."""
         self.taken = 0
@@ -141,9 +142,9 @@ class Seats:
         self._pausing.discard(process)
 
     def _cut(self) -> None:
-        """Somebody has seen its knock."""
-        cuts, self.cuts = self.cuts, ""
-        if cuts:
+        """Somebody has seen what it waited for: its knock, if there was one."""
+        if self._is_knocked and self.cuts:
+            cuts, self.cuts = self.cuts, ""
             self._world.events.append((self._scheduler.now, f"connections to the agent break: {cuts}"))
             self._guest.hang_up(*([self._guest.seated] if cuts == "ours" and self._guest.seated else []))
 
@@ -155,6 +156,7 @@ class Seats:
 
     def _asked(self, exchange: Exchange) -> None:
         if exchange.tag == "knock":
+            self._is_knocked = True
             self._world.trigger("knock")
         self._follow(exchange, 0.0)
 

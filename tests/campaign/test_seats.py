@@ -59,7 +59,7 @@ def test_a_campaign_draws_knocks_that_come_to_a_freeze_and_some_that_do_not() ->
 
 def test_whoever_waits_behind_a_seat_that_is_kept_for_nothing_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not violations(Plan("here", local_node="a"))
-    monkeypatch.setattr(seat.Seat, "_look", lambda *_: True)
+    monkeypatch.setattr(seat.Seat, "_is_in_the_way", lambda *_: False)
     assert "(k)" in violations(Plan("here", local_node="a"))
 
 

@@ -61,7 +61,8 @@ def _line(number: int, outcome: Outcome) -> str:
 def _summary(seed: int, outcomes: list[Outcome]) -> str:
     lines = [
         "",
-        f"campaign-real: seed {seed}, {len(outcomes)} windows, {sum(o.was_frozen for o in outcomes)} seen frozen",
+        f"campaign-real: seed {seed}, {len(outcomes)} windows, {sum(o.was_frozen for o in outcomes)} seen frozen, "
+        f"{sum(o.was_frozen_at_the_knock for o in outcomes)} of them at the knock",
     ]
     by_blow: dict[str, list[float]] = collections.defaultdict(list)
     for outcome in outcomes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # What can be done to a window, with the weight at which it is drawn.
 ACTIONS = {
@@ -19,6 +19,8 @@ ACTIONS = {
 }
 # These are undone after a while; the window's bounds count from then.
 PASSING = frozenset({"kill api", "cut front", "stop agent"})
+KNOCKS = 0.6
+"""The share of the windows on the node that freeze at the knock."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,14 @@ class Plan:
     thaw_sleep: float
     task_seconds: float
     start: str
-    """What the blows' times count from: ``guard`` (its process is there) or ``freeze`` (the node has the request)."""
+    """What the blows' times count from: ``guard`` (its process is there) or ``freeze`` (the node has the request; at
+    the knock the snapshot's, which comes before it).
+    """
     blows: tuple[Blow, ...]
+    at_the_knock: bool = False
+    """On the node, with three short freezes in the journal."""
+    prepare_seconds: float = 0.0
+    """How long the task is at work before its knock."""
 
     def has(self, *actions: str) -> bool:
         """Whether any of these is among the blows."""
@@ -54,6 +62,7 @@ class Plan:
 
     def __str__(self) -> str:
         where = "on the node" if self.on_the_node else "over the API"
+        where += f" at the knock after {self.prepare_seconds:g} s" if self.at_the_knock else ""
         pace = f"freeze hook {self.freeze_sleep:g} s, thaw hook {self.thaw_sleep:g} s, task {self.task_seconds:g} s"
         blows = ", ".join(str(blow) for blow in self.blows)
         return f"window {self.index}: guest {self.vmid} {where}, {pace}; from the {self.start} on: {blows}"
@@ -68,7 +77,7 @@ def draw(seed: int, index: int, vmids: tuple[int, ...]) -> Plan:
         if action not in chosen:
             chosen.append(action)
     blows = [Blow(action, round(dice.uniform(0.0, 1.0), 3), round(dice.uniform(0.3, 5.0), 3)) for action in chosen]
-    return Plan(
+    plan = Plan(
         index=index,
         vmid=dice.choice(vmids),
         on_the_node=dice.random() < 0.4,
@@ -78,3 +87,6 @@ def draw(seed: int, index: int, vmids: tuple[int, ...]) -> Plan:
         start=dice.choice(("guard", "freeze", "freeze", "freeze")),
         blows=tuple(sorted(blows, key=lambda blow: blow.after)),
     )
+    if not plan.on_the_node or dice.random() >= KNOCKS:
+        return plan
+    return replace(plan, at_the_knock=True, prepare_seconds=dice.choice((0, 0, 0.3, 0.8)))

@@ -16,13 +16,16 @@ import time
 from dataclasses import dataclass, field
 
 from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.states import State
+from snapshot.window.knock import FREEZES
 from tests.campaign_real.plan import Blow, Plan
 from tests.lab.guest.oracle import judge
 from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, wait_for
 from tests.process.processes import guards, kill
 from tests.process.timeline import Timeline, watched
+from tests.unit.kit import record
 
 BOUND_SECONDS = 5.0
 """For everything; the promises for single blows are stricter and have tests of their own in tests/process."""
@@ -51,6 +54,7 @@ class Outcome:
     frozen_seconds: float = 0.0
     """The longest time that the guest was frozen once it could have been thawed."""
     was_frozen: bool = False
+    was_frozen_at_the_knock: bool = False
     exit_code: int | None = None
     verdict: str | None = None
     disk_says_consistent: bool | None = None
@@ -87,21 +91,38 @@ class WindowRun:
         plan, lab = self.plan, self.lab
         lab.node.forget_requests()
         lab.settings["local"] = {"node": lab.node.node if plan.on_the_node else ""}
+        lab.settings["freeze"]["at_the_knock"] = plan.at_the_knock
+        if plan.at_the_knock:
+            self._remember_short_freezes()
         lab.write_config()
         self.guest.set_knob("freeze_sleep", plan.freeze_sleep)
         self.guest.set_knob("thaw_sleep", plan.thaw_sleep)
-        lab.node.set(task_delays={"inside": plan.task_seconds})
+        lab.node.set(task_delays={"prepare": plan.prepare_seconds, "inside": plan.task_seconds})
         self._hooks_before = len(self.guest.hook_log())
         with lab.start(str(plan.vmid), "--name", self.name) as owner:
             assert wait_for(lambda: bool(guards(lab)) or owner.poll() is not None, 30), "no guard"
             if plan.start == "freeze":
-                wait_for(lambda: bool(lab.node.requests("fsfreeze-freeze")) or owner.poll() is not None, 20)
+                wait_for(lambda: self._has_begun() or owner.poll() is not None, 20)
             self._strike(owner)
             self._let_it_end(owner)
         self._recover()
         self._check_thawed(timeline)
         self._check_journal()
         self._check_disk()
+
+    def _has_begun(self) -> bool:
+        """Whether the node has the request that the blows' times count from."""
+        first = "/snapshot" if self.plan.at_the_knock else "fsfreeze-freeze"
+        return any(request.method == "POST" for request in self.lab.node.requests(first))
+
+    def _remember_short_freezes(self) -> None:
+        """As three windows that went well would have left them: the last ones may have been killed."""
+        with contextlib.closing(Journal(self.lab.journal_path)) as journal:
+            for number in range(FREEZES):
+                at = time.time() - 1.0 + number / 10
+                name = f"short-{number}-{self.name}"
+                ended = record(name, self.plan.vmid, at, state="thawed", closed_at=at, freeze_outcome="acknowledged")
+                journal.begin(ended._replace(freezing_seconds=0.1, verdict="filesystem-consistent"))
 
     # ------------------------------------------------------------------ blows
 
@@ -208,6 +229,8 @@ class WindowRun:
         timeline.wait_until_thawed_for(2.0, timeout=LATE_SECONDS + 20)
         freezes = timeline.freezes()
         self.outcome.was_frozen = bool(freezes) or len(self.guest.hook_log()) > self._hooks_before
+        is_past_pve = self.plan.at_the_knock and not self.lab.node.requests("fsfreeze-freeze")
+        self.outcome.was_frozen_at_the_knock = self.outcome.was_frozen and is_past_pve
         self.outcome.frozen_seconds = timeline.frozen_after(self._able_at)
         bound = self._bound()
         if self.outcome.frozen_seconds > bound:

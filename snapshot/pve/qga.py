@@ -70,7 +70,11 @@ class SocketChannel:
         if self._seat is not None or waiting(self._path) is None:
             return self._seat is not None and self._seat.wait_for_turn(0.0)
         self._is_knocked = False
-        self._seat = seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
+        try:
+            self._seat = seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
+        except RuntimeError:  # no thread can be started
+            self.release()
+            return False
         self._connection = None
         is_ours = seat.wait_for_turn(SIT_SECONDS)
         if awaits_knock and not is_ours:

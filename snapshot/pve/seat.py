@@ -32,6 +32,7 @@ SILENT_SECONDS = 0.5
 
 _LISTENS = b"00010000"
 _WAITS = b"02"
+_FIELDS_BEFORE_PATH = 7
 
 
 def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
@@ -48,14 +49,16 @@ def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
     at = lines.find(end)
     while at >= 0:
         fields = lines[lines.rfind(b"\n", 0, at) + 1 : at].split()
-        listens |= _LISTENS in fields[3:4]
-        count += _WAITS in fields[5:6]
+        if len(fields) == _FIELDS_BEFORE_PATH:  # else a longer name that ends like ours
+            listens |= _LISTENS in fields[3:4]
+            count += _WAITS in fields[5:6]
         at = lines.find(end, at + len(end))
     return count if listens else None
 
 
 class Seat:
-    """The seat, or the place in the queue for it: ``connection``'s, else a new one. Nothing raises.
+    """The seat, or the place in the queue for it: ``connection``'s, else a new one. RuntimeError where no thread can be
+    started; nothing else raises.
 
     ``awaits_knock``: the first who waits is not let through before the seat is held or KNOCK_SECONDS have passed.
     """
@@ -109,8 +112,13 @@ class Seat:
             return self._connection
 
     def _keep(self) -> None:
-        while self._is_kept and self._look():
-            self._clock.sleep(LOOK_SECONDS)
+        try:
+            while self._is_kept and self._look():
+                self._clock.sleep(LOOK_SECONDS)
+        except Exception:  # noqa: BLE001 - no memory, a bug: who waits behind us must not wait for nobody
+            with self._lock:
+                if self._is_kept:
+                    self._leave()
 
     def _look(self) -> bool:
         """Let pass who waits; False when nobody keeps the seat any more."""

@@ -88,7 +88,8 @@ def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: Snap
     stage, word = "freeze", reply.outcome.value
     if run.policy is Policy.REQUIRE:
         verdict = judge(Evidence(freeze=reply, thaw=window.report))
-        run.close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {verdict.reason}"), stage, word)
+        taken = _remove(run, guest, snapshot, verdict) if snapshot.exists else "no snapshot taken"
+        run.close(window, Verdict(VerdictKind.UNKNOWN, f"{taken}: {verdict.reason}"), stage, word)
         if unclear:
             raise _unclear(run, guest, window, reply)
         raise NotConsistentError(
@@ -101,6 +102,17 @@ def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: Snap
     snapshot.describe(found)
     if unclear:
         raise _unclear(run, guest, window, reply)
+
+
+def _remove(run: Run, guest: Guest, snapshot: PveSnapshot, verdict: Verdict) -> str:
+    """It was begun before the freeze, and is worth nothing now; what became of it."""
+    trouble = snapshot.remove()
+    if not trouble:
+        return "the snapshot was removed again"
+    snapshot.describe(verdict)
+    remedy = f"remove it: `{remedies.tool(guest)} delsnapshot {guest.vmid} {snapshot.name}`"
+    run.warnings.append(f"policy require: the snapshot could not be removed ({trouble}); {remedy}")
+    return "the snapshot could not be removed"
 
 
 def _take(run: Run, snapshot: PveSnapshot, expected: Verdict, window: SnapshotWindow | None = None) -> None:

@@ -182,6 +182,34 @@ def test_a_freeze_that_outlasts_pves_patience_proves_nothing_and_is_thawed(
     guest.set_knob("freeze_sleep", 0.0)
 
 
+@pytest.mark.parametrize("why", ["late", "refused"])
+def test_required_and_not_frozen_at_the_knock_the_snapshot_that_was_begun_is_removed(
+    lab: Site, guest: ScriptedGuest, why: str
+) -> None:
+    """In sequence there would be none."""
+    seed(lab, 0.2, 0.2, 0.2)
+    if why == "late":
+        guest.set_knob("freeze_sleep", 2.8)
+    else:
+        guest.set_knob("freeze_exit", 3)
+    run = take(lab, "--policy", "require", "--json", timeout=120)
+    assert run.exit_code == (11 if why == "late" else 6), run
+    assert is_at_the_knock(lab)
+    assert not kit.snapshots(lab)
+    assert "the snapshot was removed again" in kit.window(lab).reason
+    guest.set_knob("freeze_sleep", 0.0)
+
+
+def test_a_required_snapshot_that_cannot_be_removed_is_named(lab: Site, guest: ScriptedGuest) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    guest.set_knob("freeze_exit", 3)
+    lab.node.fault("/snapshot/s1$", "status", method="DELETE", status=500, reason="no")
+    run = take(lab, "--policy", "require")
+    assert run.exit_code == 6, run
+    assert "qm delsnapshot 100 s1" in run.text
+    assert "crash-consistent" in kit.description(lab)
+
+
 @pytest.mark.parametrize("version", ["9.1.9", "8.4.1"])
 def test_where_pve_thaws_by_itself_nothing_is_taken_again(version: str) -> None:
     """In sequence it would be worth no more."""

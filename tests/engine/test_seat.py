@@ -253,6 +253,32 @@ def test_without_a_look_at_who_waits_there_is_no_seat(run: Path, monkeypatch: py
             assert seat.waiting(Path(guest.agent_socket)) == 0
 
 
+def test_where_no_thread_can_be_started_there_is_no_seat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ScriptedGuest(100, run) as guest:
+        monkeypatch.setattr("snapshot.pve.seat.start_thread", refused)
+        ours = of(guest.agent_socket)
+        assert not ours.sit(awaits_knock=True)
+        assert pve(guest, "ping") == {}
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+def test_a_look_that_fails_in_whatever_way_keeps_nobody_waiting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+
+    def failed(_: Path) -> int:
+        looked.set()
+        raise MemoryError
+
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        monkeypatch.setattr("snapshot.pve.seat.waiting", failed)
+        assert looked.wait(HANGS)
+        assert pve(guest, "ping", HANGS) == {}
+        assert agent.status(ours) is FreezeState.THAWED
+
+
 def test_whoever_waits_once_we_hold_the_seat_waits(run: Path) -> None:
     with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
         assert agent.status(ours, keep_open=True) is FreezeState.THAWED
@@ -404,5 +430,10 @@ def test_who_waits_is_counted_and_an_accepted_one_is_not(run: Path) -> None:
         assert seat.waiting(path) == 2
         stack.enter_context(listener.accept()[0])
         assert seat.waiting(path) == 1
+        other = stack.enter_context(socket.socket(socket.AF_UNIX))
+        other.bind(f"\0anything {path}")
+        other.listen(3)
+        stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(f"\0anything {path}")
+        assert seat.waiting(path) == 1, "a name that ends like ours is another one"
         assert seat.waiting(run / "y.qga") is None
         assert seat.waiting(path, run / "nothing") is None

@@ -66,6 +66,23 @@ def test_a_backup_that_must_be_consistent_is_frozen_before_vzdump_asks(
     assert settled(lab).verdict == "filesystem-consistent"
 
 
+def test_a_hook_that_is_killed_before_the_knock_has_nobody_frozen(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vzdump goes on without us then, or is dead: nobody has taken the word that the guest will be frozen."""
+
+    def killed(connection: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vzdump_hooks.phases.post_restart.detached.read_line", killed)
+    with pytest.raises(KeyboardInterrupt):
+        job.phase("post-restart")
+    assert wait_for(lambda: newest(lab).verdict is not None, 30)
+    assert any("the hook was killed" in (window.reason or "") for window in lab.windows())
+    assert guest.ask("guest-ping") == {}
+    assert not guest.hook_log()
+
+
 def test_a_vzdump_that_dies_before_it_asks_leaves_nothing_frozen_and_nobody_waiting(
     lab: Site, guest: ScriptedGuest, job: HandMadeJob
 ) -> None:

@@ -827,9 +827,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the death of the waiting hook not noticed",
         OURS,
+        "        if not self._is_at_knock and not self._tools.report(HoldReport(True, message)):",
+        "        if not self._is_at_knock and not self._tools.report(HoldReport(True, message)) and False:",
+        f"{HOOK_WINDOW}::test_a_hook_that_is_killed_while_it_waits_leaves_the_guest_thawed",
+    ),
+    mutation(
+        "the death of the hook that waits for the knock's holder not noticed",
+        OURS,
         "        if not self._tools.report(HoldReport(True, message)):",
         "        if not self._tools.report(HoldReport(True, message)) and False:",
-        f"{HOOK_WINDOW}::test_a_hook_that_is_killed_while_it_waits_leaves_the_guest_thawed",
+        "tests/hook/test_knock.py::test_a_hook_that_is_killed_before_the_knock_has_nobody_frozen",
     ),
     mutation(
         "a verdict on our freeze without the log's order",

@@ -79,7 +79,7 @@ class OurWindow:
         except InterruptedBySignalError as signalled:
             window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
         if self._is_at_knock and window.reply is None:
-            why = "vzdump did not ask for the agent in time: not frozen by us"
+            why = window.broken_by or "vzdump did not ask for the agent in time: not frozen by us"
             window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), None, None)
             return why
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
@@ -110,7 +110,8 @@ class OurWindow:
             return window.freeze()
         message = f"guard {window.guard_pid} armed; the guest is frozen when vzdump asks for its agent"
         if not self._tools.report(HoldReport(True, message)):
-            return FreezeReply(FreezeOutcome.REFUSED, detail="the hook was killed before the freeze")
+            window.break_off("the hook was killed before the freeze", Word.BACKUP_FAILED)
+            return None
         knock = self._wait_for_knock(seat)
         return window.freeze(knock) if knock is not None else None
 

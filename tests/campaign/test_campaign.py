@@ -15,7 +15,7 @@ from tests.campaign.plan import Fault, Plan
 from tests.campaign.pve import PveSetup
 from tests.campaign.world import World
 
-SEED = "make test"
+SEED = "make test 3"
 WINDOWS = 1200
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from snapshot.guard.__main__ import unknown_orphan
 from snapshot.guard.core import GuardCore
 from snapshot.guard.link import Op
 from snapshot.guard.seams import Happening, Inbox, Message, Recorder
-from snapshot.guard.turn import OwnerLife
+from snapshot.guard.turn import DEADLINE_MARGIN_SECONDS, OwnerLife
 from snapshot.journal.record import Cause
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from tests.campaign.kit import ManualClock, Notes, ScriptedChannel, ScriptedInbox, guard_spec, thawer
@@ -649,3 +650,11 @@ def test_a_guard_of_vzdumps_freeze_asks_nothing_while_its_owner_follows_it() -> 
     core, notes = guard(route, script, others_freeze=True)
     core.run()
     assert notes.told == ["closed by owner"]
+
+
+def test_an_owner_is_given_way_to_the_latest_deadline_where_its_window_cannot_be_looked_up() -> None:
+    """And no longer: it may stand still in the agent's seat."""
+    spec, clock = guard_spec(), ManualClock()
+    found = unknown_orphan(spec, clock)
+    assert found.due == clock.monotonic() + spec.deadline_seconds + DEADLINE_MARGIN_SECONDS
+    assert (found.late_seconds, found.cause) == (spec.late_freeze_seconds, Cause.GUARD_FAULT)

@@ -479,11 +479,14 @@ with socket.socket(socket.AF_UNIX) as seat:
 """
 
 
-def test_the_rescue_ends_who_stands_still_in_the_agents_seat(node: Site) -> None:
+@pytest.mark.parametrize(
+    ("command", "seconds"), [("thaw 100", 60), ("recover", 60), ("recover", 7200)], ids=["thaw", "recover", "given up"]
+)
+def test_the_rescue_ends_who_stands_still_in_the_agents_seat(node: Site, command: str, seconds: float) -> None:
     node.guest.ask(FREEZE)
     with stopped(sys.executable, "-c", SEATED, str(node.guest.agent_socket)) as (process, alive):
-        left_behind(node, at=time.time() - 60, freeze_outcome="acknowledged", **alive)
-        run = check(node, node.safe_snapshot("thaw", "100"))
+        left_behind(node, at=time.time() - seconds, freeze_outcome="acknowledged", **alive)
+        run = check(node, node.safe_snapshot(*command.split()))
         assert run.exit_code == 0, run
         assert process.wait(10) == -signal.SIGKILL
         assert node.windows()[0].closed_at is not None

@@ -79,7 +79,6 @@ SECOND_SOURCE = "tests/unit/test_second_source.py"
 SILENCES_TESTS = "tests/metrics/test_silences.py"
 RECOVERY_TESTS = "tests/unit/test_recovery.py"
 SIGNAL_TESTS = "tests/engine/test_signals.py"
-FOUND_ONCE = "tests/campaign/test_campaign.py::test_what_the_campaign_once_found_is_mended"
 
 
 @dataclass(frozen=True)
@@ -1326,7 +1325,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         end_who_stands_still(window, now, self._me, may_be_frozen=window.thawed_at is None)
 """,
         "",
-        FOUND_ONCE,
+        f"{STRANGERS}::test_the_rescue_ends_who_stands_still_in_the_agents_seat[given up]",
     ),
     mutation(
         "a process that moves is ended",
@@ -1361,7 +1360,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         GUARD_PROCESS,
         "        due = clock.monotonic() + spec.deadline_seconds + DEADLINE_MARGIN_SECONDS",
         "        pass",
-        FOUND_ONCE,
+        f"{GUARD_TESTS}::test_an_owner_is_given_way_to_the_latest_deadline_where_its_window_cannot_be_looked_up",
     ),
     mutation(
         "a thaw that counted the late freeze does not end the watch",

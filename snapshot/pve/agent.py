@@ -104,19 +104,11 @@ class AgentChannel(Protocol):
         ...
 
 
-class ApiChannel:
-    """The agent through ``/nodes/{node}/qemu/{vmid}/agent``."""
-
-    _GETS = frozenset({"info", "get-fsinfo", "get-osinfo", "get-host-name", "get-time", "network-get-interfaces"})
-
-    def __init__(self, transport: Transport, guest: Guest) -> None:
-        self.name = transport.name
-        self.transport = transport
-        self.is_silent = False
-        self._guest = guest
+class Seatless:
+    """What an AgentChannel without a seat to keep says of it: each of its calls makes a connection of its own."""
 
     def sit(self, *, awaits_knock: bool = False) -> bool:
-        """See AgentChannel.sit: PVE has none to keep."""
+        """See AgentChannel.sit."""
         return False
 
     def knock(self, seconds: float) -> float | None:
@@ -128,7 +120,19 @@ class ApiChannel:
         return ()
 
     def release(self) -> None:
-        """See AgentChannel.release: PVE makes a connection to the agent for each call."""
+        """See AgentChannel.release."""
+
+
+class ApiChannel(Seatless):
+    """The agent through ``/nodes/{node}/qemu/{vmid}/agent``."""
+
+    _GETS = frozenset({"info", "get-fsinfo", "get-osinfo", "get-host-name", "get-time", "network-get-interfaces"})
+
+    def __init__(self, transport: Transport, guest: Guest) -> None:
+        self.name = transport.name
+        self.transport = transport
+        self.is_silent = False
+        self._guest = guest
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         """See AgentChannel.call."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from snapshot.journal.record import WindowRecord
 from snapshot.model import Guest, GuestKind, Node, Vmid
-from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
-from snapshot.pve.connection import Heard
+from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, Seatless
 from tests.lab.guest.agentmodel import AgentModel
 
 START = 1_790_000_000.0
@@ -34,7 +33,7 @@ class VirtualClock:
         self.now += max(0.0, seconds)
 
 
-class ScriptedChannel:
+class ScriptedChannel(Seatless):
     """An agent channel that gives each command its answer, or a tuple of them in turn; the last one for ever.
 
     An answer that is an exception is raised, one that is callable is called. ``seconds`` is how long a call takes.
@@ -56,18 +55,6 @@ class ScriptedChannel:
         turns = value if isinstance(value, tuple) else (value,)
         return itertools.chain(turns, itertools.repeat(turns[-1]))
 
-    def sit(self, *, awaits_knock: bool = False) -> bool:
-        return False
-
-    def knock(self, seconds: float) -> float | None:
-        return None
-
-    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
-        return ()
-
-    def release(self) -> None:
-        pass
-
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         self.calls.append(command)
         self.instants.append(self.clock.now)
@@ -82,7 +69,7 @@ class ScriptedChannel:
         return self.calls.count(f"fsfreeze-{command}")
 
 
-class ModelChannel:
+class ModelChannel(Seatless):
     """The lab's agent model, asked in virtual time."""
 
     is_silent = False
@@ -91,18 +78,6 @@ class ModelChannel:
         self.name = "model"
         self._model = model
         self._clock = clock
-
-    def sit(self, *, awaits_knock: bool = False) -> bool:
-        return False
-
-    def knock(self, seconds: float) -> float | None:
-        return None
-
-    def heard(self, ask_seconds: float | None = None) -> Sequence[Heard]:
-        return ()
-
-    def release(self) -> None:
-        pass
 
     def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
         answer = self._model.exchange(f"guest-{command}", now=self._clock.now, timeout=timeout_seconds)

@@ -84,6 +84,54 @@ def test_a_delay_before_or_after_acting(when: str) -> None:
         assert waited[when] >= 0.5
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_held_call_goes_on_when_it_is_released_before_or_after_acting(when: str) -> None:
+    with with_scripted() as lab, Client(lab.node) as client:
+        lab.node.fault(FREEZE, "hold", when=when)
+        client.send("POST", f"{QEMU}/{FREEZE}")
+        wait_for(lambda: lab.node.held() == 1)
+        assert lab.guest.is_frozen() is (when == "after")
+        assert lab.node.requests(FREEZE)[0].outcome == "running"
+        lab.node.release()
+        assert client.receive().result == 1
+        assert lab.node.held() == 0
+        assert lab.agent("fsfreeze-thaw").result == 1
+        assert lab.agent("fsfreeze-freeze").result == 1, "a released fault holds nothing more"
+
+
+def test_every_call_can_be_held_until_all_are_released_at_once() -> None:
+    with with_scripted() as lab, Client(lab.node) as first, Client(lab.node) as second:
+        lab.node.fault("fsfreeze-status", "hold", times=None)
+        for number, client in enumerate((first, second), 1):
+            client.send("POST", f"{QEMU}/agent/fsfreeze-status")
+            wait_for(lambda number=number: lab.node.held() == number)  # type: ignore[misc]
+        lab.node.release()
+        assert (first.receive().result, second.receive().result) == ("thawed", "thawed")
+
+
+def test_a_held_call_whose_client_has_left_is_acted_on_when_it_is_released() -> None:
+    with with_scripted() as lab:
+        lab.node.fault(FREEZE, "hold")
+        with Client(lab.node) as client:
+            client.send("POST", f"{QEMU}/{FREEZE}")
+            wait_for(lambda: lab.node.held() == 1)
+        assert not lab.guest.is_frozen()
+        lab.node.clear_faults()  # releases as well
+        wait_for(lab.guest.is_frozen)
+
+
+def test_any_fault_can_hold_its_call_first() -> None:
+    with with_scripted() as lab, Client(lab.node) as client:
+        lab.node.fault(FREEZE, "drop", held=True)
+        client.send("POST", f"{QEMU}/{FREEZE}")
+        wait_for(lambda: lab.node.held() == 1)
+        assert lab.node.requests(FREEZE)[0].outcome == "running"
+        lab.node.release()
+        with pytest.raises(LOST):
+            client.receive()
+        assert not lab.guest.is_frozen()
+
+
 def test_a_hang_never_answers() -> None:
     with with_scripted() as lab, Client(lab.node, timeout=0.3) as client:
         lab.node.fault(FREEZE, "hang", when="after")

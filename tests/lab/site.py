@@ -155,9 +155,9 @@ class Site:
         program = [sys.executable, "-m", "snapshot.cli.main"] if MUTATED_TREE else [str(BIN / "safe-snapshot")]
         return [*program, "--config", str(self.config_path), *arguments]
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start safe-snapshot, for tests that kill it."""
-        return subprocess.Popen(
+    def start(self, *arguments: str, **options: Any) -> Started:
+        """Start safe-snapshot, for tests that do something meanwhile."""
+        return Started(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -193,6 +193,15 @@ class Site:
                     assert window.guard_pid
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(window.guard_pid, signal.SIGKILL)
+
+
+class Started(subprocess.Popen[str]):
+    """A command that runs. A ``with`` that fails does not wait for it: what it waits for may be held for ever."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
 
 
 def environment() -> dict[str, str]:

@@ -23,13 +23,14 @@ def _guest(lab: Site) -> RealGuest:
 def test_a_guest_whose_agent_forgot_that_it_is_frozen_is_thawed() -> None:
     """The agent dies in the window and its state file with it: the status says thawed, the disk is frozen."""
     with guarded_site(real_guest) as (lab, timeline):
-        lab.node.fault("fsfreeze-status", "delay", delay=3, nth=2)
-        with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "fsfreeze-status", 2)
+        lab.node.fault("/tasks/", "hold", times=None)  # its owner does not hear that the snapshot is taken
+        with lab.start("100", "--policy", "require", "--max-window", "90") as owner:
+            assert wait_for(lambda: bool(lab.node.points()) and not lab.node.running_tasks(), 60)
             lab.guest.kill_agent()
             lab.guest.start_agent(keep_state=False)
             assert lab.guest.ask("guest-fsfreeze-status") == "thawed"
-            assert timeline.is_frozen()
+            assert wait_for(timeline.is_frozen)
+            lab.node.release()
             out, err = owner.communicate(timeout=60)
         timeline.wait_until_thawed_for(0.4)
         assert owner.returncode == 6, (out, err)  # its proof said thawed: never called consistent

@@ -29,13 +29,12 @@ from fakepve.model import PveError
 from fakepve.server import API, GENERIC, USER, FakePve
 
 from tests.lab.node.daemon import Daemon
-from tests.lab.node.faults import Fault, Faults
+from tests.lab.node.faults import LOOK_SECONDS, Fault, Faults
 from tests.lab.node.host import Host
 from tests.lab.node.ops import OPERATIONS, Answer, Caller, perform
 
 JSON = "application/json;charset=UTF-8"
 _VOLUME_PATH = re.compile(r"^/api2/\w+(/nodes/[^/]+/storage/[^/]+/content)/(.+)$")
-_LOOK_SECONDS = 0.02  # how often a waiting call is looked at: is its client still there?
 _HIDDEN = ("password", "new-password", "otp", "ticket")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,6 +104,9 @@ class NodeApi(FakePve):
 
     async def _suffer(self, request: web.Request, fault: Fault) -> web.Response | None:
         """Do what a fault says; None: go on."""
+        if fault.held and not await fault.until_released():
+            reset_connection(request)
+            raise ConnectionResetError("nobody released it")
         if fault.delay:
             await asyncio.sleep(fault.delay)
         if fault.do == "drop":
@@ -112,7 +114,7 @@ class NodeApi(FakePve):
             raise ConnectionResetError("lab fault")
         if fault.do == "hang":
             while not _has_left(request):
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
             raise ConnectionResetError("lab fault")
         if fault.do == "kill":
             os.killpg(0, signal.SIGKILL)
@@ -201,7 +203,7 @@ class NodeApi(FakePve):
         deadline = time.monotonic() + self.host_files.settings.limit("cut")
         client_is_there = True
         while (left := deadline - time.monotonic()) > 0:
-            finished, _ = await asyncio.wait({task}, timeout=min(left, _LOOK_SECONDS) if client_is_there else left)
+            finished, _ = await asyncio.wait({task}, timeout=min(left, LOOK_SECONDS) if client_is_there else left)
             if finished:
                 return task.result()
             if client_is_there and _has_left(request):

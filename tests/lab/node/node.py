@@ -342,7 +342,16 @@ class LabNode:
         self._order("fault", rule={"path": path, "do": do, **fields})
 
     def clear_faults(self) -> None:
+        """No faults any more; held calls go on."""
         self._order("clear_faults")
+
+    def release(self) -> None:
+        """Let every held call go on, within 20 ms; the faults that held them hold no further one."""
+        self._order("release")
+
+    def held(self) -> int:
+        """How many calls are held right now, "before" or "after" they were acted on."""
+        return int(self._order("held"))
 
     def fault_hits(self) -> int:
         """How many requests the present faults have hit."""

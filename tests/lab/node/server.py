@@ -134,6 +134,10 @@ class Server:
                 return self._api.faults.clear()
             case "fault_hits":
                 return self._api.faults.hits()
+            case "release":
+                return self._api.faults.release()
+            case "held":
+                return self._api.faults.held()
             case "stop_front":
                 return self._stop_front(order["node"])
             case "start_front":

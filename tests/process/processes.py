@@ -17,11 +17,14 @@ from tests.process.timeline import Timeline, watched
 
 PVESH = Path(__file__).resolve().parents[1] / "lab" / "node" / "pvesh_fake.py"
 
-# Short deadlines and limits. The lab's PVE is as slow as the real one, unless a test says otherwise.
+# The lab's PVE is as slow as the real one, unless a test says otherwise. The deadline is far: what a test does in a
+# window takes as long as the machine needs. A test of a deadline sets its own.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "freeze": {"freeze_timeout_seconds": 8, "max_window_seconds": 10},
+    "freeze": {"freeze_timeout_seconds": 60, "max_window_seconds": 90},
     "thaw": {"owner_limit_seconds": 30},
 }
+REACHED_SECONDS = 60.0
+"""For a run to come where a test wants it: a bound for hangs only."""
 
 
 @contextlib.contextmanager
@@ -73,7 +76,7 @@ def command_line(pid: int) -> list[str]:
 
 def the_guard(lab: Site) -> int:
     """The pid of the one guard, once there is one."""
-    assert wait_for(lambda: len(guards(lab)) == 1), f"guards: {guards(lab)}"
+    assert wait_for(lambda: len(guards(lab)) == 1, REACHED_SECONDS), f"guards: {guards(lab)}"
     return guards(lab)[0]
 
 
@@ -94,13 +97,27 @@ def is_alive(pid: int) -> bool:
 
 def requested(lab: Site, path: str, count: int = 1) -> None:
     """Wait until the node has received ``count`` requests for ``path``."""
-    assert wait_for(lambda: len(lab.node.requests(path)) >= count), f"no request for {path}"
+    assert wait_for(lambda: len(lab.node.requests(path)) >= count, REACHED_SECONDS), f"no request for {path}"
 
 
-def task_has_skipped_its_freeze(lab: Site) -> bool:
-    """Before that, PVE's own task would find the guest thawed by the guard, and freeze it itself."""
-    logs = [lab.node.task_log(str(upid)) for upid in lab.node.running_tasks()]
-    return any("skipping guest filesystem freeze - already frozen" in log for log in logs)
+def held(lab: Site) -> None:
+    """Wait until the node holds a call."""
+    assert wait_for(lambda: lab.node.held() > 0, REACHED_SECONDS), "no call is held"
+
+
+def hold_frozen(lab: Site) -> None:
+    """Let the next run hold its guest frozen: its request for the snapshot is held until a release."""
+    lab.node.fault("/snapshot$", "hold", method="POST")
+
+
+def task_has_skipped_its_freeze(lab: Site) -> None:
+    """Wait for it. Before that, PVE's own task would find the guest thawed by the guard, and freeze it itself."""
+
+    def skipped() -> bool:
+        logs = [lab.node.task_log(str(upid)) for upid in lab.node.running_tasks()]
+        return any("skipping guest filesystem freeze - already frozen" in log for log in logs)
+
+    assert wait_for(skipped, REACHED_SECONDS), "no task has found its guest frozen"
 
 
 def pvesh_of(lab: Site) -> str:

@@ -23,7 +23,7 @@ from tests.hook.kit import back_up, hook_site, newest, said
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, guards, kill, requested, the_guard
+from tests.process.processes import guarded_site, guards, held, hold_frozen, kill, the_guard
 from tests.process.timeline import Timeline
 
 
@@ -51,17 +51,13 @@ def fill(folder: Path) -> None:
             file.write(b"x" * 512)
 
 
-def hold_frozen(lab: Site, delay: float = 2.0) -> None:
-    """Let the next run hold the guest frozen for so long."""
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=delay)
-
-
 def test_a_disk_that_fills_up_in_the_window_changes_nothing_about_the_thaw() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline), small_disk(lab) as disk:
         hold_frozen(lab)
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             fill(disk)
+            lab.node.release()
             out, err = owner.communicate(timeout=30)
         assert not timeline.is_frozen()
         assert owner.returncode == 10, (out, err)
@@ -89,9 +85,9 @@ def test_a_full_disk_is_found_before_a_freeze() -> None:
 
 def test_the_guard_thaws_on_a_full_disk() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline), small_disk(lab) as disk:
-        hold_frozen(lab, 8)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             fill(disk)
             killed_at = kill(owner.pid)
         thawed_within(2.0, timeline, killed_at, "owner killed, disk full")
@@ -103,9 +99,9 @@ def test_the_guard_thaws_on_a_full_disk() -> None:
 def test_the_guard_thaws_with_a_journal_that_turned_read_only() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         state = str(lab.journal_path.parent)
-        hold_frozen(lab, 8)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             if not (mount("--bind", state, state) and mount("-o", "remount,bind,ro", state)):
                 pytest.skip("nothing may be mounted here")
             try:
@@ -135,9 +131,9 @@ def test_recover_does_not_start_one_guard_after_the_other_for_a_journal_it_canno
 
 def orphaned(lab: Site, timeline: Timeline) -> None:
     """Guest 100 frozen, its owner and its guard dead."""
-    hold_frozen(lab, 8)
+    hold_frozen(lab)
     with lab.start("100") as owner:
-        requested(lab, "/snapshot", 2)
+        held(lab)
         kill(the_guard(lab), owner.pid)
     assert wait_for(timeline.is_frozen)
 
@@ -182,10 +178,10 @@ def test_recover_thaws_what_it_finds_without_a_journal_when_the_operator_says_so
 
 def test_a_locked_journal_does_not_stand_between_two_thaws() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        hold_frozen(lab, 8)
+        hold_frozen(lab)
         lab.node.fault("fsfreeze-thaw", "status", status=500, reason="got timeout", times=2)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             with contextlib.closing(sqlite3.connect(lab.journal_path, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
                 killed_at = kill(owner.pid)

@@ -18,15 +18,15 @@ from snapshot.base import detached
 from snapshot.guard.link import GuardSpec
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
-from tests.process.processes import guarded_site, guards, is_alive, kill, requested, the_guard
+from tests.process.processes import guarded_site, guards, held, hold_frozen, is_alive, kill, the_guard
 
 
 @contextlib.contextmanager
 def frozen(lab: Site, **options: object) -> Iterator[subprocess.Popen[str]]:
     """A run that holds guest 100 frozen during the block."""
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=3)
+    hold_frozen(lab)
     with lab.start("100", **options) as owner:
-        requested(lab, "/snapshot", 2)
+        held(lab)
         yield owner
         owner.kill()
 
@@ -60,7 +60,7 @@ def test_a_guard_has_a_session_of_its_own_and_survives_its_owners_group() -> Non
             assert os.getsid(guard) == guard != os.getsid(owner.pid)
             os.killpg(owner.pid, 9)
         assert is_alive(guard)
-        assert wait_for(lambda: not timeline.is_frozen(), 2)
+        assert wait_for(lambda: not timeline.is_frozen())
 
 
 def test_a_guard_is_the_last_to_go_where_that_is_allowed() -> None:
@@ -123,7 +123,7 @@ def test_nothing_is_imported_or_written_between_the_decision_and_the_first_thaw(
         decided_at = time.monotonic()
         owner.shutdown(socket.SHUT_RDWR)
         owner.close()
-        assert wait_for(lambda: not timeline.is_frozen(), 5)
+        assert wait_for(lambda: not timeline.is_frozen())
         requested_at = lab.node.requests("fsfreeze-thaw")[0].at
         kill(process.pid, with_signal=15)
         process.wait(20)

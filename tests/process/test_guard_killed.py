@@ -20,9 +20,11 @@ from tests.process.processes import (
     command_line,
     guarded_site,
     guards,
+    held,
+    hold_frozen,
     kill,
-    requested,
     start_as_systemd_would,
+    task_has_skipped_its_freeze,
     the_guard,
 )
 from tests.process.timeline import Timeline
@@ -30,11 +32,12 @@ from tests.process.timeline import Timeline
 
 def test_the_owner_thaws_when_its_guard_is_killed_and_the_run_says_so() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        lab.node.set(task_delays={"inside": 3})
+        lab.node.set(task_delays={"inside": 60})
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "/tasks/")
+            task_has_skipped_its_freeze(lab)
             killed_at = kill(the_guard(lab))
             thawed_within(2.0, timeline, killed_at, "guard killed: the owner thaws")
+            lab.node.set(task_delays={})
             out, err = owner.communicate(timeout=30)
         assert owner.returncode == 6, (out, err)
         assert "guard died" in out + err
@@ -46,9 +49,9 @@ def test_the_owner_thaws_when_its_guard_is_killed_and_the_run_says_so() -> None:
 def test_no_freeze_is_sent_when_the_guard_is_killed_before_it() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         # The owner is held still between arming and freezing: the guard's first request is the last thing before.
-        lab.node.fault("cluster/status", "delay", delay=0.6, nth=2)
+        lab.node.fault("cluster/status", "hold", nth=2)
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "cluster/status", 2)
+            held(lab)
             kill(the_guard(lab))
             assert owner.wait(30) == 12, owner.communicate()
         assert not timeline.freezes()
@@ -58,9 +61,9 @@ def test_no_freeze_is_sent_when_the_guard_is_killed_before_it() -> None:
 
 def orphaned(lab: Site, timeline: Timeline) -> list[str]:
     """Freeze guest 100 and kill its owner and its guard at once; returns the guard's command line."""
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+    hold_frozen(lab)
     with lab.start("100") as owner:
-        requested(lab, "/snapshot", 2)
+        held(lab)
         guard = the_guard(lab)
         argv = command_line(guard)
         kill(guard, owner.pid)
@@ -78,7 +81,7 @@ def test_recover_thaws_when_both_were_killed() -> None:
         assert started.exit_code == 0, started.text
         assert "thawed (confirmed" in started.text  # its one freeze is undone: none can come late
         assert not timeline.is_frozen()
-        assert started.seconds < 5
+        assert started.seconds < 30, "it waited for a freeze that cannot come"
         assert lab.windows()[0].closed_at is not None
         assert not guards(lab)
         assert lab.safe_snapshot("status").exit_code == 0
@@ -122,7 +125,7 @@ def test_a_guard_that_is_started_again_takes_its_window_over() -> None:
             assert wait_for(lambda: lab.windows()[0].guard_pid == again.pid, 30)
             assert lab.safe_snapshot("recover").text.count("in-progress") >= 1
             lab.guest.continue_agent()
-            assert wait_for(lambda: not timeline.is_frozen(), 10)
+            assert wait_for(lambda: not timeline.is_frozen())
             assert again.wait(30) == 0
         assert lab.windows()[0].closed_at is not None
 
@@ -153,10 +156,11 @@ def test_a_guard_that_is_started_again_goes_by_the_defaults_where_the_configurat
 
 def test_a_guard_that_is_started_again_leaves_a_closed_window_alone() -> None:
     with guarded_site(ScriptedGuest) as (lab, _):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=1)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             argv = command_line(the_guard(lab))
+            lab.node.release()
             assert owner.wait(30) == 0
         assert wait_for(lambda: not guards(lab))
         thaws = len(lab.node.requests("fsfreeze-thaw"))
@@ -186,9 +190,9 @@ def test_a_window_has_one_guard_at_a_time(journal: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
 def test_a_signal_makes_the_guard_thaw_first(number: signal.Signals) -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+        hold_frozen(lab)
         with lab.start("100", "--policy", "prefer") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             guard = the_guard(lab)
             owner.send_signal(signal.SIGSTOP)  # so that it is the guard who thaws
             signalled_at = kill(guard, with_signal=number)

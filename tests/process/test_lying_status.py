@@ -10,7 +10,7 @@ from tests.lab.fixtures import real_guest
 from tests.lab.guest.real import RealGuest
 from tests.lab.node.node import PRIVILEGES
 from tests.lab.site import Site, wait_for
-from tests.process.processes import guarded_site, guards, kill, requested
+from tests.process.processes import guarded_site, guards, held, hold_frozen, kill, requested
 
 pytestmark = pytest.mark.real
 
@@ -24,7 +24,7 @@ def test_a_guest_whose_agent_forgot_that_it_is_frozen_is_thawed() -> None:
     """The agent dies in the window and its state file with it: the status says thawed, the disk is frozen."""
     with guarded_site(real_guest) as (lab, timeline):
         lab.node.fault("/tasks/", "hold", times=None)  # its owner does not hear that the snapshot is taken
-        with lab.start("100", "--policy", "require", "--max-window", "90") as owner:
+        with lab.start("100", "--policy", "require") as owner:
             assert wait_for(lambda: bool(lab.node.points()) and not lab.node.running_tasks(), 60)
             lab.guest.kill_agent()
             lab.guest.start_agent(keep_state=False)
@@ -39,9 +39,9 @@ def test_a_guest_whose_agent_forgot_that_it_is_frozen_is_thawed() -> None:
 
 def test_recover_thaws_a_guest_whose_agent_forgot_that_it_is_frozen() -> None:
     with guarded_site(real_guest) as (lab, timeline):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             kill(*guards(lab), owner.pid)
         lab.guest.kill_agent()
         lab.guest.start_agent(keep_state=False)
@@ -52,10 +52,11 @@ def test_recover_thaws_a_guest_whose_agent_forgot_that_it_is_frozen() -> None:
 def test_a_window_thawed_from_inside_is_never_called_consistent() -> None:
     """The status stays frozen; only the count of the thaw tells."""
     with guarded_site(real_guest) as (lab, timeline):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=2)
+        hold_frozen(lab)
         with lab.start("100", "--policy", "prefer") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.guest.thaw_from_inside()
+            lab.node.release()
             out, err = owner.communicate(timeout=60)
         assert owner.returncode == 0, (out, err)
         timeline.wait_until_thawed_for(0.4)
@@ -76,15 +77,16 @@ def test_a_failing_thaw_hook_is_reported_and_not_retried_for_ever() -> None:
 
 def _freeze_what_cannot_be_thawed(lab: Site) -> subprocess.Popen[str]:
     """Start a run and, in its window, let the agent come back with its thaw blocked (`qemu-ga -b`)."""
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=3)
+    hold_frozen(lab)
     owner = lab.start("100")
-    requested(lab, "/snapshot", 2)
+    held(lab)
     lab.guest.kill_agent()
     _guest(lab).shell(
         "/usr/sbin/qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -F/lab/hook "
         "-b guest-fsfreeze-thaw </dev/null >/dev/null 2>&1 3>&- & echo $! >/run/qga.pid"
     )
     lab.guest.wait_agent()
+    lab.node.release()
     return owner
 
 
@@ -111,7 +113,7 @@ def test_a_guest_that_cannot_be_thawed_raises_the_alert_until_somebody_cures_it(
         assert lab.windows()[0].state == "stuck"
         lab.guest.kill_agent()
         lab.guest.start_agent()
-        assert wait_for(lambda: lab.windows()[0].state == "thawed", 15)
+        assert wait_for(lambda: lab.windows()[0].state == "thawed", 30)
         assert wait_for(lambda: f"{gauge} 0" in lab.metrics_path.read_text())
         assert lab.windows()[0].verdict != "filesystem-consistent"
 

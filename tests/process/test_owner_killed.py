@@ -9,63 +9,74 @@ import pytest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, guards, kill, requested, task_has_skipped_its_freeze, the_guard
+from tests.process.processes import (
+    guarded_site,
+    guards,
+    held,
+    hold_frozen,
+    kill,
+    requested,
+    task_has_skipped_its_freeze,
+    the_guard,
+)
 
 BOUND_SECONDS = 2.0
 
 
 def _freeze_on_its_way(lab: Site) -> None:
-    lab.node.fault("fsfreeze-freeze", "delay", delay=0.7)
+    lab.node.fault("fsfreeze-freeze", "hold")
 
 
 def _freezing(lab: Site) -> None:
     lab.guest.set_knob("freeze_sleep", 1)
-
-
-def _frozen(lab: Site) -> None:
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=8)
+    hold_frozen(lab)  # should we be late: it goes no further
 
 
 def _in_the_task(lab: Site) -> None:
-    lab.node.set(task_delays={"inside": 8})
+    lab.node.set(task_delays={"inside": 60})
 
 
 def _proving(lab: Site) -> None:
     # The first status is the preflight's.
-    lab.node.fault("fsfreeze-status", "delay", delay=8, nth=2)
+    lab.node.fault("fsfreeze-status", "hold", nth=2)
 
 
 def _thaw_on_its_way(lab: Site) -> None:
-    lab.node.fault("fsfreeze-thaw", "delay", delay=8)
+    lab.node.fault("fsfreeze-thaw", "hold")
 
 
 def _thaw_answered(lab: Site) -> None:
-    lab.node.fault("fsfreeze-thaw", "delay", when="after", delay=8)
+    lab.node.fault("fsfreeze-thaw", "hold", when="after")
 
 
-STAGES: dict[str, tuple[Callable[[Site], None], str, int]] = {
-    "freeze on its way": (_freeze_on_its_way, "fsfreeze-freeze", 1),
-    "freezing": (_freezing, "fsfreeze-freeze", 1),
-    "frozen": (_frozen, "/snapshot", 2),
-    "in the task": (_in_the_task, "/tasks/", 1),
-    "proving": (_proving, "fsfreeze-status", 2),
-    "thaw on its way": (_thaw_on_its_way, "fsfreeze-thaw", 1),
-    "thaw answered": (_thaw_answered, "fsfreeze-thaw", 1),
+def _hook_has_begun(lab: Site) -> None:
+    assert wait_for(lambda: len(lab.guest.hook_log()) > 0)
+
+
+# What holds the owner in its stage, and what says that it is there.
+STAGES: dict[str, tuple[Callable[[Site], None], Callable[[Site], None]]] = {
+    "freeze on its way": (_freeze_on_its_way, held),
+    "freezing": (_freezing, _hook_has_begun),
+    "frozen": (hold_frozen, held),
+    "in the task": (_in_the_task, task_has_skipped_its_freeze),
+    "proving": (_proving, held),
+    "thaw on its way": (_thaw_on_its_way, held),
+    "thaw answered": (_thaw_answered, held),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_guard_thaws_when_the_owner_is_killed(stage: str) -> None:
-    prepare, path, count = STAGES[stage]
+    prepare, reached = STAGES[stage]
     with guarded_site(ScriptedGuest) as (lab, timeline):
         prepare(lab)
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, path, count)
-            if stage == "freezing":
-                wait_for(lambda: len(lab.guest.hook_log()) > 0)
+            reached(lab)
             killed_at = kill(owner.pid)
         if stage == "freeze on its way":
-            assert wait_for(timeline.is_frozen, 2)
+            requested(lab, "fsfreeze-thaw")
+            lab.node.release()
+            assert wait_for(lambda: len(timeline.freezes()) > 0)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed, scripted guest")
         assert wait_for(lambda: lab.windows()[0].thawed_at is not None)
         (window,) = lab.windows()
@@ -74,14 +85,12 @@ def test_the_guard_thaws_when_the_owner_is_killed(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["freezing", "frozen", "in the task"])
 def test_the_guard_on_the_node_thaws_through_the_agents_socket(stage: str) -> None:
-    prepare, path, count = STAGES[stage]
+    prepare, reached = STAGES[stage]
     with guarded_site(ScriptedGuest, on_the_node=True) as (lab, timeline):
         prepare(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot" if stage == "in the task" else path, count)
-            assert wait_for(lambda: len(lab.guest.hook_log()) > 0)
-            if stage == "in the task":
-                assert wait_for(lambda: task_has_skipped_its_freeze(lab))
+            reached(lab)
+            _hook_has_begun(lab)
             killed_at = kill(owner.pid)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed on the node, scripted guest")
         assert wait_for(lambda: lab.windows()[0].thaw_route is not None)
@@ -91,10 +100,12 @@ def test_the_guard_on_the_node_thaws_through_the_agents_socket(stage: str) -> No
 def test_the_guard_of_an_owner_killed_before_any_freeze_leaves_the_guest_alone() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         # The preflight comes before the guard, so the only stage between is the journal's: hold it there.
-        lab.node.fault("cluster/status", "delay", delay=3, nth=2)  # the guard's first request: it is not armed yet
+        lab.node.fault("cluster/status", "hold", nth=2)  # the guard's first request: it is not armed yet
         with lab.start("100") as owner:
+            held(lab)
             the_guard(lab)
             kill(owner.pid)
-        assert wait_for(lambda: not guards(lab), 10)
+        lab.node.release()
+        assert wait_for(lambda: not guards(lab))
         assert not lab.node.requests("fsfreeze-thaw")
         assert not timeline.freezes()

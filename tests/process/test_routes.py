@@ -6,16 +6,16 @@ from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
 from tests.lab.site import wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, kill, pvesh_of, requested
+from tests.process.processes import guarded_site, held, hold_frozen, kill, pvesh_of
 
 BOUND_SECONDS = 5.0
 
 
 def test_the_agents_socket_serves_when_the_api_server_dies_with_the_owner() -> None:
     with guarded_site(ScriptedGuest, on_the_node=True) as (lab, timeline):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             assert timeline.is_frozen()
             killed_at = kill(owner.pid)
             lab.node.kill()
@@ -31,9 +31,9 @@ def test_pvesh_serves_when_the_front_is_down_and_there_is_no_socket() -> None:
             "pvesh": pvesh_of(lab),
         }
         lab.write_config()
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             killed_at = kill(owner.pid)
             lab.node.stop_front()
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner and front dead: pvesh")
@@ -44,9 +44,9 @@ def test_pvesh_serves_when_the_front_is_down_and_there_is_no_socket() -> None:
 def test_another_node_serves_when_the_configured_one_goes_down() -> None:
     with guarded_site(ScriptedGuest, nodes=("pve1", "pve2", "pve3")) as (lab, timeline):
         lab.node.move_guest(100, "pve3")
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             killed_at = kill(owner.pid)
             lab.node.set_node_online("pve1", False)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner and configured node dead: a peer")
@@ -56,9 +56,9 @@ def test_another_node_serves_when_the_configured_one_goes_down() -> None:
 
 def test_a_guest_that_migrates_in_its_window_is_found_and_thawed() -> None:
     with guarded_site(ScriptedGuest, nodes=("pve1", "pve2")) as (lab, timeline):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.node.move_guest(100, "pve2")
             killed_at = kill(owner.pid)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner killed, guest migrated")
@@ -66,12 +66,12 @@ def test_a_guest_that_migrates_in_its_window_is_found_and_thawed() -> None:
 
 def test_a_guest_that_is_powered_off_in_its_window_ends_it() -> None:
     with guarded_site(ScriptedGuest) as (lab, _):
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.guest.stop()
             kill(owner.pid)
-        assert wait_for(lambda: lab.windows()[0].closed_at is not None, 10)
+        assert wait_for(lambda: lab.windows()[0].closed_at is not None)
         (window,) = lab.windows()
         assert window.guard_cause == "owner-died"
         assert window.verdict == "unknown"
@@ -79,10 +79,11 @@ def test_a_guest_that_is_powered_off_in_its_window_ends_it() -> None:
 
 def test_a_guest_that_is_reset_in_its_window_is_thawed_and_never_called_consistent() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        lab.node.fault("fsfreeze-status", "delay", delay=1, nth=2)
+        lab.node.fault("fsfreeze-status", "hold", nth=2)
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "fsfreeze-status", 2)
+            held(lab)
             lab.guest.reset()
+            lab.node.release()
             assert owner.wait(30) == 6, owner.communicate()
         assert not timeline.is_frozen()
         assert lab.windows()[0].verdict == "crash-consistent"
@@ -91,9 +92,9 @@ def test_a_guest_that_is_reset_in_its_window_is_thawed_and_never_called_consiste
 def test_a_removed_guest_ends_its_window() -> None:
     with guarded_site(ScriptedGuest) as (lab, _):
         lab.node.add_guest(GuestSpec(999, lab.run))
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.node.store.path(lab.node.node, "qemu", 100).unlink()
             kill(owner.pid)
-        assert wait_for(lambda: lab.windows()[0].closed_at is not None, 10)
+        assert wait_for(lambda: lab.windows()[0].closed_at is not None)

@@ -12,7 +12,7 @@ from tests.lab.guest.qga import AgentClient
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, guards, kill, requested, the_guard
+from tests.process.processes import guarded_site, guards, held, hold_frozen, kill, requested, the_guard
 
 # What PVE's worker leaves in the guest's channel when it gives up: PVE::QMPClient writes both in one go.
 QUEUED_FREEZE = (
@@ -34,9 +34,9 @@ def queue_a_freeze(lab: Site) -> None:
 def test_a_silent_agent_is_thawed_as_soon_as_it_answers() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         lab.node.set(limits=SHORT_PING)
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.guest.stop_agent()
             kill(owner.pid)
         # Long enough for the retries to be at their slowest.
@@ -63,9 +63,9 @@ def test_an_agent_whose_answers_to_others_are_in_the_way_is_thawed_all_the_same(
     """PVE numbers its calls by its worker's pid, and gives up at once on an answer with a higher number."""
     with guarded_site(ScriptedGuest) as (lab, timeline):
         lab.node.set(limits=SHORT_PING)
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.guest.stop_agent()
             kill(owner.pid)
         assert wait_for(lambda: lab.windows()[0].state == "stuck", 40)
@@ -81,9 +81,9 @@ def test_an_agent_whose_answers_to_others_are_in_the_way_is_thawed_all_the_same(
 def test_a_silent_agent_on_the_node_is_thawed_as_soon_as_it_answers() -> None:
     with guarded_site(ScriptedGuest, on_the_node=True) as (lab, timeline):
         lab.node.set(limits=SHORT_PING)
-        lab.node.fault("/snapshot$", "delay", method="POST", delay=30)
+        hold_frozen(lab)
         with lab.start("100") as owner:
-            requested(lab, "/snapshot", 2)
+            held(lab)
             lab.guest.stop_agent()
             kill(owner.pid)
         time.sleep(5)
@@ -93,12 +93,14 @@ def test_a_silent_agent_on_the_node_is_thawed_as_soon_as_it_answers() -> None:
 
 def test_the_guard_thaws_past_the_deadline_of_an_owner_that_stands_still() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        lab.node.set(task_delays={"inside": 1})
-        with lab.start("100", "--policy", "prefer", "--max-window", "1") as owner:
-            requested(lab, "/tasks/")
+        lab.node.fault("/tasks/", "hold", times=None)  # the owner does not hear of the task's end
+        with lab.start("100", "--policy", "prefer", "--max-window", "5") as owner:
+            held(lab)
+            assert wait_for(lambda: bool(lab.node.points()))
             stopped_at = kill(owner.pid, with_signal=signal.SIGSTOP)
-            thawed_within(1.0 + 2.0 + 1.0, timeline, stopped_at, "owner stopped: deadline 1 s, margin 2 s")
+            thawed_within(5.0 + 2.0 + 1.0, timeline, stopped_at, "owner stopped: deadline 5 s, margin 2 s")
             assert wait_for(lambda: lab.windows()[0].guard_cause == "deadline")
+            lab.node.release()
             owner.send_signal(signal.SIGCONT)
             out, err = owner.communicate(timeout=30)
         assert owner.returncode == 0, (out, err)
@@ -122,7 +124,7 @@ def test_a_freeze_that_outlives_its_caller_is_thawed_when_the_agent_returns() ->
         lab.node.restart()  # PVE's worker, which would have waited for an hour
         lab.guest.continue_agent()
         returned_at = time.monotonic()
-        assert wait_for(lambda: len(timeline.freezes()) == 1, 6)
+        assert wait_for(lambda: len(timeline.freezes()) == 1)
         thawed_within(5.0, timeline, returned_at, "late freeze, everybody gone but the guard")
 
 
@@ -130,15 +132,16 @@ def test_a_freeze_queued_in_a_stopped_agent_is_thawed_when_it_returns() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
         lab.settings["thaw"]["owner_limit_seconds"] = 1
         lab.write_config()
-        lab.node.fault("fsfreeze-freeze", "drop", delay=0.3)  # our freeze's reply is lost; the freeze is the queued one
+        lab.node.fault("fsfreeze-freeze", "drop", held=True)  # our freeze's reply is lost; the freeze is the queued one
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "fsfreeze-freeze")
+            held(lab)
             lab.guest.stop_agent()
             queue_a_freeze(lab)
+            lab.node.release()
             assert owner.wait(40) == 8, owner.communicate()
         lab.guest.continue_agent()
         returned_at = time.monotonic()
-        assert wait_for(lambda: len(timeline.freezes()) == 1, 6)
+        assert wait_for(lambda: len(timeline.freezes()) == 1)
         thawed_within(5.0, timeline, returned_at, "late freeze, queued in a stopped agent")
 
 
@@ -161,11 +164,12 @@ def test_a_freeze_executed_after_the_run_has_ended_is_thawed() -> None:
 
 def test_a_guard_that_died_is_replaced_when_a_late_freeze_is_possible() -> None:
     with guarded_site(ScriptedGuest) as (lab, timeline):
-        lab.node.fault("fsfreeze-freeze", "drop", delay=0.5)
+        lab.node.fault("fsfreeze-freeze", "drop", held=True)
         with lab.start("100", "--policy", "require") as owner:
-            requested(lab, "fsfreeze-freeze")
+            held(lab)
             killed = the_guard(lab)
             kill(killed)
+            lab.node.release()
             assert owner.wait(30) == 11, owner.communicate()
         assert the_guard(lab) != killed
         frozen_at = late_freeze_after_a_good_thaw(lab)

@@ -42,7 +42,7 @@ def _lab(machine: SystemdMachine) -> Iterator[Site]:
 
 def hold_frozen(lab: Site, machine: SystemdMachine) -> int:
     """Start a run as the unit ``caller`` and let it hold guest 100 frozen; returns the guard's pid."""
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=60)
+    lab.node.fault("/snapshot$", "hold", method="POST")
     machine.shell(f"systemd-run --quiet --collect --unit=caller {RUN} --policy require 100", timeout=60)
     assert wait_for(lambda: len(lab.node.requests("/snapshot")) >= 2, 120), machine.shell("journalctl -n 50 --no-pager")
     assert lab.guest.is_frozen()

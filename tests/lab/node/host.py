@@ -15,6 +15,7 @@ from tests.lab.node.qmp import agent_command, qmp_command
 from tests.lab.node.settings import Settings, SettingsFile
 from tests.lab.node.tasks import TaskLog, is_running, say
 
+_LINGER_SECONDS = 0.02  # how often a task that lingers looks whether it still shall
 _LIMIT_OF_COMMAND = {
     "guest-fsfreeze-freeze": "freeze",
     "guest-fsfreeze-thaw": "thaw",
@@ -96,10 +97,10 @@ class Host:
     # ------------------------------------------------------------------ tasks
 
     def linger(self, stage: str) -> None:
-        """Spend the time a test asked for at a stage of a task."""
-        seconds = self.settings.task_delays.get(stage, 0.0)
-        if seconds:
-            time.sleep(seconds)
+        """Spend the time a test asked for at a stage of a task; it may change its mind meanwhile."""
+        began = time.monotonic()
+        while time.monotonic() - began < self.settings.task_delays.get(stage, 0.0):
+            time.sleep(_LINGER_SECONDS)
 
     def warn(self, count: int) -> int:
         """Log warnings as PVE's log_warn does; returns their number."""

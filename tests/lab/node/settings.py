@@ -58,7 +58,7 @@ class Settings:
     unauthorized_delay: float = 0.0  # PVE answers a 401 after 3 s
     ticket_ttl: float = 7200.0
     task_warnings: int = 0  # a snapshot task that succeeds ends with `WARNINGS: n`
-    task_delays: dict[str, float] = field(default_factory=dict)
+    task_delays: dict[str, float] = field(default_factory=dict)  # by stage; {} lets a task go on that stands in one
     pause_guest: bool = False  # PVE's savevm-start stops the guest's CPUs around the volume snapshots
     sendkey_to_qemu: bool = True  # hand sendkey on to QEMU's monitor
     pvesh_seconds: float = 0.0  # what a pvesh needs to start (about 1 s on a real node)

@@ -29,20 +29,19 @@ def freeze(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, seat: AgentC
 
     SnapshotFailedError when PVE said no. A refusal that the window knows nothing of: the knock was missed.
     """
-    why = "PVE's task did not ask for the agent in time"
     try:
         with run.tools.gate.open():
             snapshot.begin(run.tools.config.freeze.freeze_timeout_seconds)
             knock = _knock(run, snapshot, seat)
-        if knock is not None:
-            return window.freeze(knock)
     except ReplyLostError as error:
-        why = f"the answer to the snapshot request was lost ({error.message})"
-    return FreezeReply(FreezeOutcome.REFUSED, detail=f"not frozen at the knock: {why}")
+        knock = f"the answer to the snapshot request was lost ({error.message})"
+    if isinstance(knock, Knock):
+        return window.freeze(knock)
+    return FreezeReply(FreezeOutcome.REFUSED, detail=f"not frozen at the knock: {knock}")
 
 
-def _knock(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> Knock | None:
-    """None when nobody came, or the task has ended."""
+def _knock(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> Knock | str:
+    """Or why there is none."""
     clock, tasks = run.tools.clock, tasks_of(run.tools.access)
     assert snapshot.upid is not None
     until = clock.monotonic() + COMES_SECONDS
@@ -51,8 +50,8 @@ def _knock(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> Knock | None:
         if knock is not None:
             return knock
         if tasks.wait_for_end(snapshot.upid, clock.monotonic()):
-            break
-    return None
+            return "PVE's task ended without asking for the agent"
+    return f"PVE's task did not ask for the agent within {COMES_SECONDS:g} s"
 
 
 def is_to_be_taken_again(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> bool:
@@ -63,12 +62,20 @@ def is_to_be_taken_again(run: Run, snapshot: PveSnapshot, window: SnapshotWindow
         return False
     if judging.pve_thawed(window.proof, snapshot.task):
         return False  # as it would in sequence
+    why = _why(snapshot, window, found)
     trouble = snapshot.remove()
     if trouble:
         run.warnings.append(f"the snapshot is not taken again in sequence: it could not be removed ({trouble})")
         return False
-    run.tools.say(f"not proven at the knock ({found.reason}): removed, taking it again in sequence")
-    again = Verdict(VerdictKind.UNKNOWN, f"frozen at the knock, and taken again in sequence: {found.reason}")
-    run.close(window, again, None, None)
-    run.is_closed = False
+    run.tools.say(f"{why}: removed, taking it again in sequence")
+    run.close(window, Verdict(VerdictKind.UNKNOWN, f"{why}; taken again in sequence"), None, None)
+    run.verdict, run.window, run.is_closed = None, None, False
     return True
+
+
+def _why(snapshot: PveSnapshot, window: SnapshotWindow, found: Verdict) -> str:
+    """What became of the first try."""
+    if window.reply is None:
+        is_off = snapshot.guest_runs() is False
+        return f"{found.reason}{': the guest was shut down' if is_off else ''}"
+    return f"frozen at the knock, and not proven: {found.reason}"

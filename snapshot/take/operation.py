@@ -43,12 +43,12 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
     return run.result(error)
 
 
-def _take(run: Run) -> None:
+def _take(run: Run, *, is_again: bool = False) -> None:
     guest, known = examine(run)  # 1. preflight: before anything is at risk
     if run.request.dry_run:
         run.plan = telling.plan(run, guest, known)
     elif known is None:
-        _frozen(run, guest, at_knock=knock.is_wanted(run, guest))
+        _frozen(run, guest, at_knock=not is_again and knock.is_wanted(run, guest))
     elif run.pve_may_freeze:
         unfrozen.watched(run, guest, known)
     else:
@@ -90,7 +90,7 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
             run.close(window, Verdict(VerdictKind.UNKNOWN, signalled.message), "snapshot", "interrupted")
         raise
     if again:
-        _frozen(run, guest, at_knock=False)
+        _take(run, is_again=True)  # from the start: the guest may have been shut down meanwhile
 
 
 def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:

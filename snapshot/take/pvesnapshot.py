@@ -216,7 +216,7 @@ class PveSnapshot:
         """``verdict``, or what is left of it: `offline` and `memory` rest on how the guest was found at first."""
         why = ""
         if verdict.kind is VerdictKind.OFFLINE:
-            runs = self._guest_runs()
+            runs = self.guest_runs()
             if runs is None:
                 why = "the guest was shut down at first, and PVE does not say whether it stayed so"
             elif runs:
@@ -225,7 +225,7 @@ class PveSnapshot:
             why = "the guest was running at first, but PVE does not list the snapshot as one with RAM"
         return Verdict(VerdictKind.UNKNOWN, why) if why else verdict
 
-    def _guest_runs(self) -> bool | None:
+    def guest_runs(self) -> bool | None:
         """Whether the guest runs now; None when PVE does not say, or its doors say different things."""
         try:
             status = self._api.current(self._guest).get("status")

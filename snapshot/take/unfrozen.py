@@ -78,8 +78,8 @@ def without_guard(run: Run, guest: Guest, error: JournalError | GuardError) -> N
 
 
 def take_instead(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, reply: FreezeReply) -> None:
-    """Our freeze failed; the guard stays for the one that PVE may make by itself."""
-    _take(run, snapshot, judge(Evidence(freeze=reply)), window)
+    """Our freeze failed, or was not sent; the guard stays for the one that PVE may make by itself."""
+    _take(run, snapshot, judge(Evidence(freeze=window.reply, not_frozen_because=reply.detail)), window)
 
 
 def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: SnapshotWindow, reply: FreezeReply) -> None:
@@ -87,7 +87,7 @@ def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: Snap
     unclear = reply.outcome is FreezeOutcome.UNKNOWN
     stage, word = "freeze", reply.outcome.value
     if run.policy is Policy.REQUIRE:
-        verdict = judge(Evidence(freeze=reply, thaw=window.report))
+        verdict = judge(Evidence(freeze=window.reply, thaw=window.report, not_frozen_because=reply.detail))
         taken = _remove(run, guest, snapshot, verdict) if snapshot.exists else "no snapshot taken"
         run.close(window, Verdict(VerdictKind.UNKNOWN, f"{taken}: {verdict.reason}"), stage, word)
         if unclear:

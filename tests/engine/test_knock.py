@@ -123,7 +123,31 @@ def test_a_task_that_does_not_ask_in_time_is_taken_again_in_sequence(lab: Site) 
     last, first = ours(lab)
     assert (last.verdict, last.failure_stage) == (CONSISTENT, None)
     assert (first.verdict, first.failure_stage, first.freeze_outcome) == ("unknown", None, None)
+    assert first.reason == (
+        "not frozen at the knock: PVE's task did not ask for the agent within 6 s; taken again in sequence"
+    )
     assert first.closed_at is not None
+
+
+@pytest.mark.parametrize("policy", ["require", "prefer"])
+def test_a_guest_that_is_shut_down_before_the_knock_is_taken_again_as_what_it_is(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    seed(lab, 0.2, 0.2, 0.2)
+    lab.node.set(task_delays={"prepare": 4.0})
+    process = lab.start("100", "--name", "s1", "--policy", policy)
+    assert kit.reaches(lab, "/snapshot", method="POST")
+    guest.stop()
+    lab.node.set(task_delays={})
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    last, first = ours(lab)
+    assert (last.verdict, last.reason) == ("offline", "the guest was shut down")
+    assert first.reason == (
+        "not frozen at the knock: PVE's task ended without asking for the agent: the guest was shut down; "
+        "taken again in sequence"
+    )
+    assert "offline" in kit.description(lab)
 
 
 def test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence(lab: Site, guest: ScriptedGuest) -> None:
@@ -136,7 +160,10 @@ def test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence(lab: Si
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert "taking it again in sequence" in stderr
-    assert [one.verdict for one in ours(lab)] == [CONSISTENT, "unknown"]
+    last, first = ours(lab)
+    assert [last.verdict, first.verdict] == [CONSISTENT, "unknown"]
+    assert first.reason is not None
+    assert first.reason.startswith("frozen at the knock, and not proven: ")
     assert list(kit.snapshots(lab)) == ["s1"]
 
 
@@ -237,3 +264,5 @@ def test_an_answer_to_the_snapshot_request_that_is_lost_is_taken_again_in_sequen
     assert run.exit_code == 0, run
     assert "taking it again in sequence" in run.stderr
     assert CONSISTENT in kit.description(lab)
+    reason = ours(lab)[1].reason or ""
+    assert reason.startswith("not frozen at the knock: the answer to the snapshot request was lost (")

@@ -28,6 +28,11 @@ def quick(lab: Site) -> None:
     lab.write_config()
 
 
+def reasons(lab: Site) -> list[str | None]:
+    """What the journal says of each window."""
+    return [window.reason for window in lab.windows()]
+
+
 def test_the_guest_is_frozen_when_vzdump_asks_and_not_before(lab: Site, guest: ScriptedGuest, job: HandMadeJob) -> None:
     assert job.phase("backup-start") == 0
     assert job.phase("post-restart") == 0
@@ -52,6 +57,28 @@ def test_a_vzdump_that_goes_on_without_asking_is_not_called_consistent(
     job.write("INFO: starting backup via QMP command", "INFO: started backup task 'x'")
     window = settled(lab)
     assert window.verdict in ("crash-consistent", "unknown"), window.reason
+    assert not guest.hook_log()
+    assert "not frozen by us: vzdump went on without asking for the agent" in reasons(lab)
+
+
+def test_a_vzdump_that_is_slow_to_ask_is_not_frozen_for_and_that_is_said(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    job.phase("post-restart")
+    assert wait_for(lambda: "not frozen by us: vzdump did not ask for the agent within 6 s" in reasons(lab), 60)
+    assert guest.ask("guest-ping") == {}
+    assert not guest.hook_log()
+    job.write("INFO: started backup task 'x'")
+    settled(lab)
+
+
+def test_a_backup_that_ends_before_vzdump_asks_is_told_as_that(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob
+) -> None:
+    job.phase("post-restart")
+    job.write("INFO: Failed at 2026-01-01 00:00:00")
+    settled(lab)
+    assert "not frozen by us: the backup ended before vzdump asked for the agent" in reasons(lab)
     assert not guest.hook_log()
 
 
@@ -89,5 +116,6 @@ def test_a_vzdump_that_dies_before_it_asks_leaves_nothing_frozen_and_nobody_wait
     job.phase("post-restart")
     job.kill()
     assert wait_for(lambda: newest(lab).closed_at is not None, 30)
+    assert "not frozen by us: the vzdump worker died" in reasons(lab)
     assert not guest.is_frozen()
     assert guest.ask("guest-ping") == {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -117,14 +118,23 @@ def copy_tree(target: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def share(text: str) -> tuple[int, int]:
+    """``I/N`` as two numbers. ArgumentTypeError for anything that names no share."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    first, step = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= first <= step:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: I/N with I from 1 to N, as 1/3")
+    return first, step
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("names", nargs="*", help="only these mutations")
-    parser.add_argument("--share", default="1/1", metavar="I/N", help="only the I-th of N shares")
+    parser.add_argument("--share", type=share, default=(1, 1), metavar="I/N", help="only the I-th of N shares")
     parser.add_argument("--list", action="store_true", help="name them and their catchers")
     options = parser.parse_args(argv)
-    first, step = (int(number) for number in options.share.split("/"))
+    first, step = options.share
     chosen = [m for m in MUTATIONS if not options.names or m.name in options.names][first - 1 :: step]
     if options.list or not chosen:
         for change in MUTATIONS:

@@ -1866,8 +1866,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "vzdump's lines behind its question do not end the wait for the knock",
         OURS,
-        "            while clock.monotonic() < until and not any(map(follower.has_logged, PAST_KNOCK)):",
-        "            while True:",
+        "                while not any(map(follower.has_logged, PAST_KNOCK)):",
+        "                while True:",
         "tests/hook/test_knock.py::test_a_vzdump_that_goes_on_without_asking_is_not_called_consistent",
     ),
     mutation(
@@ -1883,6 +1883,28 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        again = seat is not None and knock.is_to",
         "        again = at_knock and knock.is_to",
         f"{KNOCK_TESTS}::test_what_was_frozen_in_sequence_already_is_not_taken_again",
+    ),
+    mutation(
+        "a guest that was shut down before the knock is taken again as if it ran",
+        "snapshot/take/operation.py",
+        "        _take(run, is_again=True)  # from the start: the guest may have been shut down meanwhile",
+        "        _frozen(run, guest, at_knock=False)",
+        f"{KNOCK_TESTS}::test_a_guest_that_is_shut_down_before_the_knock_is_taken_again_as_what_it_is",
+    ),
+    mutation(
+        "what was not frozen at the knock is told as frozen there",
+        KNOCK,
+        "    if window.reply is None:",
+        "    if False:",
+        f"{KNOCK_TESTS}::test_a_task_that_does_not_ask_in_time_is_taken_again_in_sequence",
+        f"{KNOCK_TESTS}::test_a_guest_that_is_shut_down_before_the_knock_is_taken_again_as_what_it_is",
+    ),
+    mutation(
+        "a backup that ended before the knock is told as a vzdump that went on",
+        OURS,
+        "        if any(map(follower.has_logged, ENDS)):",
+        "        if False:",
+        "tests/hook/test_knock.py::test_a_backup_that_ends_before_vzdump_asks_is_told_as_that",
     ),
     mutation(
         "a window without a verdict counts as a success",

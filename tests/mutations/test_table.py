@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.__main__ import MOST_BYTES, ROOT, Baseline, DoesNotApplyError, mutated
+from tests.mutations.__main__ import MOST_BYTES, ROOT, Baseline, DoesNotApplyError, main, mutated, share
 from tests.mutations.table import MUTATIONS, Mutation, mutation
 
 
@@ -56,3 +56,15 @@ def test_a_catcher_that_is_killed_or_takes_all_memory_is_told_as_what_it_is(tmp_
     )
     assert killed.startswith("test_killed.py (without the mutation: pytest was killed by SIGKILL: ")
     assert hungry.startswith("test_hungry.py (without the mutation: pytest ended with 1: ")
+
+
+@pytest.mark.parametrize("text", ["malformed", "", "1", "0/3", "4/3", "1/0", "-1/3", "1/2/3", "1/ 3"])
+def test_a_share_that_is_none_is_told_in_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"--share={text}", "--list"])
+    assert ended.value.code == 2
+    assert f"{text!r} is no share" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_each_share_is_two_numbers() -> None:
+    assert [share("1/1"), share("3/3")] == [(1, 1), (3, 3)]

@@ -4,8 +4,6 @@ holder thaws at vzdump's first line after the point in time.
 
 from __future__ import annotations
 
-import contextlib
-
 from snapshot.base.clock import duration
 from snapshot.base.text import counted
 from snapshot.errors import GuardError, InterruptedBySignalError, JournalError
@@ -79,7 +77,7 @@ class OurWindow:
         except InterruptedBySignalError as signalled:
             window.break_off(f"the holder of the window was {signalled}", Word.INTERRUPTED)
         if self._is_at_knock and window.reply is None:
-            why = window.broken_by or "vzdump did not ask for the agent in time: not frozen by us"
+            why = window.broken_by
             window.close(Verdict(VerdictKind.CRASH_CONSISTENT, why), None, None)
             return why
         reply = window.reply or FreezeReply(FreezeOutcome.REFUSED)
@@ -113,18 +111,29 @@ class OurWindow:
             window.break_off("the hook was killed before the freeze", Word.BACKUP_FAILED)
             return None
         knock = self._wait_for_knock(seat)
-        return window.freeze(knock) if knock is not None else None
+        if isinstance(knock, Knock):
+            return window.freeze(knock)
+        window.break_off(f"not frozen by us: {knock}", Word.NOT_STARTED)
+        return None
 
-    def _wait_for_knock(self, seat: AgentChannel) -> Knock | None:
+    def _wait_for_knock(self, seat: AgentChannel) -> Knock | str:
+        """Or why there is none."""
         follower, clock = self._tools.follower, self._tools.clock
         until = clock.monotonic() + COMES_SECONDS
-        with contextlib.suppress(WindowBrokenError), self._tools.gate.open():
-            while clock.monotonic() < until and not any(map(follower.has_logged, PAST_KNOCK)):
-                knock = knocked(seat, STEP_SECONDS)
-                if knock is not None:
-                    return knock
-                follower.wait(0.0)
-        return None
+        try:
+            with self._tools.gate.open():
+                while not any(map(follower.has_logged, PAST_KNOCK)):
+                    knock = knocked(seat, STEP_SECONDS)
+                    if knock is not None:
+                        return knock
+                    if clock.monotonic() >= until:
+                        return f"vzdump did not ask for the agent within {COMES_SECONDS:g} s"
+                    follower.wait(0.0)
+        except WindowBrokenError as broken:
+            return str(broken)
+        if any(map(follower.has_logged, ENDS)):
+            return "the backup ended before vzdump asked for the agent"
+        return "vzdump went on without asking for the agent"
 
     def _hold(self) -> None:
         """Tell the hook, then wait for the point in time, the end, or the deadline. Then the proof."""

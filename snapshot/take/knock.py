@@ -18,6 +18,12 @@ from snapshot.window.snapshot import SnapshotWindow
 
 STEP_SECONDS = 0.05
 
+WATCHED_SECONDS = 30.0
+"""How long the guard may take to end its watch behind a thaw that counted: it looks at least each 4 s, and thaws once
+more."""
+
+_IN_VAIN = frozenset({FreezeOutcome.ACKNOWLEDGED, FreezeOutcome.UNKNOWN})
+
 
 def is_wanted(run: Run, guest: Guest) -> bool:
     """Whether the guest is to be frozen at the knock, and may be."""
@@ -57,11 +63,13 @@ def _knock(run: Run, snapshot: PveSnapshot, seat: AgentChannel) -> Knock | str:
 def is_to_be_taken_again(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> bool:
     """Whether the snapshot was removed, and its window closed, since nothing is proven and in sequence it may be."""
     found = run.verdict
-    is_frozen_in_vain = window.reply is None or window.reply.outcome is FreezeOutcome.ACKNOWLEDGED
-    if found is None or found.is_consistent or not is_frozen_in_vain or window.may_be_frozen or window.late_seconds > 0:
+    if found is None or found.is_consistent or window.may_be_frozen or judging.pve_thawed(window.proof, snapshot.task):
+        return False  # where PVE thaws by itself it would be worth no more in sequence
+    if window.is_carried_out:
+        _wait_for_guard(run, window)
+    is_in_vain = window.reply is None or window.reply.outcome in _IN_VAIN
+    if not is_in_vain or window.late_seconds > 0 or (window.is_carried_out and window.is_watched):
         return False
-    if judging.pve_thawed(window.proof, snapshot.task):
-        return False  # as it would in sequence
     why = _why(snapshot, window, found)
     trouble = snapshot.remove()
     if trouble:
@@ -78,4 +86,15 @@ def _why(snapshot: PveSnapshot, window: SnapshotWindow, found: Verdict) -> str:
     if window.reply is None:
         is_off = snapshot.guest_runs() is False
         return f"{found.reason}{': the guest was shut down' if is_off else ''}"
+    if window.reply.outcome is FreezeOutcome.UNKNOWN:
+        return f"the freeze was given up at the knock, where PVE waits no longer, and undone ({window.reply.detail})"
     return f"frozen at the knock, and not proven: {found.reason}"
+
+
+def _wait_for_guard(run: Run, window: SnapshotWindow) -> None:
+    """A freeze whose answer was not waited for was carried out and thawed: the guard's watch behind that ends soon."""
+    clock = run.tools.clock
+    until = clock.monotonic() + WATCHED_SECONDS
+    with run.tools.gate.open():
+        while (window.is_watched or window.late_seconds > 0) and clock.monotonic() < until:
+            clock.sleep(STEP_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapshot.base.procfs import process_start
+from snapshot.base.procfs import process_lives, process_start
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Launcher, Op
 
 
@@ -13,6 +13,7 @@ class OwnGuard:
         self._launcher = launcher
         self._order = order
         self._guard = launcher.arm(order)
+        self._process = self.pid, process_start(self.pid)
 
     @property
     def pid(self) -> int:
@@ -22,11 +23,16 @@ class OwnGuard:
     @property
     def columns(self) -> dict[str, object]:
         """Who it is, for the window's row."""
-        return {"guard_pid": self.pid, "guard_pid_start": process_start(self.pid)}
+        pid, start = self._process
+        return {"guard_pid": pid, "guard_pid_start": start}
 
     def is_alive(self) -> bool:
         """See Guard."""
         return self._guard.is_alive()
+
+    def has_ended(self) -> bool:
+        """Whether its process has: one that was let go may watch for a late freeze still."""
+        return not process_lives(*self._process)
 
     def tell(self, op: Op, **values: float) -> None:
         """See Guard."""
@@ -48,5 +54,9 @@ class OwnGuard:
         try:
             self._guard = self._launcher.arm(self._order._replace(at_risk=True))
         except AnotherGuardError as other:
-            return {"guard_pid": other.pid, "guard_pid_start": other.pid_start} if other.pid else {}
+            if not other.pid:
+                return {}
+            self._process = other.pid, other.pid_start
+            return self.columns
+        self._process = self.pid, process_start(self.pid)
         return self.columns

@@ -112,7 +112,9 @@ class SnapshotWindow(Window):
             return
         # A freeze of ours whose answer was lost, and PVE's, would be two: a thaw counts one of them.
         self._is_one_freeze = self._pve_left is not None and not self._machine.late_freeze_possible
-        self._machine = WindowMachine(self._pve_left or State.UNKNOWN)
+        ours_may_come = self._machine.late_freeze_possible and not self.is_carried_out
+        self._machine = WindowMachine(State.UNKNOWN if ours_may_come else self._pve_left or State.UNKNOWN)
+        self.is_carried_out = False
         self._freeze_sent, self._freeze_answered, self.report = self._pve_since, None, None
         self._tools.thawer.start_over()
         report = self._make_sure()
@@ -121,7 +123,8 @@ class SnapshotWindow(Window):
 
     def _outcome(self) -> dict[str, object]:
         values = super()._outcome()
-        if self._pve_since is not None and self.report is not None and self.late_seconds > 0:
+        is_unclear = self._pve_since is not None and self._pve_left in (None, State.UNKNOWN)
+        if is_unclear and self.report is not None and self.late_seconds > 0:
             values |= {
                 "freeze_outcome": FreezeOutcome.UNKNOWN.value,
                 "freeze_detail": "PVE may have frozen the guest by itself, or may do so yet: its task's end is unknown",

@@ -73,6 +73,11 @@ class Window:
         return self._guard.pid if self._guard else None
 
     @property
+    def is_watched(self) -> bool:
+        """Whether the guard's process lives. Behind the thaw it would take another's freeze for a late one of ours."""
+        return self._guard is not None and not self._guard.has_ended()
+
+    @property
     def deadline(self) -> float:
         """The monotonic instant at which the guest must be thawed."""
         if self._freeze_sent is None:

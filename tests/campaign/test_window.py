@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -414,6 +415,34 @@ def test_a_guest_that_is_left_to_pve_has_its_agents_seat_free(journal: Journal) 
         assert mine.leave_to_pve()
         assert not nearest.is_seated
         mine.pve_has_ended(is_thawed=True)
+
+
+def test_a_guard_that_was_let_go_is_seen_until_its_process_has_ended(journal: Journal) -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    guard = QuietGuard()
+    guard.pid = process.pid
+    with window(journal, frozen_guest(), guard=guard) as mine:
+        mine.freeze()
+    assert mine.is_watched
+    process.kill()
+    process.wait()
+    assert not mine.is_watched
+
+
+@pytest.mark.parametrize(("counted", "is_thawed"), [(0, False), (0, None), (1, None)])
+def test_a_freeze_that_may_come_still_is_watched_for_behind_pves_own(
+    journal: Journal, counted: int, is_thawed: bool | None
+) -> None:
+    """Ours, whose answer was lost and that no thaw has counted, or PVE's, whose worker was killed."""
+    route = ScriptedChannel(ManualClock(), [AgentReplyLostError("cut"), counted, "thawed", 1, "thawed"])
+    with window(journal, route, kind=SnapshotWindow) as mine:
+        assert isinstance(mine, SnapshotWindow)
+        assert mine.freeze().outcome is FreezeOutcome.UNKNOWN
+        assert mine.leave_to_pve()
+        mine.pve_has_ended(is_thawed=is_thawed)
+    assert mine.report is not None
+    assert mine.report.confirmed
+    assert mine.late_seconds > CARRIED_OUT_SECONDS
 
 
 def test_a_guard_that_stands_in_for_one_that_died_is_armed_with_the_freeze_on_its_way(journal: Journal) -> None:

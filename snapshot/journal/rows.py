@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from snapshot.base.procfs import process_lives
 from snapshot.errors import JournalError, WindowTakenError
 from snapshot.journal import series
 from snapshot.journal.record import COLUMNS, OPEN, WindowRecord, check_value, printable, whose
+from snapshot.model import FreezeOutcome
 
 
 def lost(db: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -56,16 +58,27 @@ def mistake(path: Path, error: Exception) -> JournalError:
 
 
 def taken(other: WindowRecord) -> WindowTakenError:
-    """The error for a guest that has another window already, to which a living process sees."""
+    """The error for a guest that has another window already, to which a living process sees: its owner, or its guard
+    once the owner is done or dead.
+    """
+    guest, wait = f"guest {other.vmid}", "wait until it is over: `safe-snapshot status` shows it"
+    if other.verdict is None and process_lives(other.owner_pid, other.owner_pid_start):
+        what = f"snapshot {other.snapshot_name}" if other.snapshot_name else "a backup"
+        who = f"(pid {other.owner_pid}, {what}, {other.state})"
+        if other.thawed_at is None:
+            return WindowTakenError(f"another run has {guest} in its freeze window {who}", remedy=wait)
+        return WindowTakenError(f"another run is still at work on {guest}, which it has thawed {who}", remedy=wait)
     if other.thawed_at is None:
-        return WindowTakenError(
-            f"another run has guest {other.vmid} in its freeze window (pid {other.owner_pid}, {other.state})",
-            remedy="wait for it to end: `safe-snapshot status` shows it",
+        why = (
+            f"{guest} is in the freeze window of a run that is gone: its guard (pid {other.guard_pid}) sees to the thaw"
         )
+        return WindowTakenError(why, remedy=wait)
+    is_lost = other.freeze_outcome == FreezeOutcome.UNKNOWN.value
+    what = "an earlier freeze whose answer was lost" if is_lost else "a freeze of an earlier run"
     return WindowTakenError(
-        f"guest {other.vmid} is thawed, but an earlier freeze whose answer was lost may still come: its guard (pid "
-        f"{other.guard_pid}) would take a new one for it and thaw",
-        remedy="wait until it is over: `safe-snapshot status` shows it; [freeze] late_freeze_seconds says how long",
+        f"{guest} is thawed, but {what} may still come: its guard (pid {other.guard_pid}) would take a new one for it "
+        "and thaw",
+        remedy=f"{wait}; [freeze] late_freeze_seconds says how long",
     )
 
 

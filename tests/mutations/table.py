@@ -1892,6 +1892,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{KNOCK_TESTS}::test_a_guest_that_is_shut_down_before_the_knock_is_taken_again_as_what_it_is",
     ),
     mutation(
+        "a run that is at work is told as a freeze whose answer was lost",
+        "snapshot/journal/rows.py",
+        "    if other.verdict is None and process_lives(other.owner_pid, other.owner_pid_start):",
+        "    if other.thawed_at is None:",
+        "tests/unit/test_taken.py::test_who_has_the_guest_is_told_as_what_it_is[thawed]",
+    ),
+    mutation(
         "a freeze that was given up at the knock is not taken again",
         KNOCK,
         "FreezeOutcome.ACKNOWLEDGED, FreezeOutcome.UNKNOWN}",

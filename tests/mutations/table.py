@@ -793,6 +793,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{WINDOW_TESTS}::test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed",
     ),
     mutation(
+        "the hook takes its interpreter down in order",
+        "vzdump_hooks/entry.py",
+        "    os._exit(code)",
+        "    sys.exit(code)",
+        "tests/hook/test_entry.py::test_the_hook_ends_at_once_when_all_is_said",
+    ),
+    mutation(
         "the hook does not let go at an error of the backup",
         OURS,
         """

@@ -11,6 +11,7 @@ from typing import Any
 from tests.bench import bench_metrics, hookcost, kinds, looks, svg, trace, windows
 from tests.bench.table import TABLES
 from tests.bench.variants import VARIANTS
+from tests.lab.node.settings import version_tuple
 
 PARTS = ("windows", "hook", "metrics", "looks")
 TRACE = "trace"
@@ -31,7 +32,7 @@ def _run(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for name in options.parts or PARTS:
         match name:
             case "windows":
-                windows.main(options.runs, options.variant or ("idle",), options.set)
+                windows.main(options.runs, options.variant or ("idle",), options.set, options.pve or (windows.NEWEST,))
             case "trace":
                 results["traces"] += [line.as_json() for line in trace.main(options.runs, options.set)]
             case "hook":
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         + ", ".join(f"{name} ({variant.what})" for name, variant in VARIANTS.items()),
     )
     parser.add_argument(
+        "--pve",
+        action="append",
+        type=pve_version,
+        metavar="VERSION",
+        help="windows: the version of qemu-server that the lab's node behaves as, a table each, as 8.4.0, 9.1.8 "
+        f"(default {windows.NEWEST})",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -75,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
 def setting(text: str) -> str:
     """Argparse tells its user of a ValueError."""
     kinds.setting(text)
+    return text
+
+
+def pve_version(text: str) -> str:
+    """Argparse tells its user of a ValueError."""
+    version_tuple(text)
     return text
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import picture, svg, table, trace
-from tests.bench.kinds import ON_THE_NODE, PVE, kinds, overlay, setting
+from tests.bench import picture, svg, table, trace, windows
+from tests.bench.__main__ import pve_version
+from tests.bench.kinds import HOOK, ON_THE_NODE, PVE, Take, kinds, overlay, setting
 from tests.bench.seats import Connection, Seats
 from tests.bench.timeline import API, GUEST, OURS, QUEUE, SEAT, WORKER, Call, Recorded, Timeline, timeline
 from tests.lab.fixtures import require_real
@@ -17,7 +20,7 @@ from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import Request
 from tests.lab.node.qmp import agent_command
 from tests.lab.rundir import run_directory
-from tests.lab.site import site
+from tests.lab.site import Site, site
 
 SOCKET = Path("/run/100.qga")
 LISTENS = b"00000001: 00000002 00000000 00010000 0001 01 900 /run/100.qga"
@@ -145,6 +148,42 @@ def test_the_results_have_every_value_and_the_ratio_to_the_first_row_with_any() 
     assert none == {"name": "none", "min": None, "median": None, "max": None, "ratio": None, "values": []}
     assert (one["min"], one["median"], one["max"], one["ratio"]) == (100.0, 200.0, 300.0, 1.0)
     assert (two["ratio"], two["values"]) == (2.0, [400.0])
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("9.1.10", "filesystem-consistent"), ("9.1.9", "unknown")])
+def test_windows_are_measured_at_the_version_that_is_asked_for_and_say_what_they_were_called(
+    version: str, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks: list[str] = []
+
+    def some(lab: Site, disks: Sequence[str]) -> dict[str, Take]:
+        def noted(take: Take, name: str) -> str:
+            upid = take(name)
+            tasks.extend(lab.node.task_log(upid))
+            return upid
+
+        return {kind: partial(noted, kinds(lab, disks)[kind]) for kind in (PVE, ON_THE_NODE, HOOK)}
+
+    monkeypatch.setattr(windows, "kinds", some)
+    monkeypatch.setattr(windows, "real_available", lambda: False)
+    monkeypatch.setattr(table, "TABLES", [])
+    windows.main(1, versions=[version])
+    (found,) = [each.as_json() for each in table.TABLES]
+    assert found["pve"] == version
+    assert f"PVE {version}" in found["title"]
+    rows = {row["name"]: row for row in found["rows"]}
+    assert [len(row["values"]) for row in rows.values()] == [1, 1, 1], capsys.readouterr().out
+    assert [row.get("verdicts") for row in rows.values()] == [None, {verdict: 1}, {"filesystem-consistent": 1}]
+    printed = capsys.readouterr().out
+    assert ("1 unknown" in printed) == (verdict == "unknown"), "what is not proven is not shown as if it were"
+    refused = [line for line in tasks if "unable to freeze guest fs" in line]
+    assert len(refused) == (0 if verdict == "filesystem-consistent" else 2), "PVE's snapshot task and its vzdump"
+
+
+def test_a_version_that_is_none_is_refused() -> None:
+    assert pve_version("8.4.0") == "8.4.0"
+    with pytest.raises(ValueError, match="invalid literal"):
+        pve_version("newest")
 
 
 def test_a_setting_is_laid_over_the_configuration_and_nonsense_is_refused() -> None:

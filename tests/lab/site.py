@@ -139,7 +139,9 @@ class Site:
         return str(path)
 
     def vzdump(self, *vmids: int, **options: Any) -> VzdumpJob:
-        """A backup job on the first node with our hook, not yet started. Options as for JobOptions."""
+        """A backup job on the first node with our hook, not yet started. Options as for JobOptions; its qemu-server is
+        the node's.
+        """
         root = self.node.root
         self.settings.setdefault("local", {}).update(
             node=self.node.node,
@@ -148,6 +150,7 @@ class Site:
         )
         self.write_config()
         script = options.pop("script", None) or self.hook_script()
+        options.setdefault("qemu_server_version", self.node.settings.pve_version)
         return VzdumpJob(JobOptions(root=root, run=self.run, vmids=vmids or (100,), script=script, **options))
 
     def command(self, *arguments: str) -> list[str]:

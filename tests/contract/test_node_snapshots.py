@@ -243,6 +243,26 @@ def test_before_9_1_10_a_frozen_guest_is_thawed_after_the_volume_snapshots() -> 
         assert not lab.guest.is_frozen()
 
 
+@pytest.mark.parametrize(("version", "says"), [("9.0.23", True), ("9.0.22", False), ("8.4.0", False)])
+def test_before_9_0_23_a_refused_freeze_leaves_no_line(version: str, says: bool) -> None:
+    with with_scripted(pve_version=version) as lab:
+        lab.agent("fsfreeze-freeze")
+        status, log = _run(lab)
+        assert status == "OK"
+        assert any("unable to freeze" in line for line in log) == says, log
+        assert _taken_frozen(lab)
+        assert not lab.guest.is_frozen(), "thawed after the volume snapshots all the same"
+
+
+def test_before_9_0_23_a_freeze_without_an_answer_is_not_asked_about() -> None:
+    with with_scripted(pve_version="9.0.22", limits={"freeze": 0.3}) as lab:
+        lab.guest.faults.freeze_sleep = 0.6
+        status, log = _run(lab)
+        assert status == "OK"
+        text = "VM 100 qga command 'guest-fsfreeze-freeze' failed - got timeout"
+        assert log[0] == f"guest-fsfreeze-freeze problems - {text}"
+
+
 @pytest.mark.parametrize("option", ["1,freeze-fs=0", "enabled=1,guest-fsfreeze=0", "1,freeze-fs-on-backup=0"])
 def test_the_freeze_option_is_honoured(option: str) -> None:
     with with_scripted(GuestSpec(100, config={"agent": option})) as lab:
@@ -255,6 +275,14 @@ def test_the_freeze_option_covers_snapshots_since_9_1_5(version: str, windows: l
     with with_scripted(GuestSpec(100, config={"agent": "1,freeze-fs-on-backup=0"}), pve_version=version) as lab:
         assert _run(lab)[0] == "OK"
         assert _windows(lab) == windows
+
+
+@pytest.mark.parametrize(("version", "asks"), [("9.1.6", False), ("9.1.5", True)])
+def test_9_1_5_asks_for_the_agent_before_it_looks_at_the_option(version: str, asks: bool) -> None:
+    guest = GuestSpec(100, config={"agent": "1,freeze-fs-on-backup=0"})
+    with with_scripted(guest, pve_version=version, limits={"ping": 0.1}) as lab:
+        lab.guest.kill_agent()
+        assert ("QEMU Guest Agent is not running" in _run(lab)[1][0]) == asks
 
 
 # -------------------------------------------------------------------- the task

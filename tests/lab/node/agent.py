@@ -76,8 +76,10 @@ def freeze_applicable(host: Host, agent_option: str | None, vmid: int) -> bool:
     """Whether a task freezes the guest; since 9.1.10 a guest that is frozen already is left alone."""
     settings = host.settings
     if not settings.at_least("9.1.10"):
-        wanted = should_freeze if settings.at_least("9.1.5") else agent_options
-        return bool(wanted(agent_option)) and answers(host, vmid, complain=True)
+        wanted = should_freeze if settings.at_least("9.1.6") else agent_options
+        asked = bool(wanted(agent_option)) and answers(host, vmid, complain=True)
+        # 9.1.5 looked at the option behind the ping.
+        return asked and (should_freeze(agent_option) or not settings.at_least("9.1.5"))
     if not should_freeze(agent_option):
         say("skipping guest filesystem freeze - disabled in VM options")
         return False
@@ -144,11 +146,18 @@ def thaw(host: Host, vmid: int) -> None:
 
 
 def freeze_in_task(host: Host, vmid: int) -> None:
-    """Freeze, and only log a failure: the task goes on and ends OK."""
+    """Freeze, and only log a failure: the task goes on and ends OK.
+
+    Before 9.0.23 a bare command with an hour's limit, and the agent's own refusal was not looked at.
+    """
+    is_bare = not host.settings.at_least("9.0.23")
     try:
-        freeze(host, vmid)
+        if is_bare:
+            host.mon(vmid, "guest-fsfreeze-freeze")
+        else:
+            freeze(host, vmid)
     except _CAUGHT as error:
-        say(str(error))
+        say(f"guest-fsfreeze-freeze problems - {error}" if is_bare else str(error))
 
 
 def thaw_in_task(host: Host, vmid: int) -> None:

@@ -128,10 +128,11 @@ def test_ram_of_a_guest_that_is_off_is_no_ram(lab: Site, guest: ScriptedGuest) -
 
 def meanwhile(lab: Site, change: Callable[[], object], *arguments: str) -> Run:
     """A run whose guest changes between the preflight and PVE's task."""
-    lab.node.fault("/qemu/100/snapshot$", "delay", method="POST", delay=1.5)
+    lab.node.fault("/qemu/100/snapshot$", "hold", method="POST")
     process = lab.start("100", "--name", "s1", *arguments)
     assert wait_for(lambda: lab.node.fault_hits() > 0, 20)
     change()
+    lab.node.release()
     stdout, stderr = process.communicate(timeout=60)
     return check(lab, Run(process.returncode, stdout, stderr, 0.0))
 

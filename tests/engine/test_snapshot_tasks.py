@@ -46,10 +46,11 @@ def test_a_locked_guest_is_left_alone(lab: Site) -> None:
 
 def test_a_guest_that_is_locked_meanwhile_fails_the_task_and_thaws(lab: Site) -> None:
     """A backup begins between our preflight and the task."""
-    lab.node.fault("fsfreeze-freeze", "delay", when="after", delay=1.0)
+    lab.node.fault("fsfreeze-freeze", "hold", when="after")
     process = lab.start("100", "--name", "s1")
-    assert kit.reaches(lab, "fsfreeze-freeze")
+    assert wait_for(lambda: lab.node.held() > 0, 20)
     lab.node.set_config(100, lock="backup")
+    lab.node.release()
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 7, stderr
     assert "VM is locked (backup)" in stderr
@@ -227,11 +228,12 @@ def test_a_task_that_was_refused_in_front_of_its_freeze_is_no_reason_to_thaw_any
     lab: Site, guest: ScriptedGuest
 ) -> None:
     """Somebody else has locked and frozen the guest meanwhile: a backup, another run."""
-    lab.node.fault("/qemu/100/snapshot$", "delay", method="POST", delay=1.5)
+    lab.node.fault("/qemu/100/snapshot$", "hold", method="POST")
     process = lab.start("100", "--name", "s1", "--policy", "never")
     assert wait_for(lambda: lab.node.fault_hits() > 0, 20)
     lab.node.set_config(100, lock="backup")
     guest.ask(kit.FREEZE)
+    lab.node.release()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 7, stderr
     assert "VM is locked (backup)" in stderr

@@ -133,10 +133,11 @@ def test_a_guest_that_was_started_meanwhile_is_not_called_offline_by_one_host(la
     lab.on_the_node()
     guest.stop()
     lab.node.fault("/status/current", "body", body='{"data":{"status":"stopped"}}', times=None)
-    lab.node.fault("/snapshot$", "delay", method="POST", delay=3)
+    lab.node.fault("/snapshot$", "hold", method="POST")
     with lab.start("100", "--name", "s1") as owner:
         assert kit.reaches(lab, "/snapshot", method="POST")
         guest.start()
+        lab.node.release()
         out, _ = owner.communicate(timeout=60)
     assert "unknown: the guest was shut down at first" in out
 

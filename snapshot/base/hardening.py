@@ -15,7 +15,7 @@ import signal
 import socket
 from pathlib import Path
 
-from snapshot.base.procfs import process_start
+from snapshot.base.procfs import call_process, process_start
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
 OOM_SCORE_ADJUST = "-900"
@@ -28,8 +28,9 @@ _FACILITY_DAEMON = 3
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-def harden() -> None:
-    """Locked memory and a low OOM score, where allowed: whoever thaws must be the last to go."""
+def harden(name: str) -> None:
+    """A name, locked memory and a low OOM score, where allowed: whoever thaws must be the last to go."""
+    call_process(name)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUST, encoding="ascii")
     # With a limit, locking what is yet to come would make a later allocation fail, which is worse than a page fault.

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from snapshot.base import streams
+from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
 from snapshot.cli.check import check
 from snapshot.cli.group import VmidFirstGroup
@@ -55,6 +56,7 @@ for _command in (take, check, thaw, recover, status, history, report, metrics):
 def main() -> NoReturn:
     """The entry point: no traceback reaches a user, whatever happens."""
     streams.prepare()
+    call_process("safe-snapshot")  # isolated, we are the interpreter by name
     session = Session()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

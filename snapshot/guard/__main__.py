@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         access = open_access(config, clock)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
         thawer = prepare(spec, access, ahead=connection is not None)
-        harden()
+        harden("fsfreeze-guard")
         inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
     except (SafeSnapshotError, OSError) as error:
         log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))

@@ -18,8 +18,9 @@ from pathlib import Path
 from snapshot.base.clock import Clock
 from snapshot.base.text import clean
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError, unwrap
+from snapshot.pve.backlog import listener_at
 from snapshot.pve.connection import SENTINEL, Connection, Heard
-from snapshot.pve.seat import Seat, waiting
+from snapshot.pve.seat import Seat
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
 """Where PVE puts ``<vmid>.qga`` (PVE::QemuServer::Helpers::qga_socket)."""
@@ -67,15 +68,23 @@ class SocketChannel:
 
     def sit(self, *, awaits_knock: bool = False) -> bool:
         """See AgentChannel.sit."""
-        if self._seat is not None or waiting(self._path) is None:
-            return self._seat is not None and self._seat.wait_for_turn(0.0)
-        self._is_knocked = False
+        if self._seat is not None:
+            return self._seat.wait_for_turn(0.0)
+        listener = listener_at(self._path)
+        if listener is None:
+            return False
         try:
-            self._seat = seat = Seat(self._path, self._connection, self._clock, awaits_knock=awaits_knock)
+            self._seat = seat = Seat(
+                self._path,
+                listener,
+                self._connection,
+                self._clock,
+                awaits_knock=awaits_knock,
+            )
         except RuntimeError:  # no thread can be started
             self.release()
             return False
-        self._connection = None
+        self._connection, self._is_knocked = None, False
         is_ours = seat.wait_for_turn(SIT_SECONDS)
         if awaits_knock and not is_ours:
             self.release()

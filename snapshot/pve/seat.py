@@ -6,8 +6,9 @@ waits, QEMU seats that at once, and the agent never sees its channel close. So w
 to behind the thaw: when somebody waits we take a new place at the end of the queue first, and leave the seat then.
 PVE's calls are turns between ours, and none of them ends in the agent's sleep.
 
-Who waits stands in /proc/net/unix: one line a connection with the path of the socket, in state 02 until it is accepted
-(net/unix/af_unix.c, unix_seq_show).
+Who comes and stays would keep a frozen guest from its thaw, and cannot be sent away. So a stranger is let through while
+the guest runs, and waits for the thaw while it is frozen; nor does anybody pass while a stranger waits behind one of
+PVE's, which may be about to freeze. PVE's own calls, and ours, have time limits (backlog.py).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.threads import start_thread
+from snapshot.model import FreezeState
+from snapshot.pve.backlog import is_trusted, waiting
 from snapshot.pve.connection import Connection, Heard
 
-CONNECTIONS = Path("/proc/net/unix")
 LOOK_SECONDS = 0.002
 """Between two looks at who waits: a part of every turn of PVE's."""
 
@@ -30,31 +32,6 @@ KNOCK_SECONDS = 0.5
 SILENT_SECONDS = 0.5
 """How long an agent that does not answer us may keep others waiting behind us."""
 
-_LISTENS = b"00010000"
-_WAITS = b"02"
-_FIELDS_BEFORE_PATH = 7
-
-
-def waiting(path: Path, connections: Path = CONNECTIONS) -> int | None:
-    """How many connections to ``path`` wait to be accepted; None when nobody is seen to listen there.
-
-    Our own place counts until it is accepted.
-    """
-    try:
-        lines = connections.read_bytes()
-    except OSError:
-        return None
-    count, listens = 0, False
-    end = b" " + str(path).encode() + b"\n"
-    at = lines.find(end)
-    while at >= 0:
-        fields = lines[lines.rfind(b"\n", 0, at) + 1 : at].split()
-        if len(fields) == _FIELDS_BEFORE_PATH:  # else a longer name that ends like ours
-            listens |= _LISTENS in fields[3:4]
-            count += _WAITS in fields[5:6]
-        at = lines.find(end, at + len(end))
-    return count if listens else None
-
 
 class Seat:
     """The seat, or the place in the queue for it: ``connection``'s, else a new one. RuntimeError where no thread can be
@@ -63,9 +40,22 @@ class Seat:
     ``awaits_knock``: the first who waits is not let through before the seat is held or KNOCK_SECONDS have passed.
     """
 
-    def __init__(self, path: Path, connection: Connection | None, clock: Clock, *, awaits_knock: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        listener: int,
+        connection: Connection | None,
+        clock: Clock,
+        *,
+        awaits_knock: bool = False,
+    ) -> None:
         self._path = path
+        self._listener = listener
         self._clock = clock
+        self._is_frozen = False
+        """As the agent said last."""
+        self._trusted: dict[int, bool] = {}
+        """Of who waits, by its socket."""
         self._connection = connection
         self._read_at: float | None = None
         """Since when we have been seen to sit without an answer."""
@@ -123,7 +113,7 @@ class Seat:
     def _look(self) -> bool:
         """Let pass who waits; False when nobody keeps the seat any more."""
         began = self._clock.monotonic()
-        others = waiting(self._path)
+        others = waiting(self._listener)
         with self._lock:
             if not self._is_kept:
                 return False
@@ -133,20 +123,31 @@ class Seat:
                 if self._connection is None:
                     self._connection = self._placed()
                 elif self._is_in_the_way(self._connection) and others:
-                    if self._is_kept_waiting():
+                    if not self._may_pass(others) or self._is_kept_waiting(others[0]):
                         return True
                     here, self._connection = self._connection, self._placed()
                     here.close()
                 elif not others:
                     self._quiet_at = began
+                    self._trusted.clear()
                     self._ask_again(self._connection)
             except OSError:
                 self._leave()
                 return False
             return True
 
-    def _is_kept_waiting(self) -> bool:
+    def _may_pass(self, others: list[int]) -> bool:
+        """Whether none of ``others`` could sit for good while the guest is frozen."""
+        for client in others:
+            if client not in self._trusted:
+                self._trusted[client] = is_trusted(client)
+        are_trusted = [self._trusted[client] for client in others]
+        return all(are_trusted) or (are_trusted == sorted(are_trusted) and not self._is_frozen)
+
+    def _is_kept_waiting(self, first: int) -> bool:
         """Whether who waits has just knocked."""
+        if not self._trusted[first]:
+            return False
         if self._clock.monotonic() - self._quiet_at >= KNOCK_SECONDS:
             self._awaits_knock = False
         self._knocked.set()
@@ -158,6 +159,7 @@ class Seat:
         if connection.is_in_turn():
             if not was_synced and connection.heard is not None:
                 self._heard.append(connection.heard)
+                self._is_frozen = connection.heard.state is FreezeState.FROZEN
             self._read_at = None
             self._has_begun.set()
             return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from snapshot.guard.core import LATE_LOOKS, SPARSE_LOOK
-from tests.campaign.guest import Exchange, Reply
+from tests.campaign.guest import Exchange, Reply, Stranger
 from tests.campaign.plan import Fault, Plan, draw_setup
 from tests.campaign.pve import Mishap
 from tests.lab.guest.agentmodel import FREEZE, STATUS, THAW, Refusal
@@ -185,16 +185,6 @@ def _foreign_thaw(world: World, fault: Fault) -> None:
 
 def _foreign_freeze(world: World, fault: Fault) -> None:
     _ask(world, FREEZE)
-
-
-class Stranger:
-    """Somebody who connects to the agent's socket, and asks nothing."""
-
-    def deliver(self, data: bytes) -> None:
-        """What was meant for another one."""
-
-    def hung_up(self) -> None:
-        """See Client."""
 
 
 def _sit_down(world: World, fault: Fault) -> None:

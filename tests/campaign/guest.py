@@ -79,6 +79,16 @@ class Client(Protocol):
     def hung_up(self) -> None: ...
 
 
+class Stranger:
+    """Somebody who connects to the agent's socket, and asks nothing."""
+
+    def deliver(self, data: bytes) -> None:
+        """What was meant for another one."""
+
+    def hung_up(self) -> None:
+        """See Client."""
+
+
 class GuestBox:
     """The guest as the world sees it: on or off, on some node, with its agent's socket."""
 
@@ -101,9 +111,9 @@ class GuestBox:
         """PVE has sent something to the agent."""
 
     @property
-    def queue(self) -> list[float]:
-        """Whoever waits to be accepted, by when it came."""
-        return [at for client, at in self._clients.items() if client is not self.seated]
+    def queue(self) -> dict[Client, float]:
+        """Whoever waits to be accepted, in their order, and when each came."""
+        return {client: at for client, at in self._clients.items() if client is not self.seated}
 
     def has_read(self, client: Client) -> bool:
         """Whether QEMU has accepted the client, and read all that it sent."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import InterruptedBySignalError
 from snapshot.pve.seat import LOOK_SECONDS
-from tests.campaign.guest import Exchange, GuestBox
+from tests.campaign.guest import Client, Exchange, GuestBox, Stranger
 from tests.campaign.scheduler import Process, Scheduler
 from tests.campaign.sockets import WorldSocket
 
@@ -93,6 +93,8 @@ class Seats:
         self._seen: dict[Process, tuple[int, bool]] = {}
         """Of each seat's last look: what the queue was like, and whether somebody waited."""
         self._pausing: set[Process] = set()
+        self._clients: list[Client] = []
+        """Who was seen to wait; the place in it is the socket's number."""
         self._is_knocked = False
         self.cuts: str = ""
         """Whose connections break when an owner has seen its knock: see faults.py."""
@@ -118,16 +120,29 @@ class Seats:
         thread = self._scheduler.spawn(ROLE, run, pid=owner.pid)
         owner.at_death.append(lambda: self._scheduler.kill(thread))
 
-    def waiting(self, *_: object) -> int | None:
-        """See seat.waiting: as it was a moment ago."""
+    def listener_at(self, *_: object) -> int | None:
+        """See snapshot.pve.backlog."""
+        self._scheduler.step()
+        return 1 if self._world.is_local and self._guest.running else None
+
+    def waiting(self, *_: object) -> list[int] | None:
+        """See snapshot.pve.backlog: as it was a moment ago."""
         process = self._scheduler.step()
         if not (self._world.is_local and self._guest.running):
             return None
         now = self._scheduler.now
-        new = sum(1 for at in self._guest.queue if at == now)
-        count = len(self._guest.queue) - new
-        self._seen[process] = (-1 if new else self._guest.version, count > 0)
-        return count
+        seen = [client for client, at in self._guest.queue.items() if at < now]
+        self._seen[process] = (-1 if len(seen) < len(self._guest.queue) else self._guest.version, bool(seen))
+        return [self._number(client) for client in seen]
+
+    def is_trusted(self, client: int) -> bool:
+        """See snapshot.pve.backlog."""
+        return not isinstance(self._clients[client - 1], Stranger)
+
+    def _number(self, client: Client) -> int:
+        if client not in self._clients:
+            self._clients.append(client)
+        return self._clients.index(client) + 1
 
     def pause(self, process: Process) -> None:
         """Between two looks of a seat."""
@@ -165,7 +180,8 @@ class Seats:
         seated = self._guest.seated
         if exchange.is_over or seated is exchange:
             return
-        if isinstance(seated, WorldSocket) and seated.is_idle and self._guest.model.is_free:
+        is_free = self._guest.model.is_free and not any(isinstance(one, Stranger) for one in self._guest.queue)
+        if isinstance(seated, WorldSocket) and seated.is_idle and is_free:
             kept += SAMPLE_SECONDS
         if kept > PATIENCE_SECONDS + SAMPLE_SECONDS:
             self._world.violations.append(

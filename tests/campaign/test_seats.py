@@ -63,6 +63,25 @@ def test_whoever_waits_behind_a_seat_that_is_kept_for_nothing_is_a_violation(mon
     assert "(k)" in violations(Plan("here", local_node="a"))
 
 
+@pytest.mark.parametrize("plan", [KNOCK, Plan("in sequence", local_node="a")])
+def test_a_stranger_who_comes_while_the_guest_is_frozen_and_stays_is_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan
+) -> None:
+    slow = replace(plan, pve=replace(plan.pve, disk_seconds=(0.5,)))
+    struck = replace(slow, faults=(Fault("stranger in the seat", ("frozen", 0.1), 60.0),))
+    assert 0.5 < _frozen_seconds(slow) < 5.0
+    assert 0.5 < _frozen_seconds(struck) < 5.0
+    monkeypatch.setattr("tests.campaign.seats.Seats.is_trusted", lambda *_: True)
+    assert _frozen_seconds(struck) > 50.0, "it is the seat that keeps it away"
+
+
+def _frozen_seconds(plan: Plan) -> float:
+    with World(plan) as world:
+        world.run()
+        (frozen_at, _), (thawed_at, _) = world.guest.model.transitions
+        return thawed_at - frozen_at
+
+
 def _taken_as_it_comes(at_knock: knock.Knock, reply: FreezeReply, _at: float) -> FreezeReply:
     at_knock.seat.sit()
     return reply

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import call_process
 from snapshot.model import FreezeState
-from snapshot.pve import agent, seat
+from snapshot.pve import agent, backlog, seat
 from snapshot.pve.agent import CommandNotSentError
 from snapshot.pve.qga import SocketChannel
 from tests.lab.fixtures import real_guest
@@ -27,6 +32,30 @@ from tests.unit.kit import raised
 
 HANGS = 20.0
 """A bound for what should have happened long before."""
+
+
+@pytest.fixture(autouse=True)
+def named_like_pve() -> Iterator[None]:
+    """This process asks as PVE does: it is let through at any time."""
+    name = Path("/proc/self/comm").read_text().strip()
+    call_process("pvedaemon worker")
+    yield
+    call_process(name)
+
+
+@contextlib.contextmanager
+def stranger(path: Path | str) -> Iterator[subprocess.Popen[str]]:
+    """Somebody else's program that asks the agent once, and never leaves the socket; it says when it was answered."""
+    program = (
+        "import socket, sys; peer = socket.socket(socket.AF_UNIX); peer.connect(sys.argv[1]);"
+        """peer.sendall(b'{"execute": "guest-ping"}\\n'); print(peer.recv(100), flush=True); sys.stdin.read()"""
+    )
+    command = [sys.executable, "-S", "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -59,6 +88,13 @@ def seated(path: Path | str) -> Iterator[SocketChannel]:
 def pve(guest: Guest, command: str, timeout: float = 3.0) -> object:
     """One agent command as PVE sends it."""
     return agent_command(guest.vmid, Path(guest.agent_socket), f"guest-{command}", timeout=timeout)
+
+
+def waiting(path: Path | str) -> int:
+    """How many wait at ``path``."""
+    listener = backlog.listener_at(Path(path))
+    assert listener is not None
+    return len(backlog.waiting(listener) or ())
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -118,9 +154,9 @@ def test_an_agent_that_lost_our_sync_keeps_nobody_waiting_behind_us(guest: Guest
     with seated(guest.agent_socket) as ours:
         with guest.agent() as first:
             first.sync()
-            until(lambda: seat.waiting(Path(guest.agent_socket)) == 1)  # our new place
+            until(lambda: waiting(guest.agent_socket) == 1)  # our new place
             guest.stop_agent()
-        until(lambda: seat.waiting(Path(guest.agent_socket)) == 0)  # seated, and not answered
+        until(lambda: waiting(guest.agent_socket) == 0)  # seated, and not answered
         guest.kill_agent()
         guest.start_agent()
         assert pve(guest, "ping", HANGS) == {}
@@ -169,13 +205,13 @@ def test_behind_one_who_stays_for_long_there_is_one_place_of_ours_and_its_questi
         with guest.agent() as first:
             first.sync()
             ours.sit()
-            assert seat.waiting(path) == 1
+            assert waiting(path) == 1
             asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
             asking.start()
-            until(lambda: seat.waiting(path) == 2)
+            until(lambda: waiting(path) == 2)
             clock.now += 60.0
             guest.stop_agent()
-        until(lambda: seat.waiting(path) == 1)
+        until(lambda: waiting(path) == 1)
         for _ in range(3):
             clock.has_slept.clear()
             until(clock.has_slept.is_set)
@@ -204,7 +240,7 @@ def test_a_seat_that_is_left_is_free(guest: Guest) -> None:
         ours.release()
         with guest.agent() as other:
             other.sync()
-            assert seat.waiting(Path(guest.agent_socket)) == 0
+            assert waiting(guest.agent_socket) == 0
         ours.release()
 
 
@@ -240,17 +276,17 @@ def test_behind_somebody_else_nobody_is_kept_waiting_for_a_knock(run: Path) -> N
             assert not ours.sit(awaits_knock=True)
         with guest.agent() as other:
             other.sync()
-            assert seat.waiting(Path(guest.agent_socket)) == 0
+            assert waiting(guest.agent_socket) == 0
 
 
 def test_without_a_look_at_who_waits_there_is_no_seat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PVE would wait behind us and nobody would see it."""
-    monkeypatch.setattr("snapshot.pve.qga.waiting", lambda path: None)
+    monkeypatch.setattr("snapshot.pve.qga.listener_at", lambda path: None)
     with ScriptedGuest(100, run) as guest, seated(guest.agent_socket):
         assert pve(guest, "ping") == {}
         with guest.agent() as other:
             other.sync()
-            assert seat.waiting(Path(guest.agent_socket)) == 0
+            assert waiting(guest.agent_socket) == 0
 
 
 def test_where_no_thread_can_be_started_there_is_no_seat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,12 +301,16 @@ def test_where_no_thread_can_be_started_there_is_no_seat(run: Path, monkeypatch:
         assert agent.status(ours) is FreezeState.THAWED
 
 
-def test_a_look_that_fails_in_whatever_way_keeps_nobody_waiting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError, None])
+def test_a_look_that_fails_in_whatever_way_keeps_nobody_waiting(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
+) -> None:
     looked = threading.Event()
 
-    def failed(_: Path) -> int:
+    def failed(_: int) -> None:
         looked.set()
-        raise MemoryError
+        if error is not None:
+            raise error
 
     with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
         monkeypatch.setattr("snapshot.pve.seat.waiting", failed)
@@ -284,7 +324,7 @@ def test_whoever_waits_once_we_hold_the_seat_waits(run: Path) -> None:
         assert agent.status(ours, keep_open=True) is FreezeState.THAWED
         asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
         asking.start()
-        until(lambda: seat.waiting(Path(guest.agent_socket)) == 1)
+        until(lambda: waiting(guest.agent_socket) == 1)
         time.sleep(0.1)  # a look, if there still were any, would let it pass
         assert ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True) == 1
         assert asking.is_alive()
@@ -418,23 +458,146 @@ def test_the_agent_is_never_alone_while_pve_comes_and_goes(queue: tuple[Queue, P
         assert found.seated.count("ours") >= 5
 
 
-def test_who_waits_is_counted_and_an_accepted_one_is_not(run: Path) -> None:
+def test_who_waits_is_named_in_order_and_an_accepted_one_is_not(run: Path) -> None:
     path = run / "x.qga"
-    assert seat.waiting(path) is None
+    assert backlog.listener_at(path) is None
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
         listener.bind(str(path))
-        assert seat.waiting(path) is None
+        assert backlog.listener_at(path) is None
         listener.listen(3)
-        assert seat.waiting(path) == 0
-        for _ in range(2):
-            stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(str(path))
-        assert seat.waiting(path) == 2
+        found = backlog.listener_at(path)
+        assert found == inode(listener)
+        assert backlog.waiting(found) == []
+        first, second, gone = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3))
+        for one in (first, second, gone):
+            one.connect(str(path))
+        assert backlog.waiting(found) == [inode(first), inode(second), inode(gone)]
+        gone.close()
+        assert backlog.waiting(found) == [inode(first), inode(second), 0]
         stack.enter_context(listener.accept()[0])
-        assert seat.waiting(path) == 1
-        other = stack.enter_context(socket.socket(socket.AF_UNIX))
-        other.bind(f"\0anything {path}")
-        other.listen(3)
-        stack.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(f"\0anything {path}")
-        assert seat.waiting(path) == 1, "a name that ends like ours is another one"
-        assert seat.waiting(run / "y.qga") is None
-        assert seat.waiting(path, run / "nothing") is None
+        assert backlog.waiting(found) == [inode(second), 0]
+        (run / "folder").symlink_to(run)
+        assert backlog.listener_at(run / "folder" / "x.qga") == found, "/var/run is a link to /run"
+        assert backlog.listener_at(run / "y.qga") is None
+    assert backlog.waiting(found) is None
+
+
+def inode(one: socket.socket) -> int:
+    return os.fstat(one.fileno()).st_ino
+
+
+def test_who_is_trusted_is_told_by_the_name_of_the_process_that_has_the_socket(run: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as ours:
+        for name in ("pvedaemon worker", "task UPID:pve1:", "vzdump", "qm", "pvesh", "safe-snapshot", "fsfreeze-guard"):
+            call_process(name)
+            assert backlog.is_trusted(inode(ours)), name
+        for name in ("socat", "my-pve", "python3", "", "perl"):
+            call_process(name)
+            assert not backlog.is_trusted(inode(ours)), name
+    assert backlog.is_trusted(0), "nobody's any more"
+    descriptors = run / "1201" / "fd"
+    descriptors.mkdir(parents=True)
+    (run / "1201" / "comm").write_text("pvedaemon worke\n")
+    for number in range(3, 9):
+        (descriptors / str(number)).touch()  # as one that is closed while it is looked at: no link
+    assert not backlog.is_trusted(7, run)
+    (descriptors / "9").symlink_to("socket:[7]")
+    assert backlog.is_trusted(7, run)
+
+
+def test_where_the_kernel_does_not_say_who_listens_there_is_no_listener(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its module unix_diag is not there, and may not be loaded."""
+
+    def refused(*_: object) -> Iterator[object]:
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    with ScriptedGuest(100, run) as guest:
+        listener = backlog.listener_at(Path(guest.agent_socket))
+        assert listener is not None
+        monkeypatch.setattr(backlog, "_ask", refused)
+        assert backlog.listener_at(Path(guest.agent_socket)) is None
+        assert backlog.waiting(listener) is None
+
+
+# ------------------------------------------------------------------------------------------------ those who never leave
+
+
+def test_a_stranger_is_let_through_while_the_guest_runs_and_pve_behind_it(guest: Guest) -> None:
+    with seated(guest.agent_socket) as ours, stranger(guest.agent_socket) as other:
+        assert other.stdout is not None
+        assert "return" in other.stdout.readline()
+        asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
+        asking.start()
+        until(lambda: waiting(guest.agent_socket) == 2)
+        other.kill()
+        asking.join(HANGS)
+        assert not asking.is_alive()
+        assert agent.status(ours) is FreezeState.THAWED
+
+
+@pytest.mark.parametrize("at_the_knock", [False, True])
+def test_a_stranger_who_comes_while_the_guest_is_frozen_waits_for_the_thaw(guest: Guest, at_the_knock: bool) -> None:
+    """It never leaves again: behind it there would be no thaw."""
+    ours = of(guest.agent_socket)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ours.release)
+        assert ours.sit(awaits_knock=at_the_knock)
+        if at_the_knock:
+            asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
+            asking.start()
+            assert ours.knock(HANGS) is not None
+            assert ours.call("fsfreeze-freeze", timeout_seconds=5.0, keep_open=True) == 1
+            assert ours.sit()
+            asking.join(HANGS)
+        else:
+            assert pve(guest, "fsfreeze-freeze") == 1
+        other = stack.enter_context(stranger(guest.agent_socket))
+        until(lambda: waiting(guest.agent_socket) == 1)
+        time.sleep(0.1)  # looks that would let it pass
+        assert waiting(guest.agent_socket) == 1
+        assert agent.status(ours, keep_open=True) is FreezeState.FROZEN
+        assert ours.call("fsfreeze-thaw", timeout_seconds=5.0, keep_open=True) == 1
+        ours.release()
+        assert other.stdout is not None
+        assert "return" in other.stdout.readline()
+
+
+def test_pve_passes_while_the_guest_is_frozen_and_not_with_a_stranger_behind_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sits behind PVE's freeze sits in front of our thaw."""
+    trusted = {1: True, 2: True, 3: False, 4: False}
+    monkeypatch.setattr(seat, "is_trusted", trusted.__getitem__)
+    with ScriptedGuest(100, run) as guest, seated(guest.agent_socket) as ours:
+        assert ours._seat is not None
+        for others, while_thawed, while_frozen in (
+            ([1], True, True),
+            ([1, 2], True, True),
+            ([3], True, False),
+            ([3, 4], True, False),
+            ([3, 1], True, False),
+            ([1, 3], False, False),
+            ([3, 1, 4], False, False),
+        ):
+            for is_frozen, may_pass in ((False, while_thawed), (True, while_frozen)):
+                ours._seat._is_frozen = is_frozen
+                assert ours._seat._may_pass(others) is may_pass, (others, is_frozen)
+
+
+def test_a_stranger_does_not_knock(run: Path) -> None:
+    with ScriptedGuest(100, run) as guest, contextlib.ExitStack() as stack:
+        ours = of(guest.agent_socket)
+        stack.callback(ours.release)
+        assert ours.sit(awaits_knock=True)
+        other = stack.enter_context(stranger(guest.agent_socket))
+        assert other.stdout is not None
+        assert "return" in other.stdout.readline(), "it passes"
+        assert ours.knock(0.05) is None
+        other.kill()
+        asking = threading.Thread(target=pve, args=(guest, "ping", HANGS))
+        asking.start()
+        assert ours.knock(HANGS) is not None
+        ours.release()
+        asking.join(HANGS)

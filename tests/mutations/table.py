@@ -17,6 +17,7 @@ AGENT = "snapshot/pve/agent.py"
 QGA = "snapshot/pve/qga.py"
 CONNECTION = "snapshot/pve/connection.py"
 SEAT = "snapshot/pve/seat.py"
+BACKLOG = "snapshot/pve/backlog.py"
 HTTPS = "snapshot/pve/https.py"
 HTTPS_LIMITS = "snapshot/pve/https_limits.py"
 PVESH = "snapshot/pve/pvesh.py"
@@ -1787,11 +1788,40 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SEAT_TESTS}::test_a_look_that_fails_in_whatever_way_keeps_nobody_waiting",
     ),
     mutation(
-        "a socket whose name ends like the agent's counts",
+        "a stranger is let through while the guest is frozen",
         SEAT,
-        "        if len(fields) == _FIELDS_BEFORE_PATH:",
-        "        if fields:",
-        f"{SEAT_TESTS}::test_who_waits_is_counted_and_an_accepted_one_is_not",
+        "(are_trusted == sorted(are_trusted) and not self._is_frozen)",
+        "(are_trusted == sorted(are_trusted))",
+        f"{SEAT_TESTS}::test_a_stranger_who_comes_while_the_guest_is_frozen_waits_for_the_thaw",
+        "tests/campaign/test_seats.py::test_a_stranger_who_comes_while_the_guest_is_frozen_and_stays_is_in_nobodys_way",
+    ),
+    mutation(
+        "a stranger sits down between PVE's freeze and our thaw",
+        SEAT,
+        "(are_trusted == sorted(are_trusted) and not self._is_frozen)",
+        "(not self._is_frozen)",
+        f"{SEAT_TESTS}::test_pve_passes_while_the_guest_is_frozen_and_not_with_a_stranger_behind_it",
+    ),
+    mutation(
+        "a stranger knocks",
+        SEAT,
+        "        if not self._trusted[first]:",
+        "        if False:",
+        f"{SEAT_TESTS}::test_a_stranger_does_not_knock",
+    ),
+    mutation(
+        "whatever a worker of PVE's closes meanwhile makes it a stranger",
+        BACKLOG,
+        '    except OSError:  # closed meanwhile\n        return ""',
+        '    except ZeroDivisionError:\n        return ""',
+        f"{SEAT_TESTS}::test_who_is_trusted_is_told_by_the_name_of_the_process_that_has_the_socket",
+    ),
+    mutation(
+        "the guard is a stranger to its owner's seat",
+        "snapshot/guard/__main__.py",
+        'harden("fsfreeze-guard")',
+        'harden("python3")',
+        "tests/process/test_guard_anatomy.py::test_a_guard_is_known_by_its_name",
     ),
     mutation(
         "a required snapshot that was begun before a freeze that failed is left there",
@@ -1802,10 +1832,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a seat is kept where nobody sees who waits",
-        QGA,
-        "        if self._seat is not None or waiting(self._path) is None:",
-        "        if self._seat is not None:",
-        f"{SEAT_TESTS}::test_without_a_look_at_who_waits_there_is_no_seat",
+        SEAT,
+        "                if others is None:",
+        "                if False:",
+        f"{SEAT_TESTS}::test_a_look_that_fails_in_whatever_way_keeps_nobody_waiting",
     ),
     mutation(
         "who waits is let through between the proof and the thaw",

@@ -16,6 +16,7 @@ import pytest
 
 from snapshot.base import detached
 from snapshot.guard.link import GuardSpec
+from snapshot.pve.backlog import TRUSTED
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
 from tests.process.processes import guarded_site, guards, held, hold_frozen, is_alive, kill, the_guard
@@ -51,6 +52,14 @@ def test_a_guard_inherits_no_descriptor(tmp_path: Path) -> None:
     assert rest - own <= {"socket", "pipe", "anon_inode"}, targets
     assert len(own) == 2, "its claim, and its owner as it shows in /proc"
     assert len(targets) <= 12, targets
+
+
+def test_a_guard_is_known_by_its_name() -> None:
+    """The owner's seat lets it pass."""
+    with guarded_site(ScriptedGuest) as (lab, _), frozen(lab) as owner:
+        names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in (the_guard(lab), owner.pid)]
+    assert names == ["fsfreeze-guard", "safe-snapshot"]
+    assert all(name.startswith(TRUSTED) for name in names)
 
 
 def test_a_guard_has_a_session_of_its_own_and_survives_its_owners_group() -> None:

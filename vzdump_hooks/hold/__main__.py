@@ -75,7 +75,7 @@ def _hold(order: HoldOrder, config_path: Path | None, reporter: Reporter) -> lis
     config, _ = load_lenient(config_path)
     access = open_access(config, clock)
     guest = _find(order, access)
-    harden()
+    harden("fsfreeze-holder")
     launcher = ProcessLauncher(config, config_path, clock)
     tools = HoldTools(
         config=config,

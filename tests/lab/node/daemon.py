@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.lab.node.host import Host
 from tests.lab.node.ops import Answer, load_all, perform
-from tests.lab.node.tasks import process_start
+from tests.lab.node.tasks import call_process, process_start
 
 WORKERS = 3
 _MAX_LINE = 1 << 24
@@ -69,6 +69,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
+            call_process("pvedaemon worker")
             try:
                 _serve(root, theirs.detach())
             finally:

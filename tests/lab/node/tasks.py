@@ -76,6 +76,11 @@ def is_running(pid: int, pstart: int | None = None) -> bool:
     return found is not None and found[1] != "Z" and pstart in (None, found[0])
 
 
+def call_process(name: str) -> None:
+    """What an assignment to Perl's $0 does to the name that /proc shows."""
+    Path("/proc/self/comm").write_text(name)
+
+
 def say(text: str) -> None:
     """A line of the task's log, at once (PVE's workers are autoflushed)."""
     os.write(1, text.rstrip("\n").encode() + b"\n")
@@ -228,6 +233,7 @@ def _worker(log: TaskLog, upid: Upid, body: Callable[[], int], ready: int, go: i
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     started = process_start(os.getpid())
+    call_process("task UPID:")
     assert started is not None
     upid = Upid(upid.node, upid.pid, started[0], upid.starttime, upid.type, upid.id, upid.user)
     path = log.path(upid)

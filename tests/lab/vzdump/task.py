@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.node.tasks import TaskLog, Upid, is_running, process_start, stop_worker
+from tests.lab.node.tasks import TaskLog, Upid, call_process, is_running, process_start, stop_worker
 from tests.lab.vzdump.errors import DEATHS, die_on_signals
 from tests.lab.vzdump.log import Logger, write_all
 
@@ -56,6 +56,7 @@ def run_task(plan: TaskPlan) -> str:
     control = _pipe() if plan.terminal else None
     pid = os.fork()
     if pid == 0:
+        call_process("task UPID:")
         try:
             _worker(plan, starttime, output, start, control)
         finally:

@@ -27,6 +27,7 @@ from tests.lab.fixtures import real_guest
 from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.qmp import agent_command
+from tests.lab.node.tasks import process_called
 from tests.lab.rundir import run_directory
 from tests.unit.kit import raised
 
@@ -37,10 +38,8 @@ HANGS = 20.0
 @pytest.fixture(autouse=True)
 def named_like_pve() -> Iterator[None]:
     """This process asks as PVE does: it is let through at any time."""
-    name = Path("/proc/self/comm").read_text().strip()
-    call_process("pvedaemon worker")
-    yield
-    call_process(name)
+    with process_called("pvedaemon worker"):
+        yield
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from snapshot.base.clock import SystemClock
+from snapshot.pve import backlog
 from snapshot.pve.agent import AgentReplyLostError, CommandNotSentError
 from snapshot.pve.qga import SocketChannel
-from snapshot.pve.seat import waiting
 from tests.hook.kit import HandMadeJob, by_hand, hook_site, settled
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.base import Guest
@@ -84,11 +84,18 @@ def backup(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, HandMadeJob]
         yield lab, job
 
 
+def waiting(path: Path) -> int:
+    """How many wait at ``path``."""
+    listener = backlog.listener_at(path)
+    assert listener is not None
+    return len(backlog.waiting(listener) or ())
+
+
 def places(lab: Site) -> int:
     """How many wait for the agent while somebody else has it: our place alone."""
     with lab.guest.agent() as other:
         other.sync()
-        return waiting(Path(lab.guest.agent_socket)) or 0
+        return waiting(Path(lab.guest.agent_socket))
 
 
 def test_vzdump_finds_the_agents_seat_taken_from_its_first_question_to_behind_its_thaw(

@@ -81,6 +81,17 @@ def call_process(name: str) -> None:
     Path("/proc/self/comm").write_text(name)
 
 
+@contextlib.contextmanager
+def process_called(name: str) -> Iterator[None]:
+    """During the block this process is called so."""
+    before = Path("/proc/self/comm").read_text().rstrip("\n")
+    call_process(name)
+    try:
+        yield
+    finally:
+        call_process(before)
+
+
 def say(text: str) -> None:
     """A line of the task's log, at once (PVE's workers are autoflushed)."""
     os.write(1, text.rstrip("\n").encode() + b"\n")

@@ -40,6 +40,25 @@ def of_window(window: SnapshotWindow, task: TaskEnd | None) -> Verdict:
     return verdict
 
 
+def asked_in_vain(proof: Proof, task: TaskEnd | None) -> str:
+    """Why a guest frozen at the knock, and frozen still, may not have been so at the point in time; "" when it was.
+
+    A worker's ping that is ended by a TERM is taken for an agent that is not there (PVE::QemuServer::Agent,
+    qga_check_running: its eval swallows the signal), and the knock may have been another's: only the task's own word
+    that it found the guest frozen tells that it was frozen first.
+    """
+    if proof is not Proof.STILL_FROZEN or (task is not None and _found_frozen(task)):
+        return ""
+    said = next((line for line in task.log if "not running" in line), "") if task is not None else ""
+    said = f"PVE's task went on without its agent ({said})" if said else "PVE's task does not say that it found it so"
+    return f"the guest was frozen, but perhaps not before the point in time: {said}"
+
+
+def _found_frozen(task: TaskEnd) -> bool:
+    """Since qemu-server 9.1.10 the task says so."""
+    return any(line.startswith("skipping guest filesystem freeze - already frozen") for line in task.log)
+
+
 def pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
     """Whether PVE did not leave our freeze alone (PVE::QemuServer::Agent, guest_fs_freeze_applicable).
 
@@ -49,4 +68,4 @@ def pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
     """
     if proof is not Proof.NOT_FROZEN or task is None:
         return False
-    return not any("already frozen" in line for line in task.log)
+    return not _found_frozen(task)

@@ -79,7 +79,7 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
         return
     try:
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
-            run.verdict = _verdict(run, snapshot, window)  # 8. verdict and record
+            run.verdict = _verdict(run, snapshot, window, at_knock=seat is not None)  # 8. verdict and record
         again = seat is not None and knock.is_to_be_taken_again(run, snapshot, window)
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED and not again:
             _conclude(run, snapshot, window)
@@ -114,7 +114,7 @@ def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> N
         window.break_off(why, Word.REPLY_LOST)
 
 
-def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> Verdict:
+def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, *, at_knock: bool) -> Verdict:
     """The guest is thawed: what became of the task, and what the snapshot may be called."""
     try:
         if not snapshot.is_finished:
@@ -122,6 +122,9 @@ def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> Verdict
     except SnapshotFailedError as error:
         run.close(window, Verdict(VerdictKind.UNKNOWN, f"no snapshot: {error.message}"), "snapshot", "task")
         raise
+    doubt = judging.asked_in_vain(window.proof, snapshot.task) if at_knock else ""
+    if doubt:
+        window.break_off(doubt, Word.NO_PROOF)
     return judging.of_window(window, snapshot.task)
 
 

@@ -15,7 +15,9 @@ from snapshot.model import FreezeOutcome, FreezeReply, Owner
 from snapshot.pve.agent import AgentChannel
 
 PING_WAITS_SECONDS = 2.5
-"""How long PVE's ping waits for sure, counted from an instant before it came: half a second less than PVE says."""
+"""How long PVE's ping waits by its clock, counted from an instant before it came: half a second less than PVE says.
+
+A TERM to PVE's worker ends it sooner, and the worker goes on as without an agent: its log decides (asked_in_vain)."""
 
 COMES_SECONDS = 6.0
 """How long the knock is waited for: a task may have to wait for a lock first."""
@@ -30,8 +32,8 @@ class Knock(NamedTuple):
 
     seat: AgentChannel
     until: float
-    """The instant (monotonic) up to which the ping waits for sure. An answer to the freeze that comes later proves
-    nothing: PVE may have given up its ping, and taken its point in time."""
+    """The instant (monotonic) until which a ping waits if nobody ends it. An answer to the freeze that comes later
+    proves nothing: PVE may have given up its ping, and taken its point in time."""
 
     def answered(self, reply: FreezeReply, at: float) -> FreezeReply:
         """What is left of the freeze's answer that was read at the instant ``at``. In time, PVE's ping is let pass.

@@ -31,6 +31,9 @@ REFUSAL_SECONDS = 3.0
 LOST_SEATS = 0.1
 """The share of the runs at the knock whose seat is lost between the knock and the freeze, beside what else is drawn."""
 
+STOPPED_TASKS = 0.1
+"""The share of the runs at the knock whose task gets a TERM while its ping waits behind the freeze."""
+
 SPARSE_LOOK_SECONDS = sum(LATE_LOOKS.interval(look) for look in range(1, SPARSE_LOOK + 1))
 
 Draw = Callable[[random.Random], tuple[float, str]]
@@ -265,6 +268,12 @@ def _kill_task(world: World, fault: Fault) -> None:
     world.scheduler.after(1.0, lambda: setattr(world.pve, "lock", ""))
 
 
+def _stop_at_ping(world: World, fault: Fault) -> None:
+    """A TERM to a snapshot's worker while it asks its agent: an eval of PVE's swallows it, and it goes on."""
+    for task in world.pve.tasks.values():
+        task.stop_at_ping()
+
+
 # -- our own processes, and the machine they run on
 
 
@@ -380,6 +389,7 @@ FAULTS: dict[str, Kind] = {
     "disks slow": Kind(_seconds(0.5, 40.0), _slow_disks),
     "disk snapshot fails": Kind(_nothing, _fail_disks, weight=0.5),
     "snapshot task killed": Kind(_nothing, _kill_task),
+    "task terminated at its ping": Kind(_nothing, _stop_at_ping),
     # ourselves
     "owner killed": Kind(_nothing, _kill("owner"), weight=4.0),
     "guard killed": Kind(_nothing, _kill("guard", "takeover"), weight=3.0),
@@ -458,4 +468,7 @@ def draw(seed: str) -> Plan:
     drawn = [draw_fault(rng, at_the_knock=setup.at_the_knock) for _ in range(number)]
     if setup.at_the_knock and rng.random() < LOST_SEATS:
         drawn.append(Fault("seat lost at the knock", ("time", 0.0), *_whose(rng)))
+    if setup.at_the_knock and rng.random() < STOPPED_TASKS:
+        at = round(rng.uniform(0.0, setup.freeze_takes), 4)
+        drawn.append(Fault("task terminated at its ping", ("sent", at), 0.0, ""))
     return replace(setup, faults=tuple(drawn))

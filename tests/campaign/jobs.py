@@ -44,6 +44,15 @@ class Job:
         self.running = True
         self._send(None)
 
+    def interrupt(self, why: str) -> bool:
+        """A TERM whose `die` an eval swallows: what the agent is asked ends with ``why``. False: nothing is asked."""
+        if not self.running or self._exchange is None or self._exchange.is_over:
+            return False
+        exchange, self._exchange = self._exchange, None
+        exchange.abort()
+        self._send(Reply(failure=why))
+        return True
+
     def kill(self) -> None:
         self.running = False
         if self._timer is not None:

@@ -44,6 +44,7 @@ class PveTask:
     """When its first disk was taken."""
     talks: list[tuple[float, float]] = field(default_factory=list)
     """Times in which it had the agent's socket, or waited for it."""
+    is_pinging: bool = False
 
     @property
     def running(self) -> bool:
@@ -55,6 +56,11 @@ class PveTask:
 
     def finish(self, exitstatus: str) -> None:
         self.exitstatus = exitstatus
+
+    def stop_at_ping(self) -> None:
+        """A TERM while the worker's ping waits: taken for an agent that is not there (qga_check_running)."""
+        if self.job is not None and self.is_pinging:
+            self.job.interrupt("interrupted by signal")
 
     def kill(self) -> None:
         """SIGKILL: no clean-up of any kind."""
@@ -107,10 +113,11 @@ def delete_steps(pve: Pve, task: PveTask, name: str) -> Steps:
 
 
 def _ask(pve: Pve, task: PveTask, command: str, timeout: float, tag: str) -> Steps:
-    began = pve.scheduler.now
+    began, task.is_pinging = pve.scheduler.now, command == "guest-ping"
     try:
         return (yield Ask(command, timeout, tag))
     finally:
+        task.is_pinging = False
         task.talks.append((began, pve.scheduler.now))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from snapshot.model import FreezeReply
 from snapshot.pve import seat
+from snapshot.take import judging
 from snapshot.window import knock
 from tests.campaign import __main__ as command
 from tests.campaign import faults
@@ -100,7 +101,17 @@ def test_a_freeze_that_outlasts_pves_patience_and_counts_is_a_violation(
     assert not violations(SLOW)
     assert not violations(plan)
     monkeypatch.setattr(where, name, value)
+    assert not violations(SLOW) | violations(plan), "the task's own log is asked too"
+    monkeypatch.setattr(judging, "asked_in_vain", lambda *_: "")
     assert "(b)" in violations(SLOW) | violations(plan)
+
+
+def test_a_task_that_is_terminated_at_its_ping_and_counts_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    struck = (Fault("task terminated at its ping", ("knock", 0.3)),)
+    plan = replace(KNOCK, freeze_takes=0.9, max_window_seconds=30.0, faults=struck)
+    assert not violations(plan)
+    monkeypatch.setattr(judging, "asked_in_vain", lambda *_: "")
+    assert "(b)" in violations(plan)
 
 
 def test_a_freeze_over_another_connection_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,4 +119,5 @@ def test_a_freeze_over_another_connection_is_a_violation(monkeypatch: pytest.Mon
     assert not violations(plan)
     real = seat.Seat.knock
     monkeypatch.setattr("snapshot.pve.qga.SocketChannel.knock", lambda self, seconds: real(self._seat, seconds))
+    monkeypatch.setattr(judging, "asked_in_vain", lambda *_: "")
     assert "(b)" in violations(plan)

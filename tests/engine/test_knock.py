@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -164,6 +166,33 @@ def test_a_guest_that_was_thawed_at_the_knock_is_taken_again_in_sequence(lab: Si
     assert [last.verdict, first.verdict] == [CONSISTENT, "unknown"]
     assert first.reason is not None
     assert first.reason.startswith("frozen at the knock, and not proven: ")
+    assert list(kit.snapshots(lab)) == ["s1"]
+
+
+def stop_the_task_at_its_ping(lab: Site, guest: ScriptedGuest) -> bool:
+    """TERM to PVE's worker while the freeze is carried out; the guest goes on when the worker has. False: too early."""
+    with guest.held() as (model, _):
+        if [what for _, what in model.hook_log] != ["freeze"]:
+            return False
+        (task,) = lab.node.running_tasks()
+        os.kill(task.pid, signal.SIGTERM)
+        assert wait_for(lambda: any("not running?" in line for line in lab.node.task_log(str(task))), 30)
+    return True
+
+
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+def test_a_task_that_is_terminated_while_its_ping_waits_for_the_freeze_is_taken_again_in_sequence(
+    lab: Site, guest: ScriptedGuest, policy: str
+) -> None:
+    """PVE swallows the signal and takes its volumes as they are; the freeze is acknowledged and counted behind that."""
+    seed(lab, 0.2, 0.2, 0.2)
+    guest.set_knob("freeze_sleep", 1.0)
+    process = lab.start("100", "--name", "s1", "--policy", policy, "--json")
+    assert wait_for(lambda: stop_the_task_at_its_ping(lab, guest), 30)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    last, first = ours(lab)
+    assert [last.verdict, first.verdict] == [CONSISTENT, "unknown"]
     assert list(kit.snapshots(lab)) == ["s1"]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from snapshot.base.procfs import call_process
 from snapshot.journal.store import Journal
 from tests.hook.kit import HandMadeJob, check_thawed, newest, settled
 from tests.lab.guest.scripted import ScriptedGuest
@@ -26,6 +29,15 @@ def quick(lab: Site) -> None:
             journal.begin(record(f"old-{number}", at=at, **values))
     lab.settings["freeze"] |= {"at_the_knock": True}
     lab.write_config()
+
+
+@pytest.fixture(autouse=True)
+def named_like_pve() -> Iterator[None]:
+    """This process asks as PVE does: others wait for the thaw."""
+    name = Path("/proc/self/comm").read_text().strip()
+    call_process("task UPID:")
+    yield
+    call_process(name)
 
 
 def reasons(lab: Site) -> list[str | None]:
@@ -119,3 +131,34 @@ def test_a_vzdump_that_dies_before_it_asks_leaves_nothing_frozen_and_nobody_wait
     assert "not frozen by us: the vzdump worker died" in reasons(lab)
     assert not guest.is_frozen()
     assert guest.ask("guest-ping") == {}
+
+
+STOPPED = "INFO: skipping guest filesystem freeze - agent configured but not running?"
+BEGUN = "INFO: starting backup via QMP command"
+ISSUED = ("INFO: issuing guest-agent 'fs-freeze' command", BEGUN)
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        ((STOPPED, BEGUN), "crash-consistent"),
+        ((STOPPED.replace(" filesystem freeze -", "-agent 'fs-freeze',"),), "crash-consistent"),
+        ((BEGUN,), "crash-consistent"),
+        (("INFO: skipping guest filesystem freeze - disabled in VM options", BEGUN), "crash-consistent"),
+        ((ISSUED[0], "ERROR: interrupted by signal", BEGUN), "crash-consistent"),
+        (ISSUED, "filesystem-consistent"),
+        ((ISSUED[0], "ERROR: unable to freeze guest fs - the command is not allowed", BEGUN), "filesystem-consistent"),
+        (SKIPS, "filesystem-consistent"),
+    ],
+)
+def test_a_guest_is_only_called_frozen_at_the_knock_where_vzdump_says_that_it_found_it_so(
+    lab: Site, guest: ScriptedGuest, job: HandMadeJob, lines: tuple[str, ...], verdict: str
+) -> None:
+    """A TERM ends vzdump's ping, its eval swallows it, and vzdump goes on: perhaps before the freeze."""
+    job.phase("post-restart")
+    assert guest.ask("guest-ping") == {}
+    assert guest.is_frozen()
+    job.write(*lines, "INFO: started backup task 'x'")
+    window = settled(lab)
+    assert window.verdict == verdict, window.reason
+    assert (window.failure_reason == "no-proof") is (verdict == "crash-consistent")

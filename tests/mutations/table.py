@@ -1880,6 +1880,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{KNOCK_TESTS}::test_a_guest_that_is_not_known_to_freeze_quickly_is_frozen_in_sequence",
     ),
     mutation(
+        "what PVE's task says of a guest frozen at the knock is not asked",
+        "snapshot/take/operation.py",
+        "    if doubt:\n",
+        "    if False:\n",
+        f"{KNOCK_TESTS}::test_a_task_that_is_terminated_while_its_ping_waits_for_the_freeze_is_taken_again_in_sequence",
+    ),
+    mutation(
+        "what vzdump says of a guest frozen at the knock is not asked",
+        "vzdump_hooks/hold/ours.py",
+        "        if doubt:\n",
+        "        if False:\n",
+        "tests/hook/test_knock.py"
+        "::test_a_guest_is_only_called_frozen_at_the_knock_where_vzdump_says_that_it_found_it_so",
+    ),
+    mutation(
         "a snapshot that proves nothing is not taken again",
         KNOCK,
         "    found = run.verdict\n",

@@ -19,7 +19,7 @@ from snapshot.window.window import Window
 from snapshot.words import Word
 from vzdump_hooks.hold.order import HoldOrder, HoldReport
 from vzdump_hooks.hold.tools import HoldTools, is_alone
-from vzdump_hooks.hold.verdict import NO_DISKS, Seen, judge_hook
+from vzdump_hooks.hold.verdict import NO_DISKS, Seen, asked_in_vain, judge_hook
 from vzdump_hooks.tasklog.wordings import ENDS, LogEvent
 
 STEP_SECONDS = 0.002
@@ -90,6 +90,9 @@ class OurWindow:
         if not window.broken_by:
             self._wait_for_start()
             log = self._tools.follower.evidence
+        doubt = asked_in_vain(log) if self._is_at_knock and log.saw(LogEvent.POINT_IN_TIME) else ""
+        if doubt:
+            window.break_off(doubt, Word.NO_PROOF)
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
         verdict = judge_hook(evidence, log, seen, window.times.held_seconds)

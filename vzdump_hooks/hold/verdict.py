@@ -83,6 +83,21 @@ def judge_hook(evidence: Evidence, log: LogEvidence, seen: Seen, held_seconds: f
     return plain
 
 
+def asked_in_vain(log: LogEvidence) -> str:
+    """Why a guest frozen at the knock may not have been so at vzdump's point in time; "" when it was.
+
+    A ping of vzdump's that is ended by a TERM is taken for an agent that is not there (PVE::QemuServer::Agent,
+    qga_check_running: its eval swallows the signal), and the knock may have been another's. So vzdump must have found
+    the guest frozen, or, before qemu-server 9.1.10, have had its own freeze answered, which waits behind ours.
+    """
+    if log.saw(LogEvent.FREEZE_SKIPPED_FROZEN):
+        return ""
+    if log.saw(LogEvent.FREEZE_ISSUED) and not log.saw(LogEvent.FREEZE_FAILED):
+        return ""
+    said = "went on without its agent" if log.saw(LogEvent.FREEZE_SKIPPED_NO_AGENT) else "does not say it found it so"
+    return f"the guest was frozen, but perhaps not before the point in time: vzdump {said}"
+
+
 def judge_watched(
     log: LogEvidence, seen: Seen, window_seconds: float | None, broken_by: str, thaw_confirmed: bool
 ) -> Verdict:

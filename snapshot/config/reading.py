@@ -35,6 +35,7 @@ LONGEST = {
     "arm_timeout_seconds": 300.0,
     "task_timeout_seconds": 7 * DAY_SECONDS,
     "lost_reply_seconds": 3600.0,
+    "timeout_seconds": DAY_SECONDS,
     "run_limit_seconds": 400 * DAY_SECONDS,
     "forget_guest_after_days": 3650.0,
 }

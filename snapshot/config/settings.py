@@ -189,6 +189,13 @@ class HookConfig(NamedTuple):
     """Write the verdict into the backup's notes through the storage API."""
 
 
+class CommandsConfig(NamedTuple):
+    """``[commands]``: the administrator's own commands, the executables of the folder hooks.d beside this file."""
+
+    timeout_seconds: float = 60.0
+    """How long each of them may take in one phase; then it is ended, and has failed."""
+
+
 class GuestRule(NamedTuple):
     """``[[guest]]``: other settings for the guests that match. Exactly one of vmid, tag and pool selects them.
 
@@ -254,6 +261,7 @@ class Config(NamedTuple):
     guard: GuardConfig = GuardConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     hook: HookConfig = HookConfig()
+    commands: CommandsConfig = CommandsConfig()
     guest: tuple[GuestRule, ...] = ()
 
     def for_guest(

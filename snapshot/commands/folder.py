@@ -1,0 +1,104 @@
+"""Which files of the folder ``hooks.d`` are commands, which are none, and which are refused and why.
+
+They run as root: nobody else may be able to put one there, to change one, or to lead one elsewhere. Standard library
+only: a backup's phases load this.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import string
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "hooks.d"
+"""It stands beside the configuration file, wherever that is."""
+
+_LETTERS = frozenset(string.ascii_letters + string.digits + "_-.")
+"""What run-parts(8) takes, and a dot: PVE's own example is called vzdump-hook-script.pl, and one that is passed over
+because of its name would be missed by nobody until it is needed."""
+
+_LEFTOVERS = ("~", ".bak", ".old", ".orig", ".rej", ".save", ".swp", ".sample", ".disabled")
+_PACKAGERS = (".dpkg-", ".ucf-", ".rpm")
+
+
+class Command(NamedTuple):
+    """One executable of the folder. ``refused``: why it is not run, and what to do; "" when it is."""
+
+    name: str
+    path: str
+    refused: str = ""
+
+
+def beside(config_path: Path) -> Path:
+    """The folder that belongs to a configuration file."""
+    return config_path.parent / NAME
+
+
+def find(folder: Path, me: int) -> list[Command]:
+    """The commands in the order of their names, for the user ``me``; a missing folder has none. Raises nothing.
+
+    A folder that others may write to has one entry, refused, which stands for all that may be in it.
+    """
+    try:
+        found = os.lstat(folder)
+        why = _unfit_folder(found, folder, me)
+        if why:
+            return [Command(folder.name, str(folder), why)]
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not _is_passed_over(entry.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [Command(folder.name, str(folder), f"it cannot be read ({error.strerror})")]
+    commands = (_command(folder, name, me) for name in names)
+    return [command for command in commands if command is not None]
+
+
+def _is_passed_over(name: str) -> bool:
+    """What editors and package managers leave behind, and what is hidden."""
+    return name.startswith(".") or name.endswith(_LEFTOVERS) or any(mark in name for mark in _PACKAGERS)
+
+
+def _unfit_folder(found: os.stat_result, folder: Path, me: int) -> str:
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is not a folder: make it one (a link to one is not taken)"
+    return _strangers(found, folder, me)
+
+
+def _command(folder: Path, name: str, me: int) -> Command | None:
+    """The entry of that name as a command; None when it is none: a folder, or what nobody may execute."""
+    path = folder / name
+    try:
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            target = os.path.realpath(path)
+            if os.path.dirname(target) != os.path.realpath(folder):
+                return _refused(path, f"it is a link out of its folder ({target}): put the program itself there")
+            found = os.stat(target)
+    except OSError as error:
+        return _refused(path, f"it cannot be looked at ({error.strerror}): mend it or take it away")
+    if stat.S_ISDIR(found.st_mode) or not found.st_mode & 0o111:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return _refused(path, "it is not a regular file: take it away")
+    why = _strangers(found, path, me)
+    if not why and not _LETTERS.issuperset(name):
+        why = "its name may have ASCII letters, digits, '_', '-' and '.' alone: rename it"
+    return _refused(path, why) if why else Command(name, str(path))
+
+
+def _refused(path: Path, why: str) -> Command:
+    return Command(path.name, str(path), why)
+
+
+def _strangers(found: os.stat_result, path: Path, me: int) -> str:
+    """Who else could change it, by numbers, and the mend; "" when nobody could but root and us."""
+    name = shlex.quote(str(path))
+    if found.st_uid not in (0, me):
+        return f"it belongs to uid {found.st_uid}: `chown {me or 'root'} {name}` once you know what it does"
+    if found.st_mode & 0o022:
+        return f"others than its owner may write to it: `chmod go-w {name}` once you know what it does"
+    return ""

@@ -11,17 +11,17 @@ from jsonschema import Draft202012Validator
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "docs" / "json-schema.json").read_text("utf-8"))
 
 
-def _closed(tree: Any) -> Any:
+def closed(tree: Any) -> Any:
     if isinstance(tree, list):
-        return [_closed(one) for one in tree]
+        return [closed(one) for one in tree]
     if not isinstance(tree, dict):
         return tree
-    found = {key: _closed(value) for key, value in tree.items()}
+    found = {key: closed(value) for key, value in tree.items()}
     return found | ({"additionalProperties": False} if {"type", "properties"} <= found.keys() else {})
 
 
 def _strict() -> Draft202012Validator:
-    schema = _closed(PUBLISHED)
+    schema = closed(PUBLISHED)
     del schema["additionalProperties"]  # the commands' own keys stand below allOf
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator({**schema, "unevaluatedProperties": False})

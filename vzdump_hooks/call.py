@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -85,6 +86,10 @@ class Call(NamedTuple):
     invocation: Invocation
     config_path: str | None
     say: Say
+    environment: Mapping[str, str] = MappingProxyType({})
+    """All of vzdump's, for the administrator's own commands."""
+    commands: str = ""
+    """The folder of those, "" where there are none."""
 
 
 VARIABLES = {

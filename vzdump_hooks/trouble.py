@@ -26,16 +26,21 @@ def report(invocation: Invocation, config_path: str | None, error: Exception, sa
         if invocation.phase in SAID_IN:
             say(f"WARNING: {broken}; until then guests are backed up without our freeze")
         return False
-    required = (
+    required = is_required(invocation, config)
+    outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
+    say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")
+    _count(invocation.phase, config)
+    return required
+
+
+def is_required(invocation: Invocation, config: Config) -> bool:
+    """Whether policy ``require`` wants a freeze of this guest, as far as is known without asking PVE about it."""
+    return (
         invocation.vmid is not None
         and invocation.is_qemu
         and invocation.mode is not Mode.STOP
         and config.for_guest(invocation.vmid).policy is Policy.REQUIRE
     )
-    outcome = "policy require: this guest's backup fails" if required else "the backup goes on"
-    say(f"WARNING: {invocation.phase.value}: {text}; {outcome}")
-    _count(invocation.phase, config)
-    return required
 
 
 def broken(phase: Phase, found: Loaded, say: Callable[[str], None]) -> None:

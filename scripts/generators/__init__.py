@@ -23,6 +23,7 @@ GENERATORS = (
     "scripts.generators.dashboard",
     "scripts.generators.exit_codes",
     "scripts.generators.json_schema",
+    "scripts.generators.hooks_schema",
     "scripts.generators.states",
     "scripts.generators.configuration",
 )

@@ -125,7 +125,7 @@ def schema() -> dict[str, Any]:
 
 def _own(keys: Mapping[str, Any]) -> dict[str, Any]:
     """A command's own keys: all of them, or none of them beside an error."""
-    found: dict[str, Any] = {"properties": {name: _of(kind) for name, kind in keys.items()}}
+    found: dict[str, Any] = {"properties": {name: of_type(kind) for name, kind in keys.items()}}
     if keys:
         found["dependentRequired"] = {key: list(keys) for key in keys}
     found["if"] = {"properties": {"error": {"type": "null"}}}
@@ -133,16 +133,16 @@ def _own(keys: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _of(kind: Any) -> Any:
+def of_type(kind: Any) -> Any:
     """What a type looks like in JSON."""
     if isinstance(kind, NewType):
         kind = kind.__supertype__
     if kind in _SIMPLE:
         return _SIMPLE[kind]
     if get_origin(kind) in (Union, types.UnionType):
-        return {"anyOf": [_of(one) for one in get_args(kind)]}
+        return {"anyOf": [of_type(one) for one in get_args(kind)]}
     if get_origin(kind) in (list, tuple):
-        return {"type": "array", "items": _of(get_args(kind)[0])}
+        return {"type": "array", "items": of_type(get_args(kind)[0])}
     if get_origin(kind) is Mapping or get_origin(kind) in Mapping.__mro__:
         return {"type": "object"}
     if isinstance(kind, _Fields):
@@ -155,7 +155,7 @@ def _of(kind: Any) -> Any:
 def _object(keys: Mapping[str, Any], like: type[Any] | None) -> dict[str, Any]:
     about = inspect.getdoc(like) or "" if like else ""
     texts = field_texts(like) if like else {}
-    properties = {name: _described(_of(kind), texts.get(name, "")) for name, kind in keys.items()}
+    properties = {name: _described(of_type(kind), texts.get(name, "")) for name, kind in keys.items()}
     found = {"type": "object", "required": list(keys), "properties": properties}
     return _described(found, " ".join(about.partition("\n\n")[0].split()))
 

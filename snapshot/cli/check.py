@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from snapshot.cli.line import Session, common, pass_session, vmid_argument
+from snapshot.commands import folder
+from snapshot.config.settings import DEFAULT_PATH
 from snapshot.errors import ForeignFreezeError, GuestUnfitError, NotConsistentError, SafeSnapshotError
 from snapshot.journal import silences
 from snapshot.model import Guest, GuestKind, Health, Vmid
@@ -29,6 +33,8 @@ def check(session: Session, vmid: Vmid) -> None:
 
     health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
     session.warnings += silences.folder_lines(access.config)
+    own = folder.find(folder.beside(session.config_path or DEFAULT_PATH), os.geteuid())
+    session.warnings += [f"own command {c.name} is not run: {c.refused}" for c in own if c.refused]
     lines = text.health_lines(health)
     session.finish(
         lines[-1:] if session.is_quiet else lines,

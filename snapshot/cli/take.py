@@ -16,6 +16,8 @@ from snapshot.cli.line import (
     pass_session,
     vmid_argument,
 )
+from snapshot.commands import folder
+from snapshot.config.settings import DEFAULT_PATH
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
@@ -77,6 +79,7 @@ def take(
         gate=gate,
         publish=lambda journal: publish(config, journal, session.clock),
         say=session.say,
+        commands=folder.beside(session.config_path or DEFAULT_PATH),
     )
     result = safe_snapshot(
         Request(

@@ -35,7 +35,7 @@ def examine(run: Run) -> tuple[Guest, Verdict | None]:
         return guest, None
     run.failure = ("preflight", health.obstacle.name)
     if run.policy is Policy.REQUIRE:
-        _record_refusal(run, guest, health.obstacle)
+        record_refusal(run, guest, health.obstacle)
         raise NotConsistentError(
             f"guest {guest.vmid} cannot be frozen: {health.obstacle.message}",
             remedy=health.obstacle.remedy or "see the checks",
@@ -102,7 +102,7 @@ def _refuse_ram_of_a_frozen_guest(run: Run, guest: Guest) -> None:
         )
 
 
-def _record_refusal(run: Run, guest: Guest, obstacle: Check) -> None:
+def record_refusal(run: Run, guest: Guest, obstacle: Check) -> None:
     """Policy require, and no snapshot: a failure that history and metrics shall know."""
     if run.request.dry_run:
         return

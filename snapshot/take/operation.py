@@ -16,7 +16,7 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
-from snapshot.take import judging, knock, telling, unfrozen
+from snapshot.take import judging, knock, own, telling, unfrozen
 from snapshot.take.examine import examine
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
@@ -40,11 +40,15 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
     except (SafeSnapshotError, InterruptedBySignalError) as failure:
         error = failure
     run.publish()
+    own.verdict(run, error)
     return run.result(error)
 
 
 def _take(run: Run, *, is_again: bool = False) -> None:
     guest, known = examine(run)  # 1. preflight: before anything is at risk
+    may_freeze = known is None or (run.pve_may_freeze and not run.pve_option_off)
+    if may_freeze and not (run.request.dry_run or is_again):
+        own.before_freeze(run, guest)
     if run.request.dry_run:
         run.plan = telling.plan(run, guest, known)
     elif known is None:

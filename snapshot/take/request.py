@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
@@ -57,6 +58,8 @@ class Tools:
     gate: Gate
     publish: Callable[[Journal], list[str]]
     say: Say
+    commands: Path | None = None
+    """The folder of the administrator's own commands."""
 
 
 def frozen_seconds(freeze: FreezeReply | None, times: WindowTimes) -> float | None:

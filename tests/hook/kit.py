@@ -180,7 +180,9 @@ class HandMadeJob:
         arguments = [name] if name.startswith("job-") else [name, mode, str(self.vmid)]
         values = {"LC_ALL": "C", "VMTYPE": "qemu", "HOSTNAME": f"guest{self.vmid}", "STOREID": "local", **environment}
         lines: list[str] = []
-        code = dispatch.dispatch(arguments, values, str(self.lab.config_path), lines.append)
+        folder = self.lab.run / "hooks.d"
+        commands = str(folder) if folder.exists() else ""
+        code = dispatch.dispatch(arguments, values, str(self.lab.config_path), lines.append, commands)
         self.said += lines
         self.write(*(f"INFO: vzdump-hook: {line}" for line in lines))
         return code

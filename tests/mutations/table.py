@@ -80,6 +80,13 @@ SECOND_SOURCE = "tests/unit/test_second_source.py"
 SILENCES_TESTS = "tests/metrics/test_silences.py"
 RECOVERY_TESTS = "tests/unit/test_recovery.py"
 SIGNAL_TESTS = "tests/engine/test_signals.py"
+OWN_FOLDER = "snapshot/commands/folder.py"
+OWN_RUNNER = "snapshot/commands/runner.py"
+OWN_TESTS = "tests/unit/test_commands.py"
+OWN_IN_SNAPSHOTS = "tests/engine/test_own_commands.py"
+OWN_IN_BACKUPS = "tests/hook/test_own_commands.py"
+DISPATCH = "vzdump_hooks/dispatch.py"
+POST_RESTART = "vzdump_hooks/phases/post_restart.py"
 
 
 @dataclass(frozen=True)
@@ -2490,6 +2497,115 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        _close_failed(run, window, failed)\n",
         "",
         f"{SIGNAL_TESTS}::test_a_signal_at_any_step_thaws_first_and_says_what_is_left[POST /qemu/100/snapshot-15]",
+    ),
+    mutation(
+        "an own command that others may write to is run",
+        OWN_FOLDER,
+        "    if found.st_mode & 0o022:",
+        "    if False:",
+        f"{OWN_TESTS}::test_a_file_that_others_may_write_to_is_refused",
+        f"{OWN_TESTS}::test_of_a_folder_that_is_not_ours_alone_nothing_is_run[writable]",
+    ),
+    mutation(
+        "an own command of another user is run",
+        OWN_FOLDER,
+        "    if found.st_uid not in (0, me):",
+        "    if False:",
+        f"{OWN_TESTS}::test_a_file_of_another_user_is_refused",
+        f"{OWN_TESTS}::test_of_a_folder_that_is_not_ours_alone_nothing_is_run[nobody's]",
+    ),
+    mutation(
+        "a link that leads out of the commands' folder is followed",
+        OWN_FOLDER,
+        "            if os.path.dirname(target) != os.path.realpath(folder):",
+        "            if False:",
+        f"{OWN_TESTS}::test_a_link_out_of_the_folder_is_refused_and_one_within_it_is_not",
+    ),
+    mutation(
+        "a daemon of an own command that keeps its pipe is waited for",
+        OWN_RUNNER,
+        "    os.set_blocking(pipe, False)",
+        "    os.set_blocking(pipe, True)",
+        f"{OWN_TESTS}::test_a_daemon_that_keeps_its_pipes_holds_nobody_up",
+    ),
+    mutation(
+        "of an own command that does not end its children live on",
+        OWN_RUNNER,
+        "        os.killpg(process.pid, number)",
+        "        os.kill(process.pid, number)",
+        f"{OWN_TESTS}::test_one_that_does_not_end_is_ended_with_all_that_it_started",
+        f"{OWN_TESTS}::test_one_that_does_not_listen_to_term_is_killed_and_its_children_too",
+    ),
+    mutation(
+        "the flood of an own command goes into the log",
+        "snapshot/commands/output.py",
+        '        taken = data[: MOST_BYTES - self._bytes] if self._lines < MOST_LINES else b""',
+        "        taken = data",
+        f"{OWN_TESTS}::test_a_flood_costs_neither_the_log_nor_memory_and_is_no_failure",
+    ),
+    mutation(
+        "who is interrupted leaves an own command behind",
+        OWN_RUNNER,
+        "        if process is not None:\n            _end(",
+        "        if process is not None and process.returncode is not None:\n            _end(",
+        f"{OWN_TESTS}::test_who_is_interrupted_leaves_no_command_behind",
+    ),
+    mutation(
+        "own commands run behind our freeze in post-restart",
+        DISPATCH,
+        "AFTER_OURS = frozenset({",
+        "AFTER_OURS = frozenset({Phase.POST_RESTART, ",
+        f"{OWN_IN_BACKUPS}::test_no_command_runs_while_the_guest_is_frozen[hook]",
+    ),
+    Mutation(
+        "own commands run behind the freeze that they are called before",
+        (
+            edit(
+                POST_RESTART,
+                """
+    if call.commands and _is_vetoed(call, config, plan, worker):
+        return True
+    report = _hold(call, config, worker, plan)
+""",
+                """
+    report = _hold(call, config, worker, plan)
+    if call.commands and _is_vetoed(call, config, plan, worker):
+        return True
+""",
+            ),
+        ),
+        (
+            f"{OWN_IN_BACKUPS}::test_no_command_runs_while_the_guest_is_frozen[hook]",
+            f"{OWN_IN_BACKUPS}::test_with_require_one_that_fails_before_the_freeze_vetoes_it",
+        ),
+    ),
+    mutation(
+        "an own command that fails before the backup vetoes nothing of ours",
+        DISPATCH,
+        "    if failed and invocation.phase in VETOED:",
+        "    if False:",
+        f"{OWN_IN_BACKUPS}::test_one_that_fails_before_the_backup_vetoes_it_and_the_guest_is_not_frozen[post-restart]",
+    ),
+    mutation(
+        "an own command that is refused fails no backup that requires a freeze",
+        "vzdump_hooks/own.py",
+        "    is_required = phase is Phase.BACKUP_START and",
+        "    is_required = False and",
+        f"{OWN_IN_BACKUPS}::test_one_that_is_refused_fails_the_backups_that_require_a_freeze",
+    ),
+    mutation(
+        "a job that is stopped leaves an own command behind",
+        "vzdump_hooks/own.py",
+        "        with gate.open():",
+        "        gate.restore()\n        with gate.open():",
+        f"{OWN_IN_BACKUPS}::test_a_job_that_is_stopped_takes_the_command_with_it",
+    ),
+    mutation(
+        "an own command runs inside a snapshot's window",
+        "snapshot/take/operation.py",
+        "                window.prove()  # 6. proof",
+        "                own.before_freeze(run, guest)\n                window.prove()  # 6. proof",
+        f"{OWN_IN_SNAPSHOTS}::test_commands_are_called_before_the_freeze_and_when_the_verdict_stands[elsewhere]",
     ),
     mutation(
         "a clock that was set forward ends the watch for a late freeze",

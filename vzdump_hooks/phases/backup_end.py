@@ -75,6 +75,10 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
     if window is None or (aborted and plan is None and not _still_open(window)):
         return False  # said at backup-end, which failed this backup
     call.say(describe(window))
+    if call.commands:
+        from vzdump_hooks import own  # noqa: PLC0415 - 3 ms and 6 modules, only where there are any
+
+        own.verdict(call, config, known.policy, worker, window)
     missed = known.policy is Policy.REQUIRE and invocation.is_qemu and _has_failed(window)
     if missed and not aborted:
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from snapshot.base.procfs import call_process
 from snapshot.journal.store import Journal
 from tests.hook.kit import HandMadeJob, check_thawed, newest, settled
 from tests.lab.guest.scripted import ScriptedGuest
@@ -29,15 +26,6 @@ def quick(lab: Site) -> None:
             journal.begin(record(f"old-{number}", at=at, **values))
     lab.settings["freeze"] |= {"at_the_knock": True}
     lab.write_config()
-
-
-@pytest.fixture(autouse=True)
-def named_like_pve() -> Iterator[None]:
-    """This process asks as PVE does: others wait for the thaw."""
-    name = Path("/proc/self/comm").read_text().strip()
-    call_process("task UPID:")
-    yield
-    call_process(name)
 
 
 def reasons(lab: Site) -> list[str | None]:

@@ -18,6 +18,7 @@ from snapshot.errors import exit_codes
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
 from snapshot.model import Check, FreezeReply, Guest, Policy, ThawReport, Upid, Verdict, WindowTimes
+from snapshot.notify.tell import Tried
 from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import history
@@ -71,6 +72,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "history": {
         "windows": list[_Fields({name: {"time": str, **_COLUMNS}[name] for name in history.FIELDS}, WindowRecord)]  # type: ignore[misc]
     },
+    "notify": {"ways": list[Tried]},
     "report": {},
     "metrics": {},
 }

@@ -91,12 +91,12 @@ def start_unit(
         "-m",
         *arguments,
     ]
-    status, said = _run(command, timeout_seconds)
+    status, said = run(command, timeout_seconds)
     if status != 0:
         raise ChildProcessError(f"systemd-run ended with {status}: {said or 'without a word'}")
 
 
-def _run(command: Sequence[str], timeout_seconds: float) -> tuple[int, str]:
+def run(command: Sequence[str], timeout_seconds: float, stdin: int = subprocess.DEVNULL) -> tuple[int, str]:
     """Exit status and the beginning of standard error, fit for one line. Past the limit it is killed: TimeoutError.
 
     Whatever it prints: its pipe is emptied, so that it cannot stand still, and no more is kept than can be shown.
@@ -104,7 +104,7 @@ def _run(command: Sequence[str], timeout_seconds: float) -> tuple[int, str]:
     clock = SystemClock()
     deadline = clock.monotonic() + timeout_seconds
     process = subprocess.Popen(  # noqa: S603 - a fixed program, arguments without a shell
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
+        command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
     assert process.stderr is not None
     with process.stderr:

@@ -19,6 +19,7 @@ from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.history import history
 from snapshot.cli.line import EXIT_CODES, Session, common
 from snapshot.cli.metrics import metrics
+from snapshot.cli.notify import notify
 from snapshot.cli.recover import recover
 from snapshot.cli.report import report
 from snapshot.cli.status import status
@@ -49,7 +50,7 @@ def main_group(ctx: click.Context) -> None:
     ctx.ensure_object(Session)
 
 
-for _command in (take, check, thaw, recover, status, history, report, metrics):
+for _command in (take, check, thaw, recover, status, history, report, metrics, notify):
     main_group.add_command(_command)
 
 

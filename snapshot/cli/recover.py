@@ -7,10 +7,12 @@ from contextlib import closing
 import click
 
 from snapshot.cli.line import Session, common, end_at_once, logfmt_option, pass_session
+from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.journal import silences
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
+from snapshot.notify.tell import after_recovery
 from snapshot.recovery import recover as recovery
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import text
@@ -28,17 +30,29 @@ def recover(session: Session) -> None:
     end_at_once()
     access = session.rescue_access()
     config = access.config
-    found = recovery.recover(
-        access, session.me, lambda: Journal(config.journal.path), session.say, session.launcher(config).adopt
-    )
+    try:
+        found = recovery.recover(
+            access, session.me, lambda: Journal(config.journal.path), session.say, session.launcher(config).adopt
+        )
+    except SafeSnapshotError:
+        session.warnings += _tell(session, config, None)
+        raise
     try:
         with closing(Journal(config.journal.path)) as journal:
             problems = silences.keep_watch(journal, config, session.warnings, session.clock.time())
             problems += publish(config, journal, session.clock)
     except SafeSnapshotError as error:
         problems = [str(error)]
+    problems += _tell(session, config, found)  # last: a receiver that does not answer keeps no guest waiting
     lines = text.recovered_logfmt(found, problems) if session.as_logfmt else text.recovered_lines(found, problems)
     session.finish(lines, {"windows": found}, warnings=problems, error=_error_of(found))
+
+
+def _tell(session: Session, config: Config, found: list[Recovered] | None) -> list[str]:
+    """See snapshot/notify/tell.py."""
+    if not config.notify.is_wanted:
+        return []
+    return after_recovery(config, lambda: Journal(config.journal.path), found, session.clock)
 
 
 def _error_of(found: list[Recovered]) -> StillFrozenError | None:

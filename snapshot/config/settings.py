@@ -164,6 +164,26 @@ class MetricsConfig(NamedTuple):
     """How old a guest's last guarded backup or snapshot may get before it is an alarm; 0: none is expected."""
 
 
+class NotifyConfig(NamedTuple):
+    """``[notify]``: who is told of an alarm, and of its end, without Prometheus. See docs/notify.md."""
+
+    mail_to: str = ""
+    """An address, or several with commas; ``root``'s mail goes on to PVE's notification targets. Empty: none."""
+    sendmail: Path = Path("/usr/sbin/sendmail")
+    webhook_file: Path | None = None
+    """A file that only root reads: the URL that a JSON object is posted to, and below it headers, one a line."""
+    heartbeat_file: Path | None = None
+    """A file that only root reads: the URL that is fetched after each `recover` that found all well, and below it the
+    one where something is wrong; without that ``/fail`` is put behind the first."""
+    ca_file: Path | None = None
+    """The CA that signed these servers' certificates; by default those that the system knows."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody is to be told of anything."""
+        return bool(self.mail_to or self.webhook_file or self.heartbeat_file)
+
+
 class GuardConfig(NamedTuple):
     """``[guard]``: the process that outlives the one that asked."""
 
@@ -258,6 +278,7 @@ class Config(NamedTuple):
     local: LocalConfig = LocalConfig()
     journal: JournalConfig = JournalConfig()
     metrics: MetricsConfig = MetricsConfig()
+    notify: NotifyConfig = NotifyConfig()
     guard: GuardConfig = GuardConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     hook: HookConfig = HookConfig()

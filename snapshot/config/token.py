@@ -1,9 +1,12 @@
-"""The API token: its id from the configuration, its secret from a file of its own, readable by root alone."""
+"""Secrets from files of their own, readable by root alone: the API token's, whose id is in the configuration, and
+others.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.config.reading import read_file
@@ -21,31 +24,44 @@ class Token(NamedTuple):
         return f"Token(id={self.id!r})"
 
 
+def read_private(path: Path, what: str, *, missing: str, setting: str) -> str:
+    """What is in a file that holds a secret, without the white space around it. ConfigError, which names ``what`` the
+    file is and says nothing of what is in it, where it is not there, no ASCII, or not root's alone.
+    """
+    try:
+        raw, found = read_file(path)
+        text, mode = raw.decode("ascii").strip(), stat.S_IMODE(found.st_mode)
+    except FileNotFoundError:
+        raise ConfigError(f"the {what} file {path} does not exist", remedy=missing) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError(f"the {what} file {path} cannot be read ({reason})", remedy=f"see {setting}") from None
+    if mode & 0o077:
+        raise ConfigError(f"the {what} file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"the {what} file {path} belongs to another user (uid {found.st_uid}), who may read and replace it",
+            remedy=f"chown root: {path}",
+        )
+    return text
+
+
 def token(config: Config) -> Token:
     """The API token: its id from ``[api] token_id``, its secret from the token file. ConfigError without the secret.
 
     The file may also hold PVE's own form ``user@realm!tokenname=secret``; then the id need not be configured.
     """
     path = config.api.token_file
+    missing = (
+        "create a token (`pveum user token add root@pam vzdump-hooks --privsep 0`), set [api] token_id, and put its "
+        "secret into that file, mode 600"
+    )
     try:
-        raw, found = read_file(path)
-        text, mode = raw.decode("ascii").strip(), stat.S_IMODE(found.st_mode)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"there is no API token: the token file {path} does not exist",
-            remedy="create a token (`pveum user token add root@pam vzdump-hooks --privsep 0`), set [api] token_id, and "
-            "put its secret into that file, mode 600",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
-        raise ConfigError(f"the token file {path} cannot be read ({reason})", remedy="see [api] token_file") from None
-    if mode & 0o077:
-        raise ConfigError(f"the token file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
-    if found.st_uid not in (0, os.geteuid()):
-        raise ConfigError(
-            f"the token file {path} belongs to another user (uid {found.st_uid}), who may read and replace it",
-            remedy=f"chown root: {path}",
-        )
+        text = read_private(path, "token", missing=missing, setting="[api] token_file")
+    except ConfigError as error:
+        if error.remedy == missing:
+            raise ConfigError(f"there is no API token: {error.message}", remedy=missing) from None
+        raise
     in_file, equals, secret = text.rpartition("=")
     token_id = config.api.token_id or in_file
     if not secret or any(c.isspace() for c in secret) or (equals and in_file != token_id):

@@ -65,7 +65,18 @@ def _to_2(db: sqlite3.Connection) -> None:
         db.execute(_LOOKS)
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2)
+def _to_3(db: sqlite3.Connection) -> None:
+    """What the administrator was told, and what waits to be sent: outbox.py's."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY, body TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID"
+    )
+    db.execute(
+        """CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, id TEXT NOT NULL,
+        way TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL, next_at REAL NOT NULL)"""
+    )
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3)
 VERSION = len(_STEPS)
 
 
@@ -113,6 +124,8 @@ def check(db: sqlite3.Connection) -> None:
         db.execute("SELECT name, id, vmid, node, source, labels, value, seen_at FROM series LIMIT 0")
         db.execute("SELECT key, value, at FROM notes LIMIT 0")
         db.execute(f"SELECT {', '.join(looks.COLUMNS)} FROM looks LIMIT 0")  # noqa: S608 - as above
+        db.execute("SELECT key, body, at FROM told LIMIT 0")
+        db.execute("SELECT number, id, way, at, body, attempts, next_at FROM outbox LIMIT 0")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from snapshot.base import files
 from snapshot.base.clock import iso
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError
-from snapshot.journal import families
+from snapshot.journal import families, outbox
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.file import GUARDS_FOLDER
 from snapshot.journal.looks import GuestLook, Why
@@ -44,6 +44,24 @@ NOT_KNOWN_SECONDS = 1800.0
 
 LOOK_SECONDS = 900.0
 """How old the last look at the guests may get: it is due each minute."""
+
+
+class Silence(NamedTuple):
+    """What should have happened and did not. ``key`` begins with the name of its runbook, and stays while it lasts."""
+
+    key: str
+    line: str
+    since_at: float | None = None
+    look: GuestLook | None = None
+    """The guest that it is about, where it is one's."""
+    has_end: bool = True
+    """An event has none: it is shown for EVENT_SECONDS."""
+
+    @property
+    def runbook(self) -> str:
+        """Its page in docs/runbooks, without .md; ``metrics`` has none."""
+        return self.key.partition(":")[0]
+
 
 _NO_SILENCE = frozenset({Why.NOT_ASKED.value, Why.AGENT_OFF.value, "our-window"})
 """Not known, and nothing to say about: its turn will come, nobody can freeze it, or somebody sees to it."""
@@ -216,29 +234,37 @@ def _strangers_line(own: Sequence[Path], above: Iterable[Path], me: int, harm: s
 
 
 def silences(journal: Journal, config: Config, now: float) -> list[str]:
-    """A line for each silence, for a person. JournalError."""
-    lines = []
+    """A line for each silence, and for each way on which nobody could be told of them. JournalError."""
+    return [*(silence.line for silence in found_silent(journal, config, now)), *outbox.lines(journal, now)]
+
+
+def found_silent(journal: Journal, config: Config, now: float) -> Iterator[Silence]:
+    """Each silence. JournalError."""
     broken = journal.note(CONFIG_NOTE)
     if broken:
-        lines.append(f"the configuration cannot be used as it is: {printable(broken)}")
-    lines += filter(None, [textfile_line(config)])
+        yield Silence("config-broken", f"the configuration cannot be used as it is: {printable(broken)}")
+    metrics = textfile_line(config)
+    if metrics:
+        yield Silence("metrics", metrics)
     anew = begun_anew_at(journal)
     if anew is not None and now - anew < EVENT_SECONDS:
-        lines.append(f"the journal was broken and was begun anew at {iso(anew)}: the old one is kept beside it")
+        line = f"the journal was broken and was begun anew at {iso(anew)}: the old one is kept beside it"
+        yield Silence(f"journal-begun-anew:{anew:.0f}", line, anew, has_end=False)
     unhooked = last_unhooked(journal)
     if unhooked is not None and now - unhooked.ended_at < EVENT_SECONDS:
-        lines.append(_unhooked_line(unhooked))
+        key = f"backup-without-hook:{printable(unhooked.upid)}"
+        yield Silence(key, _unhooked_line(unhooked), unhooked.ended_at, has_end=False)
     looks = journal.looks()
     newest = max((look.seen_at for look in looks.values()), default=None)
     if newest is not None and now - newest > LOOK_SECONDS:
-        lines.append(
+        line = (
             f"nobody has looked at this node's guests since {iso(newest)}: see `systemctl status "
             "safe-snapshot-recover.timer`"
         )
+        yield Silence("look-old", line, newest)
     runs = last_runs(journal)
     for look in looks.values():
-        lines += _of_guest(look, runs.get(look.id), config, now)
-    return lines
+        yield from _of_guest(look, runs.get(look.id), config, now)
 
 
 def _unhooked_line(backup: UnhookedBackup) -> str:
@@ -257,18 +283,21 @@ def last_runs(journal: Journal) -> dict[str, float]:
     return found
 
 
-def _of_guest(look: GuestLook, last_run: float | None, config: Config, now: float) -> Iterator[str]:
+def _of_guest(look: GuestLook, last_run: float | None, config: Config, now: float) -> Iterator[Silence]:
     guest = f"guest {look.vmid} ({look.name}) on {look.node}"
     limit = run_limit_seconds(look, config)
     if look.running and limit > 0:
         setting = "[[guest]] run_limit_seconds says how long that may be, 0: none is expected"
         if last_run is not None and now - last_run > limit:
-            yield f"{guest}: its last guarded backup or snapshot is {_hours(now - last_run)} old; {setting}"
+            line = f"{guest}: its last guarded backup or snapshot is {_hours(now - last_run)} old; {setting}"
+            yield Silence(f"last-run-old:{look.id}", line, last_run, look)
         elif last_run is None and now - (look.first_seen_at or now) > limit:
-            yield f"{guest} runs here and has never had a guarded backup or snapshot; {setting}"
+            line = f"{guest} runs here and has never had a guarded backup or snapshot; {setting}"
+            yield Silence(f"never-guarded:{look.id}", line, look.first_seen_at, look)
     since = not_known_since(look)
     if since is not None and now - since > NOT_KNOWN_SECONDS:
-        yield f"{guest}: nobody knows whether it is frozen ({look.why}); it has written nothing since {iso(since)}"
+        line = f"{guest}: nobody knows whether it is frozen ({look.why}); it has written nothing since {iso(since)}"
+        yield Silence(f"guest-not-known:{look.id}", line, since, look)
 
 
 def _hours(seconds: float) -> str:

@@ -26,6 +26,9 @@ MOST_CA_BYTES = 16 << 20
 """Of a CA file: all the public CAs together have a quarter of a megabyte."""
 
 
+_CA_REMEDY = "set [api] ca_file to a copy of the cluster's /etc/pve/pve-root-ca.pem"
+
+
 class Endpoint(NamedTuple):
     """Where the API is and how to prove who we are. ``token_id`` is ``user@realm!name``; the secret never prints."""
 
@@ -155,7 +158,7 @@ class HttpsTransport:
 
     def _classify(self, error: OSError) -> ApiError:
         """Whether the request can have been carried out. When in doubt: it can."""
-        cause = _root(error)
+        cause = root_cause(error)
         if self._limits.was_sent:
             return self._lost(cause)
         if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
@@ -188,7 +191,7 @@ class HttpsTransport:
         return ReplyLostError(f"{self.name}: {what} ({clean(str(cause), 120)}): the request may have been carried out")
 
 
-def read_ca(path: Path | None) -> str:
+def read_ca(path: Path | None, remedy: str = _CA_REMEDY) -> str:
     """The certificates in ``path``; without one in the file of the CAs that Python knows. ConfigError when it has none:
     said here, before the first request fails on it.
     """
@@ -202,7 +205,7 @@ def read_ca(path: Path | None) -> str:
         reason = getattr(error, "strerror", "") if is_unread else "no certificate in it"
         raise ConfigError(
             f"the CA file {path} cannot be used ({reason})",
-            remedy="set [api] ca_file to a copy of the cluster's /etc/pve/pve-root-ca.pem",
+            remedy=remedy,
         ) from error
     return data
 
@@ -234,7 +237,7 @@ def _refused_fields(response: requests.Response) -> dict[str, str]:
     return {name: why for name, why in errors.items() if isinstance(why, str)} if isinstance(errors, dict) else {}
 
 
-def _root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The innermost cause that requests and urllib3 wrapped."""
     current: Any = error
     for _ in range(8):

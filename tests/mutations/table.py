@@ -87,6 +87,12 @@ OWN_IN_SNAPSHOTS = "tests/engine/test_own_commands.py"
 OWN_IN_BACKUPS = "tests/hook/test_own_commands.py"
 DISPATCH = "vzdump_hooks/dispatch.py"
 POST_RESTART = "vzdump_hooks/phases/post_restart.py"
+OUTBOX = "snapshot/journal/outbox.py"
+TELL = "snapshot/notify/tell.py"
+ALARMS = "snapshot/notify/alarms.py"
+POST = "snapshot/pve/https_post.py"
+ALARM_TESTS = "tests/notify/test_alarms.py"
+SENDING_TESTS = "tests/notify/test_sending.py"
 
 
 @dataclass(frozen=True)
@@ -2393,14 +2399,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a token file of another user is believed",
         "snapshot/config/token.py",
-        """
-    if found.st_uid not in (0, os.geteuid()):
-        raise ConfigError(
-            f"the token file""",
-        """
-    if False:
-        raise ConfigError(
-            f"the token file""",
+        "    if found.st_uid not in (0, os.geteuid()):",
+        "    if False:",
         "tests/unit/test_config.py::test_a_token_file_of_another_user_is_refused",
     ),
     mutation(
@@ -2423,9 +2423,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a missing folder of the metrics is told to nobody",
         SILENCES,
         """
-    lines += filter(None, [textfile_line(config)])
+        yield Silence("metrics", metrics)
 """,
-        "",
+        """
+        pass
+""",
         f"{SILENCES_TESTS}::test_a_missing_folder_for_the_metrics_is_said_for_no_metric_can",
     ),
     mutation(
@@ -2628,5 +2630,140 @@ MUTATIONS: tuple[Mutation, ...] = (
         "factor=1.15)",
         "factor=1.3)",
         "tests/unit/test_tasks.py::test_the_end_of_a_short_task_is_seen_within_a_seventh_of_its_length",
+    ),
+    mutation(
+        "an alarm is told each minute",
+        TELL,
+        "        outbox.keep_told(db, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)\n",
+        "",
+        f"{ALARM_TESTS}::test_a_verdict_that_is_worse_is_told_once_and_so_is_the_next_good_one",
+    ),
+    mutation(
+        "a letter is not written with the mark that it is told",
+        TELL,
+        """
+        if events and ways.letter_ways(config):
+""",
+        """
+        db.execute("COMMIT")
+        db.execute("BEGIN IMMEDIATE")
+        if events and ways.letter_ways(config):
+""",
+        f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
+    ),
+    mutation(
+        "a letter that is sent is not taken out",
+        OUTBOX,
+        """
+        db.execute("DELETE FROM outbox WHERE number = ? AND id = ?", (letter.number, letter.id))
+""",
+        "",
+        f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
+        f"{ALARM_TESTS}::test_a_verdict_that_is_worse_is_told_once_and_so_is_the_next_good_one",
+    ),
+    mutation(
+        "a letter is marked as sent before it is",
+        TELL,
+        """
+    try:
+        ways.send_letter(found.way, config, found.body, clock)
+""",
+        """
+    try:
+        outbox.sent(journal, found)
+        ways.send_letter(found.way, config, found.body, clock)
+""",
+        f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
+        f"{SENDING_TESTS}::test_a_receiver_that_is_down_for_ten_minutes_gets_everything_once_and_in_order",
+    ),
+    mutation(
+        "two senders send the same letter",
+        OUTBOX,
+        "        return done.rowcount > 0",
+        "        return True",
+        f"{SENDING_TESTS}::test_two_senders_at_once_send_each_letter_once[faster]",
+    ),
+    mutation(
+        "a letter overtakes one that could not be sent",
+        OUTBOX,
+        "ORDER BY number LIMIT 1",
+        "ORDER BY attempts, number LIMIT 1",
+        f"{SENDING_TESTS}::test_a_receiver_that_is_down_for_ten_minutes_gets_everything_once_and_in_order",
+    ),
+    mutation(
+        "a letter that is given up is told to nobody",
+        OUTBOX,
+        "        elif now - float(values[1]) < SHOWN_SECONDS:",
+        "        elif False:",
+        f"{SENDING_TESTS}::test_a_letter_that_cannot_be_sent_for_a_day_is_given_up_and_status_says_so",
+    ),
+    mutation(
+        "each guest of a job is told by itself",
+        ALARMS,
+        '    if window.source != "vzdump" or not window.upid:',
+        "    if True:",
+        f"{ALARM_TESTS}::test_the_guests_of_one_job_are_told_in_one_letter_when_it_is_over",
+    ),
+    mutation(
+        "a guest that is gone is called good",
+        ALARMS,
+        "            if self._here and row.id not in self._here:",
+        "            if False:",
+        f"{ALARM_TESTS}::test_a_guest_that_is_gone_is_neither_told_nor_called_good",
+    ),
+    mutation(
+        "a letter is sent while a guest of its sender's is frozen",
+        "snapshot/cli/recover.py",
+        """
+    try:
+        found = recovery.recover(
+""",
+        """
+    _tell(session, config, [])
+    try:
+        found = recovery.recover(
+""",
+        "tests/engine/test_notify.py::test_nothing_is_sent_before_the_guests_are_thawed",
+    ),
+    Mutation(
+        "a letter follows a redirect",
+        (
+            edit(POST, "requests.codes.ok <= status < requests.codes.multiple_choices:", "status < 400:"),
+            edit(POST, "allow_redirects=False", "allow_redirects=True"),
+        ),
+        (f"{SENDING_TESTS}::test_a_redirect_is_not_followed",),
+    ),
+    mutation(
+        "a letter goes to whoever has any certificate",
+        POST,
+        """
+            session.mount("https://", BoundedAdapter(addresses, limits, read_ca(ca_file, _CA_REMEDY)))
+""",
+        """
+            requests.packages.urllib3.disable_warnings()
+            session.verify = False
+""",
+        f"{SENDING_TESTS}::test_a_certificate_that_does_not_verify_gets_no_letter",
+    ),
+    mutation(
+        "the secret of a URL is in an error",
+        POST,
+        "            raise NotSentError(_why(error, limits, seconds)) from None",
+        "            raise NotSentError(str(error)) from None",
+        f"{SENDING_TESTS}::test_a_place_where_nobody_answers_is_said_without_a_word_of_the_url",
+    ),
+    mutation(
+        "a receiver without TLS that drips is waited for",
+        POST,
+        "        self.settimeout(self.limits.left())\n",
+        "",
+        f"{SENDING_TESTS}::test_a_receiver_that_never_ends_costs_its_limit[says_wait_for_ever]",
+    ),
+    mutation(
+        "the body of a receiver's answer is read",
+        POST,
+        "                stream=True,\n",
+        "",
+        f"{SENDING_TESTS}::test_no_body_is_read[dripping]",
     ),
 )

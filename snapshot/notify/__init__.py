@@ -1,0 +1,1 @@
+"""Who is told, without Prometheus, of an alarm and of its end."""

@@ -1,0 +1,107 @@
+"""What a receiver gets: one JSON object, with a title and a text that can be read on a phone at night."""
+
+from __future__ import annotations
+
+import email.message
+import email.policy
+import email.utils
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from snapshot.base.clock import iso
+from snapshot.base.text import clean
+from snapshot.notify.alarms import Alarm
+
+VERSION = 1
+
+MOST_EVENTS = 40
+"""Of one letter; a fleet that fails as a whole is told by its number."""
+LONGEST_TEXT = 1000
+LONGEST_TITLE = 150
+
+
+class Change(NamedTuple):
+    """An alarm that began, or one that was told and has ended: ``how`` says what is so now."""
+
+    phase: str
+    """``alarm`` or ``alarm-over``."""
+    alarm: Alarm
+    how: str = ""
+
+    @property
+    def head(self) -> str:
+        """A few words."""
+        return self.alarm.head if self.phase == "alarm" else f"over: {self.alarm.head}"
+
+    @property
+    def object(self) -> dict[str, object]:
+        """As it stands in JSON."""
+        alarm = self.alarm
+        found: dict[str, object] = {
+            "event": self.phase,
+            "key": alarm.key,
+            "what": clean(self.how or alarm.text, LONGEST_TEXT),
+            "since": iso(alarm.since_at),
+            "todo": "" if self.how else alarm.todo,
+            "guest": alarm.guest,
+        }
+        return found
+
+    @property
+    def lines(self) -> list[str]:
+        """For a person."""
+        alarm = self.alarm
+        if self.phase == "alarm":
+            text = [f"* {clean(alarm.text, LONGEST_TEXT)}", f"  since {iso(alarm.since_at)}"]
+            return [*text, f"  what to do: {alarm.todo}"] if alarm.todo else text
+        return [
+            f"* OVER: {alarm.head}",
+            f"  {clean(self.how, LONGEST_TEXT)}",
+            f"  it had begun at {iso(alarm.since_at)}",
+        ]
+
+
+def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
+    """The JSON object. ``text`` holds all of it, for receivers that show that alone."""
+    shown = events[:MOST_EVENTS]
+    more = len(events) - len(shown)
+    rest = f", and {len(events) - 1} more" if len(events) > 1 else ""
+    title = clean(f"{node}: {events[0].head}", LONGEST_TITLE) + rest
+    lines = [line for event in shown for line in (*event.lines, "")]
+    if more:
+        lines += [f"... and {more} more: `safe-snapshot status` and `safe-snapshot history` on {node}", ""]
+    lines.append(f"vzdump-hooks on {node}; `safe-snapshot status` there shows what is so now")
+    message = "\n".join(lines)
+    found = {
+        "version": VERSION,
+        "id": letter_id,
+        "node": node,
+        "at": iso(at),
+        "events": [change.object for change in shown],
+        "more": more,
+        "title": title,
+        "message": message,
+        "text": f"{title}\n\n{message}",
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
+def test_body(letter_id: str, node: str, at: float) -> str:
+    """What `safe-snapshot notify --test` sends."""
+    message = f"This is a test of [notify] on {node}: who reads it is told of alarms. Nothing is wrong."
+    title = f"{node}: a test of vzdump-hooks"
+    found = {"version": VERSION, "id": letter_id, "node": node, "at": iso(at), "events": [], "more": 0}
+    return json.dumps(found | {"title": title, "message": message, "text": f"{title}\n\n{message}"})
+
+
+def mail(found: Mapping[str, Any], mail_to: str) -> bytes:
+    """The same as a mail. Its Message-ID is the letter's: a mail that comes twice is known again by it."""
+    message = email.message.EmailMessage(email.policy.SMTP.clone(linesep="\n"))
+    message["To"] = mail_to
+    message["Subject"] = clean(str(found["title"]))
+    message["Message-ID"] = f"<{found['id']}@{found['node']}.vzdump-hooks>"
+    message["Date"] = email.utils.localtime()
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(f"{found['message']}\n")
+    return message.as_bytes()

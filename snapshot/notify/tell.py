@@ -1,0 +1,186 @@
+"""What the minute's recovery does at its end: write down what is to be told, and send what waits.
+
+Only a process that holds no guest sends: `recover`, or an operator's command. An alarm is told once, and so is its end;
+what begins and ends between two looks is not told. A letter that cannot be sent is tried again for a day.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+from snapshot.base.clock import Clock
+from snapshot.base.retry import Pace
+from snapshot.base.text import counted
+from snapshot.config.settings import Config
+from snapshot.errors import SafeSnapshotError
+from snapshot.journal import outbox
+from snapshot.journal.outbox import Letter
+from snapshot.journal.record import new_id
+from snapshot.journal.series import local_name
+from snapshot.journal.store import Journal
+from snapshot.notify import alarms, letter, ways
+from snapshot.notify.alarms import Alarm, Alarms
+from snapshot.notify.letter import Change
+from snapshot.pve.https_post import NotSentError
+from snapshot.recovery.strangers import Recovered
+
+PACE = Pace(first_seconds=60.0, slowest_seconds=900.0)
+"""Between two attempts on one way. The first interval is longer than an attempt may take: a letter that is claimed is
+nobody else's until then."""
+
+GIVE_UP_SECONDS = 86400.0
+"""How long a letter is tried."""
+
+ROUND_SECONDS = 30.0
+"""After which no other letter of a round is begun: the next recovery is due."""
+
+
+class Tried(NamedTuple):
+    """What was tried on one way, and what came of it."""
+
+    way: str
+    place: str
+    """Where it leads, as far as that is no secret."""
+    ok: bool
+    detail: str
+
+
+def after_recovery(
+    config: Config, open_journal: Callable[[], Journal], recovered: Sequence[Recovered] | None, clock: Clock
+) -> list[str]:
+    """Tell what the recovery has found (None: it could not look) and what is written in the journal.
+
+    Lines about what could not be done. Never raises.
+    """
+    problems: list[str] = []
+    is_well = False
+    try:
+        with closing(open_journal()) as journal:
+            beats = (ways.HEARTBEAT,) if config.notify.heartbeat_file else ()
+            outbox.forget_other_ways(journal, ways.letter_ways(config), beats)
+            if recovered is not None:
+                is_well = not write_down(journal, config, recovered, clock.time())
+            problems += [
+                f"notify: {done.way}: {done.detail}" for done in send_due(journal, config, clock) if not done.ok
+            ]
+            problems += _beat(journal, config, is_well=is_well, clock=clock)
+    except SafeSnapshotError as error:
+        problems.append(f"notify: {error}")
+        problems += _beat(None, config, is_well=False, clock=clock)
+    except Exception as error:  # noqa: BLE001 - whatever it is, no guest depends on it, and its text may hold a secret
+        problems.append(f"notify: internal error ({type(error).__name__})")
+    return problems
+
+
+def write_down(journal: Journal, config: Config, recovered: Sequence[Recovered], now: float) -> tuple[Alarm, ...]:
+    """Write the letter about what has begun or ended since the last one; the alarms that there are. JournalError.
+
+    In one transaction with the mark that it is told: whoever dies when, there is one letter.
+    """
+    with journal.transaction("written") as db:
+        told = {key: alarm for key, body in outbox.told(db).items() if (alarm := _read(body)) is not None}
+        found = alarms.look(journal, config, recovered, tuple(told), now)
+        events = list(_events(found, told))
+        kept = {alarm.key: alarm for alarm in found.alarms}
+        kept |= {key: told[key] for key in found.open if key not in kept}
+        outbox.keep_told(db, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)
+        if events and ways.letter_ways(config):
+            letter_id = new_id()
+            body = letter.body(letter_id, local_name(), events, now)
+            outbox.put(db, letter_id, ways.letter_ways(config), body, now)
+    return found.alarms
+
+
+def _events(found: Alarms, told: dict[str, Alarm]) -> list[Change]:
+    """What is new, or worse than it was, the worst first; then what has ended."""
+    began = [a for a in found.alarms if a.key not in told or a.level > told[a.key].level]
+    ended = [Change("alarm-over", told[key], how) for key, how in found.ended.items() if told[key].has_end]
+    return [*(Change("alarm", alarm) for alarm in began), *ended]
+
+
+def _read(body: str) -> Alarm | None:
+    """An alarm as it was kept; None for one that makes no sense, which is told anew if it lasts."""
+    try:
+        alarm = Alarm(*json.loads(body))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    is_whole = isinstance(alarm.level, int) and isinstance(alarm.since_at, int | float)
+    return alarm if is_whole and all(isinstance(text, str) for text in (alarm.key, alarm.head, alarm.text)) else None
+
+
+def send_due(journal: Journal, config: Config, clock: Clock, *, at_once: bool = False) -> list[Tried]:
+    """Send what waits and is due (``at_once``: or not), each way in its own order. What was tried. JournalError."""
+    ends_at = clock.monotonic() + ROUND_SECONDS
+    done = []
+    for way in ways.letter_ways(config):
+        count, problem = 0, ""
+        while not problem and clock.monotonic() < ends_at:
+            found = _next(journal, way, clock.time(), at_once=at_once)
+            wait = PACE.interval(found.attempts + 1) if found is not None else 0.0
+            if found is None or not outbox.claim(journal, found, clock.time() + wait):
+                break  # nothing, or another process has it in hand
+            problem = _send(journal, config, found, clock)
+            count += not problem
+        if problem:
+            done.append(Tried(way, ways.place(way, config), False, f"{problem}; tried again in {wait:.0f} s"))
+        elif count:
+            done.append(Tried(way, ways.place(way, config), True, f"{counted(count, 'message')} sent"))
+    return done
+
+
+def _next(journal: Journal, way: str, now: float, *, at_once: bool) -> Letter | None:
+    """The letter whose turn has come. Those that are too old are given up."""
+    while (found := outbox.first(journal, way)) is not None and now - found.at > GIVE_UP_SECONDS:
+        outbox.give_up(journal, found, now)
+    if found is None:
+        return None
+    is_early = now < found.next_at <= now + PACE.slowest_seconds  # later still: the clock was set back
+    return None if is_early and not at_once else found
+
+
+def _send(journal: Journal, config: Config, found: Letter, clock: Clock) -> str:
+    """One attempt with a letter that was claimed; why it failed, or nothing."""
+    try:
+        ways.send_letter(found.way, config, found.body, clock)
+    except NotSentError as error:
+        outbox.note_failing(journal, found.way, str(error), clock.time())
+        return str(error)
+    outbox.sent(journal, found)
+    return ""
+
+
+def _beat(journal: Journal | None, config: Config, *, is_well: bool, clock: Clock) -> list[str]:
+    if config.notify.heartbeat_file is None:
+        return []
+    try:
+        ways.beat(config, is_well=is_well, clock=clock)
+    except NotSentError as error:
+        if journal is not None:
+            outbox.note_failing(journal, ways.HEARTBEAT, str(error), clock.time())
+        return [f"notify: heartbeat: {error}"]
+    if journal is not None:
+        outbox.note_works(journal, ways.HEARTBEAT)
+    return []
+
+
+def test(config: Config, clock: Clock) -> list[Tried]:
+    """Send one message on each way that is configured, past the outbox."""
+    body = letter.test_body(new_id(), local_name(), clock.time())
+    tries: dict[str, Callable[[], None]] = {
+        way: functools.partial(ways.send_letter, way, config, body, clock) for way in ways.letter_ways(config)
+    }
+    if config.notify.heartbeat_file is not None:
+        tries[ways.HEARTBEAT] = functools.partial(ways.beat, config, is_well=True, clock=clock)
+    return [_tried(way, ways.place(way, config), attempt) for way, attempt in tries.items()]
+
+
+def _tried(way: str, place: str, attempt: Callable[[], None]) -> Tried:
+    try:
+        attempt()
+    except NotSentError as error:
+        return Tried(way, place, False, str(error))
+    return Tried(way, place, True, "taken")

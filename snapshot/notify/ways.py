@@ -1,0 +1,135 @@
+"""The ways to the administrator: a mail, a webhook, a heartbeat. Each is tried once, within a time limit."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from snapshot.base.clock import Clock
+from snapshot.base.detached import run
+from snapshot.config.settings import HOST, Config
+from snapshot.config.token import read_private
+from snapshot.errors import ConfigError
+from snapshot.notify import letter
+from snapshot.pve.https_post import NotSentError, Target, send
+
+SECONDS = 10.0
+"""For one letter on one way, all of it."""
+BEAT_SECONDS = 5.0
+
+MAIL, WEBHOOK, HEARTBEAT = "mail", "webhook", "heartbeat"
+
+_HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}):[ \t]*([ -~]*)\Z")
+
+
+def letter_ways(config: Config) -> tuple[str, ...]:
+    """Which of the ways that take letters are configured."""
+    notify = config.notify
+    wanted = {MAIL: notify.mail_to, WEBHOOK: notify.webhook_file}
+    return tuple(way for way, value in wanted.items() if value)
+
+
+def send_letter(way: str, config: Config, body: str, clock: Clock) -> None:
+    """One attempt. NotSentError, whose text has no secret."""
+    _SENDERS[way](config, body, clock)
+
+
+def beat(config: Config, *, is_well: bool, clock: Clock) -> None:
+    """The ping that says that all is well, or its other form. NotSentError."""
+    path = config.notify.heartbeat_file
+    if path is not None:
+        _request(config, _heartbeat_target(path, is_well=is_well), None, {}, seconds=BEAT_SECONDS, clock=clock)
+
+
+def place(way: str, config: Config) -> str:
+    """Where a way leads, as far as that is no secret."""
+    if way == MAIL:
+        return config.notify.mail_to
+    path = config.notify.webhook_file if way == WEBHOOK else config.notify.heartbeat_file
+    try:
+        return _lines(path)[0].host if path is not None else ""
+    except NotSentError:
+        return str(path)
+
+
+def _mail(config: Config, body: str, clock: Clock) -> None:
+    notify = config.notify
+    found = json.loads(body)
+    with tempfile.TemporaryFile() as file:
+        # All of it, before the program begins: whoever dies meanwhile, it gets no half mail.
+        file.write(letter.mail(found, notify.mail_to))
+        file.seek(0)
+        try:
+            status, said = run((str(notify.sendmail), "-i", "-t"), SECONDS, stdin=file.fileno())
+        except TimeoutError as error:
+            raise NotSentError(str(error)) from None
+        except OSError as error:
+            raise NotSentError(f"{notify.sendmail} cannot be run ({error.strerror or error})") from None
+    if status != 0:
+        raise NotSentError(f"{notify.sendmail} ended with {status}: {said or 'without a word'}")
+
+
+def _webhook(config: Config, body: str, clock: Clock) -> None:
+    path = config.notify.webhook_file
+    assert path is not None
+    own = {"Content-Type": "application/json", "Idempotency-Key": str(json.loads(body)["id"])}
+    _request(config, _lines(path)[0], body.encode(), own, seconds=SECONDS, clock=clock)
+
+
+_SENDERS: Mapping[str, Callable[[Config, str, Clock], None]] = {MAIL: _mail, WEBHOOK: _webhook}
+
+
+def _request(
+    config: Config, target: Target, body: bytes | None, headers: Mapping[str, str], *, seconds: float, clock: Clock
+) -> None:
+    try:
+        send(target, body, headers, seconds=seconds, ca_file=config.notify.ca_file, clock=clock)
+    except ConfigError as error:
+        raise NotSentError(str(error)) from None
+    except NotSentError as error:
+        raise NotSentError(f"{target.host}: {error}") from None
+
+
+def _heartbeat_target(path: Path, *, is_well: bool) -> Target:
+    found = _lines(path)
+    if is_well:
+        return found[0]
+    if len(found) > 1:
+        return found[1]
+    parts = urllib.parse.urlsplit(found[0].url)
+    return found[0]._replace(url=parts._replace(path=f"{parts.path.rstrip('/')}/fail").geturl())
+
+
+def _lines(path: Path) -> list[Target]:
+    """The URLs of a file, each with the headers of the file. NotSentError, which names the file alone."""
+    try:
+        text = read_private(path, "notify", missing="see docs/notify.md", setting="docs/notify.md")
+    except ConfigError as error:
+        raise NotSentError(str(error)) from None
+    urls, headers = list[str](), dict[str, str]()
+    for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
+        header = _HEADER.match(line)
+        if line.startswith(("https://", "http://")):
+            urls.append(line)
+        elif header is not None and urls:
+            headers[header[1]] = header[2]
+        else:
+            raise NotSentError(f"line {number} of {path} is neither a URL nor a header (`Name: value`)")
+    if not urls:
+        raise NotSentError(f"there is no URL in {path}")
+    return [_target(url, headers, path) for url in urls]
+
+
+def _target(url: str, headers: Mapping[str, str], path: Path) -> Target:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        host, port = "", 0
+    if not HOST.match(host) or any(not "!" <= c <= "~" for c in url):
+        raise NotSentError(f"a URL in {path} is none")  # not repeated: it may be the secret
+    return Target(parts.scheme, host, port, url, headers)

@@ -1,0 +1,149 @@
+"""One HTTP request to a server that is told something, within a time limit for all of it.
+
+Nothing is followed, no proxy is asked, no body is read: the status says it all. No word of a URL but its host, and none
+of a header, is in an error.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from snapshot.base.clock import Clock
+from snapshot.base.text import clean
+from snapshot.pve.https import read_ca, root_cause
+from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
+
+MOST_BYTES = 1 << 20
+"""Of an answer's head."""
+
+_CA_REMEDY = "[notify] ca_file must name a file of PEM certificates"
+
+
+class NotSentError(Exception):
+    """It was not taken, or nobody knows whether it was; the text says why, without a secret."""
+
+
+class Target(NamedTuple):
+    """Where to. Nothing of it but the host ever prints."""
+
+    scheme: str
+    host: str
+    port: int
+    url: str
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Target({self.host})"
+
+
+class _Refused(Exception):  # noqa: N818 - no error: an answer
+    """The server's answer is not that it took it."""
+
+
+def send(
+    target: Target,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    seconds: float,
+    ca_file: Path | None,
+    clock: Clock,
+) -> None:
+    """POST ``body``, or GET without one. NotSentError; ConfigError for a CA file that cannot be used."""
+    limits = Limits(clock)
+    addresses = Addresses(target.host, target.port)
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, no ~/.netrc
+        session.hooks["response"].append(_check)
+        if target.scheme == "https":
+            session.mount("https://", BoundedAdapter(addresses, limits, read_ca(ca_file, _CA_REMEDY)))
+        else:
+            session.mount("http://", _PlainAdapter(addresses, limits))
+        own = {"User-Agent": "vzdump-hooks", "Accept-Encoding": "identity", "Connection": "close"}
+        limits.begin(seconds, MOST_BYTES)
+        try:
+            session.request(
+                "GET" if body is None else "POST",
+                target.url,
+                data=body,
+                headers={**own, **headers, **target.headers},
+                timeout=limits.left(),
+                allow_redirects=False,
+                stream=True,
+            ).close()
+        except _Refused as answer:
+            raise NotSentError(str(answer)) from None
+        except Exception as error:  # noqa: BLE001 - requests' own texts hold the URL: not one of them may get out
+            raise NotSentError(_why(error, limits, seconds)) from None
+
+
+def _check(response: requests.Response, **_: object) -> None:
+    status = response.status_code
+    if requests.codes.ok <= status < requests.codes.multiple_choices:
+        return
+    response.close()
+    if requests.codes.multiple_choices <= status < requests.codes.bad_request:
+        raise _Refused(f"it answered {status}, a redirect, which is not followed: name the place itself")
+    raise _Refused(f"it answered {status}")
+
+
+def _why(error: Exception, limits: Limits, seconds: float) -> str:
+    cause = root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({clean(cause.verify_message, 120)}); see [notify] ca_file"
+    if isinstance(cause, CertificateError):
+        return "its certificate is another host's"
+    if isinstance(cause, AnswerTooLongError):
+        return "its answer has no end"
+    if limits.is_over or isinstance(cause, TimeoutError):
+        return f"no whole answer within {seconds:g} s"
+    if isinstance(cause, ssl.SSLError):
+        return "no TLS connection came about"
+    if isinstance(cause, socket.gaierror):
+        return "nobody knows its name"
+    if isinstance(cause, OSError) and cause.strerror:
+        return clean(cause.strerror, 80)
+    return f"no answer that is HTTP ({type(cause).__name__})"
+
+
+class _PlainSocket(socket.socket):
+    """Without TLS: every wait ends with the request. ``limits`` comes with the class, as in https_limits.py."""
+
+    limits: Limits
+
+    def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0) -> int:  # type: ignore[override]
+        self.settimeout(self.limits.left())
+        count = super().recv_into(buffer, nbytes, flags)
+        self.limits.received(count)
+        return count
+
+
+class _PlainAdapter(HTTPAdapter):
+    """As BoundedAdapter, without TLS."""
+
+    def __init__(self, addresses: Addresses, limits: Limits) -> None:
+        kind = type("Plain", (_PlainSocket,), {"limits": limits})
+
+        class Connection(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                connection: socket.socket = kind(fileno=addresses.connect(limits).detach())
+                connection.settimeout(limits.left())  # sendall counts it for all that it sends
+                return connection
+
+        self._pool_class = type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": Connection})
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: object, **values: object) -> None:
+        """See HTTPAdapter."""
+        super().init_poolmanager(*args, **values)  # type: ignore[arg-type]
+        self.poolmanager.pool_classes_by_scheme = {"http": self._pool_class}

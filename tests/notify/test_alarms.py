@@ -1,0 +1,182 @@
+"""What is told: each alarm once, and its end; the guests of one job in one letter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from snapshot.base.procfs import process_start
+from snapshot.journal import silences
+from snapshot.journal.looks import GuestLook
+from snapshot.journal.store import Journal
+from snapshot.notify import tell
+from snapshot.recovery.strangers import Recovered
+from tests.metrics.conftest import World
+from tests.notify.receivers import MailServer, WebServer
+
+
+def round_of(world: World, *recovered: Recovered) -> list[str]:
+    """What the minute's recovery does at its end, a minute later."""
+    world.clock.now += 60
+    return tell.after_recovery(world.config, lambda: Journal(world.config.journal.path), recovered, world.clock)
+
+
+def events(web: WebServer) -> list[list[tuple[str, str]]]:
+    """Of each letter: what it tells."""
+    return [[(event["event"], event["key"]) for event in letter["events"]] for letter in web.letters]
+
+
+def test_a_verdict_that_is_worse_is_told_once_and_so_is_the_next_good_one(
+    told: World, web: WebServer, post: MailServer
+) -> None:
+    told.good_run(100)
+    assert round_of(told) == []
+    assert (web.letters, post.got) == ([], [])
+    told.failed_run(100)
+    for _ in range(3):
+        assert round_of(told) == []
+    (letter,), (mail,) = web.letters, post.got
+    assert events(web) == [[("alarm", "run:qemu/100:snapshot")]]
+    assert letter["version"] == 1
+    assert letter["events"][0]["guest"] == {"vmid": 100, "name": "guest-100", "node": "pve1"}
+    for text in (letter["text"], f"{mail['Subject']}\n{mail.get_content()}"):
+        assert "guest 100 (guest-100): snapshot is crash-consistent only" in text
+        assert "since 20" in text
+        assert "what to do: `safe-snapshot check 100` on pve1" in text
+        assert "runbook freeze-failed" in text
+    told.good_run(100)
+    for _ in range(3):
+        assert round_of(told) == []
+    assert events(web)[1:] == [[("alarm-over", "run:qemu/100:snapshot")]]
+    assert "good again: its last snapshot is filesystem-consistent" in web.letters[1]["text"]
+    assert len(post.got) == 2
+    assert [mail["Message-ID"].partition("@")[0] for mail in post.got] == [f"<{each['id']}" for each in web.letters]
+
+
+def test_one_that_becomes_worse_still_is_told_again_and_one_that_stays_as_bad_is_not(
+    told: World, web: WebServer
+) -> None:
+    told.failed_run(100)
+    round_of(told)
+    told.failed_run(100, stage="hold", reason="deadline")
+    round_of(told)
+    assert len(web.letters) == 1
+    told.end(
+        told.armed(100), verdict="unknown", failure_stage="snapshot", failure_reason="task", reason="no space left"
+    )
+    round_of(told)
+    round_of(told)
+    assert len(web.letters) == 2
+    assert "snapshot failed: no space left" in web.letters[1]["text"]
+
+
+def test_a_guard_that_could_not_be_armed_has_its_own_runbook(told: World, web: WebServer) -> None:
+    told.failed_run(100, stage="guard", reason="not-started")
+    round_of(told)
+    assert "the runbook guard-not-armed" in web.letters[0]["events"][0]["todo"]
+
+
+def test_the_guests_of_one_job_are_told_in_one_letter_when_it_is_over(
+    told: World, web: WebServer, post: MailServer
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        start = process_start(worker.pid)
+        job = f"UPID:pve1:{worker.pid:08X}:{start:08X}:6A000000:vzdump::root@pam:"
+        values = {"source": "vzdump", "owner": "hook", "upid": job}
+        told.failed_run(102)  # of another run: told at once
+        for vmid in (100, 101):
+            told.failed_run(vmid, **values)
+            round_of(told)
+        assert events(web) == [[("alarm", "run:qemu/102:snapshot")]]
+        worker.communicate(b"\n")
+    round_of(told)
+    assert events(web)[1:] == [[("alarm", "run:qemu/100:vzdump"), ("alarm", "run:qemu/101:vzdump")]]
+    assert post.subjects[1].endswith("guest 100 (guest-100): backup is crash-consistent only, and 1 more")
+
+
+def test_a_guest_that_is_frozen_comes_first_and_its_end_is_told(told: World, web: WebServer, post: MailServer) -> None:
+    told.failed_run(101)
+    window = told.intent(100, owner="foreign", source="foreign", state="frozen", frozen_at=told.clock.now)
+    stuck = Recovered(100, "pve1", "foreign", "GUEST 100 IS FROZEN, by somebody else", window, ok=False)
+    round_of(told, stuck)
+    round_of(told, stuck)
+    assert events(web) == [[("alarm", "frozen:100"), ("alarm", "run:qemu/101:snapshot")]]
+    assert "guest 100 (guest-100) MAY STILL BE FROZEN, and 1 more" in post.subjects[0]
+    assert "`safe-snapshot thaw 100` on pve1" in post.got[0].get_content()
+    round_of(told, stuck._replace(ok=True))
+    assert events(web)[1:] == [[("alarm-over", "frozen:100")]]
+
+
+def test_a_broken_configuration_and_a_backup_past_the_hook_are_told_and_an_event_has_no_end(
+    told: World, web: WebServer
+) -> None:
+    silences.note_config(told.journal, ["[freeze] limit is no number"], told.clock.now)
+    note = f'["UPID:pve1:x", {told.clock.now}]'
+    told.journal.set_note(silences.UNHOOKED_NOTE, note, told.clock.now)
+    round_of(told)
+    assert sorted(events(web)[0]) == [("alarm", "backup-without-hook:UPID:pve1:x"), ("alarm", "config-broken")]
+    silences.note_config(told.journal, [], told.clock.now)
+    round_of(told)
+    told.clock.now += 2 * 86400
+    round_of(told)
+    assert events(web)[1:] == [[("alarm-over", "config-broken")]]
+
+
+def test_a_guest_that_is_gone_is_neither_told_nor_called_good(told: World, web: WebServer) -> None:
+    def look(vmid: int) -> GuestLook:
+        return GuestLook(f"qemu/{vmid}", vmid, "pve1", "x", True, told.clock.now, state="thawed")
+
+    told.failed_run(100)
+    told.failed_run(101)
+    told.good_run(102)
+    told.journal.put_looks([look(100), look(102)])
+    round_of(told)
+    told.journal.put_looks([look(102)])
+    round_of(told)
+    assert events(web) == [[("alarm", "run:qemu/100:snapshot")]]
+    assert web.beats == ["/beat/fail", "/beat"]
+
+
+def test_the_heartbeat_says_whether_all_is_well(told: World, web: WebServer) -> None:
+    round_of(told)
+    told.failed_run(100)
+    round_of(told)
+    round_of(told)
+    told.good_run(100)
+    round_of(told)
+    told.clock.now += 60
+    tell.after_recovery(told.config, lambda: told.journal, None, told.clock)  # it could not look
+    assert web.beats == ["/beat", "/beat/fail", "/beat/fail", "/beat", "/beat/fail"]
+
+
+def test_a_fleet_that_fails_is_one_letter_of_a_bounded_size(told: World, web: WebServer, post: MailServer) -> None:
+    for vmid in range(100, 300):
+        told.failed_run(vmid)
+    round_of(told)
+    (letter,) = web.letters
+    assert len(letter["events"]) + letter["more"] == 200
+    assert "and 160 more" in letter["text"]
+    assert len(web.got[0].body) < 100_000
+    round_of(told)
+    assert (len(web.letters), len(post.got)) == (1, 1)
+
+
+def test_what_a_guest_is_called_paints_on_nobodys_terminal_and_adds_no_header(told: World, post: MailServer) -> None:
+    told.failed_run(100, guest_name="x\nBcc: all@example.com\x1b[31m")
+    round_of(told)
+    (mail,) = post.got
+    assert mail["Bcc"] is None
+    assert "\x1b" not in mail.as_string()
+
+
+def test_nobody_who_may_hold_a_guest_can_send() -> None:
+    """Only the commands of an operator and of the minute's timer load the room that sends."""
+    root = Path(__file__).resolve().parents[2]
+    users = {
+        str(path.relative_to(root))
+        for package in ("snapshot", "vzdump_hooks")
+        for path in (root / package).rglob("*.py")
+        if "snapshot.notify" in path.read_text() and path.parent.name != "notify"
+    }
+    assert users == {"snapshot/cli/notify.py", "snapshot/cli/recover.py"}

@@ -76,7 +76,7 @@ def _theirs(invocation: Invocation | None, arguments: Sequence[str], call: Call)
     """Call the administrator's own commands; True when one failed. A phase that we do not know may be known to them."""
     if not call.commands:
         return False
-    from vzdump_hooks import own  # noqa: PLC0415 - 40 ms and 80 modules, only where there are any
+    from vzdump_hooks import own  # noqa: PLC0415 - 37 ms and 68 modules, only where there are any
 
     try:
         return own.vzdumps_phase(call, arguments, is_known=invocation is not None)

@@ -23,7 +23,16 @@ HOOK = "vzdump-hook, owner hook"
 HOOK_KNOCK = "owner hook at the knock"
 HOOK_ALONE = "owner hook, PVE's own freezing off"
 HOOK_VZDUMP = "vzdump-hook, owner vzdump"
-BACKUPS = (VZDUMP, HOOK, HOOK_KNOCK, HOOK_ALONE, HOOK_VZDUMP)
+HOOK_OWN = "owner hook, own commands"
+HOOK_VZDUMP_OWN = "owner vzdump, own commands"
+BACKUPS = (VZDUMP, HOOK, HOOK_KNOCK, HOOK_ALONE, HOOK_VZDUMP, HOOK_OWN, HOOK_VZDUMP_OWN)
+
+OWN_COMMAND = """#!/bin/sh
+# In every phase: some time, a flood, and a daemon that keeps its pipe for a while.
+sleep 0.1
+yes | head -c 10000000
+sleep 3 &
+"""
 
 Take = Callable[[str], str]
 """Takes a snapshot of that name, or a backup; the UPID of PVE's task, "" where there is none of it."""
@@ -48,6 +57,8 @@ def kinds(lab: Site, disks: Sequence[str] = ("drive0",)) -> dict[str, Take]:
         HOOK_KNOCK: lambda _: _at_the_knock(lab, lambda: _backup(lab, "hook")),
         HOOK_ALONE: lambda _: _pve_keeps_out(lab, lambda: _backup(lab, "hook")),
         HOOK_VZDUMP: lambda _: _backup(lab, "vzdump"),
+        HOOK_OWN: lambda _: _with_own_commands(lab, lambda: _backup(lab, "hook")),
+        HOOK_VZDUMP_OWN: lambda _: _with_own_commands(lab, lambda: _backup(lab, "vzdump")),
     }
 
 
@@ -114,6 +125,18 @@ def _at_the_knock(lab: Site, take: Callable[[], str]) -> str:
     finally:
         lab.settings["freeze"]["at_the_knock"] = False
         lab.write_config()
+
+
+def _with_own_commands(lab: Site, take: Callable[[], str]) -> str:
+    folder = lab.run / "hooks.d"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    path = folder / "10-bench"
+    path.write_text(OWN_COMMAND)
+    path.chmod(0o755)
+    try:
+        return take()
+    finally:
+        path.unlink()
 
 
 def _backup(lab: Site, owner: str | None) -> str:

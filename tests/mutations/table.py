@@ -2553,6 +2553,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{OWN_TESTS}::test_who_is_interrupted_leaves_no_command_behind",
     ),
     mutation(
+        "a signal while an own command is started leaves it behind",
+        OWN_RUNNER,
+        "        with whole():",
+        "        with contextlib.nullcontext():",
+        f"{OWN_TESTS}::test_a_signal_while_a_command_is_started_leaves_none_behind",
+    ),
+    mutation(
         "own commands run behind our freeze in post-restart",
         DISPATCH,
         "AFTER_OURS = frozenset({",

@@ -128,6 +128,16 @@ def test_what_was_removed_and_is_installed_again_runs_at_boot_and_every_minute(t
     assert (units / "multi-user.target.wants/safe-snapshot-recover.service").is_symlink()
 
 
+def test_a_purge_leaves_own_commands_where_they_are(tree: Tree) -> None:
+    folder = tree.root / "etc/vzdump-hooks/hooks.d"
+    folder.mkdir()
+    (folder / "10-mine").write_text("#!/bin/sh\n")
+    assert (tree.root / "usr/share/vzdump-hooks/hooks/gotify").exists()
+    tree.ok("dpkg", "--purge", "vzdump-hooks")
+    assert (folder / "10-mine").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["hooks.d"]
+
+
 def test_a_purge_leaves_nothing(tree: Tree) -> None:
     tree.ok("safe-snapshot", "--version")
     (tree.root / "var/lib/vzdump-hooks/journal.sqlite").touch()

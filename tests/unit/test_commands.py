@@ -6,16 +6,20 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from snapshot.base.signals import SignalGate
 from snapshot.commands import folder as hooks
 from snapshot.commands.output import LONGEST_LINE, MOST_BYTES, MOST_LINES
 from snapshot.commands.runner import Outcome, run_commands
+from snapshot.errors import InterruptedBySignalError
 from tests.lab.guest.base import pid_is_alive
 from tests.lab.site import wait_for
 
@@ -305,6 +309,26 @@ def test_who_is_interrupted_leaves_no_command_behind(own: Own, tmp_path: Path) -
     finally:
         signal.signal(signal.SIGUSR1, earlier)
     assert not pid_is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_signal_while_a_command_is_started_leaves_none_behind(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.add("10-hangs", "exec sleep 600")
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments, **options))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    gate = SignalGate()
+    try:
+        with pytest.raises(InterruptedBySignalError), gate.open():
+            own.run()
+    finally:
+        gate.restore()
+    assert not pid_is_alive(started[0].pid)
 
 
 def test_nothing_stays_open(own: Own) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from scripts.generators.json_schema import of_type
-from snapshot.commands.document import BEFORE_FREEZE, VERDICT, Told
+from snapshot.commands.document import ALARM, ALARM_OVER, BEFORE_FREEZE, VERDICT, Told, ToldAlarms
 from snapshot.commands.runner import VERSION
 
 PATH = "docs/hooks-schema.json"
@@ -14,17 +14,19 @@ PATH = "docs/hooks-schema.json"
 
 def schema() -> dict[str, Any]:
     """The schema as a tree."""
-    told = of_type(Told)
-    own = {"version": {"const": VERSION}, "phase": {"enum": [BEFORE_FREEZE, VERDICT]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What own commands of vzdump-hooks read on standard input",
-        **told,
         "description": "One object for each call. version rises when a key changes its meaning or goes, not when one "
-        f"is added. {told['description']}",
-        "required": [*own, *told["required"]],
-        "properties": {**own, **told["properties"]},
+        "is added.",
+        "anyOf": [_of(Told, BEFORE_FREEZE, VERDICT), _of(ToldAlarms, ALARM, ALARM_OVER)],
     }
+
+
+def _of(kind: type, *phases: str) -> dict[str, Any]:
+    told = of_type(kind)
+    own = {"version": {"const": VERSION}, "phase": {"enum": list(phases)}}
+    return {**told, "required": [*own, *told["required"]], "properties": {**own, **told["properties"]}}
 
 
 def files() -> dict[str, str]:

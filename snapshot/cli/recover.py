@@ -7,12 +7,14 @@ from contextlib import closing
 import click
 
 from snapshot.cli.line import Session, common, end_at_once, logfmt_option, pass_session
-from snapshot.config.settings import Config
+from snapshot.commands import folder
+from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import SafeSnapshotError, StillFrozenError
 from snapshot.journal import silences
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.notify.tell import after_recovery
+from snapshot.notify.ways import Own
 from snapshot.recovery import recover as recovery
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import text
@@ -50,9 +52,10 @@ def recover(session: Session) -> None:
 
 def _tell(session: Session, config: Config, found: list[Recovered] | None) -> list[str]:
     """See snapshot/notify/tell.py."""
-    if not config.notify.is_wanted:
+    own = Own(folder.beside(session.config_path or DEFAULT_PATH), session.say)
+    if not config.notify.is_wanted and not own.are_there:
         return []
-    return after_recovery(config, lambda: Journal(config.journal.path), found, session.clock)
+    return after_recovery(config, lambda: Journal(config.journal.path), found, session.clock, own)
 
 
 def _error_of(found: list[Recovered]) -> StillFrozenError | None:

@@ -12,6 +12,8 @@ from snapshot.model import GuestKind, Policy, VerdictKind
 
 BEFORE_FREEZE = "before-freeze"
 VERDICT = "verdict"
+ALARM = "alarm"
+ALARM_OVER = "alarm-over"
 
 
 class Source(Enum):
@@ -54,6 +56,49 @@ class Told(NamedTuple):
         """What json.dumps takes."""
         plain = self._asdict() | {"guest": self.guest._asdict()}
         return {key: _plain(value) for key, value in plain.items()}
+
+
+class ToldGuestName(NamedTuple):
+    """The guest that an alarm is about."""
+
+    vmid: int
+    name: str
+    node: str
+
+
+class ToldEvent(NamedTuple):
+    """One alarm that began, or that has ended."""
+
+    event: str
+    """``alarm`` or ``alarm-over``, as the phase."""
+    key: str
+    """What it is, and of whom: an alarm and its end have the same."""
+    what: str
+    """What happened, or what is so now, for a person."""
+    since: str
+    """When the alarm began, with its offset."""
+    todo: str
+    """What to do about it; empty where it is over."""
+    guest: ToldGuestName | None
+
+
+class ToldAlarms(NamedTuple):
+    """In the phases alarm and alarm-over: what began, or what ended, since the last recovery."""
+
+    id: str
+    """The message's name: the same where it has to be told again."""
+    node: str
+    """Who tells."""
+    at: str
+    """When it was written, with its offset."""
+    events: tuple[ToldEvent, ...]
+    """At most 40, of both phases."""
+    more: int
+    """How many are left out."""
+    title: str
+    """All of it in a few words; what follows too is of both phases."""
+    message: str
+    text: str
 
 
 def _plain(value: object) -> object:

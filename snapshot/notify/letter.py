@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from snapshot.base.clock import iso
 from snapshot.base.text import clean
+from snapshot.commands.document import ALARM
 from snapshot.notify.alarms import Alarm
 
 VERSION = 1
@@ -32,7 +33,7 @@ class Change(NamedTuple):
     @property
     def head(self) -> str:
         """A few words."""
-        return self.alarm.head if self.phase == "alarm" else f"over: {self.alarm.head}"
+        return self.alarm.head if self.phase == ALARM else f"over: {self.alarm.head}"
 
     @property
     def object(self) -> dict[str, object]:
@@ -52,7 +53,7 @@ class Change(NamedTuple):
     def lines(self) -> list[str]:
         """For a person."""
         alarm = self.alarm
-        if self.phase == "alarm":
+        if self.phase == ALARM:
             text = [f"* {clean(alarm.text, LONGEST_TEXT)}", f"  since {iso(alarm.since_at)}"]
             return [*text, f"  what to do: {alarm.todo}"] if alarm.todo else text
         return [

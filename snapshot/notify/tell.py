@@ -15,6 +15,7 @@ from typing import NamedTuple
 from snapshot.base.clock import Clock
 from snapshot.base.retry import Pace
 from snapshot.base.text import counted
+from snapshot.commands.document import ALARM, ALARM_OVER
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal import outbox
@@ -25,6 +26,7 @@ from snapshot.journal.store import Journal
 from snapshot.notify import alarms, letter, ways
 from snapshot.notify.alarms import Alarm, Alarms
 from snapshot.notify.letter import Change
+from snapshot.notify.ways import Own
 from snapshot.pve.https_post import NotSentError
 from snapshot.recovery.strangers import Recovered
 
@@ -50,7 +52,11 @@ class Tried(NamedTuple):
 
 
 def after_recovery(
-    config: Config, open_journal: Callable[[], Journal], recovered: Sequence[Recovered] | None, clock: Clock
+    config: Config,
+    open_journal: Callable[[], Journal],
+    recovered: Sequence[Recovered] | None,
+    clock: Clock,
+    own: Own | None = None,
 ) -> list[str]:
     """Tell what the recovery has found (None: it could not look) and what is written in the journal.
 
@@ -61,12 +67,11 @@ def after_recovery(
     try:
         with closing(open_journal()) as journal:
             beats = (ways.HEARTBEAT,) if config.notify.heartbeat_file else ()
-            outbox.forget_other_ways(journal, ways.letter_ways(config), beats)
+            outbox.forget_other_ways(journal, ways.letter_ways(config, own), beats)
             if recovered is not None:
-                is_well = not write_down(journal, config, recovered, clock.time())
-            problems += [
-                f"notify: {done.way}: {done.detail}" for done in send_due(journal, config, clock) if not done.ok
-            ]
+                is_well = not write_down(journal, config, recovered, clock.time(), ways.letter_ways(config, own))
+            tried = send_due(journal, config, clock, own)
+            problems += [f"notify: {done.way}: {done.detail}" for done in tried if not done.ok]
             problems += _beat(journal, config, is_well=is_well, clock=clock)
     except SafeSnapshotError as error:
         problems.append(f"notify: {error}")
@@ -76,7 +81,9 @@ def after_recovery(
     return problems
 
 
-def write_down(journal: Journal, config: Config, recovered: Sequence[Recovered], now: float) -> tuple[Alarm, ...]:
+def write_down(
+    journal: Journal, config: Config, recovered: Sequence[Recovered], now: float, letter_ways: Sequence[str]
+) -> tuple[Alarm, ...]:
     """Write the letter about what has begun or ended since the last one; the alarms that there are. JournalError.
 
     In one transaction with the mark that it is told: whoever dies when, there is one letter.
@@ -88,18 +95,18 @@ def write_down(journal: Journal, config: Config, recovered: Sequence[Recovered],
         kept = {alarm.key: alarm for alarm in found.alarms}
         kept |= {key: told[key] for key in found.open if key not in kept}
         outbox.keep_told(db, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)
-        if events and ways.letter_ways(config):
+        if events and letter_ways:
             letter_id = new_id()
             body = letter.body(letter_id, local_name(), events, now)
-            outbox.put(db, letter_id, ways.letter_ways(config), body, now)
+            outbox.put(db, letter_id, letter_ways, body, now)
     return found.alarms
 
 
 def _events(found: Alarms, told: dict[str, Alarm]) -> list[Change]:
     """What is new, or worse than it was, the worst first; then what has ended."""
     began = [a for a in found.alarms if a.key not in told or a.level > told[a.key].level]
-    ended = [Change("alarm-over", told[key], how) for key, how in found.ended.items() if told[key].has_end]
-    return [*(Change("alarm", alarm) for alarm in began), *ended]
+    ended = [Change(ALARM_OVER, told[key], how) for key, how in found.ended.items() if told[key].has_end]
+    return [*(Change(ALARM, alarm) for alarm in began), *ended]
 
 
 def _read(body: str) -> Alarm | None:
@@ -112,17 +119,24 @@ def _read(body: str) -> Alarm | None:
     return alarm if is_whole and all(isinstance(text, str) for text in (alarm.key, alarm.head, alarm.text)) else None
 
 
-def send_due(journal: Journal, config: Config, clock: Clock, *, at_once: bool = False) -> list[Tried]:
+def send_due(
+    journal: Journal, config: Config, clock: Clock, own: Own | None = None, *, at_once: bool = False
+) -> list[Tried]:
     """Send what waits and is due (``at_once``: or not), each way in its own order. What was tried. JournalError."""
     ends_at = clock.monotonic() + ROUND_SECONDS
     done = []
-    for way in ways.letter_ways(config):
+    for way in ways.letter_ways(config, own):
         count, problem = 0, ""
         while not problem and clock.monotonic() < ends_at:
             found = _next(journal, way, clock.time(), at_once=at_once)
             wait = PACE.interval(found.attempts + 1) if found is not None else 0.0
             if found is None or not outbox.claim(journal, found, clock.time() + wait):
                 break  # nothing, or another process has it in hand
+            if way == ways.COMMANDS and own is not None:
+                said = ways.call_commands(own, config, found.body)
+                done += [Tried(way, str(own.folder), False, line) for line in said]
+                outbox.sent(journal, found)
+                continue
             problem = _send(journal, config, found, clock)
             count += not problem
         if problem:

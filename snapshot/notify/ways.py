@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from snapshot.base.clock import Clock
 from snapshot.base.detached import run
+from snapshot.commands import folder
+from snapshot.commands.document import ALARM, ALARM_OVER
+from snapshot.commands.runner import run_commands
 from snapshot.config.settings import HOST, Config
 from snapshot.config.token import read_private
 from snapshot.errors import ConfigError
@@ -21,21 +26,54 @@ SECONDS = 10.0
 """For one letter on one way, all of it."""
 BEAT_SECONDS = 5.0
 
-MAIL, WEBHOOK, HEARTBEAT = "mail", "webhook", "heartbeat"
+COMMAND_SECONDS = 30.0
+"""For one own command, where [commands] timeout_seconds is not less: the next recovery is due."""
+
+MAIL, WEBHOOK, COMMANDS, HEARTBEAT = "mail", "webhook", "commands", "heartbeat"
+
+ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8"}
 
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}):[ \t]*([ -~]*)\Z")
 
 
-def letter_ways(config: Config) -> tuple[str, ...]:
+class Own(NamedTuple):
+    """The administrator's own commands, and who gets what they print."""
+
+    folder: Path
+    say: Callable[[str], None]
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is any, one that is refused included."""
+        return bool(folder.find(self.folder, os.geteuid()))
+
+
+def letter_ways(config: Config, own: Own | None = None) -> tuple[str, ...]:
     """Which of the ways that take letters are configured."""
     notify = config.notify
-    wanted = {MAIL: notify.mail_to, WEBHOOK: notify.webhook_file}
+    wanted = {MAIL: notify.mail_to, WEBHOOK: notify.webhook_file, COMMANDS: own is not None and own.are_there}
     return tuple(way for way, value in wanted.items() if value)
 
 
 def send_letter(way: str, config: Config, body: str, clock: Clock) -> None:
     """One attempt. NotSentError, whose text has no secret."""
     _SENDERS[way](config, body, clock)
+
+
+def call_commands(own: Own, config: Config, body: str) -> list[str]:
+    """Call the own commands in the phase ``alarm`` with what began, then in ``alarm-over`` with what has ended. Lines
+    about those that failed; they are not called again for it.
+    """
+    found = json.loads(body)
+    problems = []
+    for phase in (ALARM, ALARM_OVER):
+        events = [event for event in found.get("events", []) if event["event"] == phase]
+        if events:
+            told = {key: value for key, value in found.items() if key != "version"} | {"events": events}
+            limit = min(COMMAND_SECONDS, config.commands.timeout_seconds)
+            outcomes = run_commands(own.folder, phase, (), ENVIRONMENT, told, say=own.say, timeout_seconds=limit)
+            problems += [f"own command {outcome} in {phase}" for outcome in outcomes if outcome.problem]
+    return problems
 
 
 def beat(config: Config, *, is_well: bool, clock: Clock) -> None:

@@ -63,6 +63,22 @@ def test_a_guest_that_stays_frozen_is_told_once_and_so_is_its_end(node: Site, we
     assert web.beats == ["/beat", "/beat/fail", "/beat/fail", "/beat", "/beat"]
 
 
+def test_own_commands_are_told_though_no_other_way_is_configured(node: Site) -> None:
+    del node.settings["notify"]
+    node.settings["freeze"] = {"foreign_limit_seconds": 0.1}
+    node.write_config()
+    notes, command = node.run / "notes", node.run / "hooks.d" / "10-notes"
+    command.parent.mkdir(mode=0o755)
+    command.parent.chmod(0o755)
+    command.write_text(f'#!/bin/sh\necho "$1" >>{notes}\n')
+    command.chmod(0o755)
+    node.guest.ask(FREEZE)
+    assert recover(node).exit_code == 8
+    node.guest.ask("guest-fsfreeze-thaw")
+    assert recover(node).exit_code == 0
+    assert notes.read_text().split() == ["alarm", "alarm-over"]
+
+
 def test_nothing_is_sent_before_the_guests_are_thawed(node: Site, web: WebServer) -> None:
     """The receiver itself looks at the guest, while the recovery waits for it."""
     frozen: list[bool] = []

@@ -2649,12 +2649,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a letter is not written with the mark that it is told",
         TELL,
         """
-        if events and ways.letter_ways(config):
+        if events and letter_ways:
 """,
         """
         db.execute("COMMIT")
         db.execute("BEGIN IMMEDIATE")
-        if events and ways.letter_ways(config):
+        if events and letter_ways:
 """,
         f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
     ),
@@ -2772,5 +2772,24 @@ MUTATIONS: tuple[Mutation, ...] = (
         "                stream=True,\n",
         "",
         f"{SENDING_TESTS}::test_no_body_is_read[dripping]",
+    ),
+    mutation(
+        "own commands are called for an alarm each minute",
+        TELL,
+        """
+                outbox.sent(journal, found)
+                continue
+""",
+        """
+                break
+""",
+        "tests/notify/test_own_commands.py::test_own_commands_are_told_of_an_alarm_and_of_its_end_once_each",
+    ),
+    mutation(
+        "an own command that hangs keeps the next recovery waiting",
+        "snapshot/notify/ways.py",
+        "            limit = min(COMMAND_SECONDS, config.commands.timeout_seconds)",
+        "            limit = config.commands.timeout_seconds",
+        "tests/notify/test_own_commands.py::test_one_that_fails_or_hangs_is_said_and_not_called_again[hangs]",
     ),
 )

@@ -138,6 +138,7 @@ class GuardCore:
             match message.what:
                 case Op.FREEZING:
                     self._freeze_is_sent()
+                    self._owner.heard(message)
                     return True
                 case Op.DISARM:
                     self._owner.has_disarmed = True

@@ -23,7 +23,8 @@ class Op(Enum):
 
     ARM = "arm"
     FREEZING = "freezing"
-    """A freeze is about to be sent: from now on the guest is at risk, and the deadline runs."""
+    """A freeze is about to be sent: from now on the guest is at risk, and the deadline runs. ``sits`` above 0: the
+    owner keeps the agent's seat from before it to behind the thaw."""
     FROZEN = "frozen"
     """The freeze was answered: no late freeze can come of it."""
     THAWING = "thawing"

@@ -58,6 +58,8 @@ class OwnersTurn:
         """Whether it says nothing any more: it has hung up, given up, or was ended."""
         self._heard_at = float("-inf")
         self._may_sit = False
+        self._keeps_seat = False
+        """From before its freeze to behind its thaw."""
 
     def has_ended(self) -> bool:
         """Whether its process has."""
@@ -71,7 +73,9 @@ class OwnersTurn:
         """What the inbox brought, or None. A message of the owner's shows that it does not stand still."""
         if message is not None and isinstance(message.what, Op):
             self._heard_at = self._clock.monotonic()
-            self._may_sit = message.what in (Op.ASKING, Op.THAWING)
+            if message.what is Op.FREEZING:
+                self._keeps_seat = message.values.get("sits", 0.0) > 0
+            self._may_sit = self._keeps_seat or message.what in (Op.ASKING, Op.THAWING)
 
     def first_word(self, inbox: Inbox, deadline_seconds: float) -> Message:
         """The next message while nothing is at risk. An owner that keeps the agent's seat meanwhile (ASKING), over a
@@ -94,10 +98,10 @@ class OwnersTurn:
     def clear_the_way(self, *, in_vain: bool = False, or_hangs: bool = False) -> bool:
         """Kill an owner that stands still past its deadline; True when one was killed.
 
-        It may hold the agent's socket, and then nobody else gets through. That is assumed when its last message said
-        that it asks or thaws, or when a request of ours was ``in_vain``. A stopped process shows in /proc. With
-        ``or_hangs`` one that has been silent for too long is killed, too: an owner that works sends a message before
-        each request.
+        It may hold the agent's socket, and then nobody else gets through. That is assumed when it said so with its
+        freeze, when its last message said that it asks or thaws, or when a request of ours was ``in_vain``. A stopped
+        process shows in /proc. With ``or_hangs`` one that has been silent for too long is killed, too: an owner that
+        works sends a message before each request.
         """
         now = self._clock.monotonic()
         if now < self.due or self.has_disarmed or not (self._may_sit or in_vain):

@@ -143,11 +143,10 @@ class Window:
             self.reply = FreezeReply(FreezeOutcome.REFUSED, detail=obstacle)
             return self.reply
         channel, seconds = self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds)
-        if knock is None:
-            self._tools.thawer.sit()
-        else:
+        sits = knock is not None or self._tools.thawer.sit() is not None
+        if knock is not None:
             channel, seconds = knock.seat, min(seconds, knock.until - self._tools.clock.monotonic())
-        guard.tell(Op.FREEZING)
+        guard.tell(Op.FREEZING, sits=float(sits))
         self._machine.on(Event.FREEZE_SENT)
         self._freeze_sent = self._tools.clock.monotonic()
         reply = FreezeReply(FreezeOutcome.UNKNOWN, detail="interrupted by a signal while freezing")

@@ -403,6 +403,18 @@ def test_an_owner_that_was_stopped_in_the_agents_seat_is_ended_at_the_deadline(s
     assert notes.told == ["intervened owner-stopped", "thawed", "closed"]
 
 
+def test_an_owner_that_has_kept_the_agents_seat_since_its_freeze_and_was_stopped_is_ended_at_the_deadline() -> None:
+    clock = ManualClock()
+    owner = Owner(clock, stopped_at=START + 9.6)
+    route = ScriptedChannel(clock, [owner.answer])
+    script = [(0, Message(Op.FREEZING, {"sits": 1.0})), (0.1, says(Op.FROZEN))]
+    core, notes = guard(route, script, owner=owner)
+    core.run()
+    assert owner.ended_at == START + 12.0
+    assert route.calls[0][:2] == (START + 12.0, "fsfreeze-thaw")
+    assert notes.told == ["intervened owner-stopped", "thawed", "closed"]
+
+
 def test_an_owner_that_was_stopped_is_ended_as_soon_as_a_request_is_in_vain_whatever_it_said() -> None:
     clock = ManualClock()
     owner = Owner(clock, stopped_at=START + 9.6)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from snapshot.guard.turn import DEADLINE_MARGIN_SECONDS
 from snapshot.model import FreezeReply
 from snapshot.pve import seat
 from snapshot.take import judging
@@ -74,6 +75,13 @@ def test_a_stranger_who_comes_while_the_guest_is_frozen_and_stays_is_in_nobodys_
     assert 0.5 < _frozen_seconds(struck) < 5.0
     monkeypatch.setattr("tests.campaign.seats.Seats.is_trusted", lambda *_: True)
     assert _frozen_seconds(struck) > 50.0, "it is the seat that keeps it away"
+
+
+def test_an_owner_stopped_in_its_seat_keeps_no_rescue_waiting() -> None:
+    """Its guard ends it before its first request: that finds the agent, and not a route that gives no answer."""
+    faults = (Fault("owner stopped", ("frozen", 0.001), 40.0), Fault("API drips", ("frozen", 4.0), 15.0))
+    plan = Plan("stopped", local_node="a", max_window_seconds=3.0, pve=PveSetup(prepare_seconds=0.1), faults=faults)
+    assert _frozen_seconds(plan) < 3.0 + DEADLINE_MARGIN_SECONDS + 1.0
 
 
 def _frozen_seconds(plan: Plan) -> float:

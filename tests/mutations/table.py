@@ -179,7 +179,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "guard told after the freeze",
         (
-            edit(WINDOW, "        guard.tell(Op.FREEZING)\n        self._machine", "        self._machine"),
+            edit(
+                WINDOW,
+                "        guard.tell(Op.FREEZING, sits=float(sits))\n        self._machine",
+                "        self._machine",
+            ),
             edit(
                 WINDOW,
                 "        finally:\n            self._took(reply)",
@@ -520,6 +524,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         return False
 """,
         f"{GUARD_TESTS}::test_an_owner_that_was_stopped_in_the_agents_seat_is_ended_at_the_deadline",
+    ),
+    mutation(
+        "the guard is not told who keeps the agent's seat over its freeze",
+        TURN,
+        "            self._may_sit = self._keeps_seat or message.what",
+        "            self._may_sit = message.what",
+        f"{GUARD_TESTS}::test_an_owner_that_has_kept_the_agents_seat_since_its_freeze_and_was_stopped_is_ended_at_the_deadline",
+        "tests/campaign/test_seats.py::test_an_owner_stopped_in_its_seat_keeps_no_rescue_waiting",
+    ),
+    mutation(
+        "a window does not say that it keeps the agent's seat",
+        WINDOW,
+        "guard.tell(Op.FREEZING, sits=float(sits))",
+        "guard.tell(Op.FREEZING)",
+        "tests/campaign/test_seats.py::test_an_owner_stopped_in_its_seat_keeps_no_rescue_waiting",
     ),
     mutation(
         "stale reply believed",
@@ -2056,8 +2075,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "no seat is taken before the freeze",
         WINDOW,
-        "            self._tools.thawer.sit()\n",
-        "            pass\n",
+        "        sits = knock is not None or self._tools.thawer.sit() is not None\n",
+        "        sits = knock is not None\n",
         f"{WINDOW_TESTS}::test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw",
     ),
     mutation(

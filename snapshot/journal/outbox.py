@@ -44,14 +44,13 @@ class Letter(NamedTuple):
     next_at: float
 
 
-def told(db: sqlite3.Connection) -> dict[str, str]:
-    """What lasts and was told: its key, and the JSON that was kept with it."""
-    return {str(key): str(body) for key, body in db.execute("SELECT key, body FROM told ORDER BY at, key")}
+def told(journal: Journal) -> dict[str, str]:
+    """What lasts and was told: its key, and the JSON that was kept with it. JournalError."""
+    return {str(row["key"]): str(row["body"]) for row in journal.query("SELECT key, body FROM told ORDER BY at, key")}
 
 
-def keep_told(db: sqlite3.Connection, found: Mapping[str, str], at: float) -> None:
-    """Inside a transaction: from now on this is what was told."""
-    before = told(db)
+def keep_told(db: sqlite3.Connection, before: Mapping[str, str], found: Mapping[str, str], at: float) -> None:
+    """Inside a transaction: what was told is no more what it was ``before``, but this."""
     db.executemany("DELETE FROM told WHERE key = ?", [(key,) for key in before if key not in found])
     changed = [(key, body, at) for key, body in found.items() if before.get(key) != body]
     db.executemany("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", changed)

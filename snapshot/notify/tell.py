@@ -37,6 +37,9 @@ nobody else's until then."""
 GIVE_UP_SECONDS = 86400.0
 """How long a letter is tried."""
 
+ATTEMPTS = 3
+"""At writing down what another recovery writes down too."""
+
 ROUND_SECONDS = 30.0
 """After which no other letter of a round is begun: the next recovery is due."""
 
@@ -86,19 +89,25 @@ def write_down(
 ) -> tuple[Alarm, ...]:
     """Write the letter about what has begun or ended since the last one; the alarms that there are. JournalError.
 
-    In one transaction with the mark that it is told: whoever dies when, there is one letter.
+    In one transaction with the mark that it is told: whoever dies when, there is one letter. The journal is not held
+    while it is looked at, for a backup may want to write its intent; where another was faster it is looked at again.
     """
-    with journal.transaction("written") as db:
-        told = {key: alarm for key, body in outbox.told(db).items() if (alarm := _read(body)) is not None}
+    for _ in range(ATTEMPTS):
+        before = outbox.told(journal)
+        told = {key: alarm for key, body in before.items() if (alarm := _read(body)) is not None}
         found = alarms.look(journal, config, recovered, tuple(told), now)
         events = list(_events(found, told))
         kept = {alarm.key: alarm for alarm in found.alarms}
         kept |= {key: told[key] for key in found.open if key not in kept}
-        outbox.keep_told(db, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)
-        if events and letter_ways:
-            letter_id = new_id()
-            body = letter.body(letter_id, local_name(), events, now)
-            outbox.put(db, letter_id, letter_ways, body, now)
+        letter_id = new_id()
+        body = letter.body(letter_id, local_name(), events, now) if events else ""
+        with journal.transaction("written") as db:
+            if outbox.told(journal) != before:
+                continue
+            outbox.keep_told(db, before, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)
+            if events and letter_ways:
+                outbox.put(db, letter_id, letter_ways, body, now)
+        break
     return found.alarms
 
 

@@ -99,6 +99,15 @@ def test_nothing_is_sent_before_the_guests_are_thawed(node: Site, web: WebServer
     assert not any(frozen)
 
 
+def test_a_recovery_that_cannot_look_beats_as_one_that_found_something(node: Site, web: WebServer) -> None:
+    web.got.clear()
+    node.settings["local"] = {"node": ""}
+    node.settings["api"] = {"port": 9}
+    node.write_config()
+    assert recover(node).exit_code == 5
+    assert web.beats == ["/beat/fail"]
+
+
 def test_a_receiver_that_is_down_changes_nothing_but_a_warning_and_status_says_so(node: Site, web: WebServer) -> None:
     web.handler = answer(503)
     found = recover(node)

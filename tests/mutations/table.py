@@ -2660,7 +2660,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "an alarm is told each minute",
         TELL,
-        "        outbox.keep_told(db, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)\n",
+        "            outbox.keep_told(db, before, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)\n",
         "",
         f"{ALARM_TESTS}::test_a_verdict_that_is_worse_is_told_once_and_so_is_the_next_good_one",
     ),
@@ -2668,12 +2668,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a letter is not written with the mark that it is told",
         TELL,
         """
-        if events and letter_ways:
+            if events and letter_ways:
 """,
         """
-        db.execute("COMMIT")
-        db.execute("BEGIN IMMEDIATE")
-        if events and letter_ways:
+            db.execute("COMMIT")
+            db.execute("BEGIN IMMEDIATE")
+            if events and letter_ways:
 """,
         f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
     ),
@@ -2810,5 +2810,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "            limit = min(COMMAND_SECONDS, config.commands.timeout_seconds)",
         "            limit = config.commands.timeout_seconds",
         "tests/notify/test_own_commands.py::test_one_that_fails_or_hangs_is_said_and_not_called_again[hangs]",
+    ),
+    mutation(
+        "two recoveries tell the same alarm",
+        TELL,
+        "            if outbox.told(journal) != before:",
+        "            if False:",
+        f"{SENDING_TESTS}::test_two_recoveries_at_once_write_one_letter_and_hold_no_journal_while_they_look",
     ),
 )

@@ -15,13 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from snapshot.errors import JournalError
 from snapshot.journal import outbox, silences
 from snapshot.journal.store import Journal
-from snapshot.notify import tell, ways
+from snapshot.notify import alarms, tell, ways
 from tests.lab.node.certs import authority
 from tests.metrics.conftest import World
 from tests.notify.receivers import MailServer, WebServer, answer, write_secret
@@ -235,6 +236,26 @@ def test_two_senders_at_once_send_each_letter_once(
 
     monkeypatch.setattr(*place, overtaken)
     round_of(told)
+    assert not others
+    assert (len(web.letters), len(post.got)) == (1, 1)
+
+
+def test_two_recoveries_at_once_write_one_letter_and_hold_no_journal_while_they_look(
+    told: World, web: WebServer, post: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.failed_run(100)
+    look, others = alarms.look, [1]
+
+    def overtaken(*arguments: Any) -> Any:
+        found = look(*arguments)
+        if others:
+            others.pop()
+            with contextlib.closing(Journal(told.config.journal.path)) as other:
+                tell.write_down(other, told.config, [], told.clock.now, ways.letter_ways(told.config))
+        return found
+
+    monkeypatch.setattr(alarms, "look", overtaken)
+    assert round_of(told) == []
     assert not others
     assert (len(web.letters), len(post.got)) == (1, 1)
 

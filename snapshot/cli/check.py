@@ -33,8 +33,7 @@ def check(session: Session, vmid: Vmid) -> None:
 
     health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
     session.warnings += silences.folder_lines(access.config)
-    own = folder.find(folder.beside(session.config_path or DEFAULT_PATH), os.geteuid())
-    session.warnings += [f"own command {c.name} is not run: {c.refused}" for c in own if c.refused]
+    session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
     lines = text.health_lines(health)
     session.finish(
         lines[-1:] if session.is_quiet else lines,

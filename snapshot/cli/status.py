@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from snapshot.cli.line import Session, common, end_at_once, pass_session
+from snapshot.commands import folder
+from snapshot.config.settings import DEFAULT_PATH
 from snapshot.journal import silences
 from snapshot.recovery.survey import survey
 from snapshot.report import text
@@ -21,6 +25,7 @@ def status(session: Session) -> None:
     end_at_once()
     access = session.rescue_access()
     found = survey(access, session.me)
+    session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
     now = session.clock.time()
     silent = silences.told_by(access.config.journal.path, access.config, now)
     session.finish(

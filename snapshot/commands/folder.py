@@ -57,6 +57,12 @@ def find(folder: Path, me: int) -> list[Command]:
     return [command for command in commands if command is not None]
 
 
+def refused_lines(config_path: Path, me: int) -> list[str]:
+    """A line for each command that is not run, with the mend."""
+    found = find(beside(config_path), me)
+    return [f"own command {command.name} is not run: {command.refused}" for command in found if command.refused]
+
+
 def _is_passed_over(name: str) -> bool:
     """What editors and package managers leave behind, and what is hidden."""
     return name.startswith(".") or name.endswith(_LEFTOVERS) or any(mark in name for mark in _PACKAGERS)

@@ -74,7 +74,7 @@ def run_commands(
     outcomes, and knows what they mean. ``timeout_seconds`` is for each command. ``until_failure``: the first that fails
     is the last one called.
 
-    Raises nothing of its own. What comes from a signal handler passes through, with the command ended first.
+    Raises nothing of its own. What a signal raises in an open SignalGate passes through, with the command ended.
     """
     clock = clock or SystemClock()
     data = b"" if document is None else _json(phase, document)

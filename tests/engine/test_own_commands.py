@@ -136,9 +136,10 @@ def test_a_signal_ends_the_command_and_the_run_and_the_verdict_is_told(
     assert [one["phase"] for one in told(noted)] == ["before-freeze", "verdict"]
 
 
-def test_check_names_a_command_that_is_refused_and_the_mend(lab: Site) -> None:
+@pytest.mark.parametrize("command", ["check 100", "status"])
+def test_check_and_status_name_a_command_that_is_refused_and_the_mend(lab: Site, command: str) -> None:
     path = add(lab, "20-mine", "exit 3", mode=0o775)
-    run = lab.safe_snapshot("--json", "check", "100")
+    run = lab.safe_snapshot("--json", *command.split())
     assert run.exit_code == 0
     assert run.json["warnings"] == [
         f"own command 20-mine is not run: others than its owner may write to it: `chmod go-w {path}` once you know "

@@ -2818,4 +2818,22 @@ MUTATIONS: tuple[Mutation, ...] = (
         "            if False:",
         f"{SENDING_TESTS}::test_two_recoveries_at_once_write_one_letter_and_hold_no_journal_while_they_look",
     ),
+    mutation(
+        "what was told is told again when the journal breaks",
+        BROKEN,
+        """
+            _copy(old, new, "told", "key, body, at", f"ORDER BY key {order}")
+""",
+        "",
+        f"{SENDING_TESTS}::test_what_was_told_and_what_waits_outlive_a_broken_journal",
+    ),
+    mutation(
+        "what waits to be sent is lost when the journal breaks",
+        BROKEN,
+        """
+            _copy(old, new, "outbox", "number, id, way, at, body, attempts, next_at", f"ORDER BY number {order}")
+""",
+        "",
+        f"{SENDING_TESTS}::test_what_was_told_and_what_waits_outlive_a_broken_journal",
+    ),
 )

@@ -260,6 +260,30 @@ def test_two_recoveries_at_once_write_one_letter_and_hold_no_journal_while_they_
     assert (len(web.letters), len(post.got)) == (1, 1)
 
 
+def test_what_was_told_and_what_waits_outlive_a_broken_journal(told: World, web: WebServer) -> None:
+    told.config = told.config._replace(notify=told.config.notify._replace(mail_to=""))
+    told.failed_run(100)
+    round_of(told)
+    web.handler = answer(500)
+    told.failed_run(101)
+    round_of(told)
+    path = told.config.journal.path
+    root = told.journal.query("SELECT rootpage FROM sqlite_schema WHERE name = 'windows_by_time'")[0][0]
+    raw = bytearray(path.read_bytes())
+    raw[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
+    path.write_bytes(raw)
+    with contextlib.closing(Journal(path)) as journal:
+        journal.history(limit=1)
+        assert silences.begun_anew_at(journal) is not None
+    web.handler = answer(200)
+    web.got.clear()
+    for _ in range(3):
+        round_of(told)
+    first, anew = [key for letter in events(web) for _, key in letter]
+    assert first == "run:qemu/101:snapshot", "what waited; and nothing is told again"
+    assert anew.startswith("journal-begun-anew:")
+
+
 def test_a_journal_that_cannot_be_written_is_told_by_the_heartbeat_alone(told: World, web: WebServer) -> None:
     def broken() -> Journal:
         raise JournalError("the disk is full")

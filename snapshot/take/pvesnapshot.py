@@ -281,8 +281,9 @@ class PveSnapshot:
             self._warnings.append(f"PVE's snapshot task ended with {end.exitstatus}")
         ours = self.frozen_seconds is not None
         for line in end.log:
-            # Before 9.1.10 PVE's own freeze is refused because of ours: no trouble.
-            if ("unable to freeze" in line and not (ours and "has been disabled" in line)) or "thaw problems" in line:
+            # Before 9.1.10 PVE's own freeze is refused because of ours: no trouble. Before 9.0.23 it has other words.
+            has_failed = "unable to freeze" in line and not (ours and "has been disabled" in line)
+            if has_failed or "freeze problems" in line or "thaw problems" in line:
                 self._warnings.append(f"PVE's snapshot task says: {line}")
 
     def _find_lost(self, window: SnapshotWindow | None) -> None:

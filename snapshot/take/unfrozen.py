@@ -146,7 +146,7 @@ def _unclear(run: Run, guest: Guest, window: SnapshotWindow, reply: FreezeReply)
     minutes = math.ceil(run.tools.config.freeze.late_freeze_seconds / 60)
     remedy = f"the guard watches for a late freeze for up to {minutes} min; see `safe-snapshot status`"
     if window.is_carried_out:
-        remedy = "the freeze was carried out and is undone, so none can come late: try again"
+        remedy = "the freeze was carried out and is undone, so none can come late: try again in 10 s"
     return FreezeUnclearError(
         f"the answer to the freeze of guest {guest.vmid} was lost ({reply.detail}); the guest is thawed",
         remedy=remedy,

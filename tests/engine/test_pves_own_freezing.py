@@ -92,6 +92,14 @@ def test_trouble_of_pves_own_freezing_is_shown(lab: Site, guest: ScriptedGuest) 
     assert "PVE's snapshot task says: unable to freeze guest fs - failed to freeze /mnt" in run.stdout
 
 
+def test_before_9_0_23_a_freeze_of_pves_own_without_an_answer_is_shown() -> None:
+    """It has other words there."""
+    with site(ScriptedGuest, pve_version="9.0.22", limits={**kit.QUICK_LIMITS, "freeze": 0.3}) as lab:
+        the_guest(lab).set_knob("freeze_sleep", 0.9)
+        run = take(lab, "--policy", "never")
+        assert "PVE's snapshot task says: guest-fsfreeze-freeze problems" in run.stdout, run
+
+
 def test_a_thaw_of_pves_own_that_failed_is_shown(lab: Site, guest: ScriptedGuest) -> None:
     """PVE thaws once and ends its task OK: the text stands in the task's log only."""
     guest.set_knob("thaw_exit", 1)

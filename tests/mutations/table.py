@@ -2087,6 +2087,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{WINDOW_TESTS}::test_the_seat_is_taken_before_the_freeze_and_left_behind_the_thaw[True]",
     ),
     mutation(
+        "what PVE 8 says of a freeze of its own that failed is not shown",
+        "snapshot/take/pvesnapshot.py",
+        ' or "freeze problems" in line',
+        "",
+        "tests/engine/test_pves_own_freezing.py::test_before_9_0_23_a_freeze_of_pves_own_without_an_answer_is_shown",
+    ),
+    mutation(
         "the seat is kept from PVE's own freeze",
         SNAPSHOT_WINDOW,
         "        self._tools.thawer.get_up()\n",

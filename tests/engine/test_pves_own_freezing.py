@@ -95,7 +95,7 @@ def test_trouble_of_pves_own_freezing_is_shown(lab: Site, guest: ScriptedGuest) 
 def test_before_9_0_23_a_freeze_of_pves_own_without_an_answer_is_shown() -> None:
     """It has other words there."""
     with site(ScriptedGuest, pve_version="9.0.22", limits={**kit.QUICK_LIMITS, "freeze": 0.3}) as lab:
-        the_guest(lab).set_knob("freeze_sleep", 0.9)
+        the_guest(lab).set_knob("freeze_sleep", 3.0)
         run = take(lab, "--policy", "never")
         assert "PVE's snapshot task says: guest-fsfreeze-freeze problems" in run.stdout, run
 

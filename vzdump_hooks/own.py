@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snapshot.base.signals import SignalGate
-from snapshot.commands.document import BEFORE_FREEZE, VERDICT, Source, Told, ToldGuest
+from snapshot.commands.document import BEFORE_FREEZE, OURS_UNKNOWN, VERDICT, Source, Told, ToldGuest
 from snapshot.commands.runner import Outcome, run_commands
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, InterruptedBySignalError
@@ -42,8 +42,6 @@ BEFORE_BACKUP = frozenset({
 })  # fmt: skip
 CLEAN_UP = frozenset({Phase.PRE_RESTART, Phase.POST_RESTART})
 """Behind the archive in the modes that stop a guest: a failure is only warned of."""
-
-OURS_UNKNOWN = "a command ends with 0 in a phase that it does not know"
 
 
 def vzdumps_phase(call: Call, arguments: Sequence[str], *, is_known: bool = True) -> bool:

@@ -5,6 +5,7 @@ run_commands puts ``version`` and ``phase`` in front. A key may be added at any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,6 +15,12 @@ BEFORE_FREEZE = "before-freeze"
 VERDICT = "verdict"
 ALARM = "alarm"
 ALARM_OVER = "alarm-over"
+
+ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8"}
+"""Of the commands, where vzdump gives none."""
+
+OURS_UNKNOWN = "a command ends with 0 in a phase that it does not know"
+"""For whoever wonders why one that is older than our phases fails in them."""
 
 
 class Source(Enum):

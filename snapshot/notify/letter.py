@@ -74,26 +74,31 @@ def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
         lines += [f"... and {more} more: `safe-snapshot status` and `safe-snapshot history` on {node}", ""]
     lines.append(f"vzdump-hooks on {node}; `safe-snapshot status` there shows what is so now")
     message = "\n".join(lines)
+    told = [change.object for change in shown]
+    return _json(letter_id, node, at, title=title, message=message, events=told, more=more)
+
+
+def test_body(letter_id: str, node: str, at: float) -> str:
+    """What `safe-snapshot notify --test` sends."""
+    message = f"This is a test of [notify] on {node}: who reads it is told of alarms. Nothing is wrong."
+    return _json(letter_id, node, at, title=f"{node}: a test of vzdump-hooks", message=message)
+
+
+def _json(
+    letter_id: str, node: str, at: float, *, title: str, message: str, events: Sequence[object] = (), more: int = 0
+) -> str:
     found = {
         "version": VERSION,
         "id": letter_id,
         "node": node,
         "at": iso(at),
-        "events": [change.object for change in shown],
+        "events": list(events),
         "more": more,
         "title": title,
         "message": message,
         "text": f"{title}\n\n{message}",
     }
     return json.dumps(found, ensure_ascii=False)
-
-
-def test_body(letter_id: str, node: str, at: float) -> str:
-    """What `safe-snapshot notify --test` sends."""
-    message = f"This is a test of [notify] on {node}: who reads it is told of alarms. Nothing is wrong."
-    title = f"{node}: a test of vzdump-hooks"
-    found = {"version": VERSION, "id": letter_id, "node": node, "at": iso(at), "events": [], "more": 0}
-    return json.dumps(found | {"title": title, "message": message, "text": f"{title}\n\n{message}"})
 
 
 def mail(found: Mapping[str, Any], mail_to: str) -> bytes:

@@ -70,9 +70,10 @@ def after_recovery(
     try:
         with closing(open_journal()) as journal:
             beats = (ways.HEARTBEAT,) if config.notify.heartbeat_file else ()
-            outbox.forget_other_ways(journal, ways.letter_ways(config, own), beats)
+            letter_ways = ways.letter_ways(config, own)
+            outbox.forget_other_ways(journal, letter_ways, beats)
             if recovered is not None:
-                is_well = not write_down(journal, config, recovered, clock.time(), ways.letter_ways(config, own))
+                is_well = not write_down(journal, config, recovered, clock.time(), letter_ways)
             tried = send_due(journal, config, clock, own)
             problems += [f"notify: {done.way}: {done.detail}" for done in tried if not done.ok]
             problems += _beat(journal, config, is_well=is_well, clock=clock)

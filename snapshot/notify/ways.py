@@ -14,7 +14,7 @@ from typing import NamedTuple
 from snapshot.base.clock import Clock
 from snapshot.base.detached import run
 from snapshot.commands import folder
-from snapshot.commands.document import ALARM, ALARM_OVER
+from snapshot.commands.document import ALARM, ALARM_OVER, ENVIRONMENT
 from snapshot.commands.runner import run_commands
 from snapshot.config.settings import HOST, Config
 from snapshot.config.token import read_private
@@ -30,8 +30,6 @@ COMMAND_SECONDS = 30.0
 """For one own command, where [commands] timeout_seconds is not less: the next recovery is due."""
 
 MAIL, WEBHOOK, COMMANDS, HEARTBEAT = "mail", "webhook", "commands", "heartbeat"
-
-ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8"}
 
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}):[ \t]*([ -~]*)\Z")
 

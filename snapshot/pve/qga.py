@@ -74,13 +74,7 @@ class SocketChannel:
         if listener is None:
             return False
         try:
-            self._seat = seat = Seat(
-                self._path,
-                listener,
-                self._connection,
-                self._clock,
-                awaits_knock=awaits_knock,
-            )
+            self._seat = seat = Seat(self._path, listener, self._connection, self._clock, awaits_knock=awaits_knock)
         except RuntimeError:  # no thread can be started
             self.release()
             return False

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 
-from snapshot.commands.document import BEFORE_FREEZE, VERDICT, Source, Told, ToldGuest
+from snapshot.commands.document import BEFORE_FREEZE, ENVIRONMENT, OURS_UNKNOWN, VERDICT, Source, Told, ToldGuest
 from snapshot.commands.runner import Outcome, run_commands
 from snapshot.errors import Failure, InterruptedBySignalError, NotConsistentError
 from snapshot.model import Check, CheckResult, Guest, Policy, VerdictKind
 from snapshot.take.examine import record_refusal
 from snapshot.take.request import frozen_seconds
 from snapshot.take.run import Run
-
-ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8"}
-
-OURS_UNKNOWN = "a command ends with 0 in a phase that it does not know"
 
 
 def before_freeze(run: Run, guest: Guest) -> None:

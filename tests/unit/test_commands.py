@@ -301,14 +301,19 @@ def test_one_that_closes_its_output_and_goes_on_is_waited_for(own: Own) -> None:
     assert own.run() == [Outcome("10-quiet", "ended with 4")]
 
 
-def test_who_is_interrupted_leaves_no_command_behind(own: Own, tmp_path: Path) -> None:
-    own.add("10-hangs", f"echo $$ >{tmp_path}/pid; kill -TERM {os.getpid()}; exec sleep 600")
+def run_interrupted(own: Own) -> None:
+    """Run them; the signal that comes meanwhile comes through."""
     gate = SignalGate()
     try:
         with pytest.raises(InterruptedBySignalError), gate.open():
             own.run()
     finally:
         gate.restore()
+
+
+def test_who_is_interrupted_leaves_no_command_behind(own: Own, tmp_path: Path) -> None:
+    own.add("10-hangs", f"echo $$ >{tmp_path}/pid; kill -TERM {os.getpid()}; exec sleep 600")
+    run_interrupted(own)
     assert not pid_is_alive(int((tmp_path / "pid").read_text()))
 
 
@@ -323,12 +328,7 @@ def test_a_signal_while_a_command_is_started_leaves_none_behind(own: Own, monkey
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
-    gate = SignalGate()
-    try:
-        with pytest.raises(InterruptedBySignalError), gate.open():
-            own.run()
-    finally:
-        gate.restore()
+    run_interrupted(own)
     assert not pid_is_alive(started[0].pid)
 
 

@@ -12,9 +12,10 @@ d. *Politeness.* PVE never has two agent calls of one run for a guest that both 
    once its deadline has passed (by the wall clock; for a recovery without a journal at any time), and beside one
    another; of two windows of one run they know the one that they found when they began; a guard that is told to
    end (TERM), or fails, thaws at once, whatever its owner does; two guards of which neither could have a claim know
-   nothing of each other; an owner that comes back past its deadline finds its guard at work, which ends its round
-   over the routes and then waits; a process that is stopped in the middle of a call waits for nothing; a run that has
-   disarmed its guard may look at its guest while the guard watches for a late freeze.
+   nothing of each other; an owner that comes back past its deadline, or once its guard has waited for its thaw in vain,
+   finds its guard at work, which ends its round over the routes and then waits; a process that is stopped in the middle
+   of a call waits for nothing; a run that has disarmed its guard may look at its guest while the guard watches for a
+   late freeze.
 e. *UNKNOWN is not closed early.* No freeze of a window is carried out after that window was closed. The exception: a
    guest that somebody else froze between our request and our thaw. The count of that thaw says what it would have said
    of our own freeze, and nothing tells the two apart (`recover` looks for guests that others left frozen).
@@ -59,6 +60,9 @@ GUARD_MARGIN_SECONDS = 2.0
 
 STILL_SECONDS = 1.0
 """How long past its deadline an owner that was stopped may keep everybody from the agent (STILL_LOOK_SECONDS)."""
+
+SILENCE_SECONDS = 20.0
+"""How long an owner that thaws may be silent before its guard does (Thawer.longest_silence_seconds)."""
 
 PREPARING_SECONDS = 35.0
 """The longest that a take-over asks PVE for its routes: three requests of 10 s, each answered by nobody."""
@@ -139,7 +143,8 @@ def _thawed_in_time(world: World) -> Iterator[str]:
 def _responsible_from(window: WindowTrace, frozen: Held) -> float:
     """From when on somebody of ours must thaw: the deadline, or at once when the owner has gone or has ended."""
     assert window.freeze_sent_at is not None
-    deadline = window.freeze_sent_at + window.max_window_seconds + GUARD_MARGIN_SECONDS
+    since = max((at for at in window.since if at <= frozen.began), default=window.freeze_sent_at)
+    deadline = since + window.max_window_seconds + GUARD_MARGIN_SECONDS
     ended = window.owner.ended_at if window.owner.ended_at is not None else float("inf")
     return max(frozen.began, min(deadline, ended))
 
@@ -340,17 +345,24 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
     roles = {call.process.role, other.process.role}
     if {"takeover", "recover"} & roles:
         # They know the deadline that the journal has: of an owner that stood still before its freeze, an earlier one.
-        known = (row.deadline_at - EPOCH for row in rows(world) if any(row.id == w.id for w in windows))
+        known = (deadline for w in windows for at, deadline in w.known_deadlines if at <= call.sent_at)
         deadline = min(deadline, max(known, default=deadline))
         blind = "clock jumped" in world.happened or ("recover" in roles and "disk full" in world.happened)
         return call.sent_at >= deadline or roles <= {"takeover", "recover"} or blind
     if any(w.disarmed_at is not None and w.disarmed_at <= call.sent_at for w in windows):
         return True
-    decided = max((w.decided_at or 0.0 for w in windows), default=0.0)
+    came_back = max((at for w in windows for at in _came_back(w, deadline)), default=float("-inf"))
     guard = call if call.process.role == "guard" else other
     if world.unclaimed:
         return True
-    return decided >= deadline + GUARD_MARGIN_SECONDS and guard.sent_at < decided + ROUND_SECONDS
+    return guard.sent_at < came_back + ROUND_SECONDS
+
+
+def _came_back(window: WindowTrace, deadline: float) -> Iterator[float]:
+    """When the owner said that it thaws, and its guard had begun to: past its deadline, or its silence while it did."""
+    for before, at in itertools.pairwise([float("inf"), *window.decided]):
+        if at >= min(deadline, before + SILENCE_SECONDS) + GUARD_MARGIN_SECONDS:
+            yield at
 
 
 def _until(call: Call) -> float:

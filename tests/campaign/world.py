@@ -83,6 +83,8 @@ class WindowTrace:
     owner: Process
     max_window_seconds: float
     freeze_sent_at: float | None = None
+    since: list[float] = field(default_factory=list)
+    """When a deadline of its began: with its freeze, and anew with each of PVE's own that it lets pass."""
     closed_at: float | None = None
     states: list[tuple[State, str]] = field(default_factory=list)
     """What the journal was told of its state, and by whom."""
@@ -91,8 +93,10 @@ class WindowTrace:
     left: set[int] = field(default_factory=set)
     """Guards that have ended their watch."""
     disarmed_at: float | None = None
-    decided_at: float | None = None
+    decided: list[float] = field(default_factory=list)
     """When the owner told its guard that it thaws."""
+    known_deadlines: list[tuple[float, float]] = field(default_factory=list)
+    """What the journal had for its deadline, and from when on."""
 
 
 class GuardFaultError(Exception):
@@ -534,10 +538,12 @@ class World:
     def note_tell(self, link: Link, op: Op) -> None:
         trace = self.windows.get(link.spec.window_id)
         if trace is not None and op is Op.THAWING:
-            trace.decided_at = self.scheduler.now
+            trace.decided.append(self.scheduler.now)
         if trace is not None and op is Op.DISARM:
             trace.disarmed_at = self.scheduler.now
             trace.silent.clear()  # the thaw is confirmed, or nothing was frozen: what is written delays nobody
+        if trace is not None and op is Op.FREEZING:
+            trace.since.append(self.scheduler.now)
         if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is not None:
             trace.silent.clear()  # nothing of ours is frozen: PVE's own freeze may follow
         if trace is not None and op is Op.FREEZING and trace.freeze_sent_at is None:
@@ -552,6 +558,8 @@ class World:
             return
         told = ", ".join(f"{key}={value}" for key, value in values.items() if value is not None)
         self.events.append((self.scheduler.now, f"journal by {self.scheduler.me()}: {told[:180]}"))
+        if after.deadline_at != before.deadline_at:
+            trace.known_deadlines.append((self.scheduler.now, after.deadline_at - invariants.EPOCH))
         if after.state != before.state:
             trace.states.append((State(after.state), str(self.scheduler.me())))
         problem = invariants.counted_as_died(self, trace, before, after)
@@ -571,7 +579,7 @@ class World:
             seconds, self.stops_in_its_seat = self.stops_in_its_seat, 0.0
             self.events.append((self.scheduler.now, f"{process} is stopped in the agent's seat for {seconds:g} s"))
             self.scheduler.stop(process, seconds)
-        if process.role != "owner" or any(trace.decided_at is not None for trace in self.windows.values()):
+        if process.role != "owner" or any(trace.decided for trace in self.windows.values()):
             self._thaw_requested(process)
 
     def _note_call(self, call: Call) -> None:

@@ -13,12 +13,18 @@ import string
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base.text import clean
+
 NAME = "hooks.d"
 """It stands beside the configuration file, wherever that is."""
 
 _LETTERS = frozenset(string.ascii_letters + string.digits + "_-.")
 """What run-parts(8) takes, and a dot: PVE's own example is called vzdump-hook-script.pl, and one that is passed over
 because of its name would be missed by nobody until it is needed."""
+
+MOST = 100
+"""Nobody has so many of his own: a folder with more is something else, copied to the wrong place, say. Each would be
+called eleven times a backup, or stand in its log as refused."""
 
 _LEFTOVERS = ("~", ".bak", ".old", ".orig", ".rej", ".save", ".swp", ".sample", ".disabled")
 _PACKAGERS = (".dpkg-", ".ucf-", ".rpm")
@@ -40,7 +46,7 @@ def beside(config_path: Path) -> Path:
 def find(folder: Path, me: int) -> list[Command]:
     """The commands in the order of their names, for the user ``me``; a missing folder has none. Raises nothing.
 
-    A folder that others may write to has one entry, refused, which stands for all that may be in it.
+    A folder that others may write to, or with more than MOST, has one entry, refused, which stands for all in it.
     """
     try:
         found = os.lstat(folder)
@@ -53,8 +59,11 @@ def find(folder: Path, me: int) -> list[Command]:
         return []
     except OSError as error:
         return [Command(folder.name, str(folder), f"it cannot be read ({error.strerror})")]
-    commands = (_command(folder, name, me) for name in names)
-    return [command for command in commands if command is not None]
+    commands = [command for name in names if (command := _command(folder, name, me)) is not None]
+    if len(commands) > MOST:
+        why = f"it has {len(commands)} executables, and {MOST} at most are called: take out what is no command of yours"
+        return [Command(folder.name, str(folder), why)]
+    return commands
 
 
 def refused_lines(config_path: Path, me: int) -> list[str]:
@@ -82,22 +91,22 @@ def _command(folder: Path, name: str, me: int) -> Command | None:
         if stat.S_ISLNK(found.st_mode):
             target = os.path.realpath(path)
             if os.path.dirname(target) != os.path.realpath(folder):
-                return _refused(path, f"it is a link out of its folder ({target}): put the program itself there")
+                return _refused(path, f"it is a link out of its folder ({clean(target)}): put the program itself there")
             found = os.stat(target)
     except OSError as error:
         return _refused(path, f"it cannot be looked at ({error.strerror}): mend it or take it away")
     if stat.S_ISDIR(found.st_mode) or not found.st_mode & 0o111:
         return None
+    if not _LETTERS.issuperset(name):  # first: what follows may repeat it
+        return _refused(path, "its name may have ASCII letters, digits, '_', '-' and '.' alone: rename it")
     if not stat.S_ISREG(found.st_mode):
         return _refused(path, "it is not a regular file: take it away")
     why = _strangers(found, path, me)
-    if not why and not _LETTERS.issuperset(name):
-        why = "its name may have ASCII letters, digits, '_', '-' and '.' alone: rename it"
     return _refused(path, why) if why else Command(name, str(path))
 
 
 def _refused(path: Path, why: str) -> Command:
-    return Command(path.name, str(path), why)
+    return Command(clean(path.name, 100), str(path), why)
 
 
 def _strangers(found: os.stat_result, path: Path, me: int) -> str:

@@ -5,7 +5,7 @@
 A command is called as ``<path> <phase> [<arguments>...]``, in a session of its own. Nothing of its caller's is handed
 down but the environment given: standard output and error are one pipe of ours, standard input is /dev/null, or a file
 in memory with the document as one JSON object. Whatever it leaves behind holds nobody up: the pipe is read until the
-command itself has ended, not until its end of file.
+command itself has ended, not until its end of file. And whoever kills us ends it: keeper.py.
 
 It must never be called while a guest is frozen by us.
 """
@@ -27,6 +27,7 @@ from snapshot.base.aside import reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.signals import whole
 from snapshot.commands.folder import Command, find
+from snapshot.commands.keeper import Keeper
 from snapshot.commands.output import Output
 
 VERSION = 1
@@ -110,21 +111,27 @@ def _refusal(command: Command) -> Outcome:
 def _run(command: Command, call: _Call) -> Outcome:
     output = Output(command.name, call.say)
     process: subprocess.Popen[bytes] | None = None
+    keeper: Keeper | None = None
     try:
         with whole():
+            keeper = Keeper(GRACE_SECONDS)
             process = _start(command, call)
+            keeper.keep(process.pid)
         if _follow(process, output, call.clock.monotonic() + call.timeout_seconds, call.clock):
             return Outcome(command.name, _problem(process.wait()))
         limit = f"it did not end within {call.timeout_seconds:g} s ([commands] timeout_seconds)"
         return Outcome(command.name, f"was ended by us: {limit}")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        missing = getattr(error, "errno", 0) in (errno.ENOEXEC, errno.ENOENT)
+        missing = getattr(error, "errno", 0) in (errno.ENOENT, errno.ENOTDIR)
         hint = ": its first line has to name an interpreter that is there, as #!/bin/sh" if missing else ""
         return Outcome(command.name, f"cannot be {'followed' if process else 'started'} ({why}){hint}")
     finally:
-        if process is not None:
-            _end(process, output, call.clock)
+        with whole():
+            if process is not None:
+                _end(process, output, call.clock)
+            if keeper is not None:
+                keeper.end()
         output.end()
 
 
@@ -137,15 +144,25 @@ def _start(command: Command, call: _Call) -> subprocess.Popen[bytes]:
             stack.callback(os.close, stdin)
             os.write(stdin, call.data)
             os.lseek(stdin, 0, os.SEEK_SET)
-        return subprocess.Popen(  # noqa: S603 - the administrator's own program, without a shell
-            [command.path, *call.arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd="/",
-            env=call.environment,
-        )
+        words = [command.path, *call.arguments]
+        try:
+            return _popen(words, stdin, call)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            return _popen(["/bin/sh", *words], stdin, call)  # without a first line: as vzdump's exec does
+
+
+def _popen(words: list[str], stdin: int, call: _Call) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - the administrator's own program, without a shell
+        words,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        cwd="/",
+        env=call.environment,
+    )
 
 
 def _follow(process: subprocess.Popen[bytes], output: Output, deadline: float, clock: Clock) -> bool:

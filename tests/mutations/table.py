@@ -82,6 +82,7 @@ RECOVERY_TESTS = "tests/unit/test_recovery.py"
 SIGNAL_TESTS = "tests/engine/test_signals.py"
 OWN_FOLDER = "snapshot/commands/folder.py"
 OWN_RUNNER = "snapshot/commands/runner.py"
+OWN_KEEPER = "snapshot/commands/keeper.py"
 OWN_TESTS = "tests/unit/test_commands.py"
 OWN_IN_SNAPSHOTS = "tests/engine/test_own_commands.py"
 OWN_IN_BACKUPS = "tests/hook/test_own_commands.py"
@@ -2565,6 +2566,41 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{OWN_TESTS}::test_one_that_does_not_listen_to_term_is_killed_and_its_children_too",
     ),
     mutation(
+        "who is killed leaves an own command behind",
+        OWN_RUNNER,
+        "            keeper.keep(process.pid)\n",
+        "",
+        f"{OWN_TESTS}::test_who_is_killed_leaves_no_command_behind",
+    ),
+    mutation(
+        "what an own command left behind ends with us",
+        OWN_KEEPER,
+        "            self._shell.kill()",
+        "            self._shell.stdin.close()",
+        f"{OWN_TESTS}::test_a_daemon_that_keeps_its_pipes_holds_nobody_up",
+    ),
+    mutation(
+        "a signal while an own command is ended saves it",
+        OWN_RUNNER,
+        "        with whole():\n            if process is not None:",
+        "        with contextlib.nullcontext():\n            if process is not None:",
+        f"{OWN_TESTS}::test_a_signal_while_a_deaf_command_is_ended_does_not_save_it",
+    ),
+    mutation(
+        "a folder full of programs is called, or named in full",
+        OWN_FOLDER,
+        "    if len(commands) > MOST:",
+        "    if False:",
+        f"{OWN_TESTS}::test_a_folder_that_is_full_of_programs_is_refused_in_one_line",
+    ),
+    mutation(
+        "an own command's name reaches the log as it is",
+        OWN_FOLDER,
+        "    return Command(clean(path.name, 100), str(path), why)",
+        "    return Command(path.name, str(path), why)",
+        f"{OWN_TESTS}::test_whatever_a_name_is_made_of_one_line_says_that_it_is_refused",
+    ),
+    mutation(
         "the flood of an own command goes into the log",
         "snapshot/commands/output.py",
         '        taken = data[: MOST_BYTES - self._bytes] if self._lines < MOST_LINES else b""',
@@ -2574,15 +2610,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "who is interrupted leaves an own command behind",
         OWN_RUNNER,
-        "        if process is not None:\n            _end(",
-        "        if process is not None and process.returncode is not None:\n            _end(",
+        "            if process is not None:\n                _end(",
+        "            if process is not None and process.returncode is not None:\n                _end(",
         f"{OWN_TESTS}::test_who_is_interrupted_leaves_no_command_behind",
     ),
     mutation(
         "a signal while an own command is started leaves it behind",
         OWN_RUNNER,
-        "        with whole():",
-        "        with contextlib.nullcontext():",
+        "        with whole():\n            keeper =",
+        "        with contextlib.nullcontext():\n            keeper =",
         f"{OWN_TESTS}::test_a_signal_while_a_command_is_started_leaves_none_behind",
     ),
     mutation(

@@ -129,6 +129,29 @@ def test_a_name_that_run_parts_would_pass_over_is_told(own: Own) -> None:
     assert "rename it" in own.refused()["copy (1)"]
 
 
+def test_whatever_a_name_is_made_of_one_line_says_that_it_is_refused(own: Own, tmp_path: Path) -> None:
+    name = b"a\nERROR: b\x1b[31m\xff".decode(errors="surrogateescape")
+    own.add(name, "exit 0")
+    own.add(f"2{name}", "exit 0", mode=0o775)
+    (own.folder / "30-link").symlink_to(f"/nowhere/{name}")
+    lines = [*hooks.refused_lines(tmp_path / "config.toml", os.geteuid()), *map(str, own.run())]
+    assert len(lines) == 6
+    assert all(line.isprintable() for line in lines), lines
+
+
+@pytest.mark.parametrize("number", [hooks.MOST, 10_000])
+def test_a_folder_that_is_full_of_programs_is_refused_in_one_line(own: Own, number: int) -> None:
+    for count in range(number):
+        (own.folder / f"{count}-one").touch(0o755)
+    (own.folder / "README").touch(0o644)
+    if number == hooks.MOST:
+        assert len(own.names()) == number
+    else:
+        assert own.refused() == {
+            "hooks.d": "it has 10000 executables, and 100 at most are called: take out what is no command of yours"
+        }
+
+
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
 def test_a_file_that_others_may_write_to_is_refused(own: Own, mode: int) -> None:
     path = own.add("10-mine", "echo here", mode=mode)
@@ -228,13 +251,19 @@ def test_how_it_ended_is_told(own: Own, body: str, problem: str) -> None:
     assert own.run() == [Outcome("10-mine", problem)]
 
 
-@pytest.mark.parametrize("shebang", ["", "#!/nowhere/perl"])
+@pytest.mark.parametrize("shebang", ["#!/nowhere/perl", "#! /bin/sh\r", "#!/etc/passwd/sh -e"])
 def test_a_script_that_cannot_be_started_is_told_with_the_usual_cause(own: Own, shebang: str) -> None:
     own.add("10-mine", "exit 0", shebang=shebang)
     (outcome,) = own.run()
     assert outcome.problem.startswith("cannot be started (")
     assert outcome.problem.endswith("as #!/bin/sh")
     assert not outcome.is_refused
+
+
+def test_one_without_a_first_line_is_run_by_sh_as_vzdump_does(own: Own) -> None:
+    own.add("10-mine", "echo $1", shebang="")
+    assert own.run() == [Outcome("10-mine")]
+    assert own.said == ["10-mine: verdict"]
 
 
 # ---------------------------------------------------------------------------------------------------- nobody is held
@@ -260,6 +289,22 @@ def test_one_that_does_not_listen_to_term_is_killed_and_its_children_too(own: Ow
     assert "was ended by us" in outcome.problem
     child = int((tmp_path / "child").read_text())
     assert wait_for(lambda: not pid_is_alive(child))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "kill -STOP $$",
+        "kill -STOP 0",
+        "exec >&- 2>&-; while :; do sleep 600; done",
+    ],
+    ids=["stops itself", "stops its group", "closes its output"],
+)
+def test_one_that_stands_still_is_ended(own: Own, tmp_path: Path, how: str) -> None:
+    own.add("10-stands", f"echo $$ >{tmp_path}/pid; {how}")
+    (outcome,) = own.run(seconds=0.5)
+    assert "was ended by us" in outcome.problem
+    assert wait_for(lambda: not pid_is_alive(int((tmp_path / "pid").read_text())))
 
 
 def test_a_flood_costs_neither_the_log_nor_memory_and_is_no_failure(own: Own) -> None:
@@ -332,10 +377,55 @@ def test_a_signal_while_a_command_is_started_leaves_none_behind(own: Own, monkey
     assert not pid_is_alive(started[0].pid)
 
 
+def test_one_that_is_ended_may_clean_up(own: Own) -> None:
+    own.add("10-cleans", "trap 'sleep 0.3; echo cleaned up; exit' TERM; sleep 600 & wait")
+    (outcome,) = own.run(seconds=0.5)
+    assert "was ended by us" in outcome.problem
+    assert own.said == ["10-cleans: cleaned up"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from snapshot.commands.runner import run_commands
+run_commands(Path(sys.argv[1]), "verdict", say=print, timeout_seconds=600)
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["exec sleep 600", "sleep 600 & {note}; wait", "trap '' TERM; sleep 600 & {note}; wait"]
+)
+def test_who_is_killed_leaves_no_command_behind(own: Own, tmp_path: Path, how: str) -> None:
+    """SIGKILL, of us alone: nothing of ours can act any more."""
+    note = f"echo $$ $! >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids"
+    own.add("10-hangs", how.format(note=note) if "{note}" in how else f"{note}; {how}")
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(own.folder)], cwd=Path(__file__).parents[2]) as killed:
+        assert wait_for((tmp_path / "pids").exists, 30)
+        killed.kill()
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    try:
+        assert wait_for(lambda: not any(map(pid_is_alive, pids)), 30), f"still there: {pids}"
+    finally:
+        for pid in filter(pid_is_alive, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_signal_while_a_deaf_command_is_ended_does_not_save_it(own: Own, tmp_path: Path) -> None:
+    """vzdump's TERM, between ours and our KILL."""
+    own.add("10-deaf", f"trap 'kill -TERM {os.getpid()}' TERM; echo $$ >{tmp_path}/pid; while :; do sleep 0.1; done")
+    gate = SignalGate()
+    try:
+        with pytest.raises(InterruptedBySignalError), gate.open():
+            own.run(seconds=0.5)
+    finally:
+        gate.restore()
+    assert not pid_is_alive(int((tmp_path / "pid").read_text()))
+
+
 def test_nothing_stays_open(own: Own) -> None:
     own.add("10-mine", "echo here; cat >/dev/null")
     own.add("20-hangs", "sleep 600")
-    own.add("30-not", "exit 0", shebang="")
+    own.add("30-not", "exit 0", shebang="#!/nowhere")
     before = os.listdir("/proc/self/fd")
     own.run(document={"guest": 100}, seconds=0.2)
     assert os.listdir("/proc/self/fd") == before

@@ -10,7 +10,7 @@ from snapshot.cli.line import Session, common, pass_session
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
-from snapshot.notify import tell
+from snapshot.notify import sending, tell
 
 
 @click.command(short_help="Try the ways on which you are told of alarms.")
@@ -31,7 +31,7 @@ def notify(session: Session, *, is_test: bool) -> None:
         found = []
     else:
         with closing(Journal(config.journal.path)) as journal:
-            found = tell.send_due(journal, config, session.clock, at_once=True)
+            found = sending.send_due(journal, config, session.clock, at_once=True)
     lines = [f"{done.way} to {done.place}: {'' if done.ok else 'FAILED: '}{done.detail}" for done in found]
     bad = ", ".join(done.way for done in found if not done.ok)
     error = SafeSnapshotError(f"not sent by {bad}", remedy="the lines above say why") if bad else None

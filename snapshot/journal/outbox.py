@@ -97,6 +97,12 @@ def claim(journal: Journal, letter: Letter, next_at: float) -> bool:
         return done.rowcount > 0
 
 
+def put_off(journal: Journal, letter: Letter, next_at: float) -> None:
+    """The receiver asks for more time than a claim has. JournalError."""
+    with journal.transaction("written") as db:
+        db.execute("UPDATE outbox SET next_at = ? WHERE number = ? AND id = ?", (next_at, letter.number, letter.id))
+
+
 def sent(journal: Journal, letter: Letter) -> None:
     """The receiver has it. JournalError."""
     with journal.transaction("written") as db:

@@ -1,7 +1,7 @@
 """What the minute's recovery does at its end: write down what is to be told, and send what waits.
 
-Only a process that holds no guest sends: `recover`, or an operator's command. An alarm is told once, and so is its end;
-what begins and ends between two looks is not told. A letter that cannot be sent is tried again for a day.
+An alarm is told once, and so is its end; what begins and ends between two looks is not told.
+How it is sent: sending.py.
 """
 
 from __future__ import annotations
@@ -10,48 +10,25 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import NamedTuple
 
 from snapshot.base.clock import Clock
-from snapshot.base.retry import Pace
-from snapshot.base.text import counted
 from snapshot.commands.document import ALARM, ALARM_OVER
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal import outbox
-from snapshot.journal.outbox import Letter
 from snapshot.journal.record import new_id
 from snapshot.journal.series import local_name
 from snapshot.journal.store import Journal
 from snapshot.notify import alarms, letter, ways
 from snapshot.notify.alarms import Alarm, Alarms
 from snapshot.notify.letter import Change
+from snapshot.notify.sending import Tried, send_due
 from snapshot.notify.ways import Own
 from snapshot.pve.https_post import NotSentError
 from snapshot.recovery.strangers import Recovered
 
-PACE = Pace(first_seconds=60.0, slowest_seconds=900.0)
-"""Between two attempts on one way. The first interval is longer than an attempt may take: a letter that is claimed is
-nobody else's until then."""
-
-GIVE_UP_SECONDS = 86400.0
-"""How long a letter is tried."""
-
 ATTEMPTS = 3
 """At writing down what another recovery writes down too."""
-
-ROUND_SECONDS = 30.0
-"""After which no other letter of a round is begun: the next recovery is due."""
-
-
-class Tried(NamedTuple):
-    """What was tried on one way, and what came of it."""
-
-    way: str
-    place: str
-    """Where it leads, as far as that is no secret."""
-    ok: bool
-    detail: str
 
 
 def after_recovery(
@@ -127,54 +104,6 @@ def _read(body: str) -> Alarm | None:
         return None
     is_whole = isinstance(alarm.level, int) and isinstance(alarm.since_at, int | float)
     return alarm if is_whole and all(isinstance(text, str) for text in (alarm.key, alarm.head, alarm.text)) else None
-
-
-def send_due(
-    journal: Journal, config: Config, clock: Clock, own: Own | None = None, *, at_once: bool = False
-) -> list[Tried]:
-    """Send what waits and is due (``at_once``: or not), each way in its own order. What was tried. JournalError."""
-    ends_at = clock.monotonic() + ROUND_SECONDS
-    done = []
-    for way in ways.letter_ways(config, own):
-        count, problem = 0, ""
-        while not problem and clock.monotonic() < ends_at:
-            found = _next(journal, way, clock.time(), at_once=at_once)
-            wait = PACE.interval(found.attempts + 1) if found is not None else 0.0
-            if found is None or not outbox.claim(journal, found, clock.time() + wait):
-                break  # nothing, or another process has it in hand
-            if way == ways.COMMANDS and own is not None:
-                said = ways.call_commands(own, config, found.body)
-                done += [Tried(way, str(own.folder), False, line) for line in said]
-                outbox.sent(journal, found)
-                continue
-            problem = _send(journal, config, found, clock)
-            count += not problem
-        if problem:
-            done.append(Tried(way, ways.place(way, config), False, f"{problem}; tried again in {wait:.0f} s"))
-        elif count:
-            done.append(Tried(way, ways.place(way, config), True, f"{counted(count, 'message')} sent"))
-    return done
-
-
-def _next(journal: Journal, way: str, now: float, *, at_once: bool) -> Letter | None:
-    """The letter whose turn has come. Those that are too old are given up."""
-    while (found := outbox.first(journal, way)) is not None and now - found.at > GIVE_UP_SECONDS:
-        outbox.give_up(journal, found, now)
-    if found is None:
-        return None
-    is_early = now < found.next_at <= now + PACE.slowest_seconds  # later still: the clock was set back
-    return None if is_early and not at_once else found
-
-
-def _send(journal: Journal, config: Config, found: Letter, clock: Clock) -> str:
-    """One attempt with a letter that was claimed; why it failed, or nothing."""
-    try:
-        ways.send_letter(found.way, config, found.body, clock)
-    except NotSentError as error:
-        outbox.note_failing(journal, found.way, str(error), clock.time())
-        return str(error)
-    outbox.sent(journal, found)
-    return ""
 
 
 def _beat(journal: Journal | None, config: Config, *, is_well: bool, clock: Clock) -> list[str]:

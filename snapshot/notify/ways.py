@@ -15,7 +15,7 @@ from snapshot.base.clock import Clock
 from snapshot.base.detached import run
 from snapshot.commands import folder
 from snapshot.commands.document import ALARM, ALARM_OVER, ENVIRONMENT
-from snapshot.commands.runner import run_commands
+from snapshot.commands.runner import GRACE_SECONDS, run_commands
 from snapshot.config.settings import HOST, Config
 from snapshot.config.token import read_private
 from snapshot.errors import ConfigError
@@ -26,8 +26,10 @@ SECONDS = 10.0
 """For one letter on one way, all of it."""
 BEAT_SECONDS = 5.0
 
-COMMAND_SECONDS = 30.0
-"""For one own command, where [commands] timeout_seconds is not less: the next recovery is due."""
+COMMANDS_SECONDS = 30.0
+"""For the own commands of one letter, all of them."""
+COMMAND_SECONDS = 1.0
+"""The least that one of them gets of it, where [commands] timeout_seconds is not less still."""
 
 MAIL, WEBHOOK, COMMANDS, HEARTBEAT = "mail", "webhook", "commands", "heartbeat"
 
@@ -63,14 +65,19 @@ def call_commands(own: Own, config: Config, body: str) -> list[str]:
     about those that failed; they are not called again for it.
     """
     found = json.loads(body)
+    phases = {
+        phase: events
+        for phase in (ALARM, ALARM_OVER)
+        if (events := [event for event in found.get("events", []) if event["event"] == phase])
+    }
+    calls = len(phases) * sum(not command.refused for command in folder.find(own.folder, os.geteuid()))
+    share = max(COMMAND_SECONDS, COMMANDS_SECONDS / max(calls, 1) - GRACE_SECONDS)
+    limit = min(share, config.commands.timeout_seconds)
     problems = []
-    for phase in (ALARM, ALARM_OVER):
-        events = [event for event in found.get("events", []) if event["event"] == phase]
-        if events:
-            told = {key: value for key, value in found.items() if key != "version"} | {"events": events}
-            limit = min(COMMAND_SECONDS, config.commands.timeout_seconds)
-            outcomes = run_commands(own.folder, phase, (), ENVIRONMENT, told, say=own.say, timeout_seconds=limit)
-            problems += [f"own command {outcome} in {phase}" for outcome in outcomes if outcome.problem]
+    for phase, events in phases.items():
+        told = {key: value for key, value in found.items() if key != "version"} | {"events": events}
+        outcomes = run_commands(own.folder, phase, (), ENVIRONMENT, told, say=own.say, timeout_seconds=limit)
+        problems += [f"own command {outcome} in {phase}" for outcome in outcomes if outcome.problem]
     return problems
 
 
@@ -116,6 +123,13 @@ def _webhook(config: Config, body: str, clock: Clock) -> None:
     _request(config, _lines(path)[0], body.encode(), own, seconds=SECONDS, clock=clock)
 
 
+SECONDS_OF: Mapping[str, Callable[[], float]] = {
+    MAIL: lambda: SECONDS,
+    WEBHOOK: lambda: SECONDS,
+    COMMANDS: lambda: COMMANDS_SECONDS,
+}
+"""How long one letter may take."""
+
 _SENDERS: Mapping[str, Callable[[Config, str, Clock], None]] = {MAIL: _mail, WEBHOOK: _webhook}
 
 
@@ -127,7 +141,7 @@ def _request(
     except ConfigError as error:
         raise NotSentError(str(error)) from None
     except NotSentError as error:
-        raise NotSentError(f"{target.host}: {error}") from None
+        raise NotSentError(f"{target.host}: {error}", error.wait_seconds) from None
 
 
 def _heartbeat_target(path: Path, *, is_well: bool) -> Target:

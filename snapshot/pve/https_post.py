@@ -6,6 +6,8 @@ of a header, is in an error.
 
 from __future__ import annotations
 
+import email.utils
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -26,11 +28,18 @@ from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdap
 MOST_BYTES = 1 << 20
 """Of an answer's head."""
 
+_SECONDS = re.compile(r"[0-9]{1,9}\Z")
+
 _CA_REMEDY = "[notify] ca_file must name a file of PEM certificates"
 
 
 class NotSentError(Exception):
     """It was not taken, or nobody knows whether it was; the text says why, without a secret."""
+
+    def __init__(self, message: str, wait_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+        """How long the receiver asks us to wait (``Retry-After``); 0 where it does not."""
 
 
 class Target(NamedTuple):
@@ -48,6 +57,10 @@ class Target(NamedTuple):
 
 class _Refused(Exception):  # noqa: N818 - no error: an answer
     """The server's answer is not that it took it."""
+
+    def __init__(self, message: str, retry_after: str = "") -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 def send(
@@ -82,7 +95,7 @@ def send(
                 stream=True,
             ).close()
         except _Refused as answer:
-            raise NotSentError(str(answer)) from None
+            raise NotSentError(str(answer), _wait_seconds(answer.retry_after, clock.time())) from None
         except Exception as error:  # noqa: BLE001 - requests' own texts hold the URL: not one of them may get out
             raise NotSentError(_why(error, limits, seconds)) from None
 
@@ -94,7 +107,18 @@ def _check(response: requests.Response, **_: object) -> None:
     response.close()
     if requests.codes.multiple_choices <= status < requests.codes.bad_request:
         raise _Refused(f"it answered {status}, a redirect, which is not followed: name the place itself")
-    raise _Refused(f"it answered {status}")
+    raise _Refused(f"it answered {status}", response.headers.get("Retry-After", ""))
+
+
+def _wait_seconds(retry_after: str, now: float) -> float:
+    """Seconds, or an instant (RFC 9110, 10.2.3); 0 for what is neither."""
+    text = retry_after.strip()
+    if _SECONDS.match(text):
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _why(error: Exception, limits: Limits, seconds: float) -> str:

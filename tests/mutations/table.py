@@ -90,10 +90,13 @@ DISPATCH = "vzdump_hooks/dispatch.py"
 POST_RESTART = "vzdump_hooks/phases/post_restart.py"
 OUTBOX = "snapshot/journal/outbox.py"
 TELL = "snapshot/notify/tell.py"
+SENDING = "snapshot/notify/sending.py"
+WAYS = "snapshot/notify/ways.py"
 ALARMS = "snapshot/notify/alarms.py"
 POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
 SENDING_TESTS = "tests/notify/test_sending.py"
+BOUNDS_TESTS = "tests/notify/test_bounds.py"
 
 
 @dataclass(frozen=True)
@@ -2732,15 +2735,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a letter is marked as sent before it is",
-        TELL,
+        SENDING,
         """
-    try:
-        ways.send_letter(found.way, config, found.body, clock)
+        try:
+            ways.send_letter(way, self._config, found.body, self._clock)
 """,
         """
-    try:
-        outbox.sent(journal, found)
-        ways.send_letter(found.way, config, found.body, clock)
+        try:
+            outbox.sent(self._journal, found)
+            ways.send_letter(way, self._config, found.body, self._clock)
 """,
         f"{SENDING_TESTS}::test_a_sender_that_is_killed_at_any_step_leaves_one_letter_that_is_sent",
         f"{SENDING_TESTS}::test_a_receiver_that_is_down_for_ten_minutes_gets_everything_once_and_in_order",
@@ -2837,22 +2840,50 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "own commands are called for an alarm each minute",
-        TELL,
+        SENDING,
         """
-                outbox.sent(journal, found)
-                continue
+            outbox.sent(self._journal, found)
+            return True
 """,
         """
-                break
+            return False
 """,
         "tests/notify/test_own_commands.py::test_own_commands_are_told_of_an_alarm_and_of_its_end_once_each",
     ),
     mutation(
         "an own command that hangs keeps the next recovery waiting",
-        "snapshot/notify/ways.py",
-        "            limit = min(COMMAND_SECONDS, config.commands.timeout_seconds)",
-        "            limit = config.commands.timeout_seconds",
+        WAYS,
+        "    limit = min(share, config.commands.timeout_seconds)",
+        "    limit = config.commands.timeout_seconds",
         "tests/notify/test_own_commands.py::test_one_that_fails_or_hangs_is_said_and_not_called_again[hangs]",
+    ),
+    mutation(
+        "many own commands that hang keep the next recovery waiting",
+        WAYS,
+        "COMMANDS_SECONDS / max(calls, 1) - GRACE_SECONDS",
+        "COMMANDS_SECONDS",
+        f"{BOUNDS_TESTS}::test_own_commands_share_one_limit",
+    ),
+    mutation(
+        "letters are sent for as long as there are any",
+        SENDING,
+        "                has_time = is_first or self._clock.monotonic() + ways.SECONDS_OF[way]() <= ends_at",
+        "                has_time = True",
+        f"{BOUNDS_TESTS}::test_a_round_is_bounded_however_slow_everybody_is_and_each_way_gets_its_turn",
+    ),
+    mutation(
+        "one way with much to send leaves no time to the others",
+        SENDING,
+        "                has_time = is_first or self._clock",
+        "                has_time = self._clock",
+        f"{BOUNDS_TESTS}::test_a_round_is_bounded_however_slow_everybody_is_and_each_way_gets_its_turn",
+    ),
+    mutation(
+        "a receiver that asks for time is not given it",
+        SENDING,
+        "            outbox.put_off(self._journal, found, now + wait)\n",
+        "",
+        f"{BOUNDS_TESTS}::test_a_receiver_that_asks_for_time_is_given_it",
     ),
     mutation(
         "two recoveries tell the same alarm",

@@ -77,6 +77,7 @@ def test_own_commands_are_told_of_an_alarm_and_of_its_end_once_each(world: World
 def test_one_that_fails_or_hangs_is_said_and_not_called_again(
     told: World, web: WebServer, monkeypatch: pytest.MonkeyPatch, script: str, why: str
 ) -> None:
+    monkeypatch.setattr(ways, "COMMANDS_SECONDS", 0.5)
     monkeypatch.setattr(ways, "COMMAND_SECONDS", 0.5)
     own = add(told, "10-bad", f"#!/bin/sh\n{script}\n")
     told.failed_run(100)

@@ -22,7 +22,7 @@ import pytest
 from snapshot.errors import JournalError
 from snapshot.journal import outbox, silences
 from snapshot.journal.store import Journal
-from snapshot.notify import alarms, tell, ways
+from snapshot.notify import alarms, sending, tell, ways
 from tests.lab.node.certs import authority
 from tests.metrics.conftest import World
 from tests.notify.receivers import MailServer, WebServer, answer, write_secret
@@ -231,7 +231,7 @@ def test_two_senders_at_once_send_each_letter_once(
         if others:
             others.pop()
             with contextlib.closing(Journal(told.config.journal.path)) as other:
-                tell.send_due(other, told.config, told.clock)
+                sending.send_due(other, told.config, told.clock)
         return first(*arguments)
 
     monkeypatch.setattr(*place, overtaken)
@@ -569,7 +569,7 @@ def test_notify_sends_at_once_what_waits(told: World, web: WebServer) -> None:
     round_of(told)
     web.handler = answer(200)
     web.got.clear()
-    (done,) = tell.send_due(told.journal, told.config, told.clock, at_once=True)
+    (done,) = sending.send_due(told.journal, told.config, told.clock, at_once=True)
     assert (done.way, done.ok, done.detail) == ("webhook", True, "1 message sent")
     assert kinds(web) == ["alarm"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from snapshot.base.signals import SignalGate
@@ -17,14 +19,18 @@ from snapshot.cli.line import (
     vmid_argument,
 )
 from snapshot.commands import folder
-from snapshot.config.settings import DEFAULT_PATH
+from snapshot.config.settings import DEFAULT_PATH, Config
+from snapshot.errors import GuestUnfitError, JournalError
+from snapshot.journal.families import CONSISTENT_VERDICTS
+from snapshot.journal.jobs import pings_file, run_ended
+from snapshot.journal.record import new_id
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
 from snapshot.report import text
 from snapshot.report.envelope import result_data
 from snapshot.take.operation import safe_snapshot
-from snapshot.take.request import Request, Tools
+from snapshot.take.request import Request, Result, Tools
 
 
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of guest VMID.")
@@ -94,6 +100,28 @@ def take(
         ),
         tools,
     )
+    warnings = [*result.warnings, *([] if dry_run else _leave_ping(session, config, result))]
     session.explain(text.result_details(result))
     lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)
-    session.finish(lines, result_data(result), warnings=result.warnings, error=result.error)
+    session.finish(lines, result_data(result), warnings=warnings, error=result.error)
+
+
+def _leave_ping(session: Session, config: Config, result: Result) -> list[str]:
+    """Write down how the run ended, for the minute's recovery to tell. What cannot be written, as lines."""
+    is_no_run = result.guest is None and isinstance(result.error, GuestUnfitError)  # there is no such guest
+    if pings_file(config) is None or is_no_run:
+        return []
+    try:
+        with closing(Journal(config.journal.path)) as journal:
+            is_well = result.error is None and not _has_fallen_back(journal, result)
+            run_ended(journal, new_id(), session.clock.time(), is_well=is_well)
+    except JournalError as error:
+        return [f"notify: {error}"]
+    return []
+
+
+def _has_fallen_back(journal: Journal, result: Result) -> bool:
+    """Whether the guest should have been frozen and was not, as the journal has it."""
+    windows = journal.history(vmid=result.vmid, limit=10)
+    window = next((w for w in windows if w.snapshot_name == result.name), None)
+    return window is not None and window.failure_stage is not None and window.verdict not in CONSISTENT_VERDICTS

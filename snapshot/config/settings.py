@@ -175,13 +175,16 @@ class NotifyConfig(NamedTuple):
     heartbeat_file: Path | None = None
     """A file that only root reads: the URL that is fetched after each `recover` that found all well, and below it the
     one where something is wrong; without that ``/fail`` is put behind the first."""
+    job_heartbeat_file: Path | None = None
+    """As ``heartbeat_file``, for a ping after each backup job and each run of `safe-snapshot`. Without it these go to
+    that of `recover`."""
     ca_file: Path | None = None
     """The CA that signed these servers' certificates; by default those that the system knows."""
 
     @property
     def is_wanted(self) -> bool:
         """Whether anybody is to be told of anything."""
-        return bool(self.mail_to or self.webhook_file or self.heartbeat_file)
+        return bool(self.mail_to or self.webhook_file or self.heartbeat_file or self.job_heartbeat_file)
 
 
 class GuardConfig(NamedTuple):

@@ -25,7 +25,7 @@ BEGUN_ANEW_NOTE = "begun-anew"
 CARRIED = 20_000
 """How many windows a new journal takes over of a broken one: the newest from each of its ends."""
 
-_NOTES_OF_JOBS = ("key GLOB 'job:*'", "key GLOB 'plan:*'", "key GLOB 'done:*'")
+_NOTES_OF_JOBS = ("key GLOB 'job:*'", "key GLOB 'plan:*'", "key GLOB 'done:*'", "key GLOB 'failed:*'")
 """What a backup job that goes on leaves for its own later phases; a new journal takes it over, too."""
 
 _LOCK_BYTES = (0x40000000, 512)

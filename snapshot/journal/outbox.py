@@ -23,6 +23,9 @@ FAILING_NOTE = "notify-fails:"
 LOST_NOTE = "notify-lost:"
 """Before the name of a way: how many letters were given up, and when the last one was."""
 
+JOBS = "job-heartbeat"
+"""The way of those rows that are no letters: a ping that says how a job ended (jobs.py)."""
+
 LETTER_KEYS = ("id", "node", "title", "message", "text")
 """What each letter has, whatever it tells."""
 
@@ -82,7 +85,7 @@ def first(journal: Journal, way: str) -> Letter | None:
             return None
         letter = Letter(*rows[0])
         times = (letter.at, letter.next_at)
-        if all(isinstance(at, int | float) and 0 <= at <= INSTANT_MAX for at in times) and _is_whole(letter.body):
+        if all(isinstance(at, int | float) and 0 <= at <= INSTANT_MAX for at in times) and _is_whole(way, letter.body):
             return letter
         give_up(journal, letter, 0.0)
 
@@ -163,10 +166,14 @@ def _noted(journal: Journal, key: str) -> list[float] | None:
     return found if ok else None
 
 
-def _is_whole(body: object) -> bool:
-    """Whether it is a letter that can be sent on every way."""
+def _is_whole(way: str, body: object) -> bool:
+    """Whether it is a letter that can be sent on every way, or a ping."""
     try:
         found = json.loads(body) if isinstance(body, str) else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in LETTER_KEYS)
+    if not isinstance(found, dict):
+        return False
+    if way == JOBS:
+        return isinstance(found.get("is_well"), bool)
+    return all(isinstance(found.get(key), str) for key in LETTER_KEYS)

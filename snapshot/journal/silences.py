@@ -30,6 +30,8 @@ CONFIG_NOTE = "config-broken"
 UNHOOKED_NOTE = "unhooked-backup"
 TASKS_NOTE = "tasks-seen-until"
 JOB_NOTE = "job:"
+BEGUN = "begun"
+"""What a job's note says while it runs; jobs.py says what, when it has ended."""
 
 KEPT_SECONDS = 8 * 86400.0
 """How long it is remembered that a job had our hook: no backup takes longer."""
@@ -102,7 +104,7 @@ def note_config(journal: Journal, problems: Sequence[str], now: float) -> None:
 
 def note_job(journal: Journal, pid: int, start: int, now: float) -> None:
     """Our hook was called in the job of this vzdump worker, whether or not one of its guests leaves a window."""
-    journal.set_note(f"{JOB_NOTE}{pid}:{start}", "1", now)
+    journal.set_note(f"{JOB_NOTE}{pid}:{start}", BEGUN, now)
     journal.drop_notes(f"{JOB_NOTE}*", before_at=now - KEPT_SECONDS)
 
 

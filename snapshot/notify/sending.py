@@ -6,6 +6,7 @@ so a round gives each way one letter, and more only while it is young. A letter 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import NamedTuple
 
@@ -46,20 +47,35 @@ def send_due(
     journal: Journal, config: Config, clock: Clock, own: Own | None = None, *, at_once: bool = False
 ) -> list[Tried]:
     """Send what waits and is due (``at_once``: or not). What was tried. JournalError."""
-    return _Round(journal, config, clock, own, at_once=at_once).run()
+    return Sending(journal, config, clock, own, at_once=at_once).run()
 
 
-class _Round:
-    def __init__(self, journal: Journal, config: Config, clock: Clock, own: Own | None, *, at_once: bool) -> None:
+class Sending:
+    """What is sent at one time. ``is_well``: whether the recovery found all well; None where there was none."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: Config,
+        clock: Clock,
+        own: Own | None,
+        *,
+        at_once: bool = False,
+        is_well: bool | None = None,
+    ) -> None:
         self._journal, self._config, self._clock, self._own = journal, config, clock, own
-        self._at_once = at_once
+        self._at_once, self._is_well = at_once, is_well
+        self.has_told_failure = False
+        """Whether the last ping of a job said that it had failed."""
         self._sent = Counter[str]()
         self._failed: list[Tried] = []
 
     def run(self) -> list[Tried]:
         """One letter of each way, and so on as long as there is time."""
         ends_at = self._clock.monotonic() + ROUND_SECONDS
-        going = list(ways.letter_ways(self._config, self._own))
+        going = list(ways.all_ways(self._config, self._own))
+        if ways.is_shared(self._config) and self._is_well is None and ways.JOBS in going:
+            going.remove(ways.JOBS)  # the next recovery knows whether all is well
         is_first = True
         while going:
             for way in tuple(going):
@@ -80,6 +96,9 @@ class _Round:
             self._failed += [self._tried(way, line, ok=False) for line in said]
             outbox.sent(self._journal, found)
             return True
+        if way == ways.JOBS and self._is_not_to_be_said(found):
+            outbox.sent(self._journal, found)
+            return True
         try:
             ways.send_letter(way, self._config, found.body, self._clock)
         except NotSentError as error:
@@ -87,7 +106,13 @@ class _Round:
             return False
         outbox.sent(self._journal, found)
         self._sent[way] += 1
+        if way == ways.JOBS:
+            self.has_told_failure = not _is_well(found)
         return True
+
+    def _is_not_to_be_said(self, found: Letter) -> bool:
+        """A job ended well, but where it is told the recovery tells in a moment that all is not."""
+        return ways.is_shared(self._config) and not self._is_well and _is_well(found)
 
     def _next(self, way: str, now: float) -> Letter | None:
         """The letter whose turn has come. Those that are too old are given up."""
@@ -111,3 +136,8 @@ class _Round:
         own = self._own
         place = str(own.folder) if way == ways.COMMANDS and own is not None else ways.place(way, self._config)
         return Tried(way, place, ok, detail)
+
+
+def _is_well(ping: Letter) -> bool:
+    found: bool = json.loads(ping.body)["is_well"]
+    return found

@@ -15,14 +15,14 @@ from snapshot.base.clock import Clock
 from snapshot.commands.document import ALARM, ALARM_OVER
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
-from snapshot.journal import outbox
+from snapshot.journal import jobs, outbox
 from snapshot.journal.record import new_id
 from snapshot.journal.series import local_name
 from snapshot.journal.store import Journal
 from snapshot.notify import alarms, letter, ways
 from snapshot.notify.alarms import Alarm, Alarms
 from snapshot.notify.letter import Change
-from snapshot.notify.sending import Tried, send_due
+from snapshot.notify.sending import Sending, Tried
 from snapshot.notify.ways import Own
 from snapshot.pve.https_post import NotSentError
 from snapshot.recovery.strangers import Recovered
@@ -48,12 +48,14 @@ def after_recovery(
         with closing(open_journal()) as journal:
             beats = (ways.HEARTBEAT,) if config.notify.heartbeat_file else ()
             letter_ways = ways.letter_ways(config, own)
-            outbox.forget_other_ways(journal, letter_ways, beats)
+            outbox.forget_other_ways(journal, ways.all_ways(config, own), beats)
+            jobs.find_killed(journal, clock.time(), is_wanted=jobs.pings_file(config) is not None)
             if recovered is not None:
                 is_well = not write_down(journal, config, recovered, clock.time(), letter_ways)
-            tried = send_due(journal, config, clock, own)
-            problems += [f"notify: {done.way}: {done.detail}" for done in tried if not done.ok]
-            problems += _beat(journal, config, is_well=is_well, clock=clock)
+            sending = Sending(journal, config, clock, own, is_well=is_well)
+            problems += [f"notify: {done.way}: {done.detail}" for done in sending.run() if not done.ok]
+            if not (ways.is_shared(config) and sending.has_told_failure):  # else a job's failure is over at once
+                problems += _beat(journal, config, is_well=is_well, clock=clock)
     except SafeSnapshotError as error:
         problems.append(f"notify: {error}")
         problems += _beat(None, config, is_well=False, clock=clock)
@@ -126,6 +128,9 @@ def test(config: Config, clock: Clock) -> list[Tried]:
     tries: dict[str, Callable[[], None]] = {
         way: functools.partial(ways.send_letter, way, config, body, clock) for way in ways.letter_ways(config)
     }
+    if config.notify.job_heartbeat_file is not None:
+        ping = json.dumps({"is_well": True})
+        tries[ways.JOBS] = functools.partial(ways.send_letter, ways.JOBS, config, ping, clock)
     if config.notify.heartbeat_file is not None:
         tries[ways.HEARTBEAT] = functools.partial(ways.beat, config, is_well=True, clock=clock)
     return [_tried(way, ways.place(way, config), attempt) for way, attempt in tries.items()]

@@ -19,6 +19,8 @@ from snapshot.commands.runner import GRACE_SECONDS, run_commands
 from snapshot.config.settings import HOST, Config
 from snapshot.config.token import read_private
 from snapshot.errors import ConfigError
+from snapshot.journal import outbox
+from snapshot.journal.jobs import pings_file
 from snapshot.notify import letter
 from snapshot.pve.https_post import NotSentError, Target, send
 
@@ -32,6 +34,7 @@ COMMAND_SECONDS = 1.0
 """The least that one of them gets of it, where [commands] timeout_seconds is not less still."""
 
 MAIL, WEBHOOK, COMMANDS, HEARTBEAT = "mail", "webhook", "commands", "heartbeat"
+JOBS = outbox.JOBS
 
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}):[ \t]*([ -~]*)\Z")
 
@@ -53,6 +56,16 @@ def letter_ways(config: Config, own: Own | None = None) -> tuple[str, ...]:
     notify = config.notify
     wanted = {MAIL: notify.mail_to, WEBHOOK: notify.webhook_file, COMMANDS: own is not None and own.are_there}
     return tuple(way for way, value in wanted.items() if value)
+
+
+def all_ways(config: Config, own: Own | None = None) -> tuple[str, ...]:
+    """These, and that of the jobs' pings: all on which something may wait."""
+    return (*letter_ways(config, own), *((JOBS,) if pings_file(config) else ()))
+
+
+def is_shared(config: Config) -> bool:
+    """Whether a job's ping goes where the recovery's goes."""
+    return pings_file(config) == config.notify.heartbeat_file
 
 
 def send_letter(way: str, config: Config, body: str, clock: Clock) -> None:
@@ -83,16 +96,15 @@ def call_commands(own: Own, config: Config, body: str) -> list[str]:
 
 def beat(config: Config, *, is_well: bool, clock: Clock) -> None:
     """The ping that says that all is well, or its other form. NotSentError."""
-    path = config.notify.heartbeat_file
-    if path is not None:
-        _request(config, _heartbeat_target(path, is_well=is_well), None, {}, seconds=BEAT_SECONDS, clock=clock)
+    _ping(config, config.notify.heartbeat_file, clock, is_well=is_well)
 
 
 def place(way: str, config: Config) -> str:
     """Where a way leads, as far as that is no secret."""
     if way == MAIL:
         return config.notify.mail_to
-    path = config.notify.webhook_file if way == WEBHOOK else config.notify.heartbeat_file
+    notify = config.notify
+    path = {WEBHOOK: notify.webhook_file, JOBS: pings_file(config)}.get(way, notify.heartbeat_file)
     try:
         return _lines(path)[0].host if path is not None else ""
     except NotSentError:
@@ -123,14 +135,24 @@ def _webhook(config: Config, body: str, clock: Clock) -> None:
     _request(config, _lines(path)[0], body.encode(), own, seconds=SECONDS, clock=clock)
 
 
+def _job(config: Config, body: str, clock: Clock) -> None:
+    _ping(config, pings_file(config), clock, is_well=json.loads(body)["is_well"])
+
+
+def _ping(config: Config, path: Path | None, clock: Clock, *, is_well: bool) -> None:
+    if path is not None:
+        _request(config, _heartbeat_target(path, is_well=is_well), None, {}, seconds=BEAT_SECONDS, clock=clock)
+
+
 SECONDS_OF: Mapping[str, Callable[[], float]] = {
     MAIL: lambda: SECONDS,
     WEBHOOK: lambda: SECONDS,
     COMMANDS: lambda: COMMANDS_SECONDS,
+    JOBS: lambda: BEAT_SECONDS,
 }
 """How long one letter may take."""
 
-_SENDERS: Mapping[str, Callable[[Config, str, Clock], None]] = {MAIL: _mail, WEBHOOK: _webhook}
+_SENDERS: Mapping[str, Callable[[Config, str, Clock], None]] = {MAIL: _mail, WEBHOOK: _webhook, JOBS: _job}
 
 
 def _request(

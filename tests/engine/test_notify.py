@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from snapshot.journal.store import Journal
-from tests.engine.kit import FREEZE, QUICK_LIMITS, check, write_secret
+from tests.engine.kit import FREEZE, QUICK_LIMITS, check, take, write_secret
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, site
 from tests.notify.receivers import WebServer, answer
@@ -114,3 +114,26 @@ def test_a_receiver_that_is_down_changes_nothing_but_a_warning_and_status_says_s
     assert found.exit_code == 0
     assert "notify: heartbeat: 127.0.0.1: it answered 503" in found.text
     assert "[notify] nobody is told by heartbeat since" in node.safe_snapshot("status").stdout
+
+
+def test_a_run_of_safe_snapshot_leaves_a_ping_that_says_how_it_ended(node: Site, web: WebServer) -> None:
+    node.settings["notify"]["job_heartbeat_file"] = str(write_secret(node.run / "jobs", f"{web.url}/job\n"))
+    node.write_config()
+    web.got.clear()
+    assert take(node).exit_code == 0
+    assert take(node).exit_code == 4, "the name is taken"
+    assert node.safe_snapshot("101").exit_code == 4, "there is no such guest: no run"
+    assert node.safe_snapshot("100", "--dry-run").exit_code == 0
+    assert isinstance(node.guest, ScriptedGuest)
+    node.guest.kill_agent()
+    assert node.safe_snapshot("100", "--name", "s2").exit_code == 0, "it fell back"
+    assert web.beats == [], "who holds a guest sends nothing"
+    recover(node)
+    assert [beat for beat in web.beats if beat.startswith("/job")] == ["/job", "/job/fail", "/job/fail"]
+
+
+def test_a_journal_that_takes_no_ping_is_a_warning(node: Site) -> None:
+    node.journal_path.unlink()
+    node.journal_path.mkdir()
+    found = node.safe_snapshot("--json", "100", "--name", "s1")
+    assert any(line.startswith("notify: the journal") for line in found.json["warnings"]), found

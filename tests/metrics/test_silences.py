@@ -197,8 +197,8 @@ def test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_jou
     silences.note_job(world.journal, 2, 2, world.clock.now + KEPT_SECONDS)
     silences.note_job(world.journal, 3, 3, world.clock.now + KEPT_SECONDS + 1)
     assert world.journal.note("job:1:1") is None
-    assert world.journal.note("job:2:2") == "1"
-    for name in ("plan:of a backup", "done:before in its job"):
+    assert world.journal.note("job:2:2") == silences.BEGUN
+    for name in ("plan:of a backup", "done:before in its job", "failed:in its job"):
         world.journal.set_note(name, "of a job that goes on", world.clock.now)
     path = world.config.journal.path
     root = world.journal.query("SELECT rootpage FROM sqlite_schema WHERE name = 'windows_by_time'")[0][0]
@@ -207,8 +207,8 @@ def test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_jou
     path.write_bytes(raw)
     with contextlib.closing(Journal(path)) as journal:
         journal.history(limit=1)
-        assert journal.note("job:2:2") == "1"
-        for name in ("plan:of a backup", "done:before in its job"):
+        assert journal.note("job:2:2") == silences.BEGUN
+        for name in ("plan:of a backup", "done:before in its job", "failed:in its job"):
             assert journal.note(name) == "of a job that goes on"
         assert silences.begun_anew_at(journal) is not None
 

@@ -97,6 +97,10 @@ POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
 SENDING_TESTS = "tests/notify/test_sending.py"
 BOUNDS_TESTS = "tests/notify/test_bounds.py"
+JOBS = "snapshot/journal/jobs.py"
+JOB_PHASE = "vzdump_hooks/phases/job.py"
+JOB_TESTS = "tests/notify/test_jobs.py"
+JOB_HOOK_TESTS = "tests/hook/test_job_ping.py"
 
 
 @dataclass(frozen=True)
@@ -1629,8 +1633,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a broken journal takes with it which backups of a job are over",
         BROKEN,
-        ", \"key GLOB 'done:*'\")",
-        ")",
+        ", \"key GLOB 'done:*'\"",
+        "",
+        f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
+    ),
+    mutation(
+        "a broken journal takes with it that a backup of a job failed",
+        BROKEN,
+        ", \"key GLOB 'failed:*'\"",
+        "",
         f"{SILENCES_TESTS}::test_jobs_that_had_our_hook_are_forgotten_in_the_end_but_not_by_a_broken_journal",
     ),
     mutation(
@@ -2844,9 +2855,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         """
             outbox.sent(self._journal, found)
             return True
+        if way == ways.JOBS and self._is_not_to_be_said(found):
 """,
         """
             return False
+        if way == ways.JOBS and self._is_not_to_be_said(found):
 """,
         "tests/notify/test_own_commands.py::test_own_commands_are_told_of_an_alarm_and_of_its_end_once_each",
     ),
@@ -2884,6 +2897,87 @@ MUTATIONS: tuple[Mutation, ...] = (
         "            outbox.put_off(self._journal, found, now + wait)\n",
         "",
         f"{BOUNDS_TESTS}::test_a_receiver_that_asks_for_time_is_given_it",
+    ),
+    mutation(
+        "a job's end leaves a ping each time that it is said",
+        JOBS,
+        "    if found is not None and found[0] in (word, FAILED):",
+        "    if found is not None and found[0] == FAILED:",
+        f"{JOB_HOOK_TESTS}::test_a_job_that_ends_well_leaves_one_ping_however_often_it_says_so",
+        f"{JOB_TESTS}::test_each_job_is_a_ping_of_its_own_in_its_form_and_in_order",
+    ),
+    mutation(
+        "a job that failed is pinged as one that ended well",
+        WAYS,
+        "    if is_well:\n        return found[0]",
+        "    if True:\n        return found[0]",
+        f"{JOB_TESTS}::test_each_job_is_a_ping_of_its_own_in_its_form_and_in_order",
+        f"{ALARM_TESTS}::test_the_heartbeat_says_whether_all_is_well",
+    ),
+    mutation(
+        "the failure form of a heartbeat is not the one that its file names",
+        WAYS,
+        "    if len(found) > 1:",
+        "    if False:",
+        f"{SENDING_TESTS}::test_a_heartbeat_with_a_second_url_is_told_there_when_something_is_wrong",
+    ),
+    mutation(
+        "a job with a guest that fell back is pinged as well",
+        JOB_PHASE,
+        "        and not any(has_failed(window) for window in newest)\n",
+        "",
+        f"{JOB_HOOK_TESTS}::test_a_job_whose_guest_fell_back_has_failed",
+    ),
+    mutation(
+        "a job with a backup that was aborted is pinged as well",
+        "vzdump_hooks/phases/backup_end.py",
+        "        if aborted:\n            _note_failed",
+        "        if False:\n            _note_failed",
+        f"{JOB_HOOK_TESTS}::test_a_backup_that_was_aborted_is_a_job_that_failed",
+    ),
+    mutation(
+        "a job that is aborted after its end is pinged as well",
+        JOBS,
+        """
+        db.execute("DELETE FROM outbox WHERE id = ? AND way = ? AND attempts = 0", (job.id, outbox.JOBS))
+""",
+        "",
+        f"{JOB_HOOK_TESTS}::test_a_job_that_is_aborted_after_it_had_ended_well_has_failed",
+    ),
+    mutation(
+        "a job that was killed leaves no ping",
+        TELL,
+        "            jobs.find_killed(journal, clock.time(), is_wanted=jobs.pings_file(config) is not None)\n",
+        "",
+        f"{JOB_TESTS}::test_a_job_that_was_killed_is_a_failure_and_one_that_another_has_followed_is_not",
+    ),
+    mutation(
+        "a job that runs is taken for one that was killed",
+        JOBS,
+        "    return start > 0 and not process_lives(pid, start)",
+        "    return start > 0",
+        f"{JOB_HOOK_TESTS}::test_a_job_that_is_gone_without_a_word_has_failed_once",
+    ),
+    mutation(
+        "a receiver of both pings is told that all is well while it is not",
+        SENDING,
+        "        return ways.is_shared(self._config) and not self._is_well and _is_well(found)",
+        "        return False",
+        f"{JOB_TESTS}::test_where_one_receiver_hears_both_it_is_never_told_two_things_in_a_row",
+    ),
+    mutation(
+        "a job's failure is over at once where one receiver hears both pings",
+        TELL,
+        "            if not (ways.is_shared(config) and sending.has_told_failure):",
+        "            if True:",
+        f"{JOB_TESTS}::test_where_one_receiver_hears_both_it_is_never_told_two_things_in_a_row",
+    ),
+    mutation(
+        "a run that fell back is pinged as well",
+        "snapshot/cli/take.py",
+        "result.error is None and not _has_fallen_back(journal, result)",
+        "result.error is None",
+        "tests/engine/test_notify.py::test_a_run_of_safe_snapshot_leaves_a_ping_that_says_how_it_ended",
     ),
     mutation(
         "two recoveries tell the same alarm",

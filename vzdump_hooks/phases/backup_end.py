@@ -20,7 +20,14 @@ from snapshot.model import FreezeOutcome, FreezeState, Guest, GuestKind, Node, O
 from snapshot.pve import remedies
 from snapshot.states import State
 from vzdump_hooks.call import Call, Mode, Phase
-from vzdump_hooks.phases.plan import Plan, end_backup, find_plan, plan_without_preflight, windows_of_backup
+from vzdump_hooks.phases.plan import (
+    Plan,
+    end_backup,
+    find_plan,
+    note_failed,
+    plan_without_preflight,
+    windows_of_backup,
+)
 from vzdump_hooks.settings import load_config, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
 
@@ -59,6 +66,8 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
         for earlier in windows_of_backup(journal, worker, vmid)[1:]:
             if _still_open(earlier) and not process_lives(earlier.owner_pid, earlier.owner_pid_start):
                 _thaw(call, config, earlier, is_unclear=is_unclear)
+        if aborted:
+            _note_failed(call, journal, worker)
         is_refused = aborted and plan is not None and _is_refused(call, plan)
         is_new = window is None and (not aborted or is_refused)
         if is_new:
@@ -79,7 +88,7 @@ def _end(call: Call, config: Config, vmid: int) -> bool:
         from vzdump_hooks import own  # noqa: PLC0415 - 5 ms and 18 modules, only where there are any
 
         own.verdict(call, config, known.policy, worker, window)
-    missed = known.policy is Policy.REQUIRE and invocation.is_qemu and _has_failed(window)
+    missed = known.policy is Policy.REQUIRE and invocation.is_qemu and has_failed(window)
     if missed and not aborted:
         call.say("ERROR: policy require: the backup is kept, but reported as failed, for it is not proven consistent")
         return True
@@ -108,7 +117,7 @@ def describe(window: WindowRecord) -> str:
     span = window.window_seconds if _may_have_been_frozen(window) else None
     held = "frozen for" if _was_frozen(window) else "window"
     frozen = f", {held} {duration(span)}" if span is not None else ""
-    level = "WARNING: " if _has_failed(window) else ""  # what the operator chose is no failure
+    level = "WARNING: " if has_failed(window) else ""  # what the operator chose is no failure
     return f"{level}guest {window.vmid}{frozen}: {verdict}"
 
 
@@ -137,7 +146,7 @@ def _may_have_been_frozen(window: WindowRecord) -> bool:
     )
 
 
-def _has_failed(window: WindowRecord) -> bool:
+def has_failed(window: WindowRecord) -> bool:
     """Whether the backup is not what was wanted. One that was not to be frozen, or has no disks, has not."""
     return window.verdict is None or (window.verdict not in CONSISTENT_VERDICTS and window.failure_stage is not None)
 
@@ -278,6 +287,14 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: Plan) ->
 def _done(call: Call, journal: Journal, worker: Worker, window: WindowRecord | None) -> None:
     try:
         end_backup(journal, worker, call.invocation.vmid or 0, window, SystemClock().time())
+    except JournalError as error:
+        call.say(f"WARNING: {error}")
+
+
+def _note_failed(call: Call, journal: Journal, worker: Worker) -> None:
+    """For the job's last word; a container's backup too, and one that failed before ours began."""
+    try:
+        note_failed(journal, worker, call.invocation.vmid or 0, SystemClock().time())
     except JournalError as error:
         call.say(f"WARNING: {error}")
 

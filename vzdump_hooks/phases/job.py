@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from snapshot.config.settings import Config
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import silences
+from snapshot.journal.jobs import Job, job_ended, pings_file
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Phase, Say
-from vzdump_hooks.phases.backup_end import worth
-from vzdump_hooks.phases.plan import forget_job, windows_of_job
+from vzdump_hooks.phases import plan
+from vzdump_hooks.phases.backup_end import has_failed, worth
 from vzdump_hooks.settings import Loaded, load, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
 
@@ -36,8 +38,9 @@ def run(call: Call) -> bool:
             _note_job(found, worker, journal, call.say)
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:
-            _summary(worker, journal, call.say)
-            forget_job(journal, worker)
+            newest = _newest(worker, journal)
+            _summary(newest, call.say)
+            _end(call, config, worker, journal, newest)
         else:
             _check_credentials(config, call.say)
     if left_open:
@@ -93,12 +96,31 @@ def _check_credentials(config: Config, say: Say) -> None:
         say(f"WARNING: {error}; until then pvesh is used in place of the API, which is slower")
 
 
-def _summary(worker: Worker, journal: Journal, say: Say) -> None:
-    newest: dict[int, WindowRecord] = {}
-    for window in windows_of_job(journal, worker):
-        newest.setdefault(window.vmid, window)
+def _end(call: Call, config: Config, worker: Worker, journal: Journal, newest: Sequence[WindowRecord]) -> None:
+    """Write down how the job ended, for the minute's recovery to tell, and forget what its phases left."""
+    is_well = (
+        call.invocation.phase is Phase.JOB_END
+        and not plan.has_failed(journal, worker)
+        and not any(has_failed(window) for window in newest)
+    )
+    job = Job(worker.pid, worker.start, worker.job)
+    is_wanted = pings_file(config) is not None
+    with journal.transaction("written") as db:
+        plan.forget_job(db, worker)
+        job_ended(db, job, SystemClock().time(), is_well=is_well, is_wanted=is_wanted)
+
+
+def _newest(worker: Worker, journal: Journal) -> list[WindowRecord]:
+    """The last window of each guest."""
+    found: dict[int, WindowRecord] = {}
+    for window in plan.windows_of_job(journal, worker):
+        found.setdefault(window.vmid, window)
+    return list(found.values())
+
+
+def _summary(newest: Sequence[WindowRecord], say: Say) -> None:
     if newest:
-        counts = Counter(worth(window) for window in newest.values())
+        counts = Counter(worth(window) for window in newest)
         say(f"{counted(len(newest), 'guest')}: " + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
 
 

@@ -6,6 +6,7 @@ Both stand in the journal: the plan in its notes, and with it where the job's ea
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from itertools import takewhile
 from typing import NamedTuple
@@ -113,14 +114,26 @@ def end_backup(journal: Journal, worker: Worker, vmid: int, window: WindowRecord
     """
     with journal.transaction("written") as db:
         db.execute(
-            "DELETE FROM notes WHERE key = ? OR ((key GLOB 'plan:*' OR key GLOB 'done:*') AND at < ?)",
+            "DELETE FROM notes WHERE key = ? OR "
+            "((key GLOB 'plan:*' OR key GLOB 'done:*' OR key GLOB 'failed:*') AND at < ?)",
             (_key("plan", worker, vmid), at - STALE_SECONDS),
         )
         if window is not None:
             db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (_key("done", worker, vmid), window.id, at))
 
 
-def forget_job(journal: Journal, worker: Worker) -> None:
-    """The job has ended: forget its guests' windows. JournalError when that cannot be written."""
-    with journal.transaction("written") as db:
-        db.execute("DELETE FROM notes WHERE key GLOB ?", (f"done:{worker.pid}:{worker.start}:*",))
+def note_failed(journal: Journal, worker: Worker, vmid: int, at: float) -> None:
+    """The guest's backup failed, whatever of it is ours. JournalError when that cannot be written."""
+    journal.set_note(_key("failed", worker, vmid), "1", at)
+
+
+def has_failed(journal: Journal, worker: Worker) -> bool:
+    """Whether the backup of any guest of the job failed. JournalError."""
+    pattern = f"failed:{worker.pid}:{worker.start}:*"
+    return bool(journal.query("SELECT 1 FROM notes WHERE key GLOB ? LIMIT 1", (pattern,)))
+
+
+def forget_job(db: sqlite3.Connection, worker: Worker) -> None:
+    """Inside a transaction: the job has ended; forget its guests' windows."""
+    for what in ("done", "failed"):
+        db.execute("DELETE FROM notes WHERE key GLOB ?", (f"{what}:{worker.pid}:{worker.start}:*",))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from snapshot.base.clock import iso
 from snapshot.base.text import clean
 from snapshot.commands.document import ALARM
-from snapshot.notify.alarms import Alarm
+from snapshot.notify.alarm import Alarm
 
 VERSION = 1
 
@@ -67,8 +67,10 @@ def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
     """The JSON object. ``text`` holds all of it, for receivers that show that alone."""
     shown = events[:MOST_EVENTS]
     more = len(events) - len(shown)
-    rest = f", and {len(events) - 1} more" if len(events) > 1 else ""
-    title = clean(f"{node}: {events[0].head}", LONGEST_TITLE) + rest
+    title = clean(f"{node}: {_first(events).head}", LONGEST_TITLE)
+    others = len({event.alarm.key for event in events}) - 1
+    if others:
+        title += f", and {others} more"
     lines = [line for event in shown for line in (*event.lines, "")]
     if more:
         lines += [f"... and {more} more: `safe-snapshot status` and `safe-snapshot history` on {node}", ""]
@@ -76,6 +78,12 @@ def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
     message = "\n".join(lines)
     told = [change.object for change in shown]
     return _json(letter_id, node, at, title=title, message=message, events=told, more=more)
+
+
+def _first(events: Sequence[Change]) -> Change:
+    """The first, or its end where it has begun and ended."""
+    key = events[0].alarm.key
+    return next(event for event in reversed(events) if event.alarm.key == key)
 
 
 def test_body(letter_id: str, node: str, at: float) -> str:

@@ -1,12 +1,13 @@
 """What the minute's recovery does at its end: write down what is to be told, and send what waits.
 
-An alarm is told once, and so is its end; what begins and ends between two looks is not told.
-How it is sent: sending.py.
+An alarm is told once, and so is its end: in one letter, where it began and ended between two looks. How it is sent:
+sending.py.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -20,8 +21,10 @@ from snapshot.journal.record import new_id
 from snapshot.journal.series import local_name
 from snapshot.journal.store import Journal
 from snapshot.notify import alarms, letter, ways
-from snapshot.notify.alarms import Alarm, Alarms
+from snapshot.notify.alarm import Alarm
+from snapshot.notify.alarms import Alarms
 from snapshot.notify.letter import Change
+from snapshot.notify.runs import LOOKED_NOTE
 from snapshot.notify.sending import Sending, Tried
 from snapshot.notify.ways import Own
 from snapshot.pve.https_post import NotSentError
@@ -73,7 +76,7 @@ def write_down(
     while it is looked at, for a backup may want to write its intent; where another was faster it is looked at again.
     """
     for _ in range(ATTEMPTS):
-        before = outbox.told(journal)
+        before, looked = outbox.told(journal), journal.note(LOOKED_NOTE)
         told = {key: alarm for key, body in before.items() if (alarm := _read(body)) is not None}
         found = alarms.look(journal, config, recovered, tuple(told), now)
         events = list(_events(found, told))
@@ -82,8 +85,9 @@ def write_down(
         letter_id = new_id()
         body = letter.body(letter_id, local_name(), events, now) if events else ""
         with journal.transaction("written") as db:
-            if outbox.told(journal) != before:
+            if outbox.told(journal) != before or journal.note(LOOKED_NOTE) != looked:
                 continue
+            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (LOOKED_NOTE, repr(found.until), now))
             outbox.keep_told(db, before, {key: json.dumps(alarm) for key, alarm in kept.items()}, now)
             if events and letter_ways:
                 outbox.put(db, letter_id, letter_ways, body, now)
@@ -92,10 +96,11 @@ def write_down(
 
 
 def _events(found: Alarms, told: dict[str, Alarm]) -> list[Change]:
-    """What is new, or worse than it was, the worst first; then what has ended."""
+    """What is new, or worse than it was, the worst first; then what has begun and ended, and what has ended."""
     began = [a for a in found.alarms if a.key not in told or a.level > told[a.key].level]
     ended = [Change(ALARM_OVER, told[key], how) for key, how in found.ended.items() if told[key].has_end]
-    return [*(Change(ALARM, alarm) for alarm in began), *ended]
+    passed = [(Change(ALARM, alarm), Change(ALARM_OVER, alarm, how)) for alarm, how in found.passed]
+    return [*(Change(ALARM, alarm) for alarm in began), *itertools.chain(*passed), *ended]
 
 
 def _read(body: str) -> Alarm | None:

@@ -92,7 +92,7 @@ OUTBOX = "snapshot/journal/outbox.py"
 TELL = "snapshot/notify/tell.py"
 SENDING = "snapshot/notify/sending.py"
 WAYS = "snapshot/notify/ways.py"
-ALARMS = "snapshot/notify/alarms.py"
+RUNS = "snapshot/notify/runs.py"
 POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
 SENDING_TESTS = "tests/notify/test_sending.py"
@@ -2782,14 +2782,48 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "each guest of a job is told by itself",
-        ALARMS,
+        RUNS,
         '    if window.source != "vzdump" or not window.upid:',
         "    if True:",
         f"{ALARM_TESTS}::test_the_guests_of_one_job_are_told_in_one_letter_when_it_is_over",
+        f"{ALARM_TESTS}::test_a_job_of_forty_guests_of_which_twelve_fall_back_is_one_letter",
+    ),
+    mutation(
+        "a job that hangs for days tells nobody of its guests",
+        RUNS,
+        "            if any(now - alarm.since_at > HELD_BACK_SECONDS for alarm in alarms if alarm.key not in told):",
+        "            if False:",
+        f"{ALARM_TESTS}::test_a_job_that_goes_on_for_days_is_told_twice_a_day",
+    ),
+    mutation(
+        "a job that goes on for long is told guest by guest",
+        RUNS,
+        " for alarm in alarms if alarm.key not in told):",
+        " for alarm in alarms):",
+        f"{ALARM_TESTS}::test_a_job_that_goes_on_for_days_is_told_twice_a_day",
+    ),
+    mutation(
+        "what begins and ends between two looks is told to nobody",
+        TELL,
+        "*itertools.chain(*passed), *ended]",
+        "*ended]",
+        f"{ALARM_TESTS}::test_a_run_that_failed_and_was_good_again_before_anybody_looked_is_told_with_its_end",
+    ),
+    mutation(
+        "what began and ended between two looks is told again",
+        TELL,
+        """
+            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (LOOKED_NOTE, repr(found.until), now))
+""",
+        """
+            if looked is None:
+                db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (LOOKED_NOTE, repr(found.until), now))
+""",
+        f"{ALARM_TESTS}::test_a_run_that_failed_and_was_good_again_before_anybody_looked_is_told_with_its_end",
     ),
     mutation(
         "a guest that is gone is called good",
-        ALARMS,
+        RUNS,
         "            if self._here and row.id not in self._here:",
         "            if False:",
         f"{ALARM_TESTS}::test_a_guest_that_is_gone_is_neither_told_nor_called_good",
@@ -2903,7 +2937,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         JOBS,
         "    if found is not None and found[0] in (word, FAILED):",
         "    if found is not None and found[0] == FAILED:",
-        f"{JOB_HOOK_TESTS}::test_a_job_that_ends_well_leaves_one_ping_however_often_it_says_so",
         f"{JOB_TESTS}::test_each_job_is_a_ping_of_its_own_in_its_form_and_in_order",
     ),
     mutation(

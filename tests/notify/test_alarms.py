@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from snapshot.base.procfs import process_start
@@ -77,22 +80,112 @@ def test_a_guard_that_could_not_be_armed_has_its_own_runbook(told: World, web: W
     assert "the runbook guard-not-armed" in web.letters[0]["events"][0]["todo"]
 
 
-def test_the_guests_of_one_job_are_told_in_one_letter_when_it_is_over(
-    told: World, web: WebServer, post: MailServer
-) -> None:
+@contextlib.contextmanager
+def living_job() -> Iterator[tuple[dict[str, str], Callable[[], object]]]:
+    """What the windows of a job that runs have in common, and how it ends."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
         start = process_start(worker.pid)
         job = f"UPID:pve1:{worker.pid:08X}:{start:08X}:6A000000:vzdump::root@pam:"
-        values = {"source": "vzdump", "owner": "hook", "upid": job}
+        yield {"source": "vzdump", "owner": "hook", "upid": job}, lambda: worker.communicate(b"\n")
+        worker.kill()
+
+
+def test_the_guests_of_one_job_are_told_in_one_letter_when_it_is_over(
+    told: World, web: WebServer, post: MailServer
+) -> None:
+    with living_job() as (values, end):
         told.failed_run(102)  # of another run: told at once
         for vmid in (100, 101):
             told.failed_run(vmid, **values)
             round_of(told)
         assert events(web) == [[("alarm", "run:qemu/102:snapshot")]]
-        worker.communicate(b"\n")
+        end()
     round_of(told)
     assert events(web)[1:] == [[("alarm", "run:qemu/100:vzdump"), ("alarm", "run:qemu/101:vzdump")]]
     assert post.subjects[1].endswith("guest 100 (guest-100): backup is crash-consistent only, and 1 more")
+
+
+def test_a_job_of_forty_guests_of_which_twelve_fall_back_is_one_letter(
+    told: World, web: WebServer, post: MailServer
+) -> None:
+    """Over an hour, with a recovery each minute; a guest that is frozen does not wait for it."""
+    with living_job() as (values, end):
+        for number in range(40):
+            run = told.failed_run if number % 10 in (1, 4, 7) else told.good_run
+            run(100 + number, **values)
+            told.clock.now += 30
+            round_of(told)
+            if number == 20:
+                stuck = Recovered(120, "pve1", "stuck", "its agent does not answer", None, ok=False)
+                round_of(told, stuck)
+                round_of(told)
+        assert [keys for letter in events(web) for _, keys in letter] == ["frozen:120", "frozen:120"]
+        end()
+    for _ in range(5):
+        round_of(told)
+    assert len(web.letters) == len(post.got) == 3
+    digest = web.letters[-1]
+    assert {event["key"] for event in digest["events"]} == {
+        f"run:qemu/{100 + number}:vzdump" for number in range(40) if number % 10 in (1, 4, 7)
+    }
+    assert post.subjects[-1].endswith("guest 101 (guest-101): backup is crash-consistent only, and 11 more")
+
+
+def test_a_job_that_goes_on_for_days_is_told_twice_a_day(told: World, web: WebServer) -> None:
+    with living_job() as (values, end):
+        for vmid in range(100, 125):
+            told.failed_run(vmid, **values)
+            for _ in range(6):
+                told.clock.now += 600
+                tell.write_down(told.journal, told.config, [], told.clock.now, ("webhook",))
+        sizes = [len(json.loads(row["body"])["events"]) for row in told.journal.query("SELECT body FROM outbox")]
+        assert sizes == [12, 12], "all that had failed by then"
+        end()
+    tell.write_down(told.journal, told.config, [], told.clock.now, ("webhook",))
+    sizes = [len(json.loads(row["body"])["events"]) for row in told.journal.query("SELECT body FROM outbox")]
+    assert sizes == [12, 12, 1]
+
+
+def test_a_run_that_failed_and_was_good_again_before_anybody_looked_is_told_with_its_end(
+    told: World, web: WebServer, post: MailServer
+) -> None:
+    told.failed_run(102)
+    told.good_run(102)
+    round_of(told)
+    round_of(told)
+    assert web.letters == [], "what was before the first look is not told"
+    told.clock.now += 3600
+    for seconds in (0.3, 400.0):
+        told.end(
+            told.armed(100),
+            seconds,
+            verdict="crash-consistent",
+            failure_stage="hold",
+            failure_reason="deadline",
+            reason="the thaw came late",
+        )
+    told.good_run(100)
+    told.good_run(101)
+    for _ in range(4):
+        round_of(told)
+    assert events(web) == [[("alarm", "run:qemu/100:snapshot"), ("alarm-over", "run:qemu/100:snapshot")]]
+    assert post.subjects[0].endswith(": over: guest 100 (guest-100): snapshot is crash-consistent only")
+    text = web.letters[0]["text"]
+    assert "an earlier snapshot is crash-consistent only: the thaw came late; it was frozen for 7 min" in text
+    assert "good again: its last snapshot is filesystem-consistent" in text
+    assert set(web.beats) == {"/beat"}
+
+
+def test_what_was_told_and_is_over_is_not_told_as_something_of_the_past(told: World, web: WebServer) -> None:
+    round_of(told)
+    told.clock.now += 55  # so that it ends just before the look
+    told.failed_run(100)
+    told.clock.now -= 58
+    round_of(told)
+    told.good_run(100)
+    for _ in range(4):
+        round_of(told)
+    assert [[event for event, _ in letter] for letter in events(web)] == [["alarm"], ["alarm-over"]]
 
 
 def test_a_guest_that_is_frozen_comes_first_and_its_end_is_told(told: World, web: WebServer, post: MailServer) -> None:

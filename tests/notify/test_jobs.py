@@ -49,6 +49,7 @@ def test_each_job_is_a_ping_of_its_own_in_its_form_and_in_order(jobs_told: World
     jobs.run_ended(jobs_told.journal, "run", jobs_told.clock.now, is_well=False)
     for _ in range(3):
         assert round_of(jobs_told) == []
+        end(jobs_told, 0)
     assert job_pings(web) == ["/job", "/job/fail", "/job", "/job/fail"]
     assert [beat for beat in web.beats if beat.startswith("/beat")] == ["/beat"] * 3, "the recovery's is its own"
 

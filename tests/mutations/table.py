@@ -3015,7 +3015,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "two recoveries tell the same alarm",
         TELL,
-        "            if outbox.told(journal) != before:",
+        "            if outbox.told(journal) != before or journal.note(LOOKED_NOTE) != looked:",
         "            if False:",
         f"{SENDING_TESTS}::test_two_recoveries_at_once_write_one_letter_and_hold_no_journal_while_they_look",
     ),

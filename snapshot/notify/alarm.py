@@ -25,6 +25,8 @@ class Alarm(NamedTuple):
     """``vmid``, ``name`` and ``node``, where it is one's."""
     has_end: bool = True
     """An event is told once, and its end is none."""
+    over: str = ""
+    """In place of ``head`` when it has ended: who is half asleep reads the first words alone. Empty: it is over."""
 
 
 def named(vmid: int, name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from snapshot.config.settings import Config
+from snapshot.journal.series import local_name
 from snapshot.journal.silences import Silence, found_silent
 from snapshot.journal.store import Journal
 from snapshot.notify.alarm import BAD, FROZEN, Alarm, named
@@ -24,6 +25,18 @@ _HEADS: Mapping[str, str] = {
     "last-run-old": "no guarded backup for too long",
     "never-guarded": "never had a guarded backup",
     "guest-not-known": "nobody knows whether it is frozen",
+}
+
+_NOT_FROZEN = "it is not frozen any more"
+
+_TODO: Mapping[str, str] = {
+    "config-broken": "`safe-snapshot check` on {node} names each line that is wrong",
+    "journal-begun-anew": "nothing, unless `safe-snapshot status` on {node} names a guest",
+    "backup-without-hook": "`grep script /etc/vzdump.conf /etc/pve/jobs.cfg` on {node} shows which hook is called",
+    "look-old": "`systemctl status safe-snapshot-recover.timer` on {node}",
+    "last-run-old": "`safe-snapshot history {vmid}` on {node}: is the guest in a backup job, and does that run?",
+    "never-guarded": "put it into a backup job; `safe-snapshot check {vmid}` on {node} says whether all is ready",
+    "guest-not-known": "`safe-snapshot check {vmid}` on {node} asks its agent",
 }
 
 
@@ -73,6 +86,7 @@ def _frozen(journal: Journal, recovered: Sequence[Recovered], now: float) -> Ite
             f"`safe-snapshot thaw {found.vmid}` on {node}, now; then the runbook guest-still-frozen",
             since_at,
             {"vmid": found.vmid, "name": name, "node": node},
+            over=f"{named(found.vmid, name)}: {_NOT_FROZEN}",
         )
 
 
@@ -85,12 +99,13 @@ def _silent(journal: Journal, config: Config, now: float) -> Iterator[Alarm]:
 
 def _of_silence(silence: Silence, head: str, now: float) -> Alarm:
     look = silence.look
+    todo = _TODO[silence.runbook].format(vmid=look.vmid if look else "", node=look.node if look else local_name())
     return Alarm(
         silence.key,
         BAD,
         f"{named(look.vmid, look.name)}: {head}" if look else head,
         silence.line,
-        f"the runbook {silence.runbook}",
+        f"{todo}; the runbook {silence.runbook}",
         now if silence.since_at is None else silence.since_at,
         {"vmid": look.vmid, "name": look.name, "node": look.node} if look else None,
         silence.has_end,
@@ -100,4 +115,4 @@ def _of_silence(silence: Silence, head: str, now: float) -> Alarm:
 def _how_ended(key: str, runs: Runs) -> str | None:
     if key.startswith("run:"):
         return runs.how_ended(key)
-    return "it is not frozen any more" if key.startswith("frozen:") else "it is over"
+    return _NOT_FROZEN if key.startswith("frozen:") else "it is over"

@@ -21,6 +21,8 @@ MOST_EVENTS = 40
 LONGEST_TEXT = 1000
 LONGEST_TITLE = 150
 
+_RUNBOOKS = "The runbooks are in /usr/share/doc/vzdump-hooks/runbooks."
+
 
 class Change(NamedTuple):
     """An alarm that began, or one that was told and has ended: ``how`` says what is so now."""
@@ -33,7 +35,7 @@ class Change(NamedTuple):
     @property
     def head(self) -> str:
         """A few words."""
-        return self.alarm.head if self.phase == ALARM else f"over: {self.alarm.head}"
+        return self.alarm.head if self.phase == ALARM else self.alarm.over or f"over: {self.alarm.head}"
 
     @property
     def object(self) -> dict[str, object]:
@@ -54,13 +56,10 @@ class Change(NamedTuple):
         """For a person."""
         alarm = self.alarm
         if self.phase == ALARM:
-            text = [f"* {clean(alarm.text, LONGEST_TEXT)}", f"  since {iso(alarm.since_at)}"]
+            text = [f"* {clean(alarm.text, LONGEST_TEXT)}", f"  since {_when(alarm.since_at)}"]
             return [*text, f"  what to do: {alarm.todo}"] if alarm.todo else text
-        return [
-            f"* OVER: {alarm.head}",
-            f"  {clean(self.how, LONGEST_TEXT)}",
-            f"  it had begun at {iso(alarm.since_at)}",
-        ]
+        how = [] if self.how in self.head else [f"  {clean(self.how, LONGEST_TEXT)}"]
+        return [f"* {self.head}", *how, f"  it had begun {_when(alarm.since_at)}"]
 
 
 def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
@@ -74,7 +73,7 @@ def body(letter_id: str, node: str, events: Sequence[Change], at: float) -> str:
     lines = [line for event in shown for line in (*event.lines, "")]
     if more:
         lines += [f"... and {more} more: `safe-snapshot status` and `safe-snapshot history` on {node}", ""]
-    lines.append(f"vzdump-hooks on {node}; `safe-snapshot status` there shows what is so now")
+    lines.append(f"vzdump-hooks on {node}: `safe-snapshot status` there shows what is so now. {_RUNBOOKS}")
     message = "\n".join(lines)
     told = [change.object for change in shown]
     return _json(letter_id, node, at, title=title, message=message, events=told, more=more)
@@ -84,6 +83,12 @@ def _first(events: Sequence[Change]) -> Change:
     """The first, or its end where it has begun and ended."""
     key = events[0].alarm.key
     return next(event for event in reversed(events) if event.alarm.key == key)
+
+
+def _when(at: float) -> str:
+    """To the minute, in the node's time."""
+    text = iso(at)
+    return f"{text[:10]} {text[11:16]} {text[19:]}"
 
 
 def test_body(letter_id: str, node: str, at: float) -> str:

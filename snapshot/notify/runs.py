@@ -152,15 +152,18 @@ def _alarm(bad: _Bad, window: WindowRecord | None, now: float) -> Alarm:
     is_unknown = bad.verdict == VerdictKind.UNKNOWN.value
     is_none = is_unknown and bad.stage in _WITHOUT
     worth = "failed" if is_none else "is not proven consistent" if is_unknown else f"is {bad.verdict} only"
-    check = f"`safe-snapshot check {bad.vmid}` on {bad.node} says what is missing"
+    todo = f"`safe-snapshot check {bad.vmid}` on {bad.node} says what is missing"
+    if bad.stage == "snapshot":
+        todo = f"`safe-snapshot history {bad.vmid}` on {bad.node}, and PVE's log of that task, say why"
     return Alarm(
         bad.key,
         WORSE if is_none else BAD,
         f"{named(bad.vmid, name)}: {what} {worth}",
         f"{named(bad.vmid, name)} on {bad.node}: {bad.which} {what} {worth}: {bad.why}{_frozen_for(window)}",
-        f"{check}; the runbook {_RUNBOOKS.get(bad.stage, _RUNBOOK)}",
+        f"{todo}; the runbook {_RUNBOOKS.get(bad.stage, _RUNBOOK)}",
         _ended_at(window, now),
         {"vmid": bad.vmid, "name": name, "node": bad.node},
+        over=f"{named(bad.vmid, name)}: {what} is good again",
     )
 
 

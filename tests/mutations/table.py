@@ -96,6 +96,7 @@ RUNS = "snapshot/notify/runs.py"
 POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
 SENDING_TESTS = "tests/notify/test_sending.py"
+TEXT_TESTS = "tests/notify/test_texts.py"
 BOUNDS_TESTS = "tests/notify/test_bounds.py"
 JOBS = "snapshot/journal/jobs.py"
 JOB_PHASE = "vzdump_hooks/phases/job.py"
@@ -2820,6 +2821,27 @@ MUTATIONS: tuple[Mutation, ...] = (
                 db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (LOOKED_NOTE, repr(found.until), now))
 """,
         f"{ALARM_TESTS}::test_a_run_that_failed_and_was_good_again_before_anybody_looked_is_told_with_its_end",
+    ),
+    mutation(
+        "the end of an alarm reads like the alarm",
+        "snapshot/notify/letter.py",
+        'self.alarm.over or f"over: {self.alarm.head}"',
+        'f"over: {self.alarm.head}"',
+        f"{TEXT_TESTS}::test_the_end_of_an_alarm_does_not_read_like_the_alarm",
+    ),
+    mutation(
+        "a letter says what is wrong, and no command",
+        "snapshot/notify/alarms.py",
+        '        f"{todo}; the runbook {silence.runbook}",',
+        '        f"the runbook {silence.runbook}",',
+        f"{TEXT_TESTS}::test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command",
+    ),
+    mutation(
+        "a purge takes the administrator's own commands away",
+        "contrib/debian/postrm",
+        " ! -name hooks.d -exec",
+        " -exec",
+        "tests/packaging/test_postrm.py::test_a_purge_leaves_own_commands_where_they_are",
     ),
     mutation(
         "a guest that is gone is called good",

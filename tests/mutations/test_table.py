@@ -15,7 +15,8 @@ from tests.mutations.table import MUTATIONS, Mutation, mutation
 def test_a_mutation_applies_and_stays_python(change: Mutation) -> None:
     for path, text in mutated(change, ROOT):
         assert text != path.read_text(encoding="utf-8")
-        ast.parse(text)
+        if path.suffix == ".py":
+            ast.parse(text)
 
 
 @pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)

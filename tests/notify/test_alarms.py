@@ -169,7 +169,7 @@ def test_a_run_that_failed_and_was_good_again_before_anybody_looked_is_told_with
     for _ in range(4):
         round_of(told)
     assert events(web) == [[("alarm", "run:qemu/100:snapshot"), ("alarm-over", "run:qemu/100:snapshot")]]
-    assert post.subjects[0].endswith(": over: guest 100 (guest-100): snapshot is crash-consistent only")
+    assert post.subjects[0].endswith(": guest 100 (guest-100): snapshot is good again")
     text = web.letters[0]["text"]
     assert "an earlier snapshot is crash-consistent only: the thaw came late; it was frozen for 7 min" in text
     assert "good again: its last snapshot is filesystem-consistent" in text

@@ -40,7 +40,10 @@ def run(call: Call) -> bool:
         if phase is not Phase.JOB_START:
             newest = _newest(worker, journal)
             _summary(newest, call.say)
-            _end(call, config, worker, journal, newest)
+            try:
+                _end(call, config, worker, journal, newest)
+            except SafeSnapshotError as error:  # what was left open is more important
+                call.say(f"WARNING: {error}")
         else:
             _check_credentials(config, call.say)
     if left_open:

@@ -14,6 +14,7 @@ from snapshot.config.settings import Config, GuestRule
 
 PAGE = "docs/configuration.md"
 SAMPLE = "contrib/config.toml"
+COPY = "snapshot/setup/sample.toml"
 _HEAD = """\
 # Configuration
 
@@ -26,7 +27,7 @@ mend.
 
 def files() -> dict[str, str]:
     """See scripts.generators."""
-    return {PAGE: _page(), SAMPLE: sample()}
+    return {PAGE: _page(), SAMPLE: sample(), COPY: sample()}
 
 
 def sample() -> str:

@@ -23,6 +23,7 @@ from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import history
 from snapshot.report.envelope import VERSION
+from snapshot.setup.step import Planned, TakenBack
 from snapshot.window.verdict import Proof
 
 PATH = "docs/json-schema.json"
@@ -73,6 +74,13 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "windows": list[_Fields({name: {"time": str, **_COLUMNS}[name] for name in history.FIELDS}, WindowRecord)]  # type: ignore[misc]
     },
     "notify": {"ways": list[Tried]},
+    "setup": {
+        "node": str,
+        "steps": list[Planned],
+        "notes": list[str],
+        "taken_back": list[TakenBack],
+        "guests": list[str],
+    },
     "report": {},
     "metrics": {},
 }

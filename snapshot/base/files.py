@@ -17,11 +17,20 @@ from typing import BinaryIO
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def replace(path: Path, data: bytes, mode: int, *, alone: bool = False, at: float | None = None) -> None:
+def replace(
+    path: Path,
+    data: bytes,
+    mode: int,
+    *,
+    alone: bool = False,
+    at: float | None = None,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Put ``data`` in the place of ``path`` as one step: a new file beside it, fsync, rename.
 
     OSError when that is not possible; the old file is then untouched. ``alone``: no other writer of ours is at work, so
-    what a killed one left is removed. ``at`` is the instant that the file's date says, the present one without.
+    what a killed one left is removed. ``at`` is the instant that the file's date says, the present one without;
+    ``owner`` the uid and gid that it gets, our own without.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -34,6 +43,8 @@ def replace(path: Path, data: bytes, mode: int, *, alone: bool = False, at: floa
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
+                if owner is not None:
+                    os.fchown(descriptor, *owner)  # before the mode, which a change of owner may cut
                 os.fchmod(descriptor, mode)
                 if at is not None:
                     os.utime(descriptor, (at, at))
@@ -46,6 +57,33 @@ def replace(path: Path, data: bytes, mode: int, *, alone: bool = False, at: floa
                 os.unlink(temporary, dir_fd=folder)
             raise
         os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove(path: Path) -> None:
+    """Take a file away for good, with what a killed writer of it left. Its absence is as good. OSError."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _sweep(folder, path.name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=folder)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sweep(path: Path) -> None:
+    """Take away what a killed writer of ``path`` left beside it; no other one is at work. OSError."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _sweep(folder, path.name)
     finally:
         os.close(folder)
 

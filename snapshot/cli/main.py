@@ -22,6 +22,7 @@ from snapshot.cli.metrics import metrics
 from snapshot.cli.notify import notify
 from snapshot.cli.recover import recover
 from snapshot.cli.report import report
+from snapshot.cli.setup import setup
 from snapshot.cli.status import status
 from snapshot.cli.take import take
 from snapshot.cli.thaw import thaw
@@ -50,7 +51,7 @@ def main_group(ctx: click.Context) -> None:
     ctx.ensure_object(Session)
 
 
-for _command in (take, check, thaw, recover, status, history, report, metrics, notify):
+for _command in (take, check, thaw, recover, status, history, report, metrics, notify, setup):
     main_group.add_command(_command)
 
 

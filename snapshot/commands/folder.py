@@ -72,6 +72,11 @@ def refused_lines(config_path: Path, me: int) -> list[str]:
     return [f"own command {command.name} is not run: {command.refused}" for command in found if command.refused]
 
 
+def counts(name: str) -> bool:
+    """Whether an executable of that name would be a command."""
+    return not _is_passed_over(name) and _LETTERS.issuperset(name)
+
+
 def _is_passed_over(name: str) -> bool:
     """What editors and package managers leave behind, and what is hidden."""
     return name.startswith(".") or name.endswith(_LEFTOVERS) or any(mark in name for mark in _PACKAGERS)

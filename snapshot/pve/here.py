@@ -34,7 +34,7 @@ def guests_here(socket_folder: Path, node: str, config_folder: Path = CONFIG_FOL
     there holds no guests, and a configuration that cannot be read leaves its guest without a name, tags and lock.
     """
     vmids = _running(socket_folder)
-    options = _options(vmids, config_folder)
+    options = options_of(vmids, config_folder)
     return tuple(_guest(vmid, node, options.get(vmid, {})) for vmid in sorted(vmids))
 
 
@@ -80,7 +80,8 @@ def _lives(path: Path) -> bool:
     return text.isdigit() and process_start(int(text)) is not None
 
 
-def _options(vmids: Iterable[Vmid], folder: Path) -> Mapping[Vmid, Mapping[str, str]]:
+def options_of(vmids: Iterable[Vmid], folder: Path) -> Mapping[Vmid, Mapping[str, str]]:
+    """What these guests' configurations say; without those that cannot be read in time."""
     found: dict[Vmid, Mapping[str, str]] = {}
 
     def read() -> None:

@@ -38,22 +38,33 @@ _hanging: dict[str, Aside[int]] = {}
 """The last run of each program that did not even end when it was killed: the next would hang on the same."""
 
 
-class PveshTransport:
-    """Runs ``pvesh <verb> /<path>``. ``program`` may be a path, for nodes with an unusual PATH."""
+def command(program: str, method: str, path: str, params: Mapping[str, object] | None = None) -> list[str]:
+    """The argv of a request."""
+    # Not a URL: what is quoted for one (a UPID) must be plain here (PVE/CLI/pvesh.pm takes the path as it is).
+    argv = [program, _VERBS[method], f"/{unquote(path)}", "--output-format", "json"]
+    for key, value in (params or {}).items():
+        argv += [f"--{key}", str(value)]
+    return argv
 
-    def __init__(self, program: str = "/usr/bin/pvesh", clock: Clock | None = None) -> None:
+
+class PveshTransport:
+    """Runs ``pvesh <verb> /<path>``. ``program`` may be a path, for nodes with an unusual PATH. What ``inherits`` names
+    is open in pvesh too, for as long as it runs: a lock, say, which it holds beyond our own end.
+    """
+
+    def __init__(
+        self, program: str = "/usr/bin/pvesh", clock: Clock | None = None, inherits: tuple[int, ...] = ()
+    ) -> None:
         self.name = "pvesh"
         self._program = program
         self._clock = clock or SystemClock()
+        self._inherits = inherits
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
     ) -> object:
         """See Transport.request."""
-        # Not a URL: what is quoted for one (a UPID) must be plain here (PVE/CLI/pvesh.pm takes the path as it is).
-        argv = [self._program, _VERBS[method], f"/{unquote(path)}", "--output-format", "json"]
-        for key, value in (params or {}).items():
-            argv += [f"--{key}", str(value)]
+        argv = command(self._program, method, path, params)
         hangs = _hanging.get(self._program)
         if hangs is not None and not hangs.is_over:
             raise ApiUnreachableError(
@@ -65,7 +76,7 @@ class PveshTransport:
         with contextlib.ExitStack() as left:
             try:
                 with whole():
-                    run = left.enter_context(_Run(argv, most_bytes(path), outlasts_us=is_task))
+                    run = left.enter_context(_Run(argv, most_bytes(path), self._inherits, outlasts_us=is_task))
             except OSError as error:
                 raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
             while not run.ends_within(LOOK_SECONDS):
@@ -89,7 +100,7 @@ class _Run:
     that has started a task is left alone.
     """
 
-    def __init__(self, argv: list[str], most_bytes: int, *, outlasts_us: bool) -> None:
+    def __init__(self, argv: list[str], most_bytes: int, inherits: tuple[int, ...], *, outlasts_us: bool) -> None:
         self._most_bytes = most_bytes
         self._outlasts_us = outlasts_us
         self._is_over = False
@@ -104,6 +115,7 @@ class _Run:
                 stdout=self._out,
                 stderr=self._err,
                 start_new_session=True,
+                pass_fds=inherits,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
             )
             self._opened = opened.pop_all()

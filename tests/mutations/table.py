@@ -30,6 +30,15 @@ VZDUMPS = "vzdump_hooks/hold/vzdumps.py"
 FOLLOW = "vzdump_hooks/tasklog/follow.py"
 HOOK_JUDGE = "vzdump_hooks/hold/verdict.py"
 
+SETUP_PLACE = "snapshot/setup/place.py"
+SETUP_TOKENS = "snapshot/setup/tokens.py"
+SETUP_RIGHTS = "snapshot/setup/rights.py"
+SETUP_PLAN = "snapshot/setup/plan.py"
+SETUP_KILLED = "tests/setup/test_killed.py"
+SETUP_TESTS = "tests/setup/test_setup.py"
+SETUP_COMMAND = "tests/setup/test_command.py"
+SETUP_TEXTS = "tests/setup/test_texts.py"
+
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
@@ -3058,5 +3067,208 @@ MUTATIONS: tuple[Mutation, ...] = (
 """,
         "",
         f"{SENDING_TESTS}::test_what_was_told_and_what_waits_outlive_a_broken_journal",
+    ),
+    mutation(
+        "setup changes something before its record is on disk",
+        "snapshot/setup/record.py",
+        """
+        self.entries.append(Entry(kind, name, facts))
+        self._commit()
+""",
+        """
+        self.entries.append(Entry(kind, name, facts))
+""",
+        f"{SETUP_KILLED}::test_a_killed_setup_is_taken_back_byte_for_byte[nothing_there]",
+    ),
+    mutation(
+        "what a killed setup had half written stays",
+        SETUP_PLACE,
+        """
+    path = Path(entry.name)
+    files.sweep(path)
+""",
+        """
+    path = Path(entry.name)
+""",
+        f"{SETUP_KILLED}::test_a_killed_setup_is_taken_back_byte_for_byte[nothing_there]",
+    ),
+    mutation(
+        "a half-written token, with its secret, stays",
+        SETUP_TOKENS,
+        """Path(entry.facts["file"])
+    files.sweep(path)
+""",
+        """Path(entry.facts["file"])
+""",
+        f"{SETUP_KILLED}::test_a_killed_setup_is_taken_back_byte_for_byte[nothing_there]",
+    ),
+    mutation(
+        "undo writes over what was changed since",
+        SETUP_PLACE,
+        "        if mended is None:",
+        "        if False:",
+        f"{SETUP_TESTS}::test_a_configuration_that_was_changed_since_is_left",
+        f"{SETUP_TESTS}::test_a_copy_that_was_changed_since_is_left_with_its_folder",
+    ),
+    mutation(
+        "setup writes over what was changed between the question and the answer",
+        SETUP_PLACE,
+        "        if content(self.path) != self.before:",
+        "        if False:",
+        f"{SETUP_TESTS}::test_what_was_changed_between_the_question_and_the_answer_is_not_written_over",
+    ),
+    mutation(
+        "a file that setup changes gets another mode",
+        SETUP_PLACE,
+        "            mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)",
+        "            owner = found.st_uid, found.st_gid",
+        f"{SETUP_KILLED}::test_a_killed_setup_is_taken_back_byte_for_byte[an_own_script_and_comments]",
+    ),
+    mutation(
+        "others can read the secret that setup writes",
+        SETUP_TOKENS,
+        "MODE = 0o600",
+        "MODE = 0o644",
+        f"{SETUP_TESTS}::test_the_secret_is_in_its_file_alone_which_nobody_else_can_read",
+    ),
+    mutation(
+        "an answer that cannot be read is shown, and the secret in it",
+        SETUP_TOKENS,
+        "        except ReplyLostError:",
+        "        except ZeroDivisionError:",
+        f"{SETUP_COMMAND}::test_what_pvesh_prints_around_a_secret_is_in_no_message",
+    ),
+    mutation(
+        "a token whose secret was lost is never made anew",
+        SETUP_TOKENS,
+        "        if user is not None and self.name in user.tokens:",
+        "        if False:",
+        f"{SETUP_TESTS}::test_a_secret_that_was_lost_is_replaced",
+        f"{SETUP_KILLED}::test_a_killed_setup_is_finished_by_a_second_one[nothing_there]",
+    ),
+    mutation(
+        "setup takes a token for its own that somebody else has made",
+        SETUP_TOKENS,
+        "if name and (name == ours or name not in taken))",
+        "if name)",
+        f"{SETUP_TESTS}::test_a_token_of_that_name_that_setup_did_not_make_is_left_alone",
+    ),
+    mutation(
+        "undo deletes a user that other nodes still use",
+        SETUP_RIGHTS,
+        """
+    if user.tokens:
+        return TakenBack(what, _used_by(user))
+    join(record, user)
+""",
+        """
+    join(record, user)
+""",
+        f"{SETUP_TESTS}::test_nodes_of_a_cluster_share_user_and_role_and_the_last_one_takes_them_away",
+    ),
+    mutation(
+        "undo deletes a user that somebody else has taken over",
+        SETUP_RIGHTS,
+        """
+    if not user.is_ours:
+        return TakenBack(what, "its comment says""",
+        """
+    if False:
+        return TakenBack(what, "its comment says""",
+        f"{SETUP_TESTS}::test_a_user_that_somebody_else_has_taken_over_since_stays",
+    ),
+    mutation(
+        "the last node to leave does not know what the first one made",
+        SETUP_TOKENS,
+        """
+        join(record, user)
+        if record""",
+        """
+        if record""",
+        f"{SETUP_TESTS}::test_nodes_of_a_cluster_share_user_and_role_and_the_last_one_takes_them_away",
+    ),
+    mutation(
+        "setup widens the rights of a user that somebody else has made",
+        SETUP_RIGHTS,
+        "    if user is not None and not user.is_ours and given:",
+        "    if False:",
+        f"{SETUP_TESTS}::test_a_user_that_somebody_else_made_keeps_its_rights_and_stays",
+    ),
+    mutation(
+        "a setup does not wait for what a killed one had started",
+        "snapshot/setup/pve.py",
+        "inherits=() if lock is None else (lock,)",
+        "inherits=()",
+        f"{SETUP_COMMAND}::test_killed_while_pvesh_is_at_work_the_next_waits_for_it_and_finishes[4-before]",
+    ),
+    mutation(
+        "two setups at once do not take turns",
+        "snapshot/setup/record.py",
+        "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "                pass",
+        f"{SETUP_COMMAND}::test_killed_while_pvesh_is_at_work_the_next_waits_for_it_and_finishes[4-before]",
+    ),
+    mutation(
+        "a script that calls our hook is called by it",
+        "snapshot/setup/ownscript.py",
+        """    if b"vzdump-hook" in data""",
+        """    if b"not this" in data""",
+        f"{SETUP_TESTS}::test_an_own_script_that_calls_ours_is_named_and_left",
+    ),
+    mutation(
+        "a job loses its script on nodes that are not set up",
+        SETUP_PLAN,
+        "            if job.node != self._node and not alone:",
+        "            if False:",
+        f"{SETUP_TESTS}::test_a_job_that_runs_on_other_nodes_too_is_left_to_the_operator",
+    ),
+    mutation(
+        "PVE 8 is asked for privileges that it does not know",
+        "snapshot/setup/accounts.py",
+        "known.issuperset(agent)",
+        "known",
+        f"{SETUP_TESTS}::test_the_token_may_do_what_is_needed_in_the_words_of_this_pve_and_no_more[8.4.0-agents1]",
+    ),
+    mutation(
+        "vzdump is told to call a hook that is not there",
+        SETUP_PLAN,
+        "        if not os.access(self._places.hook, os.X_OK):",
+        "        if False:",
+        f"{SETUP_TESTS}::test_no_vzdump_conf_names_a_hook_that_is_not_there",
+    ),
+    mutation(
+        "setup changes a node without having asked",
+        "snapshot/cli/setup.py",
+        "    if not (yes or dry_run) and (session.as_json or not sys.stdin.isatty()):",
+        "    if False:",
+        f"{SETUP_COMMAND}::test_nobody_to_ask_and_no_yes_changes_nothing_and_exits_2[arguments0]",
+    ),
+    mutation(
+        "the first script line is taken for the one that counts",
+        "snapshot/setup/vzdumpconf.py",
+        "    return found[-1] if found else None",
+        "    return found[0] if found else None",
+        f"{SETUP_TEXTS}::test_the_script_is_the_one_that_pve_reads",
+    ),
+    mutation(
+        "a configuration is changed into one that says something else",
+        "snapshot/setup/tomltext.py",
+        "    return done if _differs_only(text, done, table, key, value) else None",
+        "    return done",
+        f"{SETUP_TEXTS}::test_a_file_in_which_that_would_say_something_else_is_left_to_the_operator",
+    ),
+    mutation(
+        "undo leaves our line in a vzdump.conf that was changed since",
+        "snapshot/setup/back.py",
+        "lambda now, before: vzdumpconf.without(now, hook, before)",
+        "lambda now, before: None",
+        f"{SETUP_TESTS}::test_only_our_line_is_taken_out_of_a_vzdump_conf_that_was_changed_since",
+    ),
+    mutation(
+        "undo takes a token away that an open window may need",
+        "snapshot/setup/back.py",
+        "    if vmids:",
+        "    if False:",
+        f"{SETUP_TESTS}::test_nothing_is_taken_back_while_a_freeze_window_is_open",
     ),
 )

@@ -261,7 +261,8 @@ class NodeApi(FakePve):
         ticket = request.cookies.get("PVEAuthCookie")
         if not ticket and scheme == "PVEAPIToken":
             name, _, secret = credentials.partition("=")
-            if not hmac.compare_digest(self.apitokens.get(name, "").encode(), secret.encode()) or not secret:
+            known = self.apitokens.get(name, "") or self.host_files.users.secret(name)
+            if not hmac.compare_digest(known.encode(), secret.encode()) or not secret:
                 raise PveError(401, "Authentication failed!")
             return name
         if not ticket:

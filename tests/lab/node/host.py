@@ -14,6 +14,7 @@ from tests.lab.node.errors import Die
 from tests.lab.node.qmp import agent_command, qmp_command
 from tests.lab.node.settings import Settings, SettingsFile
 from tests.lab.node.tasks import TaskLog, is_running, say
+from tests.lab.node.usercfg import UserFile
 
 _LINGER_SECONDS = 0.02  # how often a task that lingers looks whether it still shall
 _LIMIT_OF_COMMAND = {
@@ -32,6 +33,7 @@ class Host:
         self.settings_file = SettingsFile(root)
         self.store = ConfigStore(root)
         self.tasks = TaskLog(root)
+        self.users = UserFile(root)
 
     @property
     def settings(self) -> Settings:

@@ -125,6 +125,7 @@ class LabNode:
         self.ca_file.parent.mkdir(parents=True, exist_ok=True)
         self.ca_file.write_bytes(self._ca.certificate)
         self._choose_ports()
+        self._link_as_pmxcfs()
         self.token_id = TOKEN_ID
         self.token_secret = self.add_token(TOKEN_ID, PRIVILEGES)
         self.token_file = root / "token"
@@ -223,6 +224,13 @@ class LabNode:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "pve-ssl.pem").write_bytes(certificate)
             (folder / "pve-ssl.key").write_bytes(key)
+
+    def _link_as_pmxcfs(self) -> None:
+        """The links that say which node this is; there only while the cluster's file system is mounted."""
+        folder = self.root / "etc" / "pve"
+        for name, target in (("local", f"nodes/{self.node}"), ("qemu-server", f"nodes/{self.node}/qemu-server")):
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(target)
 
     def certify(self, ca: Authority, node: str = "") -> None:
         """Give a node a certificate of another CA; it counts from the next start of its front."""

@@ -28,7 +28,7 @@ class Caller:
         settings = self.host.settings
         owner = self.user.partition("!")[0]
         entry = settings.tokens.get(self.user) or settings.users.get(owner) or {}
-        held: set[str] = set()
+        held = self.host.users.privileges(self.user, path)
         for granted, names in entry.get("acl", []):
             prefix = granted.rstrip("/")
             if path == granted or path.startswith(prefix + "/"):
@@ -78,7 +78,7 @@ def is_true(value: object) -> bool:
 
 def load_all() -> None:
     """Import the modules that fill OPERATIONS."""
-    from tests.lab.node import ops_cluster, ops_guest, ops_task  # noqa: F401
+    from tests.lab.node import ops_access, ops_backup, ops_cluster, ops_guest, ops_task  # noqa: F401
 
 
 def perform(host: Host, method: str, template: str, values: dict[str, Any], user: str) -> Answer:

@@ -47,6 +47,14 @@ _PARAMETERS = {
     "/config": ("current", "snapshot"),
     "/content": ("content", "vmid"),
     "/content/{volume}": ("notes", "protected"),
+    "/access/roles": ("roleid", "privs"),
+    "/access/roles/{roleid}": ("privs", "append"),
+    "/access/users": ("userid", "comment", "enable"),
+    "/access/users/{userid}": ("comment", "enable"),
+    "/access/users/{userid}/token/{tokenid}": ("privsep", "comment", "expire"),
+    "/access/acl": ("path", "users", "groups", "tokens", "roles", "propagate", "delete"),
+    "/cluster/backup": ("id", "schedule", "script", "node", "all", "vmid", "mode", "storage", "enabled"),
+    "/cluster/backup/{id}": ("script", "delete", "node", "mode", "storage", "enabled"),
 }
 _REQUIRED = {("POST", "/snapshot"): "snapname", ("PUT", "/sendkey"): "key", ("GET", "/feature"): "feature"}
 
@@ -85,8 +93,10 @@ def main(argv: list[str]) -> int:
 def _call(
     host: Host, node: str, method: str, template: str, values: dict[str, Any], *, output: str, quiet: bool
 ) -> int:
-    target = values.get("node", node)
-    target = values["node"] = node if target == "localhost" else target
+    target = values.get("node", node) if "{node}" in template else node
+    target = node if target == "localhost" else target
+    if "{node}" in template:
+        values["node"] = target
     nodes = host.settings.nodes
     if target not in nodes:
         reason = f"failed to get address info for: {target}: Name or service not known"

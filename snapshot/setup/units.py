@@ -1,0 +1,91 @@
+"""The systemd units: at boot and every minute ``safe-snapshot recover``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from snapshot.base.detached import ENVIRONMENT, SYSTEMD_RUNNING
+from snapshot.base.text import clean
+from snapshot.errors import SafeSnapshotError
+from snapshot.setup.record import Entry, Record
+from snapshot.setup.step import SetupStep, TakenBack
+
+KIND = "unit"
+UNITS = ("safe-snapshot-recover.service", "safe-snapshot-recover.timer")
+SECONDS = 60.0
+
+
+def _run(program: str, *words: str) -> tuple[int, str]:
+    """Exit status and what it said. SafeSnapshotError when it does not end, or cannot be run."""
+    command = [program, *words]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, arguments without a shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**ENVIRONMENT, "LC_ALL": "C"},
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SafeSnapshotError(f"{shlex.join(command)} failed ({clean(str(error), 120)})") from None
+    return done.returncode, clean(done.stdout.decode(errors="replace"))
+
+
+class UnitStep(NamedTuple):
+    """A unit is enabled, and a timer started where systemd runs."""
+
+    program: str
+    unit: str
+
+    @property
+    def what(self) -> str:
+        """See SetupStep."""
+        return f"{self.unit}: enable it"
+
+    def shows(self) -> list[str]:
+        """See SetupStep."""
+        return [shlex.join([self.program, "enable", *_now(self.unit), self.unit])]
+
+    def do(self, record: Record) -> None:
+        """See SetupStep."""
+        record.add(KIND, self.unit)
+        _change(self.program, "enable", self.unit)
+
+
+def plan_units(program: str, notes: list[str]) -> list[SetupStep]:
+    """The units that are there and switched off. ``program``: systemctl."""
+    steps: list[SetupStep] = []
+    for unit in UNITS:
+        try:
+            _, state = _run(program, "is-enabled", unit)
+        except SafeSnapshotError:
+            state = "not-found"
+        if state == "disabled":
+            steps.append(UnitStep(program, unit))
+        elif state != "enabled":
+            why = "is masked" if "masked" in state else "is not installed"
+            notes.append(f"{unit} {why}: nobody looks at boot and every minute (docs/install.md)")
+    return steps
+
+
+def switch_off(program: str, entry: Entry) -> TakenBack:
+    """The unit is disabled again, and its timer stopped."""
+    if _run(program, "is-enabled", entry.name)[1] == "enabled":
+        _change(program, "disable", entry.name)
+    return TakenBack(entry.name)
+
+
+def _change(program: str, verb: str, unit: str) -> None:
+    status, said = _run(program, verb, *_now(unit), unit)
+    if status != 0:
+        raise SafeSnapshotError(f"systemctl {verb} {unit} ended with {status}: {said}")
+
+
+def _now(unit: str) -> tuple[str, ...]:
+    return ("--now",) if unit.endswith(".timer") and Path(SYSTEMD_RUNNING).is_dir() and os.geteuid() == 0 else ()

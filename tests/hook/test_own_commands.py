@@ -233,20 +233,9 @@ def test_ours_and_theirs_are_joined(lab: Site, job: HandMadeJob) -> None:
 # -------------------------------------------------------------------------------- one that hangs, floods, stays behind
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("owner", ["hook", "vzdump"])
-def test_floods_and_daemons_change_nothing_about_a_backup_of_a_real_guest(owner: str) -> None:
-    require_real()
-    with hook_site(RealGuest) as lab:
-        check_floods_and_daemons(lab, owner)
-
-
 @pytest.mark.parametrize("owner", ["hook", "vzdump"])
 def test_floods_and_daemons_change_nothing_about_a_backup(lab: Site, owner: str) -> None:
-    check_floods_and_daemons(lab, owner)
-
-
-def check_floods_and_daemons(lab: Site, owner: str) -> None:
+    """On real guests: tests/real/test_own_commands.py."""
     configure(lab, hook={"owner": owner})
     add(lab, "10-flood", in_phase("post-restart", "yes | head -c 100000000"))
     add(lab, "20-daemon", in_phase("post-restart|backup-end", f"sleep 60 & echo $! >>{lab.run}/daemons"))

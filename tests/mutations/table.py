@@ -95,6 +95,7 @@ OWN_KEEPER = "snapshot/commands/keeper.py"
 OWN_TESTS = "tests/unit/test_commands.py"
 OWN_IN_SNAPSHOTS = "tests/engine/test_own_commands.py"
 OWN_IN_BACKUPS = "tests/hook/test_own_commands.py"
+OWN_ON_REAL = "tests/real/test_own_commands.py"
 DISPATCH = "vzdump_hooks/dispatch.py"
 POST_RESTART = "vzdump_hooks/phases/post_restart.py"
 OUTBOX = "snapshot/journal/outbox.py"
@@ -2651,6 +2652,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "AFTER_OURS = frozenset({",
         "AFTER_OURS = frozenset({Phase.POST_RESTART, ",
         f"{OWN_IN_BACKUPS}::test_no_command_runs_while_the_guest_is_frozen[hook]",
+        f"{OWN_ON_REAL}::test_a_backup_ends_as_vzdumps_rules_say_and_nothing_runs_inside_its_freeze[together-hook]",
     ),
     Mutation(
         "own commands run behind the freeze that they are called before",
@@ -2672,6 +2674,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             f"{OWN_IN_BACKUPS}::test_no_command_runs_while_the_guest_is_frozen[hook]",
             f"{OWN_IN_BACKUPS}::test_with_require_one_that_fails_before_the_freeze_vetoes_it",
+            f"{OWN_ON_REAL}::test_a_backup_ends_as_vzdumps_rules_say_and_nothing_runs_inside_its_freeze[together-hook]",
         ),
     ),
     mutation(
@@ -2701,6 +2704,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "                window.prove()  # 6. proof",
         "                own.before_freeze(run, guest)\n                window.prove()  # 6. proof",
         f"{OWN_IN_SNAPSHOTS}::test_commands_are_called_before_the_freeze_and_when_the_verdict_stands[elsewhere]",
+        f"{OWN_ON_REAL}::test_a_snapshot_is_consistent_and_nothing_runs_inside_its_freeze[together]",
     ),
     mutation(
         "a clock that was set forward ends the watch for a late freeze",

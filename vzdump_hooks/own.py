@@ -4,17 +4,19 @@ failure means. How one is run, and which count, is snapshot/commands/.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snapshot.base.signals import SignalGate
 from snapshot.commands.document import BEFORE_FREEZE, OURS_UNKNOWN, VERDICT, Source, Told, ToldGuest
+from snapshot.commands.folder import find
 from snapshot.commands.runner import Outcome, run_commands
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, InterruptedBySignalError
 from snapshot.journal.record import WindowRecord, may_be_frozen
 from snapshot.journal.series import local_name
-from snapshot.model import GuestKind, Policy, VerdictKind
+from snapshot.model import Check, CheckResult, GuestKind, Policy, VerdictKind
 from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Mode, Phase
 from vzdump_hooks.settings import load_config
@@ -47,8 +49,7 @@ CLEAN_UP = frozenset({Phase.PRE_RESTART, Phase.POST_RESTART})
 def vzdumps_phase(call: Call, arguments: Sequence[str], *, is_known: bool = True) -> bool:
     """One of vzdump's phases; True when a command failed, which vzdump is to be told by exit status 1.
 
-    One that is refused is told once in the job's log and once in each guest's, and fails nothing, unless the policy for
-    this guest is ``require``: then its backup fails in backup-start, before any work.
+    One that is refused is told once in the job's log and once in each guest's. Whether it fails one: see obstacle.
     """
     phase = call.invocation.phase if is_known else None
     outcomes = _run(call, arguments[0], arguments[1:], until_failure=phase in BEFORE_BACKUP)
@@ -60,18 +61,20 @@ def vzdumps_phase(call: Call, arguments: Sequence[str], *, is_known: bool = True
     failed = [outcome for outcome in outcomes if outcome.problem and not outcome.is_refused]
     for outcome in failed:
         call.say(f"{'WARNING' if means == WARNS else 'ERROR'}: own command {outcome}; {means}")
-    return _tell_refused(call, outcomes, phase) or bool(failed)
+    for outcome in outcomes:
+        if outcome.is_refused and phase in trouble.SAID_IN:
+            call.say(f"WARNING: own command {outcome}")
+    return bool(failed)
 
 
-def _tell_refused(call: Call, outcomes: Sequence[Outcome], phase: Phase | None) -> bool:
-    refused = [outcome for outcome in outcomes if outcome.is_refused]
-    if phase not in trouble.SAID_IN or not refused:
-        return False
-    is_required = phase is Phase.BACKUP_START and trouble.is_required(call.invocation, _config(call))
-    for outcome in refused:
-        what = f"; policy require: {FAILS_BACKUP}" if is_required else ""
-        call.say(f"{'ERROR' if is_required else 'WARNING'}: own command {outcome}{what}")
-    return is_required
+def obstacle(call: Call) -> Check | None:
+    """One that is refused keeps a guest whose policy is ``require`` from being backed up: found in backup-start, before
+    any work, once PVE has told which rules hold for the guest.
+    """
+    found = next((one for one in find(Path(call.commands), os.geteuid()) if one.refused), None)
+    if found is None:
+        return None
+    return Check(BEFORE_FREEZE, CheckResult.NO_FREEZE, f"own command {found.name} is not run: {found.refused}")
 
 
 def before_freeze(call: Call, config: Config, policy: Policy, worker: Worker) -> bool:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from snapshot.base.aside import reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.signals import whole
+from snapshot.commands.document import OURS_UNKNOWN
 from snapshot.commands.folder import Command, find
 from snapshot.commands.keeper import Keeper
 from snapshot.commands.output import Output
@@ -53,6 +54,10 @@ class Outcome(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem or 'done'}"
+
+    def line(self, phase: str) -> str:
+        """What became of it in a phase of ours, for a person; one that is refused was so before any phase."""
+        return f"own command {self}" + ("" if self.is_refused else f" in {phase} ({OURS_UNKNOWN})")
 
 
 def run_commands(

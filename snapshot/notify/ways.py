@@ -90,7 +90,7 @@ def call_commands(own: Own, config: Config, body: str) -> list[str]:
     for phase, events in phases.items():
         told = {key: value for key, value in found.items() if key != "version"} | {"events": events}
         outcomes = run_commands(own.folder, phase, (), ENVIRONMENT, told, say=own.say, timeout_seconds=limit)
-        problems += [f"own command {outcome} in {phase}" for outcome in outcomes if outcome.problem]
+        problems += [outcome.line(phase) for outcome in outcomes if outcome.problem]
     return problems
 
 

@@ -28,7 +28,7 @@ def before_freeze(run: Run, guest: Guest) -> None:
             f"guest {guest.vmid} is not frozen, {obstacle.message} in {BEFORE_FREEZE}",
             remedy=f"mend it, or take it out of the folder {run.tools.commands} ({OURS_UNKNOWN})",
         )
-    run.warnings += [_line(outcome, BEFORE_FREEZE) for outcome in problems]
+    run.warnings += [outcome.line(BEFORE_FREEZE) for outcome in problems]
 
 
 def verdict(run: Run, error: Failure | None) -> None:
@@ -51,17 +51,11 @@ def verdict(run: Run, error: Failure | None) -> None:
     except InterruptedBySignalError as signalled:
         run.warnings.append(f"{signalled.message} while own commands ran")
         return
-    run.warnings += [_line(one, VERDICT) for one in outcomes if one.problem and not _is_told(run, one)]
+    run.warnings += [one.line(VERDICT) for one in outcomes if one.problem and not _is_told(run, one)]
 
 
 def _is_told(run: Run, outcome: Outcome) -> bool:
-    return outcome.is_refused and _line(outcome, BEFORE_FREEZE) in run.warnings
-
-
-def _line(outcome: Outcome, phase: str) -> str:
-    if outcome.is_refused:
-        return f"own command {outcome}"
-    return f"own command {outcome} in {phase} ({OURS_UNKNOWN})"
+    return outcome.is_refused and outcome.line(BEFORE_FREEZE) in run.warnings
 
 
 def _told(run: Run, guest: Guest) -> Told:

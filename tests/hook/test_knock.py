@@ -150,3 +150,4 @@ def test_a_guest_is_only_called_frozen_at_the_knock_where_vzdump_says_that_it_fo
     window = settled(lab)
     assert window.verdict == verdict, window.reason
     assert (window.failure_reason == "no-proof") is (verdict == "crash-consistent")
+    assert ("set at_the_knock = false for this guest" in (window.reason or "")) is (verdict == "crash-consistent")

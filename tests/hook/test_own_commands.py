@@ -297,12 +297,30 @@ def test_one_that_is_refused_is_told_and_fails_no_backup(lab: Site) -> None:
     assert [note["phase"] for note in notes(lab)] == OF_A_BACKUP
 
 
-def test_one_that_is_refused_fails_the_backups_that_require_a_freeze(lab: Site) -> None:
-    add_rules(lab, '[[guest]]\nvmid = 100\npolicy = "require"\n')
+@pytest.mark.parametrize("selector", ["vmid = 100", 'tag = "db"', 'pool = "prod"'])
+def test_one_that_is_refused_fails_the_backups_that_require_a_freeze(lab: Site, selector: str) -> None:
+    lab.node.set_config(100, tags="web;db")
+    lab.node.set(guests={"100": {**lab.node.settings.guests["100"], "pool": "prod"}})
+    add_rules(lab, f'[[guest]]\n{selector}\npolicy = "require"\n')
     add(lab, "20-shared", "exit 1", mode=0o775)
     result = back_up(lab)
     assert result.guests[100].state == "err"
-    assert any("20-shared" in line and "policy require" in line for line in said(result))
+    line = "ERROR: policy require, and this guest cannot be frozen: own command 20-shared is not run: others than"
+    assert any(text.startswith(line) for text in said(result)), said(result)
+    assert "post-restart" not in "\n".join(said(result))
+    assert not lab.guest.hook_log()
+    assert (newest(lab).failure_stage, newest(lab).failure_reason) == ("preflight", "before-freeze")
+
+
+def test_one_that_is_refused_fails_a_backup_that_requires_a_freeze_also_where_pve_had_no_answer_at_first(
+    lab: Site, job: HandMadeJob
+) -> None:
+    """Which guests a tag names is PVE's word: post-restart examines the guest again then."""
+    lab.node.set_config(100, tags="db")
+    add_rules(lab, '[[guest]]\ntag = "db"\npolicy = "require"\n')
+    add(lab, "20-shared", "exit 1", mode=0o775)
+    assert job.phase("post-restart") == 1
+    assert "own command 20-shared is not run" in job.said[-1]
     assert not lab.guest.hook_log()
 
 

@@ -2686,9 +2686,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "an own command that is refused fails no backup that requires a freeze",
-        "vzdump_hooks/own.py",
-        "    is_required = phase is Phase.BACKUP_START and",
-        "    is_required = False and",
+        "vzdump_hooks/phases/backup_start.py",
+        "    if needs_freeze and obstacle is None and call.commands:",
+        "    if False:",
         f"{OWN_IN_BACKUPS}::test_one_that_is_refused_fails_the_backups_that_require_a_freeze",
     ),
     mutation(

@@ -86,6 +86,7 @@ def test_one_that_fails_or_hangs_is_said_and_not_called_again(
     assert time.monotonic() - began < 20
     assert f"own command 10-bad: {why}" in line
     assert line.startswith("notify: commands: ")
+    assert "a command ends with 0 in a phase that it does not know" in line
     assert round_of(told, own) == []
     assert len(web.letters) == 1, "the other ways are none of its business"
 

@@ -95,7 +95,8 @@ def asked_in_vain(log: LogEvidence) -> str:
     if log.saw(LogEvent.FREEZE_ISSUED) and not log.saw(LogEvent.FREEZE_FAILED):
         return ""
     said = "went on without its agent" if log.saw(LogEvent.FREEZE_SKIPPED_NO_AGENT) else "does not say it found it so"
-    return f"the guest was frozen, but perhaps not before the point in time: vzdump {said}"
+    todo = "back it up again, and should that come back, set at_the_knock = false for this guest"
+    return f"the guest was frozen, but perhaps not before the point in time: vzdump {said}; {todo}"
 
 
 def judge_watched(

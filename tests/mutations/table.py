@@ -2857,6 +2857,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/packaging/test_postrm.py::test_a_purge_leaves_own_commands_where_they_are",
     ),
     mutation(
+        "a proxy of the environment's is told the secret",
+        POST,
+        "        session.trust_env = False",
+        "        session.trust_env = True",
+        "tests/notify/test_places.py::test_no_proxy_of_the_environments_is_asked",
+    ),
+    mutation(
         "a guest that is gone is called good",
         RUNS,
         "            if self._here and row.id not in self._here:",

@@ -24,7 +24,8 @@ them. An exit code that is not in the table means failure too.
     ├── FreezeUnclearError              11
     ├── GuardError                      12
     │   └── WindowTakenError            12
-    └── ForeignFreezeError              13
+    ├── ForeignFreezeError              13
+    └── FindingsError                   14
 
     InterruptedBySignalError       128 + n   (a BaseException: a signal is no error, and whoever handles errors, ours or
                                               all of them, must not end up handling it)
@@ -200,6 +201,13 @@ class ForeignFreezeError(SafeSnapshotError):
 
     code = "foreign-freeze"
     exit_code = 13
+
+
+class FindingsError(SafeSnapshotError):
+    """`safe-snapshot doctor` found errors or warnings. Nothing was changed."""
+
+    code = "findings"
+    exit_code = 14
 
 
 class InterruptedBySignalError(BaseException):

@@ -260,6 +260,8 @@ class Check(NamedTuple):
     result: CheckResult
     message: str
     remedy: str = ""
+    code: str = ""
+    """What was found, as one fixed word with a heading in docs/findings.md; empty where all is well."""
 
 
 class Health(NamedTuple):
@@ -274,6 +276,8 @@ class Health(NamedTuple):
     """The guest's own PVE option (freeze-fs=0) turns freezing off."""
     pve_may_freeze: bool = False
     """In its own snapshot task PVE may freeze the guest by itself: its agent is switched on, and answers."""
+    config: Mapping[str, object] = MappingProxyType({})
+    """The guest's configuration as PVE goes by it now; empty where it was not read."""
 
     def worst(self, *results: CheckResult) -> Check | None:
         """The first check with one of ``results``, or None."""

@@ -22,6 +22,7 @@ GENERATORS = (
     "scripts.generators.mixin",
     "scripts.generators.dashboard",
     "scripts.generators.exit_codes",
+    "scripts.generators.findings",
     "scripts.generators.json_schema",
     "scripts.generators.hooks_schema",
     "scripts.generators.states",

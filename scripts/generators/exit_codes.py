@@ -18,7 +18,8 @@ _TAIL = """
 A run that a signal ends exits with 128 + the signal's number (130 for Ctrl-C, 143 for TERM); a guest that was frozen is
 thawed first. `vzdump-hook` exits with 0 or 1 only: 1 fails the backup of this guest, and only policy `require` does so.
 `safe-snapshot check` exits with 0 when the guest can be frozen, 6 when it cannot, 4 when no snapshot of it is possible,
-13 when it is frozen right now.
+13 when it is frozen right now. `safe-snapshot doctor` exits with 0 when it found nothing but notes, 14 otherwise; with
+`--monitor` by the Monitoring Plugins' convention: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 """
 
 

@@ -14,6 +14,8 @@ from enum import Enum
 from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 from scripts.generators import field_texts
+from snapshot.doctor.facts import Look
+from snapshot.doctor.guests import Diagnosis
 from snapshot.errors import exit_codes
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
@@ -61,6 +63,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "verdict": Verdict | None,
     },
     "check": {"guest": Guest | None, "checks": list[Check], "facts": Mapping[str, Any], "frozen": bool},
+    "doctor": {"installation": list[Look], "guests": list[Diagnosis], "counts": Mapping[str, int]},
     "thaw": {"vmid": int, "thaw": ThawReport},
     "recover": {"windows": list[Recovered]},
     "status": {

@@ -34,8 +34,9 @@ Exit codes:
   3   wrong configuration           11  the freeze's answer was lost
   4   guest not fit for it          12  the guard cannot be started
   5   PVE API                       13  the guest is frozen by somebody else
-  6   not consistent (require)      128+n  ended by signal n
-  7   PVE could not take it         docs/exit-codes.md has more
+  6   not consistent (require)      14  the doctor found something
+  7   PVE could not take it         128+n  ended by signal n
+                                    docs/exit-codes.md has more
 """
 
 T = TypeVar("T")
@@ -66,6 +67,11 @@ class Session:
     def me(self) -> ProcessIdentity:
         """Who we are; read where it is asked for, since /proc may not be there to be read."""
         return ProcessIdentity.own()
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether what is normal is wanted too."""
+        return self.verbosity >= VERBOSE
 
     @property
     def is_quiet(self) -> bool:
@@ -187,6 +193,11 @@ def vmid_argument(*, required: bool = True) -> Decorator:
     return click.argument("vmid", callback=_vmid, required=required)
 
 
+def vmids_argument() -> Decorator:
+    """The argument VMID, any number of them."""
+    return click.argument("vmids", metavar="[VMID]...", nargs=-1, callback=_vmids)
+
+
 def common(envvar: str | None = None, *, has_json: bool = True) -> Decorator:
     """--config, --json, --quiet and --verbose, which are understood before and after a command's name.
 
@@ -272,6 +283,10 @@ def _vmid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Vm
     return None if value is None else _checked(parse_vmid, value)
 
 
+def _vmids(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Vmid, ...]:
+    return tuple(dict.fromkeys(_checked(parse_vmid, value) for value in values))
+
+
 def _since(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     now = ctx.ensure_object(Session).clock.time()
     return None if value is None else _checked(lambda text: parse_since(text, now), value)
@@ -299,8 +314,8 @@ class Seconds(click.FloatRange):
 
     name = "seconds"
 
-    def __init__(self) -> None:
-        super().__init__(min=0.1, max=3600)
+    def __init__(self, shortest: float = 0.1) -> None:
+        super().__init__(min=shortest, max=3600)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See click.ParamType."""

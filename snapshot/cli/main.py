@@ -15,6 +15,7 @@ from snapshot.base import streams
 from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
 from snapshot.cli.check import check
+from snapshot.cli.doctor import doctor
 from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.history import history
 from snapshot.cli.line import EXIT_CODES, Session, common
@@ -27,6 +28,7 @@ from snapshot.cli.status import status
 from snapshot.cli.take import take
 from snapshot.cli.thaw import thaw
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError, UsageError
+from snapshot.report.doctor import EXIT_UNKNOWN, monitor_text
 
 
 @click.group(
@@ -45,13 +47,14 @@ def main_group(ctx: click.Context) -> None:
     safe-snapshot 100                     take a snapshot of guest 100
     safe-snapshot 100 --policy require    only if it is proven consistent
     safe-snapshot check 100               can guest 100 be frozen? what is missing?
+    safe-snapshot doctor                  what is wrong here, and what is each guest's backup worth at best?
     safe-snapshot status                  open windows and frozen guests
     safe-snapshot thaw 100                the rescue: thaw guest 100 now
     """
     ctx.ensure_object(Session)
 
 
-for _command in (take, check, thaw, recover, status, history, report, metrics, notify, setup):
+for _command in (take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup):
     main_group.add_command(_command)
 
 
@@ -90,13 +93,16 @@ def _asked_for(*names: str) -> bool:
 
 
 def _fail(session: Session, error: Failure) -> NoReturn:
+    if _asked_for("--monitor"):
+        streams.out(monitor_text(EXIT_UNKNOWN, str(error)))
+        sys.exit(EXIT_UNKNOWN)
     if not _asked_for("--json") or streams.out(session.envelope({}, error=error).render()):
         streams.err(f"ERROR: {error}")
     sys.exit(error.exit_code)
 
 
 def _wrong_usage(session: Session, error: click.ClickException) -> NoReturn:
-    if _asked_for("--json"):
+    if _asked_for("--json", "--monitor"):
         _fail(session, UsageError(error.format_message()))
     with contextlib.suppress(OSError, ValueError):
         error.show()

@@ -257,6 +257,15 @@ class GuestRule(NamedTuple):
         selectors = ("vmid", "tag", "pool")
         return {key: value for key, value in self._asdict().items() if key not in selectors and value is not None}
 
+    def matches(self, vmid: int, tags: tuple[str, ...], pool: str, folds_tags: Callable[[], bool]) -> bool:
+        """Whether it is about this guest."""
+        if self.vmid is not None:
+            return self.vmid == vmid
+        if self.tag is not None:
+            alike = self.tag.lower() in (tag.lower() for tag in tags)
+            return self.tag in tags or (alike and folds_tags())
+        return self.pool is not None and (pool == self.pool or pool.startswith(f"{self.pool}/"))
+
 
 class GuestSettings(NamedTuple):
     """What holds for one guest, rules and general settings taken together. See Config.for_guest."""
@@ -309,20 +318,11 @@ class Config(NamedTuple):
             run_limit_seconds=self.metrics.run_limit_seconds,
         )
         known = tuple(tags)
-        found = [rule for rule in self.guest if _matches(rule, vmid, known, pool, folds_tags)]
+        found = [rule for rule in self.guest if rule.matches(vmid, known, pool, folds_tags)]
         merged: dict[str, Any] = {}
         for rule in sorted(found, key=_order):
             merged = rule.settings | merged
         return general._replace(**merged)
-
-
-def _matches(rule: GuestRule, vmid: int, tags: tuple[str, ...], pool: str, folds_tags: Callable[[], bool]) -> bool:
-    if rule.vmid is not None:
-        return rule.vmid == vmid
-    if rule.tag is not None:
-        alike = rule.tag.lower() in (tag.lower() for tag in tags)
-        return rule.tag in tags or (alike and folds_tags())
-    return rule.pool is not None and (pool == rule.pool or pool.startswith(f"{rule.pool}/"))
 
 
 _KINDS = ("vmid", "tag", "pool")

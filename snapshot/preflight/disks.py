@@ -20,6 +20,7 @@ _DISKS = {
 }
 _ALWAYS = frozenset({"lvmthin", "zfspool", "zfs", "rbd", "btrfs", "cephfs"})
 """Types whose volumes can be snapshotted whatever their format."""
+_CODE = "disk-no-snapshot"
 _IMAGES = re.compile(r"\.(qcow2|raw|vmdk|subvol)\Z")
 
 
@@ -43,9 +44,10 @@ def checks_of(guest: Guest, config: Mapping[str, object], storages: Mapping[str,
                 f"a disk is on storage that cannot take snapshots, and PVE does not say which: {every}",
                 f"`pvesm status` on {guest.node} shows the types: LVM-thin, ZFS and Ceph can, and qcow2 files; "
                 "or use vzdump",
+                _CODE,
             )
         ]
-    return [Check("storage", CheckResult.FAILED, f"{disk.key}: {disk.why}", disk.remedy) for disk in found]
+    return [Check("storage", CheckResult.FAILED, f"{disk.key}: {disk.why}", disk.remedy, _CODE) for disk in found]
 
 
 def obstacles(guest: Guest, config: Mapping[str, object], storages: Mapping[str, str]) -> list[Obstacle]:

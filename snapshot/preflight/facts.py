@@ -54,7 +54,10 @@ def check_of(found: list[Filesystem] | None) -> list[Check]:
     """Whether anything in the guest can be frozen, and what is known to make trouble."""
     name = "filesystems"
     if found is None:
-        return []
+        text = "not known: the agent does not list its filesystems in a way that makes sense"
+        return [
+            Check(name, CheckResult.WARNING, text, "a freeze shows what it can; it is tried", "filesystems-not-known")
+        ]
     if not any(one.can_freeze for one in found):
         seen = ", ".join(map(str, found[:5])) or "none"
         return [
@@ -63,17 +66,23 @@ def check_of(found: list[Filesystem] | None) -> list[Check]:
                 CheckResult.NO_FREEZE,
                 f"nothing in the guest can be frozen: ZFS and network filesystems cannot, and its agent lists {seen}",
                 "set policy never for it; what such a guest writes is as safe as its own journal makes it",
+                "nothing-to-freeze",
             )
         ]
     loops = [one for one in found if one.device.startswith("loop") and one.can_freeze]
     again = [one for one in found if one.mountpoint.startswith(VIRTFS)]
     trouble = [
-        (loops, "a loop mount can deadlock the guest in a freeze", remedies.LOOP_MOUNT),
-        (again, "cPanel's virtfs mounts make the freeze of older agents fail", "install a newer agent in the guest"),
+        (loops, "a loop mount can deadlock the guest in a freeze", remedies.LOOP_MOUNT, "loop-mount"),
+        (
+            again,
+            "cPanel's virtfs mounts make the freeze of older agents fail",
+            "install a newer agent in the guest",
+            "virtfs",
+        ),
     ]
     return [
-        Check(name, CheckResult.WARNING, f"{what}: {', '.join(map(str, which[:5]))}", remedy)
-        for which, what, remedy in trouble
+        Check(name, CheckResult.WARNING, f"{what}: {', '.join(map(str, which[:5]))}", remedy, code)
+        for which, what, remedy, code in trouble
         if which
     ]
 

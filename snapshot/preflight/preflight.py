@@ -14,7 +14,7 @@ from snapshot.journal.living import is_manned
 from snapshot.journal.rows import taken
 from snapshot.journal.store import Journal
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
-from snapshot.preflight import checks, disks, facts
+from snapshot.preflight import answers, checks, disks, facts
 from snapshot.pve import agent, locks
 from snapshot.pve.access import Access, fastest_channel
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
@@ -29,6 +29,19 @@ class Wish(NamedTuple):
     ignore_freeze_option: bool = False
     memory: bool = False
     """RAM will be saved, so nothing is frozen; nor may the guest be frozen by anybody: it would wake up so."""
+
+
+class Known(NamedTuple):
+    """What whoever looks at many guests at once knows of one already, and need not ask for again. None: not known."""
+
+    privileges: frozenset[str] | None = None
+    """What the token may do with the guest."""
+    version: str | None = None
+    """Of qemu-server on the guest's node; "" where PVE does not say."""
+    is_listed_off: bool = False
+    """PVE's list, which is the other door, calls it stopped."""
+    wants_facts: bool = False
+    """The guest's OS, host name and addresses are wanted too: three more questions to its agent."""
 
 
 class Preflight:
@@ -56,7 +69,23 @@ class Preflight:
         try:
             guest = self._api.find(vmid)
         except GuestUnfitError as error:
-            return Health(None, (Check("found", CheckResult.FAILED, error.message, error.remedy),))
+            return Health(None, (Check("found", CheckResult.FAILED, error.message, error.remedy, "guest-not-found"),))
+        known = Known(wants_facts=details)
+        return self.examine_found(
+            guest, known, snapshot_name=snapshot_name, wish=wish, for_snapshot=for_snapshot, details=details
+        )
+
+    def examine_found(
+        self,
+        guest: Guest,
+        known: Known,
+        *,
+        snapshot_name: str | None = None,
+        wish: Callable[[Guest], Wish] = lambda guest: Wish(),
+        for_snapshot: bool = True,
+        details: bool = False,
+    ) -> Health:
+        """As ``examine``, of a guest that PVE has listed."""
         done = [checks.found(guest)]
         try:
             config, current = self._api.config(guest), self._api.current(guest)
@@ -65,21 +94,23 @@ class Preflight:
                 raise
             return Health(guest, (*done, checks.node_offline(guest)))
         # Only `stopped` is off, and by two doors: any other guest may run, and is treated so.
-        is_off = current.get("status") == "stopped" and off_by_another_door(self._access, guest)
+        is_off = current.get("status") == "stopped"
+        is_off = is_off and (known.is_listed_off or off_by_another_door(self._access, guest))
         lock = str(config.get("lock") or guest.lock)
         guest = guest._replace(lock=lock, running=not is_off)
         wanted = wish(guest)
         done.append(checks.template(guest))
         if for_snapshot:
             done += [locks.check_of(guest), *self._storage(guest, config), *self._name(guest, snapshot_name)]
-        done += self._privileges(guest, wanted, for_snapshot)
+        done += self._privileges(guest, wanted, known, for_snapshot=for_snapshot)
         if is_off:
-            return Health(guest, (*done, checks.off(guest)))
+            return Health(guest, (*done, checks.off(guest)), config=config)
         if guest.kind is GuestKind.LXC:
-            return Health(guest, (*done, checks.container()))
+            return Health(guest, (*done, checks.container()), config=config)
         done.append(checks.running(guest, current))
         option = AgentOption.parse(config.get("agent"))
-        health = Health(guest, tuple(done), freeze_disabled_by_option=option.enabled and not option.freeze)
+        is_off_by_option = option.enabled and not option.freeze
+        health = Health(guest, tuple(done), freeze_disabled_by_option=is_off_by_option, config=config)
         if wanted.memory:
             return self._frozen_or_not(health, guest)
         if wanted.policy is Policy.NEVER:
@@ -88,7 +119,7 @@ class Preflight:
         pending = self._pending_option(guest)
         done.append(checks.not_this_machine(config, self._our_uuid()))
         done += checks.agent_option(guest, option, pending, wanted.ignore_freeze_option)
-        return self._ask_agent(health._replace(checks=tuple(done)), guest, option, details)
+        return self._ask_agent(health._replace(checks=tuple(done)), guest, option, known, details=details)
 
     def _is_offline(self, guest: Guest) -> bool:
         """Whether PVE says that the guest's node is offline: then nothing can be asked or done, and nothing is lost."""
@@ -101,7 +132,9 @@ class Preflight:
         try:
             can = self._api.can_snapshot(guest)
         except ApiFailureError as error:
-            return [Check("storage", CheckResult.WARNING, f"PVE does not say whether it can: {error.message}")]
+            text = f"PVE does not say whether it can: {error.message}"
+            see = f"`pvesm status` on {guest.node} shows the types; it is tried"
+            return [Check("storage", CheckResult.WARNING, text, see, "storage-not-known")]
         if can:
             return [Check("storage", CheckResult.OK, "all disks can be snapshotted")]
         try:
@@ -113,12 +146,12 @@ class Preflight:
     def _name(self, guest: Guest, name: str | None) -> list[Check]:
         return [] if name is None else [checks.name(name, self._api.snapshots(guest))]
 
-    def _privileges(self, guest: Guest, wish: Wish, for_snapshot: bool) -> list[Check]:
+    def _privileges(self, guest: Guest, wish: Wish, known: Known, *, for_snapshot: bool) -> list[Check]:
         """What the token lacks, found before the guest is at risk. Nothing when PVE does not tell."""
-        try:
-            held = self._api.privileges(guest)
-        except ApiError:
-            held = None
+        held = known.privileges
+        if held is None:
+            with suppress(ApiError):
+                held = self._api.privileges(guest)
         if held is None:
             return []
         is_asked = guest.kind is GuestKind.QEMU and guest.running
@@ -143,38 +176,39 @@ class Preflight:
             return AgentOption.parse(row["pending"])
         return AgentOption.parse(None) if row.get("delete") else None
 
-    def _ask_agent(self, health: Health, guest: Guest, option: AgentOption, details: bool) -> Health:
+    def _ask_agent(self, health: Health, guest: Guest, option: AgentOption, known: Known, *, details: bool) -> Health:
         """What it can do, and whether it is frozen. ``health``: what is known of the guest so far."""
         channel = fastest_channel(self._access, guest)
         try:
             info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-status")
         except (CommandNotSentError, AgentReplyLostError) as error:
             stands_still = any(c.name == "running" and c.result is CheckResult.NO_FREEZE for c in health.checks)
-            silent = checks.silent_agent(option, error, stands_still=stands_still)
-            return health._replace(checks=(*health.checks, checks.silent_pve(error) if channel.is_silent else silent))
+            silent = answers.silent_agent(option, error, stands_still=stands_still)
+            return health._replace(checks=(*health.checks, answers.silent_pve(error) if channel.is_silent else silent))
         version = info.get("version") if isinstance(info, dict) else None
         version = clean(version, 40) if isinstance(version, str) else "?"
-        frozen, commands = state == FreezeState.FROZEN.value, checks.command_states(info)
+        frozen, commands = state == FreezeState.FROZEN.value, answers.command_states(info)
         done = [
             *health.checks,
             Check("agent", CheckResult.OK, f"answers (version {version})"),
-            *checks.freeze_status(state),
-            checks.freeze_commands(info, frozen=frozen),
-            *checks.thawed(guest, state, commands),
+            *answers.freeze_status(state),
+            answers.freeze_commands(info, frozen=frozen),
+            *answers.thawed(guest, state, commands),
         ]
         learned: dict[str, object] = {"agent_version": version}
         if details and not frozen:
             found = facts.filesystems(channel)
-            done += [*facts.check_of(found), checks.proof(option, self._api.qemu_server_version(guest.node))]
-            learned |= facts.guest_facts(channel, found)
-        may_freeze = option.enabled and (commands is None or commands.get(checks.FREEZE) is True)
+            qemu_server = self._api.qemu_server_version(guest.node) if known.version is None else known.version
+            done += [*facts.check_of(found), answers.proof(option, qemu_server)]
+            learned |= facts.guest_facts(channel, found) if known.wants_facts else {}
+        may_freeze = option.enabled and (commands is None or commands.get(answers.FREEZE) is True)
         return health._replace(checks=tuple(done), facts=learned, frozen=frozen, pve_may_freeze=may_freeze)
 
     def _frozen_or_not(self, health: Health, guest: Guest) -> Health:
         state = self._state(guest)
         if state is None:
             return health  # who asked for RAM goes by the journal then
-        done = (*health.checks, *checks.thawed(guest, state.value))
+        done = (*health.checks, *answers.thawed(guest, state.value))
         return health._replace(checks=done, frozen=state is FreezeState.FROZEN)
 
     def _state(self, guest: Guest) -> FreezeState | None:
@@ -204,6 +238,6 @@ def with_windows(health: Health, config: Config, me: ProcessIdentity) -> Health:
         for window in journal.open_windows(guest.vmid):
             if is_manned(window, me):
                 why = taken(window)
-                check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy)
+                check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy, "in-a-window")
                 return health._replace(checks=(*health.checks, check))
     return health

@@ -75,6 +75,8 @@ class HttpsTransport:
         self._limits = Limits(clock or SystemClock())
         self._addresses = Addresses(endpoint.host, endpoint.port)
         self._api: ProxmoxAPI | None = None
+        self.date = ""
+        """What the host called the time in its last answer: an HTTP date, which has whole seconds."""
 
     def request(
         self, method: str, path: str, params: Mapping[str, object] | None = None, *, timeout_seconds: float = 10.0
@@ -141,6 +143,7 @@ class HttpsTransport:
 
     def _check(self, response: requests.Response, **_: object) -> None:
         """Before the body is read: refuse what is not PVE's, and keep what proxmoxer drops."""
+        self.date = response.headers.get("Date", "")
         status = response.status_code
         redirects = requests.codes.multiple_choices <= status < requests.codes.bad_request
         packing = response.headers.get("Content-Encoding", "identity")

@@ -75,7 +75,8 @@ def check_of(guest: Guest) -> Check:
         return Check("lock", CheckResult.OK, "not locked")
     known = _LOCKS.get(guest.lock)
     what = "it is hibernated" if guest.lock == HIBERNATED else known.doing if known else "somebody works on it"
-    return Check("lock", CheckResult.FAILED, f"the guest is locked ({guest.lock}): {what}", remedy_of(guest))
+    code = "hibernated" if guest.lock == HIBERNATED else "guest-locked"
+    return Check("lock", CheckResult.FAILED, f"the guest is locked ({guest.lock}): {what}", remedy_of(guest), code)
 
 
 def remedy_of(guest: Guest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from snapshot.base import logfmt
@@ -193,9 +194,7 @@ def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[str]:
 def health_lines(health: Health) -> list[str]:
     """Every check, what was learned about the guest, and one closing line."""
     lines = [line for check in health.checks for line in check_lines(check)]
-    for name, value in health.facts.items():
-        shown = ", ".join(str(v) for v in value) if isinstance(value, list) else value
-        lines.append(f"  {name.replace('_', ' ')}: {shown}")
+    lines += fact_lines(health.facts)
     worst = health.failure or health.obstacle
     if health.frozen and health.failure is None and health.guest is not None:
         lines.append(
@@ -208,6 +207,15 @@ def health_lines(health: Health) -> list[str]:
         lines.append(f"NOT POSSIBLE: {worst.message}")
     else:
         lines.append(f"NOT FREEZABLE: {worst.message}")
+    return lines
+
+
+def fact_lines(facts: Mapping[str, object]) -> list[str]:
+    """What was learned about a guest, a line each."""
+    lines = []
+    for name, value in facts.items():
+        shown = ", ".join(str(v) for v in value) if isinstance(value, list) else value
+        lines.append(f"  {name.replace('_', ' ')}: {shown}")
     return lines
 
 

@@ -286,7 +286,7 @@ def test_the_object_of_a_snapshot(lab: Site) -> None:
     assert all(isinstance(v, float) for k, v in found["window"].items() if k != "id")
     assert found["task"]["exitstatus"] == "OK"
     assert found["upid"].startswith("UPID:pve1:")
-    assert set(found["checks"][0]) == {"name", "result", "message", "remedy"}
+    assert set(found["checks"][0]) == {"name", "result", "message", "remedy", "code"}
     assert found["guest"]["kind"] == "qemu"
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from snapshot.model import CheckResult, FreezeOutcome, FreezeReply, Guest, GuestKind, Node, Vmid
-from snapshot.preflight import checks, disks, facts
+from snapshot.preflight import answers, disks, facts
 from snapshot.pve import locks, remedies
 from snapshot.pve.agent import AgentRefusedError
 from snapshot.pve.guests import AgentOption
@@ -206,7 +206,7 @@ def test_switching_the_agent_on_keeps_the_rest_of_its_option(value: str | None, 
     ],
 )
 def test_an_agent_that_lists_its_commands_as_nonsense_is_not_known_to_lack_any(answer: object) -> None:
-    found = checks.freeze_commands(answer, frozen=False)
+    found = answers.freeze_commands(answer, frozen=False)
     assert found.result is CheckResult.WARNING
     assert "not known" in found.message
 
@@ -217,8 +217,8 @@ def listed(**states: bool) -> dict[str, object]:
 
 
 def test_a_command_that_is_blocked_and_one_that_is_unknown_have_remedies_of_their_own() -> None:
-    blocked = checks.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=False)
-    unknown = checks.freeze_commands(listed(thaw=True, status=True), frozen=False)
+    blocked = answers.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=False)
+    unknown = answers.freeze_commands(listed(thaw=True, status=True), frozen=False)
     assert (blocked.result, unknown.result) == (CheckResult.NO_FREEZE, CheckResult.NO_FREEZE)
     assert "guest-fsfreeze-freeze switched off" in blocked.message
     assert "block-rpcs" in blocked.remedy
@@ -227,11 +227,11 @@ def test_a_command_that_is_blocked_and_one_that_is_unknown_have_remedies_of_thei
 
 
 def test_a_frozen_agent_has_not_switched_its_freeze_off() -> None:
-    assert checks.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=True).result is CheckResult.OK
+    assert answers.freeze_commands(listed(freeze=False, thaw=True, status=True), frozen=True).result is CheckResult.OK
 
 
 def test_a_refusal_is_an_answer() -> None:
-    found = checks.freeze_commands(
+    found = answers.freeze_commands(
         AgentRefusedError("CommandNotFound", "Command guest-info has been disabled"), frozen=False
     )
     assert "the agent answers, but refuses guest-info" in found.message
@@ -260,7 +260,9 @@ def test_what_can_be_frozen_is_no_trouble(kind: str) -> None:
 
 
 def test_an_agent_that_does_not_list_its_filesystems_is_not_said_to_have_none() -> None:
-    assert facts.check_of(None) == []
+    (check,) = facts.check_of(None)
+    assert (check.result, check.code) == (CheckResult.WARNING, "filesystems-not-known")
+    assert check.message.startswith("not known")
 
 
 def test_mounts_that_are_known_to_stop_a_freeze_are_named() -> None:

@@ -111,7 +111,7 @@ def test_a_good_run_as_json() -> None:
     assert tree["guest"]["kind"] == "qemu"
     assert tree["guest"]["node"] == "pve1"
     assert (tree["snapshot"], tree["snapshot_exists"], tree["policy"], tree["plan"]) == ("s1", True, "prefer", None)
-    assert tree["checks"][0] == {"name": "ok", "result": "ok", "message": "found ok", "remedy": "do this"}
+    assert tree["checks"][0] == {"name": "ok", "result": "ok", "message": "found ok", "remedy": "do this", "code": ""}
     assert tree["window"] == {
         "id": "abc",
         "freezing_seconds": 0.1,
@@ -198,7 +198,7 @@ def test_every_class_of_error_has_a_code_of_the_table_and_words() -> None:
     table = list(exit_codes())
     codes = [code for code, _, _ in table]
     assert codes == sorted(set(codes))
-    assert codes == [*range(1, 14), 128]
+    assert codes == [*range(1, 15), 128]
     assert all(words for _, _, words in table)
 
 

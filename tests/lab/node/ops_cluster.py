@@ -51,6 +51,30 @@ def cluster_status(host: Host, values: dict[str, Any], caller: Caller) -> list[d
     return answer
 
 
+@operation("GET", "/cluster/backup")
+def backup_jobs(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
+    """Sys.Audit on / (PVE::API2::Backup, index)."""
+    caller.need("/", "Sys.Audit")
+    return [{"type": "vzdump", "enabled": 1, "schedule": "21:00", **job} for job in host.settings.jobs]
+
+
+@operation("GET", "/nodes/{node}/vzdump/defaults")
+def vzdump_defaults(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """vzdump.conf; without Sys.Audit the script is left out, without a right to the storage all (PVE::API2::VZDump)."""
+    found = {"storage": "local", **host.settings.vzdump.get(values["node"], {})}
+    path = f"/storage/{found['storage']}"
+    if not (caller.has(path, "Datastore.Audit") or caller.has(path, "Datastore.AllocateSpace")):
+        caller.need(path, "Datastore.Audit|Datastore.AllocateSpace")
+    if not caller.has(f"/nodes/{values['node']}", "Sys.Audit"):
+        found.pop("script", None)
+    return found
+
+
+@operation("GET", "/cluster/replication")
+def replication(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
+    return [job for job in host.settings.replication if caller.has(f"/vms/{job['guest']}", "VM.Audit")]
+
+
 @operation("GET", "/cluster/resources")
 def resources(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
     """Guests the caller may audit, and nodes and storages."""

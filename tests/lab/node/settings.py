@@ -63,6 +63,9 @@ class Settings:
     sendkey_to_qemu: bool = True  # hand sendkey on to QEMU's monitor
     pvesh_seconds: float = 0.0  # what a pvesh needs to start (about 1 s on a real node)
     pvesh_as_root: bool = True  # False: pvesh refuses, as for any other user
+    jobs: list[dict[str, Any]] = field(default_factory=list)  # backup jobs, as GET /cluster/backup lists them
+    vzdump: dict[str, dict[str, Any]] = field(default_factory=dict)  # node -> its vzdump.conf
+    replication: list[dict[str, Any]] = field(default_factory=list)  # jobs, as GET /cluster/replication lists them
     csrf_key: str = "lab"
 
     def limit(self, name: str) -> float:

@@ -1,0 +1,67 @@
+"""``safe-snapshot doctor``: what is wrong with this installation and its guests. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from snapshot.base import streams
+from snapshot.cli.line import Seconds, Session, common, end_at_once, pass_session, vmids_argument
+from snapshot.doctor.examine import WITHIN_SECONDS, Surroundings, examine
+from snapshot.doctor.findings import Severity
+from snapshot.errors import ConfigError, FindingsError
+from snapshot.model import Vmid
+from snapshot.report import doctor as report
+
+MONITOR_SECONDS = 45.0
+"""Nagios gives a service check 60 s by default."""
+
+
+@click.command(short_help="What is wrong with this installation and its guests?")
+@vmids_argument()
+@click.option("--monitor", is_flag=True, help="One line for Nagios and CheckMK, exit status 0 to 3.")
+@click.option(
+    "--within",
+    type=Seconds(1),
+    metavar="SECONDS",
+    help=f"Begin no guest's examination later than this ({WITHIN_SECONDS:.0f}; with --monitor {MONITOR_SECONDS:.0f}).",
+)
+@common()
+@pass_session
+def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: float | None) -> None:
+    """Look at the installation and at every guest (or the guests VMID): what is wrong, what a snapshot and a backup of
+    each can be worth at best and why, and the command that mends it. Freezes nothing and changes nothing.
+
+    Exit code 0: well, or notes alone. 14: errors or warnings. With --monitor 0 to 3, as Nagios takes them.
+    """
+    end_at_once()
+    if session.config_path is not None and not session.config_path.exists():
+        raise ConfigError(f"the configuration {session.config_path} does not exist", remedy="see contrib/config.toml")
+    began_at = session.clock.monotonic()
+    progress = _progress if not (monitor or session.is_quiet or session.as_json) else lambda done, of: None
+    found = examine(
+        session.config_path,
+        Surroundings(session.clock, session.me, progress=progress, is_root=os.geteuid() == 0),
+        vmids,
+        within_seconds=within if within is not None else (MONITOR_SECONDS if monitor else WITHIN_SECONDS),
+    )
+    if monitor:
+        streams.out(report.monitor_line(found, session.clock.monotonic() - began_at))
+        sys.exit(report.monitor_status(found))
+    counts = report.counts(found)
+    bad = [one for one in found.findings if one.severity is not Severity.NOTE]
+    session.finish(
+        report.lines(found, named=bool(vmids), verbose=session.is_verbose, terse=session.is_quiet),
+        {"installation": found.looks, "guests": found.guests, "counts": counts},
+        error=FindingsError(report.closing(found), remedy="each finding has its remedy") if bad else None,
+    )
+
+
+def _progress(done: int, of: int) -> None:
+    """How far it is, on a terminal, in one line that is gone afterwards."""
+    if of > 1 and sys.stderr.isatty():
+        text = f"{done} of {of} guests examined" if done < of else ""
+        sys.stderr.write(f"\r{text:<40}" + ("\r" if done == of else ""))
+        sys.stderr.flush()

@@ -1,0 +1,58 @@
+"""All that was gathered about an installation, and what one probe makes of it. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from snapshot.config.settings import Config
+from snapshot.doctor.cluster import Cluster
+from snapshot.doctor.findings import Finding
+from snapshot.doctor.machine import MachineFacts
+from snapshot.doctor.past import Past
+from snapshot.errors import ConfigError
+
+
+class Facts(NamedTuple):
+    """What the probes go by."""
+
+    config: Config
+    config_path: Path
+    refused: tuple[str, ...]
+    """Lines about own commands that are not run."""
+    strangers: tuple[str, ...]
+    """Lines about folders that others may write to."""
+    cluster: Cluster
+    machine: MachineFacts
+    past: Past
+    now: float
+    problems: tuple[str, ...] = ()
+    """What is wrong with the configuration."""
+    node: str = ""
+    """This machine's name as a node; empty: it is none."""
+    is_root: bool = True
+    no_way: ConfigError | None = None
+    """There is no way to PVE at all."""
+    token_trouble: ConfigError | None = None
+    """Why the API is not used on this node."""
+    has_token_file: bool = True
+    way: str = ""
+    """How PVE is asked: the API's URL, or ``pvesh``."""
+    token_id: str = ""
+    """Whose rights these are; empty: root's own, by pvesh."""
+
+    @property
+    def script_here(self) -> str | None:
+        """What vzdump.conf of this node names and vzdump can run; None where that is not known or this is no node."""
+        if not self.node or self.machine.has_vzdump_conf is None:
+            return None
+        script = self.machine.script
+        return script.path if script is not None and script.exists and script.executable else ""
+
+
+class Look(NamedTuple):
+    """What one probe came to: what is so, in words, and its findings. Without findings it is well."""
+
+    name: str
+    text: str
+    findings: tuple[Finding, ...] = ()

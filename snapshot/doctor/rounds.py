@@ -1,0 +1,124 @@
+"""The examination of many guests: at most AT_ONCE at the same time, within a limit, with a word on how far it is.
+
+An agent has one seat, and over the API a silent one takes one of PVE's three workers for 3 s: so few at once. What was
+not reached in time is not known, and said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.settings import GuestSettings
+from snapshot.doctor.cluster import Cluster
+from snapshot.doctor.guests import Examined
+from snapshot.errors import SafeSnapshotError
+from snapshot.journal.looks import GuestLook
+from snapshot.model import Health, Vmid
+from snapshot.preflight import checks
+from snapshot.preflight.preflight import Known, Preflight, Wish, with_windows
+from snapshot.pve.access import Access
+from snapshot.pve.guests import Listed
+
+AT_ONCE = 2
+"""How many guests are examined at the same time."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many are done."""
+
+
+class Patient(NamedTuple):
+    """A guest to examine, and what is known of it."""
+
+    listed: Listed
+    known: Known
+    settings: GuestSettings
+    is_out_of_reach: bool = False
+    """Its node is offline: a question would wait for the proxy's limit."""
+
+
+def patients(
+    cluster: Cluster, access: Access, vmids: Sequence[int], looks: Mapping[str, GuestLook], *, wants_facts: bool
+) -> list[Patient]:
+    """The guests that are wanted (all without ``vmids``), those first that answered when they were last asked."""
+    rights = cluster.rights.value
+    offline = {node.name for node in cluster.nodes.value or () if not node.online}
+    found: list[Patient] = []
+    for listed in cluster.listing.value or ():
+        guest = listed.guest
+        if vmids and guest.vmid not in vmids:
+            continue
+        known = Known(
+            privileges=rights.on(f"/vms/{guest.vmid}") if rights is not None else None,
+            version=cluster.versions.get(guest.node),
+            is_listed_off=listed.status == "stopped",
+            wants_facts=wants_facts,
+        )
+        settings = access.config.for_guest(guest.vmid, guest.tags, guest.pool, cluster.folds_tags)
+        found.append(Patient(listed, known, settings, guest.node in offline))
+
+    def silent(patient: Patient) -> int:
+        look = looks.get(patient.listed.guest.id)
+        return look.silent if look is not None else 0
+
+    return sorted(found, key=lambda patient: (silent(patient), patient.listed.guest.vmid))
+
+
+def examine_all(
+    access: Access, wanted: Sequence[Patient], examine: Callable[[Patient], Health], seconds: float, progress: Progress
+) -> list[Examined]:
+    """Each guest's examination, or why there is none. Nothing is begun once ``seconds`` are over."""
+    ends_at = access.clock.monotonic() + seconds
+    done: dict[int, Examined] = {}
+
+    def one(patient: Patient) -> Examined:
+        guest = patient.listed.guest
+        if access.clock.monotonic() >= ends_at:
+            return Examined(guest, patient.settings, why_not=f"the {seconds:.0f} s of this run were used up")
+        return _examined(patient, examine)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor") as pool:
+        running: set[Future[Examined]] = {pool.submit(one, patient) for patient in wanted}
+        try:
+            while running:
+                over, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in over:
+                    found = future.result()
+                    done[found.guest.vmid] = found
+                progress(len(done), len(wanted))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [done[patient.listed.guest.vmid] for patient in wanted]
+
+
+def _examined(patient: Patient, examine: Callable[[Patient], Health]) -> Examined:
+    guest = patient.listed.guest
+    try:
+        return Examined(guest, patient.settings, examine(patient))
+    except SafeSnapshotError as error:
+        return Examined(guest, patient.settings, why_not=str(error))
+    except Exception as bug:  # noqa: BLE001 - one odd guest must not keep the others from being examined
+        return Examined(guest, patient.settings, why_not=f"internal error ({type(bug).__name__}: {bug})")
+
+
+def preflight(access: Access, me: ProcessIdentity) -> Callable[[Patient], Health]:
+    """The preflight of `safe-snapshot check`, for a guest that is listed already."""
+
+    def examine(patient: Patient) -> Health:
+        guest = patient.listed.guest
+        if patient.is_out_of_reach:
+            return Health(guest, (checks.found(guest), checks.node_offline(guest)))
+        wish = Wish(ignore_freeze_option=patient.settings.ignore_freeze_option)
+        health = Preflight(access).examine_found(guest, patient.known, wish=lambda guest: wish, details=True)
+        return with_windows(health, access.config, me)
+
+    return examine
+
+
+def missing(cluster: Cluster, vmids: Iterable[int]) -> list[Vmid]:
+    """Those of ``vmids`` that PVE does not list."""
+    listed = {row.guest.vmid for row in cluster.listing.value or ()}
+    return [Vmid(vmid) for vmid in vmids if vmid not in listed]

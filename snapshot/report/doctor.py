@@ -1,0 +1,188 @@
+"""What `doctor` found: lines for a person, a table of 80 columns, and one line for a monitoring system."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from snapshot.base.text import clean, counted
+from snapshot.doctor.examine import Examination
+from snapshot.doctor.facts import Look
+from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity
+from snapshot.doctor.guests import Diagnosis, is_consistent
+from snapshot.doctor.worth import Best
+from snapshot.report.text import check_lines, fact_lines
+
+WIDTH = 80
+_MARKS = {Severity.ERROR: "ERROR", Severity.WARNING: "warning", Severity.NOTE: "note"}
+_WORDS = {
+    Best.FILESYSTEM_CONSISTENT: "filesystem",
+    Best.OFFLINE: "offline",
+    Best.CRASH_CONSISTENT: "crash",
+    Best.UNKNOWN: "unknown",
+    Best.NONE: "none",
+    Best.NOT_KNOWN: "?",
+}
+_COLUMNS = (("agent", 8), ("freeze", 6), ("snapshot", 10), ("backup", 10), ("last", 7))
+LEGEND = (
+    "Worth at best: filesystem- or crash-consistent, offline, none, unknown (nothing",
+    "can prove it), ? (not known). last: the last guarded run in this journal.",
+)
+
+EXIT_OK, EXIT_WARNING, EXIT_CRITICAL, EXIT_UNKNOWN = range(4)
+_STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+MOST_TEXT = 240
+"""Of the monitor's line, without its figures: pagers cut more off."""
+
+
+def lines(found: Examination, *, named: bool, verbose: bool, terse: bool) -> list[str]:
+    """Everything, for a person. ``named``: guests were named, so notes are told too; ``terse``: the closing line."""
+    if terse:
+        return [closing(found)]
+    shows_notes = named or verbose
+    said = ["installation"]
+    for look in found.looks:
+        said += _of_look(look)
+    said += ["", *table(found.guests, found.now), *_why(found.guests)]
+    for row in found.guests:
+        said += _of_guest(row, shows_notes=shows_notes)
+        if named and len(found.guests) == 1:  # what is not well has been told as a finding
+            said += [line for check in row.checks if not check.code for line in check_lines(check)]
+            said += fact_lines(row.facts)
+    hidden = 0 if shows_notes else sum(1 for row in found.guests for f in row.findings if f.severity is Severity.NOTE)
+    more = f"; {counted(hidden, 'note')} about guests: --verbose" if hidden else ""
+    return [*said, "", f"{closing(found)}{more}"]
+
+
+def _of_look(look: Look) -> list[str]:
+    if not look.findings:
+        return [f"{'ok':>9}  {look.name}: {look.text}"]
+    return [line for one in look.findings for line in _lines(one)]
+
+
+def _lines(found: Finding) -> list[str]:
+    said = [f"{_MARKS[found.severity]:>9}  {found.code}: {found.subject}: {found.text}"]
+    return [*said, f"{'':>9}  -> {found.remedy}"] if found.remedy else said
+
+
+def _of_guest(row: Diagnosis, *, shows_notes: bool) -> Iterator[str]:
+    shown = [f for f in row.findings if shows_notes or f.severity is not Severity.NOTE]
+    if shown:
+        name = f" ({clean(row.name, 60)})" if row.name else ""
+        yield ""
+        yield f"guest {row.vmid}{name} on {row.node}"
+        for one in shown:
+            yield from _lines(one)
+
+
+def table(rows: Sequence[Diagnosis], now: float) -> list[str]:
+    """A line a guest, none longer than WIDTH."""
+    if not rows:
+        return ["no guest was examined"]
+    first = max(4, *(len(str(row.vmid)) for row in rows))
+    name = WIDTH - first - 1 - sum(width + 1 for _, width in _COLUMNS)
+    widths = (name, *(width for _, width in _COLUMNS))
+
+    def line(vmid: object, *words: str) -> str:
+        cells = (clean(word, width).ljust(width) for word, width in zip(words, widths, strict=True))
+        return " ".join([str(vmid).rjust(first), *cells]).rstrip()
+
+    said = [line("vmid", "name", *(title for title, _ in _COLUMNS))]
+    for row in rows:
+        worths = (_WORDS[row.snapshot.best], _WORDS[row.backup.best])
+        said.append(line(row.vmid, _ascii(row.name), row.agent, row.freeze, *worths, _age(row.last_run_at, now)))
+    return [*said, *LEGEND]
+
+
+def _ascii(text: str) -> str:
+    """PVE's names are DNS names; anything else would take more columns than it has letters."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _age(at: float | None, now: float) -> str:
+    if at is None:
+        return "-"
+    seconds = max(0.0, now - at)
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 3 * 86400 else f"{seconds / 86400:.0f} d"
+
+
+def _why(rows: Iterable[Diagnosis]) -> list[str]:
+    """Why guests are worth no more, one paragraph a reason."""
+    by_reason: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        worths = {"snapshot": row.snapshot, "backup": row.backup}
+        if row.snapshot == row.backup:
+            worths = {"snapshot and backup": row.snapshot}
+        for what, worth in worths.items():
+            if worth.best is not Best.FILESYSTEM_CONSISTENT and worth.best is not Best.OFFLINE:
+                by_reason.setdefault((f"{what} {worth.best.value}", worth.why), []).append(row.vmid)
+    said: list[str] = []
+    for (what, why), vmids in by_reason.items():
+        text = f"{what} at best: {clean(why, 300)}: {', '.join(map(str, sorted(vmids)))}"
+        said += ["", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
+    return said
+
+
+def counts(found: Examination) -> Mapping[str, int]:
+    """How many findings of each severity, guests, and those that can be had consistently at best."""
+    severities = {s: sum(1 for one in found.findings if one.severity is s) for s in Severity}
+    return {
+        "errors": severities[Severity.ERROR],
+        "warnings": severities[Severity.WARNING],
+        "notes": severities[Severity.NOTE],
+        "guests": len(found.guests),
+        "snapshots_consistent": sum(1 for row in found.guests if is_consistent(row.snapshot)),
+        "backups_consistent": sum(1 for row in found.guests if is_consistent(row.backup)),
+        "not_examined": sum(1 for row in found.guests if any(f.code == NOT_EXAMINED for f in row.findings)),
+    }
+
+
+def closing(found: Examination) -> str:
+    """The one line that says it all."""
+    n = counts(found)
+    unseen = f", {n['not_examined']} not examined" if n["not_examined"] else ""
+    return (
+        f"doctor: {counted(n['errors'], 'error')}, {counted(n['warnings'], 'warning')}, {counted(n['notes'], 'note')}; "
+        f"{counted(n['guests'], 'guest')}{unseen}, consistent or offline at best: {n['snapshots_consistent']} as "
+        f"snapshots, {n['backups_consistent']} as backups; each code: docs/findings.md"
+    )
+
+
+def monitor_status(found: Examination) -> int:
+    """The exit status for a monitoring system: what is wrong first, then what could not be found out."""
+    known = [one for one in found.findings if one.code != NOT_EXAMINED]
+    if any(one.severity is Severity.ERROR for one in known):
+        return EXIT_CRITICAL
+    if any(one.severity is Severity.WARNING for one in known):
+        return EXIT_WARNING
+    return EXIT_UNKNOWN if len(known) < len(found.findings) else EXIT_OK
+
+
+def monitor_line(found: Examination, seconds: float) -> str:
+    """One line by the Monitoring Plugins' guidelines: state, the worst of it, a bar, figures with their limits."""
+    n = counts(found)
+    worst = [one for one in found.findings if one.severity is not Severity.NOTE]
+    text = f"{counted(n['errors'], 'error')}, {counted(n['warnings'], 'warning')}, {counted(n['guests'], 'guest')}"
+    for one in worst[:3]:
+        text += f"; {one.subject} {one.code}"
+    if len(worst) > 3:
+        text += f" and {len(worst) - 3} more"
+    figures = [
+        f"errors={n['errors']};;0;0",
+        f"warnings={n['warnings']};0;;0",
+        f"notes={n['notes']};;;0",
+        f"guests={n['guests']};;;0",
+        f"snapshots_consistent={n['snapshots_consistent']};;;0;{n['guests']}",
+        f"backups_consistent={n['backups_consistent']};;;0;{n['guests']}",
+        f"not_examined={n['not_examined']};;;0;{n['guests']}",
+        f"time={seconds:.2f}s;;;0",
+    ]
+    return monitor_text(monitor_status(found), text, figures)
+
+
+def monitor_text(status: int, text: str, figures: Iterable[str] = ()) -> str:
+    """The line. A bar ends the text, so there is none in it."""
+    shown = clean(text.replace("|", "/"), MOST_TEXT)
+    return " | ".join(filter(None, [f"SAFE-SNAPSHOT {_STATES[status]} - {shown}", " ".join(figures)]))

@@ -1,0 +1,1 @@
+"""The doctor: each finding is raised where it should be, and nowhere else."""

@@ -1,0 +1,148 @@
+"""The doctor's visit as a whole: it freezes nothing, changes nothing, and calls nothing well that it could not ask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from snapshot.doctor.findings import NOT_EXAMINED
+from snapshot.doctor.worth import Best
+from tests.doctor.kit import HOOK, Clinic, clinic
+from tests.engine.kit import busy_agent, check
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
+
+HARMLESS = {"guest-info", "guest-fsfreeze-status", "guest-get-fsinfo", "guest-get-osinfo", "guest-get-host-name"}
+HARMLESS |= {"guest-network-get-interfaces", "guest-sync-delimited", "guest-ping"}
+
+
+@pytest.fixture
+def well() -> Iterator[Clinic]:
+    with clinic() as found:
+        yield found
+
+
+def test_where_all_is_well_nothing_is_found(well: Clinic) -> None:
+    found = well.visit()
+    assert found.findings == ()
+    (row,) = found.guests
+    assert (row.agent, row.freeze) == ("7.2.22", "yes")
+    assert (row.snapshot.best, row.backup.best) == (Best.FILESYSTEM_CONSISTENT, Best.FILESYSTEM_CONSISTENT)
+
+
+def files(folder: Path) -> Mapping[str, str]:
+    kept = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix in (".sqlite", ".conf", ".toml", ".prom"))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+@pytest.mark.parametrize("way", ["socket", "api", "pvesh", "elsewhere"])
+def test_nothing_is_frozen_and_nothing_is_changed(well: Clinic, way: str) -> None:
+    if way == "api":
+        well.by_api()
+    elif way == "pvesh":
+        well.lab.node.token_file.unlink()
+    elif way == "elsewhere":
+        well.elsewhere()
+    before = files(well.lab.run)
+    with well.guest.held() as (model, _):
+        model.executed.clear()
+    well.visit()
+    well.visit(100)
+    assert files(well.lab.run) == before
+    with well.guest.held() as (model, _):
+        asked = {command for _, command in model.executed}
+    assert "guest-info" in asked
+    assert asked <= HARMLESS
+    for request in well.lab.node.requests():
+        is_question = request.method == "GET" or request.path.endswith("/agent/fsfreeze-status")
+        assert is_question, f"{request.method} {request.path}"
+
+
+def test_of_a_guest_that_is_on_a_node_that_is_off_nothing_is_called_known() -> None:
+    with clinic(ScriptedGuest, ScriptedGuest, nodes=("pve1", "pve2")) as found:
+        found.lab.node.move_guest(101, "pve2")
+        found.lab.node.set_node_online("pve2", False)
+        row = next(row for row in found.visit().guests if row.vmid == 101)
+        assert (row.running, row.agent, row.freeze) == (None, "?", "?")
+        assert (row.snapshot.best, row.backup.best) == (Best.NOT_KNOWN, Best.NOT_KNOWN)
+        assert not found.lab.node.requests("/qemu/101/"), "a question would wait for the proxy's limit"
+
+
+def test_without_a_word_on_the_script_a_backup_is_not_called_good(well: Clinic) -> None:
+    well.elsewhere()  # the token may not read vzdump.conf
+    (row,) = well.visit().guests
+    assert (row.snapshot.best, row.backup.best) == (Best.FILESYSTEM_CONSISTENT, Best.NOT_KNOWN)
+    well.well_elsewhere("pve1")
+    (row,) = well.visit().guests
+    assert row.backup.best is Best.FILESYSTEM_CONSISTENT
+
+
+def test_where_vzdump_cannot_run_its_script_no_backup_is_called_good(well: Clinic) -> None:
+    (well.root / HOOK.lstrip("/")).chmod(0o644)
+    (row,) = well.visit().guests
+    assert row.backup.best is Best.UNKNOWN
+
+
+def test_a_busy_agent_is_not_called_well(well: Clinic) -> None:
+    with busy_agent(well.guest):
+        (row,) = well.visit().guests
+    assert (row.agent, row.freeze) == ("silent", "no")
+    assert row.snapshot.best is Best.CRASH_CONSISTENT
+
+
+def test_a_frozen_guest_of_which_not_all_could_be_asked_is_worth_what_nobody_knows(well: Clinic) -> None:
+    well.guest.ask("guest-fsfreeze-freeze")
+    (row,) = well.visit().guests
+    assert row.freeze == "FROZEN"
+    assert (row.snapshot.best, row.backup.best) == (Best.NOT_KNOWN, Best.NOT_KNOWN)
+    assert "`safe-snapshot thaw 100`" in row.findings[0].remedy
+    well.guest.ask("guest-fsfreeze-thaw")
+
+
+def test_a_guest_whose_examination_raises_anything_at_all_does_not_keep_the_others_from_theirs() -> None:
+    with clinic(ScriptedGuest, ScriptedGuest) as found:
+        found.lab.node.fault("/qemu/100/config", "body", body='{"data":{"scsi0":{"a":[1]},"agent":[1,{}]}}', times=None)
+        found.lab.node.fault("/qemu/100/status/current", "body", body='{"data":[[]]}', times=None)
+        rows = {row.vmid: row for row in found.visit().guests}
+        assert {one.code for one in rows[100].findings} == {NOT_EXAMINED}
+        assert rows[101].snapshot.best is Best.FILESYSTEM_CONSISTENT
+
+
+def test_a_container_and_a_guest_that_is_off_need_no_agent(well: Clinic) -> None:
+    well.lab.node.add_guest(GuestSpec(101, kind="lxc"))
+    well.guest.stop()
+    rows = {row.vmid: row for row in well.visit().guests}
+    assert [(row.agent, row.freeze) for row in rows.values()] == [("-", "-")] * 2
+    assert (rows[100].snapshot.best, rows[100].backup.best) == (Best.OFFLINE, Best.OFFLINE)
+    assert (rows[101].snapshot.best, rows[101].backup.best) == (Best.CRASH_CONSISTENT, Best.CRASH_CONSISTENT)
+
+
+def test_the_worst_stands_first_and_the_rest_by_vmid() -> None:
+    with clinic(ScriptedGuest, ScriptedGuest, ScriptedGuest, ScriptedGuest) as found:
+        found.lab.node.set_config(101, lock="migrate")
+        found.lab.guests[103].kill_agent()
+        assert [row.vmid for row in found.visit().guests] == [103, 101, 100, 102]
+
+
+@pytest.mark.parametrize("what", ["config", "journal", "token", "api", "answers"])
+def test_whatever_is_broken_the_doctor_says_so_in_lines(what: str) -> None:
+    with clinic() as found:
+        lab = found.lab
+        if what == "config":
+            lab.config_path.write_text("[api\nhost")
+        elif what == "journal":
+            lab.journal_path.unlink()
+            lab.journal_path.symlink_to("/dev/zero")
+        elif what == "token":
+            lab.node.token_file.write_text("\0\0\0")
+        elif what == "api":
+            lab.node.stop_front()
+        else:
+            for path in ("/version", "/permissions", "/nodes", "/resources", "/backup", "/defaults", "/replication"):
+                lab.node.fault(path, "body", body='{"data":[1,null,{"vmid":"²","node":[],"id":{}}]}', times=None)
+        run = check(lab, lab.safe_snapshot("doctor"))
+        assert run.exit_code == 14, run
+        assert "doctor: " in run.stdout.splitlines()[-1]

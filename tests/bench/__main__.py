@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bench_metrics, hookcost, kinds, looks, svg, trace, windows
+from tests.bench import bench_metrics, hookcost, kinds, looks, owncommands, svg, trace, windows
 from tests.bench.table import TABLES
 from tests.bench.variants import VARIANTS
 from tests.lab.node.settings import version_tuple
 
 PARTS = ("windows", "hook", "metrics", "looks")
-TRACE = "trace"
+TRACE, OWN = "trace", "own"
 RESULTS = Path("dist/bench.json")
 
 
@@ -35,6 +35,8 @@ def _run(options: argparse.Namespace, results: dict[str, Any]) -> None:
                 windows.main(options.runs, options.variant or ("idle",), options.set, options.pve or (windows.NEWEST,))
             case "trace":
                 results["traces"] += [line.as_json() for line in trace.main(options.runs, options.set)]
+            case "own":
+                owncommands.main(options.runs, options.set, options.sleep)
             case "hook":
                 hookcost.main(options.runs)
             case "metrics":
@@ -48,8 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "parts",
         nargs="*",
-        choices=[[], *PARTS, TRACE],
-        help="which parts; all but trace by default. trace: what happens in which millisecond, into docs/window.md",
+        choices=[[], *PARTS, TRACE, OWN],
+        help="which parts; all but trace and own by default. trace: what happens in which millisecond, into "
+        "docs/window.md; own: windows with own commands that misbehave (some two minutes for each of --runs)",
     )
     parser.add_argument("--runs", type=int, default=30, help="measurements of each kind (default 30)")
     parser.add_argument(
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         type=setting,
         metavar="TABLE.KEY=VALUE",
         help="windows, trace: a setting of the configuration, as freeze.policy='prefer'",
+    )
+    parser.add_argument(
+        "--sleep", type=float, default=20.0, help="own: seconds that the sleeping command sleeps (default 20)"
     )
     parser.add_argument(
         "--json", type=Path, default=RESULTS, help=f"where the results go, a picture beside them (default {RESULTS})"

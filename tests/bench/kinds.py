@@ -48,17 +48,17 @@ def kinds(lab: Site, disks: Sequence[str] = ("drive0",)) -> dict[str, Take]:
     return {
         DIRECT: lambda name: _direct(lab, name, disks),
         PVE: lambda name: _pve(lab, api, name),
-        ON_THE_NODE: lambda name: _ours(lab, name, "pve1"),
-        KNOCK: lambda name: _at_the_knock(lab, lambda: _ours(lab, name, "pve1")),
-        ELSEWHERE: lambda name: _ours(lab, name, ""),
-        ALONE: lambda name: _pve_keeps_out(lab, lambda: _ours(lab, name, "pve1")),
-        VZDUMP: lambda _: _backup(lab, None),
-        HOOK: lambda _: _backup(lab, "hook"),
-        HOOK_KNOCK: lambda _: _at_the_knock(lab, lambda: _backup(lab, "hook")),
-        HOOK_ALONE: lambda _: _pve_keeps_out(lab, lambda: _backup(lab, "hook")),
-        HOOK_VZDUMP: lambda _: _backup(lab, "vzdump"),
-        HOOK_OWN: lambda _: _with_own_commands(lab, lambda: _backup(lab, "hook")),
-        HOOK_VZDUMP_OWN: lambda _: _with_own_commands(lab, lambda: _backup(lab, "vzdump")),
+        ON_THE_NODE: lambda name: ours(lab, name, "pve1"),
+        KNOCK: lambda name: _at_the_knock(lab, lambda: ours(lab, name, "pve1")),
+        ELSEWHERE: lambda name: ours(lab, name, ""),
+        ALONE: lambda name: _pve_keeps_out(lab, lambda: ours(lab, name, "pve1")),
+        VZDUMP: lambda _: backup(lab, None),
+        HOOK: lambda _: backup(lab, "hook"),
+        HOOK_KNOCK: lambda _: _at_the_knock(lab, lambda: backup(lab, "hook")),
+        HOOK_ALONE: lambda _: _pve_keeps_out(lab, lambda: backup(lab, "hook")),
+        HOOK_VZDUMP: lambda _: backup(lab, "vzdump"),
+        HOOK_OWN: lambda _: with_own_command(lab, OWN_COMMAND, lambda: backup(lab, "hook")),
+        HOOK_VZDUMP_OWN: lambda _: with_own_command(lab, OWN_COMMAND, lambda: backup(lab, "vzdump")),
     }
 
 
@@ -93,10 +93,11 @@ def _pve(lab: Site, api: HttpsTransport, name: str) -> str:
     return upid
 
 
-def _ours(lab: Site, name: str, node: str) -> str:
+def ours(lab: Site, name: str, node: str, policy: str = "") -> str:
+    """A snapshot of that name, on ``node`` or from elsewhere; ``policy``: else the strictest that can be proven."""
     lab.settings.setdefault("local", {})["node"] = node
     lab.write_config()
-    policy = "require" if lab.node.settings.at_least("9.1.10") else "prefer"
+    policy = policy or ("require" if lab.node.settings.at_least("9.1.10") else "prefer")
     run = lab.safe_snapshot("--json", "100", "--name", name, "--policy", policy, "--quiet")
     if run.exit_code != 0:
         raise RuntimeError(run.text)
@@ -127,19 +128,22 @@ def _at_the_knock(lab: Site, take: Callable[[], str]) -> str:
         lab.write_config()
 
 
-def _with_own_commands(lab: Site, take: Callable[[], str]) -> str:
+def with_own_command(lab: Site, text: str, take: Callable[[], str], mode: int = 0o755) -> str:
+    """Take one with that command in the folder. RuntimeError as from ``take``."""
     folder = lab.run / "hooks.d"
     folder.mkdir(mode=0o755, exist_ok=True)
+    folder.chmod(0o755)
     path = folder / "10-bench"
-    path.write_text(OWN_COMMAND)
-    path.chmod(0o755)
+    path.write_text(text)
+    path.chmod(mode)
     try:
         return take()
     finally:
         path.unlink()
 
 
-def _backup(lab: Site, owner: str | None) -> str:
+def backup(lab: Site, owner: str | None) -> str:
+    """With our hook and that owner, or without one. RuntimeError with its log from one that failed."""
     if owner is not None:
         lab.settings.setdefault("hook", {})["owner"] = owner
     job = lab.vzdump(100, script=None if owner else "/bin/true", limits=QUICK)

@@ -47,15 +47,15 @@ def _measure(runs: int, name: str, settings: Sequence[str], version: str) -> Non
         for number in range(runs):
             for position, (kind, take) in enumerate(ways.items()):
                 variant.before(lab)
-                before, judged = len(lab.guest.windows()), _newest(lab)
+                before, judged = len(lab.guest.windows()), newest(lab)
                 try:
                     take(f"b{number}k{position}")
                 except RuntimeError as error:  # the others are worth measuring all the same
                     failures.append(f"{kind}: {error}")
                     continue
                 found[kind] += lab.guest.windows()[before : before + 1]
-                if (newest := _newest(lab)) != judged:
-                    verdicts[kind][newest[1]] += 1
+                if (last := newest(lab)) != judged:
+                    verdicts[kind][last[1]] += 1
         what = f"real guest under TCG, {variant.what}" if real else "scripted guest (no QEMU here)"
         title = f"Freeze windows with PVE {version}, seen from inside the guest ({what})"
         show(title, "ms", found, pve=version, verdicts=verdicts)
@@ -63,7 +63,7 @@ def _measure(runs: int, name: str, settings: Sequence[str], version: str) -> Non
             print(f"FAILED: {text}")
 
 
-def _newest(lab: Site) -> tuple[str, str]:
+def newest(lab: Site) -> tuple[str, str]:
     """The newest window of our journal and what it was called; nothing of both where there is none."""
     newest = next(iter(lab.windows()), None) if lab.journal_path.exists() else None
     return ("", "") if newest is None else (newest.id, newest.verdict or "none")

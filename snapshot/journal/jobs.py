@@ -26,7 +26,7 @@ def pings_file(config: Config) -> Path | None:
     return config.notify.job_heartbeat_file or config.notify.heartbeat_file
 
 
-class Job(NamedTuple):
+class WorkersJob(NamedTuple):
     """A vzdump worker, and what the journal calls its job."""
 
     pid: int
@@ -39,7 +39,7 @@ class Job(NamedTuple):
         return f"{JOB_NOTE}{self.pid}:{self.start}"
 
 
-def job_ended(db: sqlite3.Connection, job: Job, at: float, *, is_well: bool, is_wanted: bool) -> None:
+def job_ended(db: sqlite3.Connection, job: WorkersJob, at: float, *, is_well: bool, is_wanted: bool) -> None:
     """Inside a transaction: a backup job has ended. One that failed after it had ended well has failed.
 
     ``is_wanted``: somebody is to be told.

@@ -13,7 +13,7 @@ import pytest
 
 from snapshot.base.procfs import process_start
 from snapshot.journal import jobs, outbox, silences
-from snapshot.journal.jobs import Job
+from snapshot.journal.jobs import WorkersJob
 from snapshot.notify import sending
 from tests.metrics.conftest import World
 from tests.notify.receivers import WebServer, answer, write_secret
@@ -29,8 +29,8 @@ def jobs_told(told: World, web: WebServer) -> World:
     return told
 
 
-def job_of(number: int) -> Job:
-    return Job(4_000_000 + number, 1 + number, f"UPID:pve1:{number}")
+def job_of(number: int) -> WorkersJob:
+    return WorkersJob(4_000_000 + number, 1 + number, f"UPID:pve1:{number}")
 
 
 def end(world: World, number: int, *, is_well: bool = True) -> None:

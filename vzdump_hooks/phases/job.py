@@ -14,7 +14,7 @@ from snapshot.config.settings import Config
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal import silences
-from snapshot.journal.jobs import Job, job_ended, pings_file
+from snapshot.journal.jobs import WorkersJob, job_ended, pings_file
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
@@ -106,7 +106,7 @@ def _end(call: Call, config: Config, worker: Worker, journal: Journal, newest: S
         and not plan.has_failed(journal, worker)
         and not any(has_failed(window) for window in newest)
     )
-    job = Job(worker.pid, worker.start, worker.job)
+    job = WorkersJob(worker.pid, worker.start, worker.job)
     is_wanted = pings_file(config) is not None
     with journal.transaction("written") as db:
         plan.forget_job(db, worker)

@@ -388,7 +388,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from snapshot.commands.runner import run_commands
-run_commands(Path(sys.argv[1]), "verdict", say=print, timeout_seconds=600)
+run_commands(Path(sys.argv[1]), "verdict", say=lambda line: print(line, flush=True), timeout_seconds=600)
 """
 
 
@@ -397,10 +397,12 @@ run_commands(Path(sys.argv[1]), "verdict", say=print, timeout_seconds=600)
 )
 def test_who_is_killed_leaves_no_command_behind(own: Own, tmp_path: Path, how: str) -> None:
     """SIGKILL, of us alone: nothing of ours can act any more."""
-    note = f"echo $$ $! >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids"
+    note = f"echo $$ $! >{tmp_path}/pids; echo begun"
     own.add("10-hangs", how.format(note=note) if "{note}" in how else f"{note}; {how}")
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(own.folder)], cwd=Path(__file__).parents[2]) as killed:
-        assert wait_for((tmp_path / "pids").exists, 30)
+    start = [sys.executable, "-c", KILLED, str(own.folder)]
+    with subprocess.Popen(start, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"10-hangs: begun\n", "it is followed by now"
         killed.kill()
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
     try:

@@ -22,6 +22,7 @@ SETTINGS: dict[str, str] = {
     "notKnownSeconds": "1800",
     "lookSeconds": "900",
     "eventSeconds": "86400",
+    "drillSeconds": "900",
     "textfile": ".*vzdump_hooks[.]prom",
     "runbooks": "docs/runbooks/",
 }
@@ -37,6 +38,7 @@ SETTING_HELP: dict[str, str] = {
     "notKnownSeconds": "how long nobody may know whether a guest that writes nothing is frozen",
     "lookSeconds": "how old the last look at a node's guests may get: it is due each minute",
     "eventSeconds": "how long an event with a time of its own (BackupWithoutHook, JournalBegunAnew) is shown",
+    "drillSeconds": "how long Drill fires after `safe-snapshot drill`",
     "textfile": "the textfile's path, as a regular expression",
     "runbooks": "where the runbooks are: a path or a URL that ends in a slash",
 }
@@ -227,6 +229,14 @@ unless on (%(guestLabels)s) {_RUN}""",
         "A broken journal was set aside and begun anew",
         "On node {{ $labels.node }} the journal was found broken {{ $value | humanizeDuration }} ago. What could be "
         "read was carried over; look at the disk.",
+    ),
+    Alert(
+        "Drill",
+        "warning",
+        f"time() - {f.LAST_DRILL.name} < %(drillSeconds)s",
+        "THIS IS A DRILL: safe-snapshot drill was held, and its alert arrives",
+        "THIS IS A DRILL. On node {{ $labels.node }} `safe-snapshot drill` was held {{ $value | humanizeDuration }} "
+        "ago. It comes as any alert of severity warning would, and goes by itself.",
     ),
     Alert(
         "AgentDown",

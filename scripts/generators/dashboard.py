@@ -289,11 +289,13 @@ def _look_age() -> stat.Panel:
 
 def _of_the_nodes() -> stat.Panel:
     return _stat(
-        "Nodes with a broken configuration, a backup past the hook, a new journal",
-        f"{f.CONFIG_BROKEN.help}; {f.LAST_UNHOOKED.help}; {f.BEGUN_ANEW.help}. The last two within a day.",
+        "Nodes with a broken configuration, a backup past the hook, a new journal, a drill that failed",
+        f"{f.CONFIG_BROKEN.help}; {f.LAST_UNHOOKED.help}; {f.BEGUN_ANEW.help}; {f.LAST_DRILL.help}. "
+        "The last three within a day.",
         f"(sum({f.CONFIG_BROKEN.name}{{{_FLEET}}}) or vector(0))"
         f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < 86400) or vector(0))"
-        f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < 86400) or vector(0))",
+        f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < 86400) or vector(0))"
+        f' + (count(time() - {f.LAST_DRILL.name}{{{_FLEET}, kept="no"}} < 86400) or vector(0))',
         "none",
         _ALARM,
     )

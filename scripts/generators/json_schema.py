@@ -16,6 +16,7 @@ from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 from scripts.generators import field_texts
 from snapshot.doctor.facts import Look
 from snapshot.doctor.guests import Diagnosis
+from snapshot.drill.rounds import DrillRound
 from snapshot.errors import exit_codes
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
@@ -83,6 +84,12 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "notes": list[str],
         "taken_back": list[TakenBack],
         "guests": list[str],
+    },
+    "drill": {
+        "guest": Guest | None,
+        "checks": list[Check],
+        "rounds": list[DrillRound],
+        "alarms": list[Tried],
     },
     "report": {},
     "metrics": {},

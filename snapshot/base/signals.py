@@ -33,6 +33,10 @@ class Gate(Protocol):
         """A context at whose end this process is stopped, if a terminal wanted that (Ctrl-Z) meanwhile."""
         ...
 
+    def check(self) -> None:
+        """Raise InterruptedBySignalError for a signal that was held back."""
+        ...
+
 
 class SignalGate:
     """Installed handlers for SIGNALS; ``restore`` puts the earlier ones back.
@@ -83,7 +87,7 @@ class SignalGate:
                 os.kill(os.getpid(), signal.SIGTSTP)
 
     def check(self) -> None:
-        """Raise for a signal that was held back."""
+        """See Gate."""
         if self.pending is not None:
             raise InterruptedBySignalError(self.pending)
 
@@ -132,3 +136,6 @@ class NoGate:
     def unstoppable(self) -> Iterator[None]:
         """See Gate."""
         yield
+
+    def check(self) -> None:
+        """See Gate."""

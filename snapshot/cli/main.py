@@ -16,6 +16,7 @@ from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
 from snapshot.cli.check import check
 from snapshot.cli.doctor import doctor
+from snapshot.cli.drill import drill
 from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.history import history
 from snapshot.cli.line import EXIT_CODES, Session, common
@@ -54,7 +55,7 @@ def main_group(ctx: click.Context) -> None:
     ctx.ensure_object(Session)
 
 
-for _command in (take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup):
+for _command in (take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup, drill):
     main_group.add_command(_command)
 
 

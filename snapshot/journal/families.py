@@ -59,17 +59,9 @@ FAILURES = tuple((stage, word.value) for stage, words in _REASONS.items() for wo
 """(stage, reason) pairs that are exported from 0 for every guest. Rarer pairs appear when they happen first."""
 
 HOOK_PHASES = (
-    "job-init",
-    "job-start",
-    "job-end",
-    "job-abort",
-    "backup-start",
-    "backup-end",
-    "backup-abort",
-    "log-end",
-    "pre-stop",
-    "pre-restart",
-    "post-restart",
+    *("job-init", "job-start", "job-end", "job-abort"),
+    *("backup-start", "backup-end", "backup-abort", "log-end"),
+    *("pre-stop", "pre-restart", "post-restart"),
 )
 
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
@@ -295,6 +287,13 @@ BEGUN_ANEW = Family(
     "What could be read was carried over; the broken file is kept beside the new one.",
     ("node",),
 )
+LAST_DRILL = Family(
+    "pve_fsfreeze_last_drill_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time of the end of the last drill on this node; absent without one",
+    "The alert Drill fires on it, to show that alerts arrive; `kept`: whether every bound was. No other series moves.",
+    ("node", "kept"),
+)
 BUILD_INFO = Family(
     "pve_fsfreeze_build_info",
     Kind.GAUGE,
@@ -334,6 +333,7 @@ FAMILIES = (
     LAST_UNHOOKED,
     CONFIG_BROKEN,
     BEGUN_ANEW,
+    LAST_DRILL,
     BUILD_INFO,
 )
 

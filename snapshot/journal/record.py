@@ -23,6 +23,10 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
+DRILL = "drill"
+"""The source of a window that was opened to see its guest thawed: no run, so nothing is counted from it."""
+
+
 class Cause(Enum):
     """Why a guard thawed: the ``cause`` label of the metric."""
 
@@ -46,7 +50,7 @@ class WindowRecord(NamedTuple):
     kind: str
     guest_name: str
     source: str
-    """``snapshot`` or ``vzdump``: which of the two ways in."""
+    """``snapshot`` or ``vzdump``: which of the two ways in; ``drill`` for a drill's, ``foreign`` for another's."""
     owner: str
     """Who issued the freeze."""
     state: str
@@ -119,6 +123,11 @@ class WindowRecord(NamedTuple):
     def is_foreign(self) -> bool:
         """Whether somebody else issued the freeze."""
         return self.owner == Owner.FOREIGN.value
+
+
+def is_drill(record: WindowRecord) -> bool:
+    """Whether it stands for no snapshot and no backup: its guest was frozen to see it thawed."""
+    return record.source == DRILL
 
 
 def was_sent(record: WindowRecord) -> bool:

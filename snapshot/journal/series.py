@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from snapshot.journal import families
 from snapshot.journal.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
-from snapshot.journal.record import OPEN, WindowRecord, has_ended, measured_seconds, printable, was_sent
+from snapshot.journal.record import OPEN, WindowRecord, has_ended, is_drill, measured_seconds, printable, was_sent
 from snapshot.model import VerdictKind
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ _WITHOUT_AGENT = frozenset({"offline", "crash-consistent"})
 
 def apply(db: sqlite3.Connection, before: WindowRecord | None, after: WindowRecord) -> None:
     """Bring the series up to date with one window's change. Raises sqlite3.Error only; counts nothing twice."""
-    if after.is_foreign:
+    if after.is_foreign or is_drill(after):
         return  # no run of ours, and no failure of one: what it is shows while it is open
     row = db.execute("SELECT counted FROM windows WHERE id = ?", (after.id,)).fetchone()
     old = (row[0] if row is not None else None) or "{}"

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from snapshot.config.settings import Config
 from snapshot.journal import families, silences
+from snapshot.journal.drills import last_drill
 from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import may_be_frozen
@@ -272,6 +273,11 @@ def _of_this_machine(journal: Journal, looks: Mapping[str, GuestLook]) -> Iterat
         if value is not None:
             gauge.add_metric(here, value)
         yield gauge
+    drills = _metric(families.LAST_DRILL)
+    drill = last_drill(journal)
+    if drill is not None:
+        drills.add_metric((*here, "yes" if drill.is_kept else "no"), drill.ended_at)
+    yield drills
 
 
 def _not_of_a_window(rows: _Rows) -> Iterator[Metric]:

@@ -97,6 +97,15 @@ def test_body(letter_id: str, node: str, at: float) -> str:
     return _json(letter_id, node, at, title=f"{node}: a test of vzdump-hooks", message=message)
 
 
+def drill_body(letter_id: str, node: str, at: float, title: str, message: str) -> str:
+    """What `safe-snapshot drill` sends: marked in its title, and by the key ``drill``, which no other message has."""
+    found = {
+        **json.loads(_json(letter_id, node, at, title=clean(title, LONGEST_TITLE), message=message)),
+        "drill": True,
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
 def _json(
     letter_id: str, node: str, at: float, *, title: str, message: str, events: Sequence[object] = (), more: int = 0
 ) -> str:

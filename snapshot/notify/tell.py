@@ -129,16 +129,23 @@ def _beat(journal: Journal | None, config: Config, *, is_well: bool, clock: Cloc
 
 def test(config: Config, clock: Clock) -> list[Tried]:
     """Send one message on each way that is configured, past the outbox."""
-    body = letter.test_body(new_id(), local_name(), clock.time())
-    tries: dict[str, Callable[[], None]] = {
-        way: functools.partial(ways.send_letter, way, config, body, clock) for way in ways.letter_ways(config)
-    }
+    done = send_each(config, letter.test_body(new_id(), local_name(), clock.time()), clock)
     if config.notify.job_heartbeat_file is not None:
         ping = json.dumps({"is_well": True})
-        tries[ways.JOBS] = functools.partial(ways.send_letter, ways.JOBS, config, ping, clock)
+        attempt = functools.partial(ways.send_letter, ways.JOBS, config, ping, clock)
+        done.append(_tried(ways.JOBS, ways.place(ways.JOBS, config), attempt))
     if config.notify.heartbeat_file is not None:
-        tries[ways.HEARTBEAT] = functools.partial(ways.beat, config, is_well=True, clock=clock)
-    return [_tried(way, ways.place(way, config), attempt) for way, attempt in tries.items()]
+        beat = functools.partial(ways.beat, config, is_well=True, clock=clock)
+        done.append(_tried(ways.HEARTBEAT, ways.place(ways.HEARTBEAT, config), beat))
+    return done
+
+
+def send_each(config: Config, body: str, clock: Clock) -> list[Tried]:
+    """Send ``body`` once on each way that takes letters, past the outbox."""
+    return [
+        _tried(way, ways.place(way, config), functools.partial(ways.send_letter, way, config, body, clock))
+        for way in ways.letter_ways(config)
+    ]
 
 
 def _tried(way: str, place: str, attempt: Callable[[], None]) -> Tried:

@@ -38,9 +38,10 @@ ANNOUNCED = {
     "ConfigBroken",
     "LookOld",
     "JournalBegunAnew",
+    "Drill",
 }
 
-OF_A_NODE = {"HookErrors", "MetricsStale", "BackupWithoutHook", "ConfigBroken", "LookOld", "JournalBegunAnew"}
+OF_A_NODE = {"HookErrors", "MetricsStale", "BackupWithoutHook", "ConfigBroken", "LookOld", "JournalBegunAnew", "Drill"}
 """No guest can be named."""
 
 

@@ -38,6 +38,14 @@ SETUP_KILLED = "tests/setup/test_killed.py"
 SETUP_TESTS = "tests/setup/test_setup.py"
 SETUP_COMMAND = "tests/setup/test_command.py"
 SETUP_TEXTS = "tests/setup/test_texts.py"
+DRILL = "snapshot/drill/drill.py"
+DRILL_PLAY = "snapshot/drill/play.py"
+DRILL_ROUNDS = "snapshot/drill/rounds.py"
+DRILL_DISK = "snapshot/drill/disk.py"
+DRILL_READY = "snapshot/drill/ready.py"
+DRILL_FIRING = "snapshot/drill/firing.py"
+DRILL_TESTS = "tests/drill/test_drill.py"
+DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
@@ -3281,5 +3289,95 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if vmids:",
         "    if False:",
         f"{SETUP_TESTS}::test_nothing_is_taken_back_while_a_freeze_window_is_open",
+        "a drill's freeze that nobody thawed is left to nobody",
+        DRILL_PLAY,
+        "        self._thaw_here(row)\n\n    def _end_victim",
+        "        return\n\n    def _end_victim",
+        f"{DRILL_TESTS}::test_a_hung_guard_is_named_and_the_drill_thaws",
+    ),
+    mutation(
+        "a round of the drill in which the drill had to thaw passes for kept",
+        DRILL_ROUNDS,
+        "    if seen.thawed_by_drill:\n        return False,",
+        "    if seen.thawed_by_drill and seen.trouble:\n        return False,",
+        f"{DRILL_ROUNDS_TESTS}::test_what_the_drill_had_to_thaw_names_the_part_that_did_not",
+    ),
+    mutation(
+        "a disk that does not show the thaw counts as one that does",
+        DRILL_ROUNDS,
+        '    if after is None:\n        return None, "disk", seen.watching or IDLE',
+        '    if after is None:\n        return True, "", seen.watching or IDLE',
+        f"{DRILL_ROUNDS_TESTS}::test_a_bound_is_kept_broken_or_not_shown",
+    ),
+    mutation(
+        "a drill's bound is held against the earliest that the first write can have been",
+        DRILL_ROUNDS,
+        "    if after.most > bound:",
+        "    if after.least > bound:",
+        f"{DRILL_ROUNDS_TESTS}::test_a_bound_is_kept_broken_or_not_shown",
+    ),
+    mutation(
+        "writes of a guest that should be frozen pass for its thaw",
+        DRILL_DISK,
+        "    if first[1] <= end_at:",
+        "    if first[1] <= frozen_at:",
+        f"{DRILL_ROUNDS_TESTS}::test_writes_while_it_is_frozen_are_no_thaw",
+    ),
+    mutation(
+        "a freeze at which nobody looked is read out of the looks around it",
+        DRILL_DISK,
+        "    if base is None or readings[base].asked_at > end_at:",
+        "    if base is None:",
+        f"{DRILL_ROUNDS_TESTS}::test_a_freeze_at_which_nobody_looked_shows_nothing",
+    ),
+    mutation(
+        "a drill freezes though a part that thaws is broken",
+        DRILL,
+        "    if broken:\n        return DrillReport(None, checks",
+        "    if not checks:\n        return DrillReport(None, checks",
+        f"{DRILL_TESTS}::test_a_revoked_token_is_named_and_nothing_is_frozen",
+        f"{DRILL_TESTS}::test_a_wrong_socket_folder_is_named_and_nothing_is_frozen",
+    ),
+    mutation(
+        "a drill does not look whether PVE takes the token",
+        DRILL_READY,
+        'yield Check("token", _FAILED, error.message, error.remedy)\n    except ApiError',
+        'yield Check("token", _OK, error.message, error.remedy)\n    except ApiError',
+        f"{DRILL_TESTS}::test_a_revoked_token_is_named_and_nothing_is_frozen",
+    ),
+    mutation(
+        "a drill freezes a guest that PVE has locked",
+        DRILL,
+        "    if lock.result is not CheckResult.OK:",
+        "    if lock.result is CheckResult.NO_FREEZE and not lock.message:",
+        f"{DRILL_TESTS}::test_a_guest_at_work_is_left_alone",
+    ),
+    mutation(
+        "a drill goes on with a guest whose guard does not thaw it",
+        DRILL,
+        "            if rounds[-1].is_kept is False:\n                break",
+        "            if rounds[-1].is_kept is False:\n                continue",
+        f"{DRILL_TESTS}::test_a_hung_guard_is_named_and_the_drill_thaws",
+    ),
+    mutation(
+        "a drill counts as a run in the metrics",
+        "snapshot/journal/series.py",
+        "    if after.is_foreign or is_drill(after):",
+        "    if after.is_foreign:",
+        f"{DRILL_TESTS}::test_its_windows_are_in_the_journal_and_in_no_series_of_a_run",
+    ),
+    mutation(
+        "metrics that were not written pass for an alarm's path that works",
+        DRILL_FIRING,
+        "    if missing or problems:",
+        "    if missing:",
+        f"{DRILL_TESTS}::test_a_textfile_folder_that_is_not_there_is_named",
+    ),
+    mutation(
+        "a drill freezes unasked",
+        "snapshot/cli/drill.py",
+        "        if not is_agreed:\n",
+        "        if is_agreed:\n",
+        f"{DRILL_TESTS}::test_nobody_is_frozen_unasked",
     ),
 )

@@ -243,6 +243,19 @@
             },
           },
           {
+            alert: 'Drill',
+            expr: |||
+              time() - pve_fsfreeze_last_drill_timestamp_seconds < %(drillSeconds)s
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "THIS IS A DRILL: safe-snapshot drill was held, and its alert arrives",
+              description: "THIS IS A DRILL. On node {{ $labels.node }} `safe-snapshot drill` was held {{ $value | humanizeDuration }} ago. It comes as any alert of severity warning would, and goes by itself.",
+              runbook_url: '%(runbooks)sdrill.md' % $._config,
+            },
+          },
+          {
             alert: 'AgentDown',
             expr: |||
               pve_fsfreeze_agent_up == 0

@@ -23,6 +23,8 @@
     lookSeconds: "900",
     // how long an event with a time of its own (BackupWithoutHook, JournalBegunAnew) is shown
     eventSeconds: "86400",
+    // how long Drill fires after `safe-snapshot drill`
+    drillSeconds: "900",
     // the textfile's path, as a regular expression
     textfile: ".*vzdump_hooks[.]prom",
     // where the runbooks are: a path or a URL that ends in a slash

@@ -31,6 +31,7 @@ AGENT_COMMANDS = {
 _INTEGERS = ("cores", "sockets", "onboot", "template", "protection", "numa", "unprivileged", "snaptime", "vcpus")
 # Keys a running guest takes at once; the rest waits in [PENDING] for a stop and start (fast_plug_option).
 _APPLIED_AT_ONCE = ("description", "hookscript", "lock", "name", "onboot", "protection", "startup", "tags", "shares")
+_BLOCKSTAT_SECONDS = 1.0
 _PRIVILEGES = (  # configuration keys and the privilege that may change them, first match
     (
         re.compile(
@@ -102,9 +103,22 @@ def status_current(host: Host, values: dict[str, Any], caller: Caller) -> dict[s
         answer["qmpstatus"] = host.guest_settings(config.vmid).get("qmpstatus", entry["status"])
         if agent.agent_options(config.values.get("agent")):
             answer["agent"] = 1
+        if blockstat := _blockstat(host, config.vmid):
+            answer["blockstat"] = blockstat
         if pid := host.pid(config.vmid):
             answer |= {"pid": pid, "running-qemu": "10.1.2", "running-machine": "pc-q35-10.1+pve0"}
     return answer
+
+
+def _blockstat(host: Host, vmid: int) -> dict[str, Any]:
+    """QEMU's own numbers by the drive's name, when its monitor answers (PVE::QemuServer::vmstatus, blockstatscb)."""
+    if not host.pid(vmid) or not host.run_path(vmid, "qmp").exists():
+        return {}
+    try:
+        found = host.mon(vmid, "query-blockstats", timeout=_BLOCKSTAT_SECONDS)
+    except Die:
+        return {}
+    return {f"virtio{number}": entry["stats"] for number, entry in enumerate(found)}
 
 
 @operation("GET", f"{QEMU}/config", f"{LXC}/config")

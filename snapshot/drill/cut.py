@@ -1,0 +1,55 @@
+"""A configuration in which the API cannot be reached: what a guard is given whose API route is cut.
+
+Nothing of the node is touched. The host is an address that is routed nowhere (RFC 5737), so a request hangs or is
+refused as with a host that is gone; all else is the configuration as it was read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+from snapshot.base import files
+from snapshot.config.settings import Config
+
+NOWHERE = "192.0.2.1"
+
+FILE = "drill-without-api.toml"
+
+
+def write_cut(config: Config) -> Path:
+    """Write it beside the journal, for root alone; OSError when that cannot be done."""
+    path = config.journal.path.absolute().parent / FILE
+    files.replace(path, cut(config).encode(), 0o600)
+    return path
+
+
+def cut(config: Config) -> str:
+    """As TOML. What only a push needs is left out: it may hold a password, and nothing is reached anyway."""
+    api = config.api._replace(host=NOWHERE, peers=())
+    lines = list[str]()
+    for name, table in config._replace(api=api, metrics=config.metrics._replace(pushgateway=None))._asdict().items():
+        for rule in table if name == "guest" else (table,):
+            lines.append(f"[[{name}]]" if name == "guest" else f"[{name}]")
+            lines += _values(rule._asdict())
+    return "\n".join(lines) + "\n"
+
+
+def _values(values: dict[str, object]) -> Iterator[str]:
+    for key, value in values.items():
+        if value is None and key == "textfile":
+            yield 'textfile = ""'
+        elif value is not None:
+            yield f"{key} = {_toml(value)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Enum):
+        return _toml(value.value)
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return json.dumps(str(value))

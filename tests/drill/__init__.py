@@ -1,0 +1,1 @@
+"""The drill, against real processes on a lab node."""

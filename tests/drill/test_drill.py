@@ -1,0 +1,211 @@
+"""`safe-snapshot drill` against a node with real processes: what it shows, what it names, and that it always thaws."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.json_schema import follows_the_schema
+from tests.lab.fixtures import real_guest
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.site import Run, Site, wait_for
+from tests.notify.receivers import MailServer, WebServer, sendmail, write_secret
+from tests.process.processes import guarded_site, guards, the_guard
+from tests.process.timeline import Timeline
+
+
+@contextlib.contextmanager
+def drill_site(guest: Callable[..., object] = ScriptedGuest) -> Iterator[tuple[Site, Timeline]]:
+    """A node of its own guest, with guards that nobody starts again: systemd is in tests/process."""
+    with guarded_site(guest, on_the_node=True) as (lab, timeline):
+        lab.settings |= {"guard": {"launcher": "detached"}, "freeze": {"freeze_timeout_seconds": 20}}
+        lab.write_config()
+        yield lab, timeline
+
+
+def drill(lab: Site, *options: str) -> Run:
+    run = lab.safe_snapshot("--json", "drill", "100", "--yes", *options)
+    follows_the_schema(run.json)
+    return run
+
+
+def broken(run: Run) -> list[str]:
+    """The parts that the drill names."""
+    assert run.exit_code == 1, run.text
+    message: str = run.json["error"]["message"]
+    return message.removeprefix("the drill failed: ").split(", ")
+
+
+def all_is_well(lab: Site, timeline: Timeline) -> None:
+    assert not timeline.is_frozen()
+    assert lab.finds_nothing()
+    assert wait_for(lambda: not guards(lab))
+
+
+@pytest.mark.real
+def test_a_real_guest_is_thawed_within_the_bounds_and_its_disk_says_so() -> None:
+    with drill_site(real_guest) as (lab, timeline):
+        run = drill(lab)
+        assert run.exit_code == 0, run.text
+        rounds = run.json["rounds"]
+        assert [(found["name"], found["is_kept"], found["part"]) for found in rounds] == [
+            ("owner-killed", True, ""),
+            ("api-cut", True, ""),
+        ]
+        # Another monitor connection has watched the same disk.
+        stood = [end - start for start, end in timeline.freezes()]
+        assert len(stood) == 2, stood
+        for seconds, found in zip(stood, rounds, strict=True):
+            assert found["stood"]["least"] - 0.05 <= seconds <= found["stood"]["most"] + 0.05
+        assert all("agent socket" in found["route"] for found in rounds)
+        all_is_well(lab, timeline)
+
+
+def test_its_windows_are_in_the_journal_and_in_no_series_of_a_run() -> None:
+    with drill_site() as (lab, timeline):
+        assert drill(lab).exit_code == 0
+        windows = lab.windows()
+        assert [(w.source, w.guard_cause, w.closed_at is not None) for w in windows] == 2 * [
+            ("drill", "owner-died", True)
+        ]
+        exposed = [line for line in lab.metrics_path.read_text().splitlines() if not line.startswith("#")]
+        (line,) = [line for line in exposed if "drill" in line]
+        assert line.startswith("pve_fsfreeze_last_drill_timestamp_seconds{")
+        assert 'kept="yes"' in line
+        all_is_well(lab, timeline)
+
+
+@contextlib.contextmanager
+def told(lab: Site) -> Iterator[tuple[MailServer, WebServer]]:
+    with MailServer() as post, WebServer() as web:
+        lab.settings["notify"] = {
+            "mail_to": "root",
+            "sendmail": str(sendmail(lab.run / "sendmail", post.port)),
+            "webhook_file": str(write_secret(lab.run / "webhook", f"{web.url}/hook\n")),
+        }
+        lab.write_config()
+        yield post, web
+
+
+def test_each_path_of_an_alarm_is_used_once_and_marked_as_a_drill() -> None:
+    with drill_site() as (lab, _), told(lab) as (post, web):
+        run = drill(lab)
+        assert [(tried["way"], tried["ok"]) for tried in run.json["alarms"]] == [
+            ("metrics", True),
+            ("mail", True),
+            ("webhook", True),
+        ]
+        (mail,), (posted,) = post.got, web.got
+        assert mail["Subject"].startswith("DRILL: ")
+        assert posted.json["drill"] is True
+        assert posted.json["title"].startswith("DRILL: ")
+        # What `recover` finds next is no alarm.
+        assert lab.safe_snapshot("recover").exit_code == 0
+        assert (len(post.got), len(web.got)) == (1, 1)
+
+
+def test_mail_that_is_down_is_named() -> None:
+    with drill_site() as (lab, timeline), told(lab):
+        lab.settings["notify"]["sendmail"] = "/bin/false"
+        lab.write_config()
+        assert broken(drill(lab)) == ["mail"]
+        all_is_well(lab, timeline)
+
+
+def test_a_textfile_folder_that_is_not_there_is_named() -> None:
+    with drill_site() as (lab, timeline):
+        lab.settings["metrics"] = {"textfile": str(lab.run / "elsewhere" / "x.prom")}
+        lab.write_config()
+        assert broken(drill(lab)) == ["metrics"]
+        all_is_well(lab, timeline)
+
+
+def test_a_revoked_token_is_named_and_nothing_is_frozen() -> None:
+    with drill_site() as (lab, timeline):
+        lab.node.token_file.write_text("00000000-0000-0000-0000-000000000000\n")
+        assert broken(drill(lab)) == ["token"]
+        assert not timeline.freezes()
+
+
+@pytest.mark.parametrize("node", ["pve1", "auto"])
+def test_a_wrong_socket_folder_is_named_and_nothing_is_frozen(node: str) -> None:
+    with drill_site() as (lab, timeline):
+        lab.settings["local"] = {"node": node, "socket_folder": str(lab.run / "nowhere")}
+        lab.write_config()
+        assert broken(drill(lab)) == ["socket"]
+        assert not timeline.freezes()
+
+
+@contextlib.contextmanager
+def hung_guard(lab: Site) -> Iterator[None]:
+    """The next guard is stopped once it is armed."""
+
+    def stop() -> None:
+        os.kill(the_guard(lab), signal.SIGSTOP)
+
+    def armed() -> bool:
+        return any(window.guard_pid and window.closed_at is None for window in lab.windows())
+
+    assert lab.safe_snapshot("recover").exit_code == 0  # there is a journal
+    thread = threading.Thread(target=lambda: wait_for(armed, 60) and stop())
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_a_hung_guard_is_named_and_the_drill_thaws() -> None:
+    with drill_site() as (lab, timeline), hung_guard(lab):
+        run = drill(lab, "--max-window", "3")
+        assert broken(run) == ["guard"]
+        (only,) = run.json["rounds"]
+        assert "the drill itself" in only["route"]
+        assert max(end - start for start, end in timeline.freezes()) < 30
+        all_is_well(lab, timeline)
+
+
+def test_a_signal_ends_the_drill_with_the_guest_thawed() -> None:
+    with drill_site() as (lab, timeline):
+        with lab.start("drill", "100", "--yes") as started:
+            assert wait_for(timeline.is_frozen, 60)
+            started.send_signal(signal.SIGINT)
+            out, err = started.communicate(timeout=60)
+        assert started.returncode == 130, (out, err)
+        all_is_well(lab, timeline)
+
+
+def test_a_drill_that_is_killed_leaves_no_frozen_guest() -> None:
+    with drill_site() as (lab, timeline):
+        with lab.start("drill", "100", "--yes") as started:
+            assert wait_for(timeline.is_frozen, 60)
+            started.kill()
+        timeline.wait_until_thawed_for(0.5)
+        assert wait_for(lambda: not guards(lab))
+
+
+def test_nobody_is_frozen_unasked() -> None:
+    with drill_site() as (lab, timeline):
+        run = lab.safe_snapshot("drill", "100")
+        assert (run.exit_code, "say --yes" in run.text) == (2, True)
+        assert not timeline.freezes()
+
+
+def test_a_guest_at_work_is_left_alone() -> None:
+    with drill_site() as (lab, timeline):
+        lab.node.set_config(100, lock="backup")
+        assert drill(lab).exit_code == 4
+        assert not timeline.freezes()
+
+
+def test_a_guest_that_is_frozen_or_off_is_left_alone() -> None:
+    with drill_site() as (lab, timeline):
+        lab.guest.ask("guest-fsfreeze-freeze")
+        assert drill(lab).exit_code == 13
+        assert timeline.is_frozen()
+        lab.guest.ask("guest-fsfreeze-thaw")
+        lab.guest.stop()
+        assert drill(lab).exit_code == 4

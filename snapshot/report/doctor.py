@@ -84,19 +84,22 @@ def table(rows: Sequence[Diagnosis], now: float) -> list[str]:
     widths = (name, *(width for _, width in _COLUMNS))
 
     def line(vmid: object, *words: str) -> str:
-        cells = (clean(word, width).ljust(width) for word, width in zip(words, widths, strict=True))
+        cells = (_ascii(clean(word, width)).ljust(width) for word, width in zip(words, widths, strict=True))
         return " ".join([str(vmid).rjust(first), *cells]).rstrip()
 
     said = [line("vmid", "name", *(title for title, _ in _COLUMNS))]
     for row in rows:
         worths = (_WORDS[row.snapshot.best], _WORDS[row.backup.best])
-        said.append(line(row.vmid, _ascii(row.name), row.agent, row.freeze, *worths, _age(row.last_run_at, now)))
+        said.append(line(row.vmid, row.name, row.agent, row.freeze, *worths, _age(row.last_run_at, now)))
     return [*said, *LEGEND]
 
 
 def _ascii(text: str) -> str:
-    """PVE's names are DNS names; anything else would take more columns than it has letters."""
-    return text.encode("ascii", "replace").decode()
+    """PVE's names are DNS names, an agent's version is digits; anything else may take more columns than it has letters.
+
+    What was cut off ends in a tilde.
+    """
+    return text.replace("…", "~").encode("ascii", "replace").decode()
 
 
 def _age(at: float | None, now: float) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from snapshot.config.settings import Config
+from snapshot.doctor import rounds
 from snapshot.doctor.cluster import Asked, nothing_known
 from snapshot.doctor.rounds import AT_ONCE, Patient, examine_all, patients
 from snapshot.errors import ApiError, ReplyLostError
@@ -38,24 +40,25 @@ def healthy(patient: Patient) -> Health:
     return Health(patient.listed.guest, ())
 
 
-def test_two_are_examined_at_once_and_never_more() -> None:
-    lock, arrived = threading.Lock(), threading.Semaphore(0)
-    inside, most = 0, 0
-    both = threading.Barrier(AT_ONCE)
+def test_two_are_examined_at_once_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is done before everybody who may begin has begun."""
+    all_begun = threading.Event()
+    wait = rounds.wait
+
+    def waits(*arguments: Any, **values: Any) -> Any:
+        all_begun.set()  # every examination has been handed over by now, and each thread started
+        return wait(*arguments, **values)
+
+    threads: set[str] = set()
 
     def examine(patient: Patient) -> Health:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        arrived.release()
-        both.wait(PATIENCE_SECONDS)  # nobody leaves before a second one is there
-        with lock:
-            inside -= 1
+        assert all_begun.wait(PATIENCE_SECONDS)
+        threads.update(thread.name for thread in threading.enumerate() if thread.name.startswith("doctor"))
         return healthy(patient)
 
+    monkeypatch.setattr(rounds, "wait", waits)
     done = examine_all(access(), wanted(20), examine, 60.0, lambda done, of: None)
-    assert most == AT_ONCE == 2
+    assert len(threads) == AT_ONCE == 2
     assert all(one.health is not None for one in done)
 
 

@@ -113,6 +113,13 @@ WAYS = "snapshot/notify/ways.py"
 RUNS = "snapshot/notify/runs.py"
 POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
+DOCTOR_WORTH = "snapshot/doctor/worth.py"
+DOCTOR_ROUNDS = "snapshot/doctor/rounds.py"
+DOCTOR_REPORT = "snapshot/report/doctor.py"
+VISIT_TESTS = "tests/doctor/test_visit.py"
+WORTH_TESTS = "tests/doctor/test_worth.py"
+ROUNDS_TESTS = "tests/doctor/test_rounds.py"
+MONITOR_TESTS = "tests/doctor/test_monitor.py"
 SENDING_TESTS = "tests/notify/test_sending.py"
 TEXT_TESTS = "tests/notify/test_texts.py"
 BOUNDS_TESTS = "tests/notify/test_bounds.py"
@@ -3379,5 +3386,71 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        if not is_agreed:\n",
         "        if is_agreed:\n",
         f"{DRILL_TESTS}::test_nobody_is_frozen_unasked",
+    ),
+    mutation(
+        "the doctor freezes",
+        "snapshot/preflight/preflight.py",
+        'info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-status")',
+        'info, state = _ask(channel, "info"), _ask(channel, "fsfreeze-freeze")',
+        f"{VISIT_TESTS}::test_nothing_is_frozen_and_nothing_is_changed[socket]",
+        f"{VISIT_TESTS}::test_nothing_is_frozen_and_nothing_is_changed[elsewhere]",
+    ),
+    mutation(
+        "a script that is not known is taken for ours",
+        DOCTOR_WORTH,
+        "    if calls_us is None:\n",
+        "    if calls_us is not calls_us:\n",
+        f"{VISIT_TESTS}::test_without_a_word_on_the_script_a_backup_is_not_called_good",
+        f"{WORTH_TESTS}::test_a_backup",
+    ),
+    mutation(
+        "a guest of which nothing can be asked is called off",
+        DOCTOR_WORTH,
+        "    return any(check.code in UNANSWERED for check in health.checks)\n",
+        "    return False\n",
+        f"{VISIT_TESTS}::test_of_a_guest_that_is_on_a_node_that_is_off_nothing_is_called_known",
+        f"{WORTH_TESTS}::test_a_backup",
+    ),
+    mutation(
+        "a script that vzdump cannot run is taken for one that it calls",
+        "snapshot/doctor/facts.py",
+        "script is not None and script.exists and script.executable",
+        "script is not None",
+        f"{VISIT_TESTS}::test_where_vzdump_cannot_run_its_script_no_backup_is_called_good",
+    ),
+    mutation(
+        "the doctor asks many agents at once",
+        DOCTOR_ROUNDS,
+        "with ThreadPoolExecutor(AT_ONCE, ",
+        "with ThreadPoolExecutor(8, ",
+        f"{ROUNDS_TESTS}::test_two_are_examined_at_once_and_never_more",
+    ),
+    mutation(
+        "the doctor's visit has no end",
+        DOCTOR_ROUNDS,
+        "        if access.clock.monotonic() >= ends_at:\n",
+        "        if access.clock.monotonic() < 0:\n",
+        f"{ROUNDS_TESTS}::test_once_the_time_is_up_no_examination_begins_and_each_guest_is_told_as_not_examined",
+    ),
+    mutation(
+        "one odd guest keeps the others from being examined",
+        DOCTOR_ROUNDS,
+        "    except Exception as bug:",
+        "    except KeyboardInterrupt as bug:",
+        f"{ROUNDS_TESTS}::test_what_one_examination_raises_is_told_with_its_guest",
+    ),
+    mutation(
+        "what was not examined is OK to a monitor",
+        DOCTOR_REPORT,
+        "    return EXIT_UNKNOWN if len(known) < len(found.findings) else EXIT_OK\n",
+        "    return EXIT_OK\n",
+        f"{MONITOR_TESTS}::test_the_worst_that_is_known_decides_and_what_was_not_examined_is_never_ok",
+    ),
+    mutation(
+        "a wrong command line is critical to a monitor",
+        "snapshot/cli/main.py",
+        '    if _asked_for("--json", "--monitor"):\n',
+        '    if _asked_for("--json"):\n',
+        f"{MONITOR_TESTS}::test_a_command_line_that_is_wrong_is_unknown_and_one_line",
     ),
 )

@@ -3296,6 +3296,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if vmids:",
         "    if False:",
         f"{SETUP_TESTS}::test_nothing_is_taken_back_while_a_freeze_window_is_open",
+    ),
+    mutation(
         "a drill's freeze that nobody thawed is left to nobody",
         DRILL_PLAY,
         "        self._thaw_here(row)\n\n    def _end_victim",

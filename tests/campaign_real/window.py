@@ -261,13 +261,19 @@ class WindowRun:
             return found is not None and (found.closed_at is not None or bool(guards(self.lab)))
 
         is_watched = wait_for(looked_after, 10)
-        if not is_watched and self._owner_dead and (self._record() or record).state == State.THAWED.value:
+        if not is_watched and self._owner_dead and self._was_thawed(self._record() or record):
             # Killed between its confirmed thaw and its verdict: nothing is at risk, and `recover` writes the end.
             self.lab.safe_snapshot("recover")
             is_watched = looked_after()
         if not is_watched:
             self.outcome.problems.append(f"the window is open and nobody watches it: {self._record()!r}")
         self.outcome.verdict = (self._record() or record).verdict
+
+    def _was_thawed(self, record: WindowRecord) -> bool:
+        """Whether the owner had confirmed its thaw when it was killed (the guest is thawed: that was looked at). It has
+        written so, or it had just told its guard, which nobody killed and which then left without a thaw of its own.
+        """
+        return record.state == State.THAWED.value or not (self._guard_dead or record.guard_cause)
 
     def _check_disk(self) -> None:
         """The snapshot, where there is one, and the disk's own word on it."""

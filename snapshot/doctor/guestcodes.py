@@ -55,6 +55,14 @@ GUEST_CODES: Mapping[str, Code] = {
         "The agent's own configuration forbids freeze, thaw or status: the usual default of the RHEL family.",
         "Take them out of block-rpcs in the guest, and restart the agent.",
     ),
+    "thaw-blocked": _G(
+        "error",
+        "The agent's own configuration forbids the thaw, and not the freeze. We freeze no such guest, but PVE does, in "
+        "a backup, a snapshot, for replication: then nobody can thaw it from outside. Where PVE freezes nothing either "
+        "(`freeze-fs=0`, and effective) it is a warning.",
+        "Take guest-fsfreeze-thaw out of block-rpcs in the guest, and restart the agent; until then "
+        "`qm set <vmid> --agent enabled=1,freeze-fs=0` and a full stop and start.",
+    ),
     "commands-not-known": _G(
         "note",
         "The agent does not list its commands in a way that makes sense; a freeze is tried.",

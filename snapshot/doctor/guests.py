@@ -10,7 +10,7 @@ from typing import NamedTuple
 from snapshot.base.text import clean
 from snapshot.config.settings import GuestSettings
 from snapshot.doctor import worth
-from snapshot.doctor.findings import NOT_EXAMINED, Finding, finding, of_check, worst_first
+from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity, finding, of_check, worst_first
 from snapshot.doctor.worth import Best, HookState, Worth
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Health, Policy
 from snapshot.preflight.answers import INSTALL_COMMANDS
@@ -115,7 +115,7 @@ def _findings(examined: Examined, about: About) -> Iterator[Finding]:
             continue
         found = of_check(check, guest.vmid)
         if found is not None:
-            yield found if code != "agent-silent" else found._replace(remedy=_to_install(health.config.get("ostype")))
+            yield _in_context(found, guest, health)
     yield from _require(examined)
     yield from _disks(guest, health.config)
     if about.schedule:
@@ -124,6 +124,20 @@ def _findings(examined: Examined, about: About) -> Iterator[Finding]:
     if about.hook.jobs is not None and not about.hook.jobs and not guest.template:
         text = "no backup job that is switched on holds it"
         yield finding("not-in-a-job", subject, text, "`pvesh get /cluster/backup` lists the jobs", guest.vmid)
+
+
+def _in_context(found: Finding, guest: Guest, health: Health) -> Finding:
+    """A check's word by what else is known of the guest."""
+    if found.code == "agent-silent":
+        return found._replace(remedy=_to_install(health.config.get("ostype")))
+    if found.code == "thaw-blocked":
+        if health.freeze_disabled_by_option:
+            return found._replace(severity=Severity.WARNING)
+        text = f"{found.text}: once PVE freezes the guest, as in each backup, nobody can thaw it from outside"
+        off = AgentOption.parse(health.config.get("agent")).without_freeze()
+        until = f"until then `qm set {guest.vmid} --agent {off}`, and a full stop and start of the guest"
+        return found._replace(text=text, remedy=f"{found.remedy}; {until}")
+    return found
 
 
 def _to_install(ostype: object) -> str:

@@ -95,7 +95,8 @@ def freeze_commands(info: object, *, frozen: bool) -> Check:
         blocked = [command for command in blocked if command != FREEZE]
     if blocked:
         what, remedy = f"the agent has {', '.join(blocked)} switched off", remedies.ALLOW_COMMAND
-        return Check("freeze-commands", CheckResult.NO_FREEZE, what, remedy, "freeze-blocked")
+        code = "thaw-blocked" if THAW in blocked and FREEZE not in blocked else "freeze-blocked"
+        return Check("freeze-commands", CheckResult.NO_FREEZE, what, remedy, code)
     if unknown:
         what, remedy = f"the agent does not know {', '.join(unknown)}", remedies.NEWER_AGENT
         return Check("freeze-commands", CheckResult.NO_FREEZE, what, remedy, "agent-too-old")

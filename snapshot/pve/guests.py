@@ -67,6 +67,11 @@ class AgentOption(NamedTuple):
         """By which of its names the option says whether PVE freezes: that is one which this version takes."""
         return next((key for key, _ in self.parts if key in _FREEZE_KEYS), _FREEZE_KEYS[0])
 
+    def without_freeze(self) -> str:
+        """Its value with PVE's freezing off; the rest as it is."""
+        rest = [part for part in self.parts if part[0] not in _FREEZE_KEYS]
+        return ",".join(f"{key}={setting}" for key, setting in (*rest, (self.freeze_key, "0")))
+
     def switched_on(self, *, freeze: bool = True) -> str:
         """Its value with the agent on, and freezing too where ``freeze``; the rest as it is."""
         turned = {"enabled", *(_FREEZE_KEYS if freeze else ())}

@@ -123,9 +123,21 @@ def _why(rows: Iterable[Diagnosis]) -> list[str]:
                 by_reason.setdefault((f"{what} {worth.best.value}", worth.why), []).append(row.vmid)
     said: list[str] = []
     for (what, why), vmids in by_reason.items():
-        text = f"{what} at best: {clean(why, 300)}: {', '.join(map(str, sorted(vmids)))}"
+        text = f"{what} at best: {clean(why, 300)}: {ranges(sorted(vmids))}"
         said += ["", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
     return said
+
+
+def ranges(vmids: Sequence[int]) -> str:
+    """``100, 102-110``: hundreds of guests may share a reason."""
+    runs: list[list[int]] = []
+    for vmid in vmids:
+        if runs and vmid == runs[-1][-1] + 1:
+            runs[-1].append(vmid)
+        else:
+            runs.append([vmid])
+    shown = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(shown)
 
 
 def counts(found: Examination) -> Mapping[str, int]:

@@ -486,6 +486,12 @@ def an_agent_whose_freeze_is_blocked(clinic: Clinic) -> None:
     clinic.guest.faults.blocked = frozenset({FREEZE})
 
 
+@case("thaw-blocked")
+def an_agent_whose_thaw_is_blocked(clinic: Clinic) -> None:
+    """PVE would freeze it in the next backup, and nobody could thaw it."""
+    clinic.guest.faults.blocked = frozenset({"guest-fsfreeze-thaw"})
+
+
 @case("commands-not-known")
 def an_agent_that_lists_nonsense(clinic: Clinic) -> None:
     clinic.by_api()

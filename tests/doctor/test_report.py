@@ -55,8 +55,21 @@ def test_guests_of_one_reason_share_a_paragraph() -> None:
     text = " ".join(" ".join(seen).split())
     assert text.count("turns freezing off") == 1
     assert "snapshot and backup crash-consistent at best" in text
-    assert "399" in text
+    assert "off: 100-399 " in text + " "
     assert max(len(line) for line in seen[:-1]) <= 80
+
+
+@pytest.mark.parametrize(
+    ("vmids", "shown"),
+    [
+        ([], ""),
+        ([100], "100"),
+        ([100, 101], "100, 101"),
+        ([100, 101, 102, 104, 106, 107, 108], "100-102, 104, 106-108"),
+    ],
+)
+def test_vmids_that_follow_each_other_are_told_as_a_range(vmids: list[int], shown: str) -> None:
+    assert report.ranges(vmids) == shown
 
 
 def test_notes_about_guests_are_counted_until_somebody_asks_for_them() -> None:

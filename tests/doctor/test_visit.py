@@ -146,3 +146,15 @@ def test_whatever_is_broken_the_doctor_says_so_in_lines(what: str) -> None:
         run = check(lab, lab.safe_snapshot("doctor"))
         assert run.exit_code == 14, run
         assert "doctor: " in run.stdout.splitlines()[-1]
+
+
+def test_many_guests_cost_one_list_and_few_requests_each(well: Clinic) -> None:
+    well.elsewhere()
+    for vmid in range(1000, 1040):
+        well.lab.node.add_guest(GuestSpec(vmid))
+    well.visit(100)
+    well.lab.node.forget_requests()
+    assert len(well.visit().guests) == 41
+    assert len(well.lab.node.requests("/cluster/resources")) == 1
+    assert len(well.lab.node.requests("/qemu/1001/")) == 3, "its configuration, its status, and whether it can"
+    assert len(well.lab.node.requests()) <= 20 + 3 * 41 + 5

@@ -89,6 +89,35 @@ def test_a_snapshot_of_a_guest_with_debians_own_libraries(tree: Tree) -> None:
             subprocess.run(["umount", "--lazy", inside], check=True)
 
 
+def test_the_doctor_examines_a_bare_installation_and_its_guest(tree: Tree) -> None:
+    """What is in the package alone; the lab's node is its Proxmox VE. No systemd runs in there, and no exporter."""
+    with site(ScriptedGuest) as lab:
+        lab.on_the_node()
+        inside = tree.root / lab.run.relative_to("/")
+        inside.mkdir(parents=True)
+        subprocess.run(["mount", "--bind", lab.run, inside], check=True)
+        try:
+            doctor = ["chroot", str(tree.root), "safe-snapshot", "--config", str(lab.config_path)]
+            run = run_command([*doctor, "--json", "doctor"])
+            assert run.exit_code == 14, run.text
+            (guest,) = run.json["guests"]
+            assert (guest["agent"], guest["freeze"]) == ("7.2.22", "yes")
+            assert guest["snapshot"]["best"] == "filesystem-consistent"
+            assert guest["backup"]["best"] == "unknown", "no script calls us yet"
+            codes = {one["code"] for look in run.json["installation"] for one in look["findings"]}
+            assert {"no-script", "nobody-told", "no-journal"} <= codes
+            (tree.root / "etc/vzdump.conf").write_text("script: /usr/bin/vzdump-hook\n")
+            run = run_command([*doctor, "--json", "doctor", "100"])
+            assert run.json["guests"][0]["backup"]["best"] == "filesystem-consistent", run.text
+            text = run_command([*doctor, "doctor"]).text
+            assert max(len(line) for line in text.splitlines() if line.startswith((" 100", "vmid"))) <= 80
+            monitor = run_command([*doctor, "doctor", "--monitor"])
+            assert (monitor.exit_code, len(monitor.stdout.splitlines())) == (1, 1), monitor.text
+            assert not lab.guest.is_frozen()
+        finally:
+            subprocess.run(["umount", "--lazy", inside], check=True)
+
+
 def test_an_upgrade_keeps_the_configuration(tree: Tree) -> None:
     config = tree.root / "etc/vzdump-hooks/config.toml"
     config.write_text("[freeze]\nmax_window_seconds = 12\n")

@@ -36,6 +36,11 @@ AFTER_OURS = frozenset({Phase.BACKUP_END, Phase.BACKUP_ABORT, Phase.LOG_END, Pha
 """In these the administrator's own commands come behind our thaw and verdict; in all others before our freeze. None
 may run in between: vzdump waits for us meanwhile, and the guest with it."""
 
+SWEPT_BEFORE = frozenset({Phase.JOB_INIT, Phase.JOB_START, Phase.BACKUP_START})
+"""Before the administrator's own commands are called in these, what dead runs of ours left frozen is thawed: no guest
+waits for a command, which may take a minute, or veto all that is ours.
+"""
+
 VETOED = frozenset({Phase.BACKUP_START, Phase.POST_RESTART})
 """Where an own command fails, vzdump ends the guest's backup: nothing of ours is begun any more."""
 
@@ -77,8 +82,11 @@ def _theirs(invocation: Invocation | None, arguments: Sequence[str], call: Call)
     if not call.commands:
         return False
     from vzdump_hooks import own  # noqa: PLC0415 - 37 ms and 68 modules, only where there are any
+    from vzdump_hooks.phases import sweep  # noqa: PLC0415 - as above
 
     try:
+        if invocation is not None and invocation.phase in SWEPT_BEFORE:
+            sweep.before_commands(call)
         return own.vzdumps_phase(call, arguments, is_known=invocation is not None)
     except Exception as error:  # noqa: BLE001 - as below
         call.say(f"WARNING: own commands: internal error ({type(error).__name__}: {error}); the backup goes on")

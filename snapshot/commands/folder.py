@@ -13,6 +13,7 @@ import string
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base.files import stranger_at
 from snapshot.base.text import clean
 
 NAME = "hooks.d"
@@ -85,7 +86,19 @@ def _is_passed_over(name: str) -> bool:
 def _unfit_folder(found: os.stat_result, folder: Path, me: int) -> str:
     if not stat.S_ISDIR(found.st_mode):
         return "it is not a folder: make it one (a link to one is not taken)"
-    return _strangers(found, folder, me)
+    return _strangers(found, folder, me) or _strangers_above(folder, me)
+
+
+def _strangers_above(folder: Path, me: int) -> str:
+    """Who may rename a folder on the way to this one puts another in its place: between our look and the start too."""
+    path = Path(os.path.abspath(folder))
+    for above in dict.fromkeys((*path.parents, *Path(os.path.realpath(path)).parents)):
+        why = stranger_at(above, me)
+        if why:
+            name = shlex.quote(clean(str(above)))
+            mend = f"`chmod go-w {name}`" if not why.startswith("belongs") else "keep the configuration elsewhere"
+            return f"{clean(str(above))} above it {why}, who may put another folder in its place: {mend}"
+    return ""
 
 
 def _command(folder: Path, name: str, me: int) -> Command | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ COMMAND_SECONDS = 1.0
 MAIL, WEBHOOK, COMMANDS, HEARTBEAT = "mail", "webhook", "commands", "heartbeat"
 JOBS = outbox.JOBS
 
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=^_`{|}~.][A-Za-z0-9!#$%&'*+/=^_`{|}~.-]*(?:@[A-Za-z0-9._:\[\]-]+)?\Z")
+"""As it stands in a header, without quotes and with nothing encoded (``=?``)."""
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}):[ \t]*([ -~]*)\Z")
 
 
@@ -69,8 +72,13 @@ def is_shared(config: Config) -> bool:
 
 
 def send_letter(way: str, config: Config, body: str, clock: Clock) -> None:
-    """One attempt. NotSentError, whose text has no secret."""
-    _SENDERS[way](config, body, clock)
+    """One attempt. NotSentError, whose text has no secret, whatever goes wrong: no way keeps another from its turn."""
+    try:
+        _SENDERS[way](config, body, clock)
+    except NotSentError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of a fault of ours too; its text may hold the secret
+        raise NotSentError(f"internal error ({type(error).__name__}); please report it") from None
 
 
 def call_commands(own: Own, config: Config, body: str) -> list[str]:
@@ -113,6 +121,10 @@ def place(way: str, config: Config) -> str:
 
 def _mail(config: Config, body: str, clock: Clock) -> None:
     notify = config.notify
+    if not all(_ADDRESS.match(one.strip()) for one in notify.mail_to.split(",")):
+        raise NotSentError(
+            "[notify] mail_to is no address: it is one, as root or ops@example.com, or several with commas"
+        )
     found = json.loads(body)
     with tempfile.TemporaryFile() as file:
         # All of it, before the program begins: whoever dies meanwhile, it gets no half mail.
@@ -123,7 +135,8 @@ def _mail(config: Config, body: str, clock: Clock) -> None:
         except TimeoutError as error:
             raise NotSentError(str(error)) from None
         except OSError as error:
-            raise NotSentError(f"{notify.sendmail} cannot be run ({error.strerror or error})") from None
+            why = f"{notify.sendmail} cannot be run ({error.strerror or error})"
+            raise NotSentError(f"{why}; [notify] sendmail names the program") from None
     if status != 0:
         raise NotSentError(f"{notify.sendmail} ended with {status}: {said or 'without a word'}")
 
@@ -179,7 +192,12 @@ def _heartbeat_target(path: Path, *, is_well: bool) -> Target:
 def _lines(path: Path) -> list[Target]:
     """The URLs of a file, each with the headers of the file. NotSentError, which names the file alone."""
     try:
-        text = read_private(path, "notify", missing="see docs/notify.md", setting="docs/notify.md")
+        text = read_private(
+            path,
+            "notify",
+            missing=f"make it: `install -m 600 /dev/stdin {shlex.quote(str(path))}`, then the URL and Ctrl-D",
+            setting="docs/notify.md",
+        )
     except ConfigError as error:
         raise NotSentError(str(error)) from None
     urls, headers = list[str](), dict[str, str]()
@@ -190,9 +208,10 @@ def _lines(path: Path) -> list[Target]:
         elif header is not None and urls:
             headers[header[1]] = header[2]
         else:
-            raise NotSentError(f"line {number} of {path} is neither a URL nor a header (`Name: value`)")
+            what = "neither a URL (https://...) nor, below one, a header (`Name: value`)"
+            raise NotSentError(f"line {number} of {path} is {what}")
     if not urls:
-        raise NotSentError(f"there is no URL in {path}")
+        raise NotSentError(f"there is no URL in {path}: write it into its first line")
     return [_target(url, headers, path) for url in urls]
 
 
@@ -203,5 +222,7 @@ def _target(url: str, headers: Mapping[str, str], path: Path) -> Target:
     except ValueError:
         host, port = "", 0
     if not HOST.match(host) or any(not "!" <= c <= "~" for c in url):
-        raise NotSentError(f"a URL in {path} is none")  # not repeated: it may be the secret
+        raise NotSentError(
+            f"a URL in {path} has no host, or no port, that can be one, or a character that none has"
+        )  # not repeated: it may be the secret
     return Target(parts.scheme, host, port, url, headers)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.hook.kit import HandMadeJob, add_rules, back_up, check_thawed, hook_site, newest, said
+from tests.hook.test_phases import left_open
 from tests.hooks_schema import follows_the_schema
 from tests.lab.fixtures import require_real
 from tests.lab.guest.base import Guest, pid_is_alive
@@ -33,6 +34,12 @@ time.sleep({seconds})
 note = dict(phase=sys.argv[1], arguments=sys.argv[2:], environment=dict(os.environ), text=text, begun=begun)
 with open({path!r}, "a") as file:
     file.write(json.dumps(dict(note, ended=time.monotonic())) + "\\n")
+"""
+OPEN = """
+import sqlite3, sys
+(count,) = sqlite3.connect({path!r}).execute("SELECT count(*) FROM windows WHERE closed_at IS NULL").fetchone()
+print(count, "open in", sys.argv[1])
+sys.exit(1)
 """
 OF_A_BACKUP = [
     "job-init", "job-start", "backup-start", "pre-stop", "pre-restart", "post-restart", "before-freeze",
@@ -98,6 +105,22 @@ def test_no_command_runs_while_a_real_guest_is_frozen(owner: str) -> None:
     require_real()
     with hook_site(RealGuest) as lab:
         check_none_while_frozen(lab, lab.guest, owner)
+
+
+@pytest.mark.parametrize("phase", ["job-init", "job-start", "backup-start"])
+def test_no_command_runs_before_a_guest_that_a_dead_run_left_frozen_is_thawed(
+    lab: Site, job: HandMadeJob, phase: str
+) -> None:
+    """A command may take a minute, and one that fails in backup-start vetoes our own preflight, which would thaw it."""
+    left_open(lab)
+    guest = lab.guest
+    assert isinstance(guest, ScriptedGuest)
+    guest.ask("guest-fsfreeze-freeze")
+    add(lab, "10-asks", OPEN.format(path=str(lab.journal_path)), shebang=f"#!{sys.executable} -IS")
+    job.phase(phase)
+    assert not guest.is_frozen()
+    assert f"10-asks: 0 open in {phase}" in job.said
+    assert any("a window was left open: thawed" in line for line in job.said)
 
 
 # -------------------------------------------------------------------------------- how it is called

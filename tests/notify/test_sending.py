@@ -84,6 +84,22 @@ def test_one_way_that_is_down_keeps_no_other_waiting(told: World, web: WebServer
     assert post.got == []
 
 
+def test_a_fault_of_ours_on_one_way_keeps_no_other_waiting_and_tells_no_secret(
+    told: World, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError(web.secret)
+
+    monkeypatch.setattr(ways.letter, "mail", broken)
+    told.failed_run(100)
+    (said,) = round_of(told)
+    assert said.startswith("notify: mail: internal error (RuntimeError)")
+    assert web.secret not in said
+    assert kinds(web) == ["alarm"]
+    assert len(web.beats) == 1
+    assert "nobody is told by mail since" in lines(told), "status says which way fails"
+
+
 def test_a_letter_that_cannot_be_sent_for_a_day_is_given_up_and_status_says_so(told: World, web: WebServer) -> None:
     web.handler = answer(500)
     told.failed_run(100)
@@ -452,6 +468,40 @@ def test_a_sendmail_that_is_not_good_is_said_and_bounded(
     assert time.monotonic() - began < HANG_SECONDS
 
 
+@pytest.mark.parametrize(
+    "mail_to",
+    [
+        "root; rm -rf /",
+        "-oQ/tmp",
+        "root, -x",
+        " ",
+        ",",
+        "root,",
+        "r\u00f6\u00f6t",
+        "=?utf-8?q?=0ABcc=3A_x=40y?=",
+        "a b@example.com",
+    ],
+)
+def test_what_is_no_address_gets_no_mail_and_the_others_are_told(
+    told: World, web: WebServer, post: MailServer, mail_to: str
+) -> None:
+    told.config = told.config._replace(notify=told.config.notify._replace(mail_to=mail_to))
+    told.failed_run(100)
+    (said,) = round_of(told)
+    assert "[notify] mail_to is no address: it is one, as root or ops@example.com" in said
+    assert post.got == []
+    assert kinds(web) == ["alarm"]
+    assert len(web.beats) == 1
+
+
+@pytest.mark.parametrize("mail_to", ["root", "a.b+c@example.com, root", "x@[192.0.2.1]"])
+def test_addresses_are_addresses(told: World, post: MailServer, mail_to: str) -> None:
+    told.config = told.config._replace(notify=told.config.notify._replace(mail_to=mail_to))
+    told.failed_run(100)
+    assert round_of(told) == []
+    assert [mail["To"] for mail in post.got] == [mail_to]
+
+
 # ------------------------------------------------------------------------------------------------------------- secrets
 
 
@@ -462,10 +512,10 @@ SECRETS = (WebServer.secret, WebServer.token)
     ("text", "mode", "said"),
     [
         ("https://example.com/{}", 0o644, "is readable by others .mode 0644.; chmod 600"),
-        ("ftp://example.com/{}", 0o600, "line 1 of .* is neither a URL nor a header"),
-        ("https://exa mple/{}", 0o600, "a URL in .* is none"),
-        ("https://example.com:99999/{}", 0o600, "a URL in .* is none"),
-        ("https://example.com/\nX-{} tOkEn", 0o600, "line 2 of .* is neither a URL nor a header"),
+        ("ftp://example.com/{}", 0o600, "line 1 of .* is neither a URL .* nor, below one, a header"),
+        ("https://exa mple/{}", 0o600, "a URL in .* has no host, or no port"),
+        ("https://example.com:99999/{}", 0o600, "a URL in .* has no host, or no port"),
+        ("https://example.com/\nX-{} tOkEn", 0o600, "line 2 of .* is neither a URL .* nor, below one, a header"),
         ("X-Token: {}", 0o600, "line 1 of .* is neither"),
         ("", 0o600, "there is no URL in"),
         ("https://exämple.com/{}", 0o600, "not ASCII"),

@@ -171,6 +171,38 @@ def test_a_file_of_another_user_is_refused(own: Own) -> None:
     assert own.said == []
 
 
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_folder_that_somebody_may_exchange_for_another_is_refused(
+    own: Own, tmp_path: Path, *, is_linked: bool
+) -> None:
+    """He needs no right to the folder itself, only to one above it, on whichever way to it."""
+    own.add("10-mine", "echo here")
+    above, folder = tmp_path, own.folder
+    if is_linked:
+        above = tmp_path / "linked"
+        above.mkdir()
+        (above / "here").symlink_to(tmp_path)
+        folder = above / "here" / "hooks.d"
+    above.chmod(0o777)
+    (command,) = hooks.find(folder, os.geteuid())
+    assert command.refused.startswith(f"{above} above it can be written by everybody")
+    assert f"`chmod go-w {above}`" in command.refused
+    above.chmod(0o1777)
+    assert [command.refused for command in hooks.find(folder, os.geteuid())] == [""], "as /tmp: nobody renames ours"
+    above.chmod(0o755)
+    assert [command.refused for command in hooks.find(folder, os.geteuid())] == [""]
+
+
+@AS_ROOT
+def test_a_folder_below_another_users_is_refused(own: Own, tmp_path: Path) -> None:
+    own.add("10-mine", "echo here")
+    os.chown(tmp_path, NOBODY, NOBODY)
+    (outcome,) = own.run()
+    assert outcome.is_refused
+    assert f"{tmp_path} above it belongs to uid {NOBODY}" in outcome.problem
+    assert own.said == []
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_within_it_is_not(own: Own, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("#!/bin/sh\necho outside\n")

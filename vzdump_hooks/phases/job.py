@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from snapshot.base.clock import SystemClock
-from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.text import counted
 from snapshot.config.settings import Config
 from snapshot.config.token import token
@@ -22,6 +20,7 @@ from vzdump_hooks import trouble
 from vzdump_hooks.call import Call, Phase, Say
 from vzdump_hooks.phases import plan
 from vzdump_hooks.phases.backup_end import has_failed, worth
+from vzdump_hooks.phases.sweep import sweep
 from vzdump_hooks.settings import Loaded, load, open_journal
 from vzdump_hooks.tasklog.worker import Worker, find_worker
 
@@ -47,7 +46,7 @@ def run(call: Call) -> bool:
         else:
             _check_credentials(config, call.say)
     if left_open:
-        _sweep(config, call)
+        sweep(config, call)
     if phase is not Phase.JOB_START:
         _publish(config, call.say)
     return False
@@ -61,28 +60,6 @@ def _note_job(found: Loaded, worker: Worker, journal: Journal, say: Say) -> None
         silences.note_config(journal, found.problems, now)
     except SafeSnapshotError as error:
         say(f"WARNING: {error}")
-
-
-def _sweep(config: Config, call: Call) -> None:
-    """Close what earlier runs left open."""
-    # 95 ms and 264 modules, only when there is something
-    from snapshot.guard.launcher import ProcessLauncher  # noqa: PLC0415
-    from snapshot.pve.access import open_access  # noqa: PLC0415
-    from snapshot.recovery.recover import recover  # noqa: PLC0415
-
-    clock = SystemClock()
-    path = Path(call.config_path).absolute() if call.config_path else None
-    found = recover(
-        open_access(config, clock),
-        ProcessIdentity.own(),
-        lambda: open_journal(config),
-        lambda line, at=None: None,
-        ProcessLauncher(config, path, clock).adopt,
-        everywhere=False,  # vzdump waits
-    )
-    for item in found:
-        if item.outcome != "in-progress":
-            call.say(f"guest {item.vmid}: a window was left open: {item.outcome} ({item.detail})")
 
 
 def _check_credentials(config: Config, say: Say) -> None:

@@ -33,6 +33,7 @@ def check(session: Session, vmid: Vmid) -> None:
 
     health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
     session.warnings += silences.folder_lines(access.config)
+    session.warnings += silences.config_lines(access.config, session.config_path)
     session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
     lines = text.health_lines(health)
     session.finish(

@@ -25,6 +25,7 @@ def status(session: Session) -> None:
     end_at_once()
     access = session.rescue_access()
     found = survey(access, session.me)
+    session.warnings += silences.config_lines(access.config, session.config_path)
     session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
     now = session.clock.time()
     silent = silences.told_by(access.config.journal.path, access.config, now)

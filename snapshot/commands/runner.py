@@ -40,6 +40,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE_SECONDS = 2.0
 """From TERM to KILL. vzdump gives its own worker 5 s, and us with it."""
 
+_GONE = ": it was taken away a moment ago, perhaps by another own command"
+
 DRAINED_BYTES = 1 << 20
 """How much of the output is read once the command has ended: a pipe holds less, and who goes on writing is not it."""
 
@@ -128,8 +130,10 @@ def _run(command: Command, call: _Call) -> Outcome:
         return Outcome(command.name, f"was ended by us: {limit}")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        missing = getattr(error, "errno", 0) in (errno.ENOENT, errno.ENOTDIR)
-        hint = ": its first line has to name an interpreter that is there, as #!/bin/sh" if missing else ""
+        hint = ""
+        if getattr(error, "errno", 0) in (errno.ENOENT, errno.ENOTDIR):
+            is_there = os.path.lexists(command.path)
+            hint = ": its first line has to name an interpreter that is there, as #!/bin/sh" if is_there else _GONE
         return Outcome(command.name, f"cannot be {'followed' if process else 'started'} ({why}){hint}")
     finally:
         with whole():

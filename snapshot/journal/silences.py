@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from snapshot.base import files
 from snapshot.base.clock import iso
-from snapshot.config.settings import Config
+from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import JournalError
 from snapshot.journal import families, outbox
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
@@ -205,6 +205,17 @@ def folder_lines(config: Config, me: int | None = None) -> list[str]:
     return [line for line in lines if line]
 
 
+def config_lines(config: Config, path: Path | None, me: int | None = None) -> list[str]:
+    """What to say, in a line at most, where strangers may change the configuration at ``path`` (None: the usual place),
+    which names the programs that root runs, or the one of them that it chooses.
+    """
+    me = os.geteuid() if me is None else me
+    own = [(path or DEFAULT_PATH).absolute(), *([config.notify.sendmail] if config.notify.mail_to else [])]
+    above = dict.fromkeys(way for one in own for way in (*one.parents, *Path(os.path.realpath(one)).parents))
+    line = _strangers_line(own, above, me, "choose the programs that we run", "keep it elsewhere")
+    return [line] if line else []
+
+
 def _is_a_services(folder: Path) -> bool:
     """Whether a service's account owns the folder (Debian gives people uids from 1000): it is the exporter's, who tells
     the metrics anyway, and nobody else may write there.
@@ -216,7 +227,13 @@ def _is_a_services(folder: Path) -> bool:
     return 0 < found.st_uid < 1000 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _strangers_line(own: Sequence[Path], above: Iterable[Path], me: int, harm: str) -> str:
+def _strangers_line(
+    own: Sequence[Path],
+    above: Iterable[Path],
+    me: int,
+    harm: str,
+    elsewhere: str = "choose another folder ([journal] path)",
+) -> str:
     found: list[str] = []
     steps: list[str] = []
     for path in (*own, *above):
@@ -231,7 +248,7 @@ def _strangers_line(own: Sequence[Path], above: Iterable[Path], me: int, harm: s
             steps.append(f"chown {me or 'root'} {name} && chmod go-w {name}")
     if not found:
         return ""
-    move = f"`{' && '.join(steps)}`" if steps else "choose another folder ([journal] path)"
+    move = f"`{' && '.join(steps)}`" if steps else elsewhere
     return printable(f"{', '.join(found)}: whoever that is may {harm}; {move} mends it")
 
 

@@ -22,11 +22,13 @@ def before_freeze(run: Run, guest: Guest) -> None:
         outcomes = _call(run, BEFORE_FREEZE, _told(run, guest), until_failure=is_required)
     problems = [outcome for outcome in outcomes if outcome.problem]
     if is_required and problems:
-        obstacle = Check(BEFORE_FREEZE, CheckResult.NO_FREEZE, f"own command {problems[-1]}", OURS_UNKNOWN)
+        last = problems[-1]
+        when, hint = ("", "") if last.is_refused else (f" in {BEFORE_FREEZE}", f" ({OURS_UNKNOWN})")
+        obstacle = Check(BEFORE_FREEZE, CheckResult.NO_FREEZE, f"own command {last}", hint.strip(" ()"))
         record_refusal(run, guest, obstacle)
         raise NotConsistentError(
-            f"guest {guest.vmid} is not frozen, {obstacle.message} in {BEFORE_FREEZE}",
-            remedy=f"mend it, or take it out of the folder {run.tools.commands} ({OURS_UNKNOWN})",
+            f"guest {guest.vmid} is not frozen, {obstacle.message}{when}",
+            remedy=f"mend it, or take it out of the folder {run.tools.commands}{hint}",
         )
     run.warnings += [outcome.line(BEFORE_FREEZE) for outcome in problems]
 

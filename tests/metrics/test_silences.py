@@ -377,6 +377,32 @@ def test_a_plain_users_own_folders_and_the_exporters_are_no_alarm(world: World) 
     assert folder_lines(world, STRANGER) == []
 
 
+@pytest.mark.parametrize("what", ["config", "sendmail", "above"])
+def test_who_may_choose_the_programs_that_root_runs_is_told(world: World, what: str) -> None:
+    above = world.folder / "etc"
+    above.mkdir(mode=0o755)
+    path, sendmail = above / "config.toml", world.folder / "sendmail"
+    for file in (path, sendmail):
+        file.write_text("")
+        file.chmod(0o644)
+    world.config = world.config._replace(notify=world.config.notify._replace(mail_to="root", sendmail=sendmail))
+    assert silences.config_lines(world.config, path) == []
+    other = {"config": path, "sendmail": sendmail, "above": above}[what]
+    other.chmod(0o777)
+    (line,) = silences.config_lines(world.config, path)
+    assert f"{other} can be written by everybody: whoever that is may choose the programs that we run" in line
+    assert f"`chmod go-w {other}` mends it" in line
+
+
+def test_a_configuration_of_a_stranger_is_told_by_status_check_and_the_jobs_log() -> None:
+    with hook_site(ScriptedGuest) as lab:
+        lab.config_path.chmod(0o666)
+        told = f"{lab.config_path} can be written by everybody"
+        for command in (["status"], ["check", "100"]):
+            assert told in lab.safe_snapshot(*command).text
+        assert any(told in line for line in back_up(lab).log_lines)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_a_folder_of_a_stranger_is_told_by_every_command_and_costs_no_thaw() -> None:
     with hook_site(ScriptedGuest) as lab:

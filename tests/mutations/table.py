@@ -2865,6 +2865,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{TEXT_TESTS}::test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command",
     ),
     mutation(
+        "a configuration that strangers may write to is nobody's business",
+        SILENCES,
+        "    return [line] if line else []\n\n\ndef _is_a_services",
+        "    return []\n\n\ndef _is_a_services",
+        "tests/metrics/test_silences.py::test_who_may_choose_the_programs_that_root_runs_is_told",
+        "tests/metrics/test_silences.py::test_a_configuration_of_a_stranger_is_told_by_status_check_and_the_jobs_log",
+    ),
+    mutation(
         "a guest that a dead run left frozen waits for own commands",
         DISPATCH,
         "            sweep.before_commands(call)",

@@ -203,6 +203,12 @@ def test_a_folder_below_another_users_is_refused(own: Own, tmp_path: Path) -> No
     assert own.said == []
 
 
+def test_one_that_another_takes_away_is_said_to_be_gone(own: Own) -> None:
+    own.add("10-a", f"rm {own.folder}/20-b")
+    own.add("20-b", "echo here")
+    assert own.run()[1].problem.endswith("it was taken away a moment ago, perhaps by another own command")
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_within_it_is_not(own: Own, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("#!/bin/sh\necho outside\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 from snapshot.base.clock import SystemClock
 from snapshot.base.text import counted
@@ -48,7 +49,7 @@ def run(call: Call) -> bool:
     if left_open:
         sweep(config, call)
     if phase is not Phase.JOB_START:
-        _publish(config, call.say)
+        _publish(config, call)
     return False
 
 
@@ -104,11 +105,12 @@ def _summary(newest: Sequence[WindowRecord], say: Say) -> None:
         say(f"{counted(len(newest), 'guest')}: " + ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
 
 
-def _publish(config: Config, say: Say) -> None:
+def _publish(config: Config, call: Call) -> None:
+    say, path = call.say, Path(call.config_path) if call.config_path else None
     missing = silences.textfile_line(config)
     if missing:
         say(f"metrics: {missing}")
-    for line in silences.folder_lines(config):
+    for line in (*silences.folder_lines(config), *silences.config_lines(config, path)):
         say(f"WARNING: {line}")
     try:
         with closing(open_journal(config)) as journal:

@@ -45,6 +45,7 @@ DRILL_DISK = "snapshot/drill/disk.py"
 DRILL_READY = "snapshot/drill/ready.py"
 DRILL_FIRING = "snapshot/drill/firing.py"
 DRILL_TESTS = "tests/drill/test_drill.py"
+SELF_TESTS = "tests/hook/test_self_test.py"
 DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
@@ -3497,5 +3498,41 @@ MUTATIONS: tuple[Mutation, ...] = (
         '    if _asked_for("--json", "--monitor"):\n',
         '    if _asked_for("--json"):\n',
         f"{MONITOR_TESTS}::test_a_command_line_that_is_wrong_is_unknown_and_one_line",
+    ),
+    mutation(
+        "a self-test's window passes for a backup's",
+        "vzdump_hooks/tasklog/worker.py",
+        "    return DRILL if upid is not None and upid.kind == SELF_TEST else Owner.VZDUMP.value",
+        "    return Owner.VZDUMP.value",
+        f"{SELF_TESTS}::test_nothing_of_it_counts_as_a_backup",
+        f"{SELF_TESTS}::test_all_phases_are_played_and_the_guest_is_frozen_for_a_moment[hook]",
+    ),
+    mutation(
+        "a self-test calls the administrator's own commands",
+        "vzdump_hooks/entry.py",
+        '    commands = _own_commands(config_path or CONFIG_PATH) if has_commands else ""',
+        "    commands = _own_commands(config_path or CONFIG_PATH)",
+        f"{SELF_TESTS}::test_own_commands_are_not_called",
+    ),
+    mutation(
+        "a self-test's phases have its own environment",
+        "vzdump_hooks/selftest.py",
+        "            env=dict(_EMPTIED if is_of_job else self._environment()),",
+        "            env={**os.environ, **self._environment()},",
+        f"{SELF_TESTS}::test_each_phase_gets_what_vzdump_gives_it",
+    ),
+    mutation(
+        "a warning of a phase is no failure of a self-test",
+        "vzdump_hooks/selftest.py",
+        'not any(line.startswith(("WARNING", "ERROR")) for line in self.lines)',
+        'not any(line.startswith("ERROR") for line in self.lines)',
+        f"{SELF_TESTS}::test_what_a_phase_warns_of_fails_it",
+    ),
+    mutation(
+        "a self-test is made of a guest that PVE has locked",
+        "vzdump_hooks/selftest.py",
+        "    if busy:\n",
+        "    if busy and not guest.running:\n",
+        f"{SELF_TESTS}::test_a_guest_at_work_or_elsewhere_is_refused",
     ),
 )

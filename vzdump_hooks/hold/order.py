@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from snapshot.model import Owner
+
 
 class HoldOrder(NamedTuple):
     """One guest's backup. Durations in seconds."""
@@ -34,6 +36,8 @@ class HoldOrder(NamedTuple):
     """Somebody else's freeze was found, and is not ours to end."""
     at_the_knock: bool = False
     """The holder may freeze only when vzdump asks for the agent."""
+    source: str = Owner.VZDUMP.value
+    """What the journal calls this backup's source (Worker.source)."""
     unclear: bool = False
     """An earlier holder of this backup may have frozen: a freeze that is found is ours, and is thawed."""
 

@@ -213,7 +213,7 @@ class OurWindow:
         order, config = self._order, self._tools.config
         return WindowSpec(
             guest=self._guest,
-            source="vzdump",
+            source=order.source,
             owner=Owner.HOOK,
             freeze_timeout_seconds=order.freeze_timeout_seconds,
             max_window_seconds=order.max_window_seconds,

@@ -307,6 +307,6 @@ class VzdumpsWindow:
 
     def _record(self) -> WindowRecord:
         at, me, limit = self._tools.clock.time(), self._tools.me, self._order.max_window_seconds
-        record = WindowRecord.begun(self._guest, Owner.VZDUMP, "vzdump", at, me, limit_seconds=limit)
+        record = WindowRecord.begun(self._guest, Owner.VZDUMP, self._order.source, at, me, limit_seconds=limit)
         # Until another one is armed we are this window's guard: as long as we live nobody else has to thaw.
         return record._replace(guard_pid=me.pid, guard_pid_start=me.start, upid=self._order.job)

@@ -268,7 +268,7 @@ def _without_window(call: Call, journal: Journal, worker: Worker, plan: Plan) ->
         kind=GuestKind.QEMU if invocation.is_qemu else GuestKind.LXC,
         name=invocation.guest_name,
     )
-    record = WindowRecord.begun(guest, Owner.VZDUMP, "vzdump", now, ProcessIdentity.own())._replace(
+    record = WindowRecord.begun(guest, Owner.VZDUMP, worker.source, now, ProcessIdentity.own())._replace(
         state=State.THAWED.value,
         upid=worker.job,
         verdict=kind.value,

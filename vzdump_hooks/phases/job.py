@@ -34,7 +34,7 @@ def run(call: Call) -> bool:
     if phase is Phase.JOB_START:
         trouble.broken(phase, found, call.say)
     with closing(open_journal(config)) as journal:
-        if phase is Phase.JOB_START:
+        if phase is Phase.JOB_START and not worker.is_self_test:
             _note_job(found, worker, journal, call.say)
         left_open = journal.open_windows()
         if phase is not Phase.JOB_START:
@@ -85,7 +85,7 @@ def _end(call: Call, config: Config, worker: Worker, journal: Journal, newest: S
         and not any(has_failed(window) for window in newest)
     )
     job = WorkersJob(worker.pid, worker.start, worker.job)
-    is_wanted = pings_file(config) is not None
+    is_wanted = pings_file(config) is not None and not worker.is_self_test
     with journal.transaction("written") as db:
         plan.forget_job(db, worker)
         job_ended(db, job, SystemClock().time(), is_well=is_well, is_wanted=is_wanted)

@@ -97,7 +97,7 @@ def windows_of_job(journal: Journal, worker: Worker, vmid: int | None = None) ->
     """This job's windows, newest first."""
     since_at = worker.upid.started_at - CLOCK_SECONDS if worker.upid else None
     found = journal.history(vmid=vmid, since_at=since_at, limit=5000)
-    return [window for window in found if window.source == "vzdump" and window.upid == worker.job]
+    return [window for window in found if window.source == worker.source and window.upid == worker.job]
 
 
 def windows_of_backup(journal: Journal, worker: Worker, vmid: int) -> list[WindowRecord]:

@@ -130,6 +130,7 @@ def _order(call: Call, worker: Worker, plan: Plan) -> HoldOrder:
         freeze_timeout_seconds=plan.freeze_timeout_seconds,
         max_window_seconds=plan.max_window_seconds,
         guest_name=call.invocation.guest_name,
+        source=worker.source,
         required=plan.policy is Policy.REQUIRE,
         not_ours_because=f"not frozen by us ({plan.obstacle})" if plan.chosen else plan.obstacle,
         chosen=plan.chosen,
@@ -171,7 +172,9 @@ def _leave_to_recover(config: Config, worker: Worker, order: HoldOrder) -> str:
     # The worker freezes, and thaws as long as it lives.
     owner = ProcessIdentity.own()._replace(pid=worker.pid, start=worker.start)
     at, limit = SystemClock().time(), order.max_window_seconds
-    record = WindowRecord.begun(guest, Owner.VZDUMP, "vzdump", at, owner, limit_seconds=limit)._replace(upid=worker.job)
+    record = WindowRecord.begun(guest, Owner.VZDUMP, worker.source, at, owner, limit_seconds=limit)._replace(
+        upid=worker.job
+    )
     try:
         with contextlib.closing(open_journal(config)) as journal:
             journal.begin(record)

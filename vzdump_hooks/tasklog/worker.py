@@ -14,11 +14,21 @@ from typing import NamedTuple
 
 from snapshot.base.procfs import process_start
 from snapshot.config.settings import Config
-from snapshot.model import Upid
+from snapshot.journal.record import DRILL
+from snapshot.model import Owner, Upid
 from vzdump_hooks.tasklog.lines import log_path
 
 ANCESTORS = 4
 """How far up the worker is looked for: a wrapper script or two may stand between."""
+
+
+SELF_TEST = "vzdumpselftest"
+"""The type in the UPID of a `vzdump-hook --self-test`, which is no task of PVE's: nothing of it counts as a backup."""
+
+
+def source_of(upid: Upid | None) -> str:
+    """What the journal calls the source of this worker's windows."""
+    return DRILL if upid is not None and upid.kind == SELF_TEST else Owner.VZDUMP.value
 
 
 class Worker(NamedTuple):
@@ -28,6 +38,16 @@ class Worker(NamedTuple):
     start: int
     upid: Upid | None
     log: Path | None
+
+    @property
+    def source(self) -> str:
+        """See source_of."""
+        return source_of(self.upid)
+
+    @property
+    def is_self_test(self) -> bool:
+        """Whether no backup is made."""
+        return self.source == DRILL
 
     @property
     def job(self) -> str:

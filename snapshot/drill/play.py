@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +42,9 @@ HOLD_SECONDS = 1.0
 SHOW_SECONDS = 3.0
 """How long a guest that the journal calls thawed may take to write something."""
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.5
+"""Between two looks at the journal; the disk has a thread of its own."""
+
 CLOSE_SECONDS = 20.0
 """How long the guard may take to close the window of a guest that is thawed."""
 
@@ -120,7 +121,7 @@ class _Round:
             guard_config=str(write_cut(tools.config)) if kind.cuts_api else "",
         )
         with detached.listen(address) as listener:
-            self._process = process = detached.start_process(arguments)
+            process = self._process = detached.start_process(arguments)
             connection = detached.accept_from(process, listener, VICTIM_SECONDS, self._clock)
         with connection:
             connection.sendall(json.dumps(order._asdict()).encode() + b"\n")
@@ -165,8 +166,8 @@ class _Round:
 
     def _row(self) -> WindowRecord | None:
         """The round's window, as the journal has it."""
-        path = self._tools.config.journal.path
-        with contextlib.suppress(JournalError), closing(Journal(path, read_only=True)) as journal:
+        with contextlib.suppress(JournalError):
+            journal = self._book.journal
             if self._window_id:
                 return journal.get(self._window_id)
             return next((w for w in journal.open_windows(self._guest.vmid) if w.source == DRILL), None)

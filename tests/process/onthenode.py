@@ -108,10 +108,17 @@ def _serve(listener: socket.socket, path: Path) -> None:
             client, _ = listener.accept()
         except OSError:
             return
-        agent = socket.socket(socket.AF_UNIX)
+        threading.Thread(target=_relay, args=(client, path), daemon=True).start()
+
+
+def _relay(client: socket.socket, path: Path) -> None:
+    """Until either end hangs up."""
+    with client, socket.socket(socket.AF_UNIX) as agent:
         agent.connect(str(path))
-        for source, target in ((client, agent), (agent, client)):
-            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+        back = threading.Thread(target=_copy, args=(agent, client), daemon=True)
+        back.start()
+        _copy(client, agent)
+        back.join()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -1084,7 +1084,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "another job's window taken for this one's",
         "vzdump_hooks/phases/plan.py",
-        """if window.source == "vzdump" and window.upid == worker.job]""",
+        """if window.source == worker.source and window.upid == worker.job]""",
         """if window.source == "vzdump"]""",
         "tests/unit/test_notes.py::test_the_windows_of_a_job_are_those_of_its_own_task",
     ),

@@ -84,6 +84,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "notes": list[str],
         "taken_back": list[TakenBack],
         "guests": list[str],
+        "installation": list[Look],
+        "counts": Mapping[str, int],
     },
     "drill": {
         "guest": Guest | None,

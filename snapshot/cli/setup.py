@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
@@ -13,14 +13,28 @@ from snapshot.base import streams
 from snapshot.base.text import counted
 from snapshot.cli.line import Session, common, pass_session
 from snapshot.config import reading
+from snapshot.doctor.examine import Surroundings, examine
 from snapshot.errors import ApiError, InterruptedBySignalError, SafeSnapshotError, UsageError
 from snapshot.notify import tell
+from snapshot.report import doctor as report
 from snapshot.setup import back, plan, record
 from snapshot.setup.node import Places, node_name
 from snapshot.setup.pve import Pve
 from snapshot.setup.step import Planned, TakenBack
 
 PLACES = Places()
+NOTHING: Mapping[str, object] = {
+    "steps": [],
+    "notes": [],
+    "taken_back": [],
+    "guests": [],
+    "installation": [],
+    "counts": {},
+}
+"""What every outcome has, in JSON."""
+EXAMINE_SECONDS = 30.0
+"""For how long the doctor begins examinations of guests: by itself it takes the time it needs."""
+NEXT = "try it: vzdump <vmid> --mode snapshot --storage <storage>, and read its log"
 
 
 @click.command(short_help="Set this node up: from the package to guarded backups.")
@@ -70,7 +84,7 @@ def _set_up(
         *(f"job {job.id} has a script of its own ({job.script}): --jobs mends it" for job in found.jobs),
     ]
     lines += [line for note in notes for line in _folded(f"note: {note}")]
-    data = {"node": node, "steps": steps, "notes": notes, "taken_back": [], "guests": []}
+    data = {**NOTHING, "node": node, "steps": steps, "notes": notes}
     if dry_run or not steps:
         session.finish([*lines, *([] if steps else [f"{node} is set up: nothing to do"])], data)
     _show(session, lines)
@@ -88,14 +102,17 @@ def _set_up(
         streams.err(f"{done} of {len(found.steps)} steps are done: run setup again to go on, or with --undo")
         raise
     session.warnings += _tried(session)
-    session.finish([f"{node} is set up: {counted(done, 'step')} done", *_next_lines()], data)
+    looked = examine(PLACES.config, Surroundings(session.clock, session.me), within_seconds=EXAMINE_SECONDS)
+    lines = report.lines(looked, named=False, verbose=session.is_verbose, terse=session.is_quiet)
+    data |= {"installation": looked.looks, "counts": report.counts(looked)}
+    session.finish([*lines, f"{node} is set up: {counted(done, 'step')} done", NEXT], data)
 
 
 def _take_back(session: Session, pve: Pve, known: record.Record, node: str, *, yes: bool, dry_run: bool) -> NoReturn:
     config, problems = reading.load_lenient(PLACES.config)
     session.warnings += problems
     back.check_quiet(config)
-    data: dict[str, object] = {"node": node, "steps": [], "notes": [], "taken_back": [], "guests": []}
+    data = {**NOTHING, "node": node}
     if not known.entries:
         back.take_back(PLACES, pve, known, session.say)
         session.finish([f"setup has changed nothing on {node}: nothing to take back"], data)
@@ -155,7 +172,3 @@ def _tried(session: Session) -> list[str]:
     for done in found:
         session.say(f"{done.way} to {done.place}: {'' if done.ok else 'FAILED: '}{done.detail}")
     return [f"alarms cannot be sent by {done.way}: {done.detail}" for done in found if not done.ok]
-
-
-def _next_lines() -> list[str]:
-    return ["try it: vzdump <vmid> --mode snapshot --storage <storage>, and read what it says"]

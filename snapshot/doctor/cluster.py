@@ -12,8 +12,7 @@ from snapshot.doctor.machine import is_our_script
 from snapshot.errors import ApiError, ConfigError, SafeSnapshotError
 from snapshot.model import Node
 from snapshot.pve import certificate, estate
-from snapshot.pve.access import Access, https_to
-from snapshot.pve.credentials import Credentials
+from snapshot.pve.access import Access
 from snapshot.pve.estate import BackupJob, ClusterNode, Rights
 from snapshot.pve.guests import GuestApi, Listed
 from snapshot.pve.https import HttpsTransport
@@ -50,8 +49,6 @@ class Door(NamedTuple):
     """How much this machine's clock is ahead of the host's at least (behind: negative); None: not known."""
     certificate_ends_at: float | None = None
     certificate_refused: str = ""
-    peers: tuple[tuple[str, str], ...] = ()
-    """The configured peers, and why each does not answer; empty: it does."""
 
 
 class Cluster(NamedTuple):
@@ -67,7 +64,7 @@ class Cluster(NamedTuple):
     """None as a value: there is no cluster."""
     jobs: Asked[tuple[BackupJob, ...]]
     scripts: Mapping[str, Asked[str]]
-    """By node, but for this one: what its vzdump.conf names, empty for nothing."""
+    """By node: what its vzdump.conf names, empty for nothing."""
     versions: Mapping[str, str]
     """Of qemu-server, by node; empty: not known."""
     replicated: Asked[Mapping[int, str]]
@@ -108,7 +105,7 @@ def look(access: Access) -> Cluster:
         nodes=nodes,
         quorate=_ask(lambda: estate.is_quorate(main)),
         jobs=_ask(lambda: estate.backup_jobs(main)),
-        scripts={node: _script_of(main, node, rights) for node in online if node != access.local_node},
+        scripts={node: _script_of(main, node, rights) for node in online},
         versions={node: api.qemu_server_version(node) for node in online},
         replicated=_ask(lambda: estate.replicated(main)),
         folds_tags=functools.cache(access.folds_tags),
@@ -162,22 +159,9 @@ def _door(access: Access) -> Door:
         version = estate.manager_version(api, REACH_SECONDS)
     except ApiError as error:
         return Door(api.name, error=error, certificate_refused=_certificate(access)[1])
-    off = clock_off_seconds(api.date, began_at, access.clock.time())
     ends_at, _ = _certificate(access)
-    peers = tuple(_peer(access, host) for host in access.config.api.peers)
-    return Door(api.name, version, clock_off_seconds=off, certificate_ends_at=ends_at, peers=peers)
-
-
-def _peer(access: Access, host: str) -> tuple[str, str]:
-    """A peer's name, and why it does not answer as the API's host does."""
-    peer = https_to(access.config, host, access.credentials or Credentials(access.config))
-    try:
-        estate.manager_version(peer, REACH_SECONDS)
-    except ApiError as error:
-        return host, error.message
-    finally:
-        peer.close()
-    return host, ""
+    off = clock_off_seconds(api.date, began_at, access.clock.time())
+    return Door(api.name, version, clock_off_seconds=off, certificate_ends_at=ends_at)
 
 
 def clock_off_seconds(date: str, asked_at: float, answered_at: float) -> float | None:

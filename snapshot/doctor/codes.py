@@ -75,12 +75,6 @@ CODES: Mapping[str, Code] = {
         "The PVE API answers with an error of its own, or with something that is no answer of PVE's.",
         "`systemctl status pveproxy pvedaemon` on the node; `[api] host` must name pveproxy itself.",
     ),
-    "peer-unreachable": _I(
-        "warning",
-        "A host of `[api] peers` does not answer, or does not take the token: a thaw that needs it would not get "
-        "through.",
-        "Look at that host, or mend `[api] peers`.",
-    ),
     "certificate-refused": _I(
         "error",
         "The API's certificate is not accepted: nothing is sent to a host that cannot prove who it is.",

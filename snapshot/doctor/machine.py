@@ -42,9 +42,7 @@ class Script(NamedTuple):
 
 
 class RunningExporter(NamedTuple):
-    """A node_exporter that runs, and the folders that its textfile collector reads: patterns, perhaps none that are
-    ours.
-    """
+    """A node_exporter that runs, and the folders that its textfile collector reads: patterns, perhaps none."""
 
     pid: int
     folders: tuple[str, ...]
@@ -170,16 +168,8 @@ class Machine:
             is_read = True
             argv = [part.decode(errors="replace") for part in raw.split(b"\0") if part]
             if argv and "node_exporter" in argv[0].replace("-", "_").rpartition("/")[2]:
-                folders = () if self._is_elsewhere(folder) else tuple(_folders(argv))
-                found.append(RunningExporter(int(folder.name), folders))
+                found.append(RunningExporter(int(folder.name), tuple(_folders(argv))))
         return tuple(found) if is_read else None
-
-    def _is_elsewhere(self, process: Path) -> bool:
-        """Whether a process has another root than we, as in a container: its folders are not those of the same name."""
-        try:
-            return os.readlink(process / "ns/mnt") != os.readlink(self._root / "proc/self/ns/mnt")
-        except OSError:
-            return False
 
     def _units(self) -> Mapping[str, Mapping[str, str]] | None:
         said = self._run(["systemctl", "show", f"--property={','.join(_PROPERTIES)}", *UNITS])

@@ -74,7 +74,7 @@ def of_snapshot(health: Health | None, settings: GuestSettings, version: str, st
         return Worth(Best.UNKNOWN, f"{storages_lose} has cache=unsafe: QEMU drops what the guest flushes")
     proven = can_be_proven(_option(health), version)
     if proven is None:
-        return Worth(Best.NOT_KNOWN, "PVE does not say which qemu-server its node has (it takes Sys.Audit)")
+        return Worth(Best.NOT_KNOWN, "which qemu-server runs is not known (it takes Sys.Audit)")
     if not proven:
         return Worth(Best.UNKNOWN, f"qemu-server {version} thaws the guest inside its own snapshot task")
     return Worth(Best.FILESYSTEM_CONSISTENT, "frozen, asked after the point in time, and thawed")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _FLAG = "--collector.textfile.directory"
-_DEBIAN = Path("/var/lib/prometheus/node-exporter")
-_PROGRAMS = {"node_exporter": None, "prometheus-node-exporter": _DEBIAN}
+DEBIAN = Path("/var/lib/prometheus/node-exporter")
+_PROGRAMS = {"node_exporter": None, "prometheus-node-exporter": DEBIAN}
 """Its names, and where it looks when nothing is said: Debian's has a folder built in, the upstream's looks nowhere."""
 
 

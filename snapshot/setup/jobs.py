@@ -15,32 +15,37 @@ from snapshot.setup.step import TakenBack
 KIND = "job"
 
 
-class Job(NamedTuple):
-    """A backup job. ``node``: the one that it runs on; empty for all."""
+class ScriptedJob(NamedTuple):
+    """A backup job, its id and script to the letter, since both are written again. ``node``: the one that it runs on; empty
+    for all.
+    """
 
     id: str
     script: str
     node: str
 
 
-def own_scripts(pve: Pve, hook: str) -> list[Job]:
+def own_scripts(pve: Pve, hook: str) -> list[ScriptedJob]:
     """The jobs whose script is another than ours."""
     return [job for job in _jobs(pve).values() if job.script not in ("", "0", hook)]
 
 
-def _jobs(pve: Pve) -> Mapping[str, Job]:
+def _jobs(pve: Pve) -> Mapping[str, ScriptedJob]:
     answer = pve.transport.request("GET", "cluster/backup", timeout_seconds=ASK_SECONDS)
     if not isinstance(answer, list):
         raise ReplyLostError("PVE's answer to cluster/backup is not a list")
     rows = [row for row in answer if isinstance(row, dict)]
-    return {str(r.get("id")): Job(str(r.get("id")), str(r.get("script") or ""), str(r.get("node") or "")) for r in rows}
+    return {
+        str(r.get("id")): ScriptedJob(str(r.get("id")), str(r.get("script") or ""), str(r.get("node") or ""))
+        for r in rows
+    }
 
 
 class JobStep(NamedTuple):
     """The job's own script goes: then the one of /etc/vzdump.conf counts, on a node without ours too."""
 
     pve: Pve
-    job: Job
+    job: ScriptedJob
 
     @property
     def what(self) -> str:

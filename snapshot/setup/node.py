@@ -9,6 +9,7 @@ from typing import NamedTuple
 from snapshot.config.settings import DEFAULT_PATH, JournalConfig, LocalConfig
 from snapshot.errors import SafeSnapshotError
 from snapshot.setup import record
+from snapshot.setup.exporter import DEBIAN
 
 
 class Places(NamedTuple):
@@ -20,6 +21,7 @@ class Places(NamedTuple):
     hook: Path = Path("/usr/bin/vzdump-hook")
     state: Path = JournalConfig().path.parent
     proc: Path = Path("/proc")
+    textfiles: Path = DEBIAN
     pvesh: str = LocalConfig().pvesh
     systemctl: str = "/usr/bin/systemctl"
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from snapshot.base.text import clean
 from snapshot.commands import folder as own_commands
-from snapshot.config.settings import TOKEN_ID, Config
+from snapshot.config.settings import TOKEN_ID, Config, MetricsConfig
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.setup import configuring, exporter, ownscript, place, tokens, vzdumpconf
 from snapshot.setup.accounts import USER, needed_privileges
-from snapshot.setup.jobs import Job, JobStep, own_scripts
+from snapshot.setup.jobs import ScriptedJob, JobStep, own_scripts
 from snapshot.setup.node import Places
 from snapshot.setup.place import FileStep, FolderStep, StateStep
 from snapshot.setup.pve import Pve
@@ -30,7 +30,7 @@ class SetupPlan(NamedTuple):
 
     steps: list[SetupStep]
     notes: list[str]
-    jobs: list[Job]
+    jobs: list[ScriptedJob]
     """With a script of their own, that ``with_jobs`` would mend."""
 
 
@@ -138,7 +138,7 @@ class _Planner:
 
     # ------------------------------------------------------------------- jobs
 
-    def _jobs(self) -> tuple[list[Job], list[str]]:
+    def _jobs(self) -> tuple[list[ScriptedJob], list[str]]:
         """The jobs that can be mended from here, and of each other one why not."""
         before = len(self._copies)
         mended, left = [], []
@@ -169,17 +169,18 @@ class _Planner:
             steps.append(FolderStep(places.config.parent, 0o700, f"{places.config.parent}: make it"))
         if self._copies and not self._commands.is_dir():
             steps.append(FolderStep(self._commands, 0o755, f"{self._commands}: make it, for your own commands"))
-        textfiles = found.folder if found is not None else None
-        if found is not None and textfiles is None:
+        if found is not None and found.folder is None:
             self.notes.append(
                 "node_exporter runs without --collector.textfile.directory: nobody reads our metrics (docs/install.md)"
             )
-        if textfiles is not None and not textfiles.is_dir() and textfiles.parent.is_dir():
-            steps.append(FolderStep(textfiles, 0o755, f"{textfiles}: make it, where node_exporter looks"))
+        textfiles = found.folder if found is not None and found.folder is not None else places.textfiles
+        if self._config.metrics.textfile in (None, MetricsConfig().textfile) or found is not None:
+            missing = [path for path in (textfiles, *textfiles.parents) if not path.is_dir()]
+            steps += [FolderStep(path, 0o755, f"{path}: make it, for the metrics") for path in reversed(missing)]
         return steps
 
 
-def _out(job: Job) -> tuple[str, str, dict[str, object]]:
+def _out(job: ScriptedJob) -> tuple[str, str, dict[str, object]]:
     return "PUT", f"cluster/backup/{job.id}", {"delete": "script"}
 
 

@@ -40,6 +40,8 @@ def test_a_token_is_as_good_as_its_user_and_its_secret_is_told_once() -> None:
         with Client(lab.node, headers=headers) as client:
             assert client.ask("GET", "/nodes/pve1/qemu/100/config").status == 200
             assert client.ask("POST", "/nodes/pve1/qemu/100/agent/fsfreeze-thaw").status == 403
+            held = client.ask("GET", "/access/permissions?path=/vms/100").data
+            assert held == {"/": {"VM.Audit": 1, "VM.Snapshot": 1}}
         assert _ok(lab, "get", f"/access/users/{USER}/token") == [{"tokenid": "hooks-pve1", "expire": 0, "privsep": 0}]
         again = _run(lab, "create", TOKEN)
         assert (again.returncode, again.stdout) == (255, "")

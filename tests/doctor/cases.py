@@ -115,17 +115,6 @@ def nobody_listens_and_nobody_stands_by(clinic: Clinic) -> None:
     clinic.config(api={"port": 1})
 
 
-@case("peer-unreachable")
-def a_peer_that_does_not_answer(clinic: Clinic) -> None:
-    clinic.config(api={"peers": ["127.0.0.1:1"]})
-
-
-@near(site={"nodes": ("pve1", "pve2")})
-def a_peer_that_answers(clinic: Clinic) -> None:
-    clinic.well_elsewhere("pve2")
-    clinic.config(api={"peers": [clinic.lab.node.urls["pve2"].removeprefix("https://")]})
-
-
 @case("api-denied", "not-known")
 def a_token_that_was_revoked(clinic: Clinic) -> None:
     clinic.elsewhere()
@@ -415,14 +404,6 @@ def no_folder_for_the_metrics(clinic: Clinic) -> None:
 @case("textfile-not-read", "nobody-told")
 def an_exporter_that_reads_elsewhere(clinic: Clinic) -> None:
     clinic.exporter("--collector.textfile.directory", "/var/lib/elsewhere", name="/usr/local/bin/node_exporter")
-
-
-@case("textfile-not-read", "nobody-told")
-def an_exporter_in_a_container(clinic: Clinic) -> None:
-    for process, namespace in (("77", "mnt:[1]"), ("self", "mnt:[2]")):
-        folder = clinic.root / "proc" / process / "ns"
-        folder.mkdir(parents=True)
-        (folder / "mnt").symlink_to(namespace)
 
 
 @near()

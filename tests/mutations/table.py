@@ -3269,14 +3269,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "snapshot/setup/pve.py",
         "inherits=() if lock is None else (lock,)",
         "inherits=()",
-        f"{SETUP_COMMAND}::test_killed_while_pvesh_is_at_work_the_next_waits_for_it_and_finishes[4-before]",
+        f"{SETUP_COMMAND}::test_whatever_setup_starts_of_pve_holds_its_turn_until_it_has_ended",
     ),
     mutation(
         "two setups at once do not take turns",
         "snapshot/setup/record.py",
         "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "                pass",
-        f"{SETUP_COMMAND}::test_killed_while_pvesh_is_at_work_the_next_waits_for_it_and_finishes[4-before]",
+        f"{SETUP_TESTS}::test_a_turn_is_waited_for_and_not_for_ever",
     ),
     mutation(
         "a script that calls our hook is called by it",

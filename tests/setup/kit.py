@@ -81,6 +81,7 @@ class Bench:
             state=root / "var/lib/vzdump-hooks",
             proc=root / "proc",
             pvesh=str(self.lab.pvesh),
+            textfiles=root / "var/lib/prometheus/node-exporter",
             systemctl=str(self._systemctl()),
         )
         self.token_file = root / "etc/vzdump-hooks/token"

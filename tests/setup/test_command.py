@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import sys
 import time
@@ -31,7 +32,7 @@ del sys.argv[1:4]
 setup.PLACES = Places(
     config=root / "etc/vzdump-hooks/config.toml", vzdump_conf=root / "etc/vzdump.conf", pve=pve,
     hook=root / "usr/bin/vzdump-hook", state=root / "var/lib/vzdump-hooks", proc=root / "proc",
-    pvesh=str(pvesh), systemctl=str(root / "usr/bin/systemctl"),
+    textfiles=root / "var/lib/prometheus/node-exporter", pvesh=str(pvesh), systemctl=str(root / "usr/bin/systemctl"),
 )
 main.main()
 """
@@ -167,7 +168,7 @@ def test_a_pve_that_refuses_is_told_with_how_far_it_came_and_the_next_run_goes_o
     done = run(bench, "--yes", pvesh=refusing)
     assert done.exit_code == 5
     assert "no quorum!" in done.stderr
-    assert "2 of 6 steps are done" in done.stderr
+    assert re.search(r"^\d of \d steps are done: run setup again to go on, or with --undo$", done.stderr, re.MULTILINE)
     assert not bench.places.vzdump_conf.exists()
     assert run(bench, "--yes").exit_code == 0
 
@@ -215,6 +216,18 @@ def test_killed_while_pvesh_is_at_work_the_next_waits_for_it_and_finishes(bench:
     kept = {name: what for name, what in bench.files().items() if "user.cfg" not in name and "/priv" not in name}
     assert kept == before
     assert "freeze-guard" not in (bench.lab.root / "etc/pve/user.cfg").read_text()
+
+
+def test_whatever_setup_starts_of_pve_holds_its_turn_until_it_has_ended(bench: Bench) -> None:
+    looking = bench.root / "usr/bin/pvesh"
+    looking.write_text(
+        f"#!/bin/sh\n{{ echo call; for one in /proc/$$/fd/*; do readlink $one; done; }} >>{bench.folder}/open\n"
+        f'exec {bench.lab.pvesh} "$@"\n'
+    )
+    looking.chmod(0o755)
+    assert run(bench, "--yes", pvesh=looking).exit_code == 0
+    open_files = (bench.folder / "open").read_text().splitlines()
+    assert open_files.count(str(bench.places.state.parent)) == open_files.count("call") > 8
 
 
 def test_two_at_once_take_turns(bench: Bench) -> None:

@@ -16,12 +16,13 @@ from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal.store import Journal
 from snapshot.setup import back
 from snapshot.setup.node import node_name
+from snapshot.setup.record import turn
 from snapshot.setup.step import ChangedMeanwhileError
 from tests.lab.node.node import GuestSpec
 from tests.lab.node.ops_backup import read_jobs, write_jobs
 from tests.lab.node.usercfg import CfgUser, UserFile
 from tests.setup.kit import Bench
-from tests.unit.kit import START, record
+from tests.unit.kit import START, VirtualClock, record
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setup is root's")
 
@@ -75,6 +76,16 @@ def test_what_the_configuration_asks_for_takes_more_and_a_later_wish_is_added(be
     assert users(bench).get().roles[ROLE] >= {"VM.Backup", "Datastore.AllocateSpace", "VM.Console", "VM.Audit"}
     bench.take_back()
     assert ROLE not in users(bench).get().roles
+
+
+def test_after_an_upgrade_from_pve_8_the_role_gets_the_agents_own_privileges(folder: Path) -> None:
+    bench = Bench(folder, pve_version="8.4.0")
+    bench.set_up()
+    bench.lab.set(pve_version="9.2.6")
+    (step,) = bench.set_up().steps
+    assert step.what == f"role {ROLE}: add VM.GuestAgent.Audit VM.GuestAgent.FileSystemMgmt"
+    assert users(bench).get().roles[ROLE] >= {"VM.GuestAgent.Audit", "VM.GuestAgent.FileSystemMgmt"}
+    assert not left(bench)
 
 
 def test_the_secret_is_in_its_file_alone_which_nobody_else_can_read(
@@ -165,7 +176,7 @@ def test_nodes_of_a_cluster_share_user_and_role_and_the_last_one_takes_them_away
     assert node_name(second.places) == "pve2"
     for step in (found := second.plan()).steps:
         step.do(back.Record.open(second.places.record))
-    assert next(step.what.split(":")[0] for step in found.steps) == f"token {USER}!hooks-pve2"
+    assert not [step.what for step in found.steps if step.what.startswith(("role", "user", "rights"))]
     assert sorted(users(first).get().users[USER].tokens) == ["hooks-pve1", "hooks-pve2"]
     assert left(first) == {
         f"user {USER}": "still used by its tokens hooks-pve2",
@@ -415,6 +426,15 @@ def test_nothing_is_taken_back_while_a_freeze_window_is_open(bench: Bench) -> No
             back.check_quiet(config)
         journal.update("w1", state="thawed", closed_at=START + 1, verdict="unknown", reason="x")
     back.check_quiet(config)
+
+
+def test_a_turn_is_waited_for_and_not_for_ever(folder: Path) -> None:
+    clock = VirtualClock()
+    with turn(folder, clock), pytest.raises(SafeSnapshotError, match="another `safe-snapshot setup` is at work"):
+        turn(folder, clock).__enter__()
+    assert clock.now >= 60
+    with turn(folder, clock):
+        assert clock.now < 62
 
 
 def test_a_state_folder_that_setup_has_made_goes_with_the_rest(bench: Bench) -> None:

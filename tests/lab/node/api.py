@@ -245,6 +245,13 @@ class NodeApi(FakePve):
             }
         return settings
 
+    async def _permissions(self, v: dict[str, Any], user: str) -> dict[str, dict[str, int]]:
+        """What fakepve knows of the lab's own tokens, and what user.cfg grants."""
+        held: dict[str, dict[str, int]] = await super()._permissions(v, user)
+        for path, privileges in self.host_files.users.granted(v.get("userid") or user, v.get("path") or "").items():
+            held.setdefault(path, {}).update(dict.fromkeys(sorted(privileges), 1))
+        return held
+
     def _front(self, request: web.Request) -> str:
         assert request.transport
         address, port = request.transport.get_extra_info("sockname")[:2]

@@ -29,7 +29,7 @@ def _checked(host: Host, value: object) -> set[str]:
 @operation("GET", ROLES)
 def roles(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
     every = ",".join(sorted(known_privileges(host)))
-    own = host.users.get().roles
+    own = {name: privs & known_privileges(host) for name, privs in host.users.get().roles.items()}
     found = [{"roleid": name, "privs": ",".join(sorted(privs)), "special": 0} for name, privs in own.items()]
     return [*found, *({"roleid": r, "privs": every if r == SPECIAL[0] else "", "special": 1} for r in SPECIAL)]
 
@@ -49,7 +49,8 @@ def change_role(host: Host, values: dict[str, Any], caller: Caller) -> None:
     with host.users.changed() as config:
         if name not in config.roles:
             raise Die(f"update role failed: role '{name}' does not exist")
-        config.roles[name] = privileges | (config.roles[name] if is_true(values.get("append")) else set())
+        kept = config.roles[name] & known_privileges(host) if is_true(values.get("append")) else set()
+        config.roles[name] = privileges | kept
 
 
 @operation("DELETE", f"{ROLES}/{{roleid}}")

@@ -44,7 +44,10 @@ def _settings(values: dict[str, Any]) -> dict[str, str]:
 
 @operation("GET", JOBS)
 def jobs(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
-    return [{"id": name, "type": "vzdump", **job} for name, job in read_jobs(host.root).items()]
+    caller.need("/", "Sys.Audit")
+    written = [{"id": name, "type": "vzdump", **job} for name, job in read_jobs(host.root).items()]
+    told = [{"type": "vzdump", "enabled": 1, "schedule": "21:00", **job} for job in host.settings.jobs]
+    return [*told, *written]
 
 
 @operation("POST", JOBS)

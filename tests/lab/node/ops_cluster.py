@@ -51,13 +51,6 @@ def cluster_status(host: Host, values: dict[str, Any], caller: Caller) -> list[d
     return answer
 
 
-@operation("GET", "/cluster/backup")
-def backup_jobs(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[str, Any]]:
-    """Sys.Audit on / (PVE::API2::Backup, index)."""
-    caller.need("/", "Sys.Audit")
-    return [{"type": "vzdump", "enabled": 1, "schedule": "21:00", **job} for job in host.settings.jobs]
-
-
 @operation("GET", "/nodes/{node}/vzdump/defaults")
 def vzdump_defaults(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any]:
     """vzdump.conf; without Sys.Audit the script is left out, without a right to the storage all (PVE::API2::VZDump)."""

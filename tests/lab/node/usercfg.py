@@ -105,12 +105,16 @@ class UserFile:
 
     def privileges(self, who: str, path: str) -> set[str]:
         """What a user or a token without privilege separation holds on a path."""
+        return {name for privileges in self.granted(who, path).values() for name in privileges}
+
+    def granted(self, who: str, path: str = "") -> dict[str, set[str]]:
+        """By which entry of the rights, of those that count for ``path``, if one is given."""
         config, userid = self.get(), who.partition("!")[0]
-        held: set[str] = set()
+        held: dict[str, set[str]] = {}
         for (granted, member, role), propagates in config.acl.items():
             below = propagates and path.startswith(granted.rstrip("/") + "/")
-            if member == userid and (granted == path or below):
-                held |= config.roles.get(role, set())
+            if member == userid and (not path or granted == path or below):
+                held.setdefault(granted, set()).update(config.roles.get(role, set()))
         return held
 
 

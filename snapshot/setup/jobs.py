@@ -16,13 +16,12 @@ KIND = "job"
 
 
 class ScriptedJob(NamedTuple):
-    """A backup job, its id and script to the letter, since both are written again. ``node``: the one that it runs on; empty
-    for all.
-    """
+    """A backup job, its id and script to the letter, since both are written again."""
 
     id: str
     script: str
     node: str
+    """The one that it runs on; empty for all."""
 
 
 def own_scripts(pve: Pve, hook: str) -> list[ScriptedJob]:

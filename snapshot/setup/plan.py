@@ -13,7 +13,7 @@ from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.setup import configuring, exporter, ownscript, place, tokens, vzdumpconf
 from snapshot.setup.accounts import USER, needed_privileges
-from snapshot.setup.jobs import ScriptedJob, JobStep, own_scripts
+from snapshot.setup.jobs import JobStep, ScriptedJob, own_scripts
 from snapshot.setup.node import Places
 from snapshot.setup.place import FileStep, FolderStep, StateStep
 from snapshot.setup.pve import Pve

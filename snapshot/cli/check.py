@@ -36,6 +36,8 @@ def check(session: Session, vmid: Vmid) -> None:
     session.warnings += silences.config_lines(access.config, session.config_path)
     session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
     lines = text.health_lines(health)
+    called = folder.called_line(session.config_path or DEFAULT_PATH, os.geteuid())
+    lines[-1:] = [*([f"  {called}"] if called else []), *lines[-1:]]
     session.finish(
         lines[-1:] if session.is_quiet else lines,
         {"guest": health.guest, "checks": health.checks, "facts": health.facts, "frozen": health.frozen},

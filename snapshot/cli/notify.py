@@ -24,7 +24,10 @@ def notify(session: Session, *, is_test: bool) -> None:
     """
     config = session.config()
     if not config.notify.is_wanted:
-        raise ConfigError("nobody is to be told: [notify] sets no way", remedy="see docs/notify.md")
+        raise ConfigError(
+            "[notify] sets no way: there is nothing to try or to send",
+            remedy='mail_to = "root" is the shortest, see docs/notify.md (own commands are called by `recover` alone)',
+        )
     if is_test:
         found = tell.test(config, session.clock)
     elif is_absent(config.journal.path):

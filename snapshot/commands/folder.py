@@ -27,6 +27,9 @@ MOST = 100
 """Nobody has so many of his own: a folder with more is something else, copied to the wrong place, say. Each would be
 called eleven times a backup, or stand in its log as refused."""
 
+_MOST_SHOWN = 10
+"""Of what is passed over."""
+
 _LEFTOVERS = ("~", ".bak", ".old", ".orig", ".rej", ".save", ".swp", ".sample", ".disabled")
 _PACKAGERS = (".dpkg-", ".ucf-", ".rpm")
 
@@ -71,6 +74,25 @@ def refused_lines(config_path: Path, me: int) -> list[str]:
     """A line for each command that is not run, with the mend."""
     found = find(beside(config_path), me)
     return [f"own command {command.name} is not run: {command.refused}" for command in found if command.refused]
+
+
+def called_line(config_path: Path, me: int) -> str:
+    """The commands that are called, and what is passed over beside them, for who looks for his own; "" where the folder
+    is missing, empty, or refused as a whole.
+    """
+    folder = beside(config_path)
+    found = {command.name: command.refused for command in find(folder, me)}
+    if NAME in found:
+        return ""
+    try:
+        names = sorted(clean(entry.name, 100) for entry in os.scandir(folder) if not entry.name.startswith("."))
+    except OSError:
+        return ""
+    called = [name for name, refused in found.items() if not refused]
+    passed = [name for name in names if name not in found]
+    more = f" and {len(passed) - _MOST_SHOWN} more" if len(passed) > _MOST_SHOWN else ""
+    others = f"; passed over: {', '.join(passed[:_MOST_SHOWN])}{more}" if passed else ""
+    return f"own commands, in this order: {', '.join(called) or 'none'}{others}" if names else ""
 
 
 def counts(name: str) -> bool:

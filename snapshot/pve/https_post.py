@@ -30,6 +30,13 @@ MOST_BYTES = 1 << 20
 
 _SECONDS = re.compile(r"[0-9]{1,9}\Z")
 
+_ANOTHER_HOSTS = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (openssl/x509_vfy.h): no CA mends that."""
+
+_NO_PLACE = ": it knows no such place; look at the URL"
+_NO_KEY = ": it wants another key, in the URL or in a header"
+_HINTS: Mapping[int, str] = {401: _NO_KEY, 403: _NO_KEY, 404: _NO_PLACE, 405: _NO_PLACE, 410: _NO_PLACE}
+
 _CA_REMEDY = "[notify] ca_file must name a file of PEM certificates"
 
 
@@ -107,7 +114,7 @@ def _check(response: requests.Response, **_: object) -> None:
     response.close()
     if requests.codes.multiple_choices <= status < requests.codes.bad_request:
         raise _Refused(f"it answered {status}, a redirect, which is not followed: name the place itself")
-    raise _Refused(f"it answered {status}", response.headers.get("Retry-After", ""))
+    raise _Refused(f"it answered {status}{_HINTS.get(status, '')}", response.headers.get("Retry-After", ""))
 
 
 def _wait_seconds(retry_after: str, now: float) -> float:
@@ -123,6 +130,8 @@ def _wait_seconds(retry_after: str, now: float) -> float:
 
 def _why(error: Exception, limits: Limits, seconds: float) -> str:
     cause = root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _ANOTHER_HOSTS:
+        return "its certificate is another host's: write its name into the URL as the certificate has it"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({clean(cause.verify_message, 120)}); see [notify] ca_file"
     if isinstance(cause, CertificateError):

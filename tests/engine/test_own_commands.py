@@ -136,6 +136,26 @@ def test_a_signal_ends_the_command_and_the_run_and_the_verdict_is_told(
     assert [one["phase"] for one in told(noted)] == ["before-freeze", "verdict"]
 
 
+def test_check_says_which_are_called_and_which_are_passed_over(lab: Site) -> None:
+    """Who has forgotten to make his executable reads it here, not in the log of a night in which it was missed."""
+    assert "own commands" not in lab.safe_snapshot("check", "100").stdout
+    for name, mode in (
+        ("9-last", 0o755),
+        ("10-first", 0o755),
+        ("20-forgotten", 0o644),
+        ("30-bad", 0o775),
+        ("x.bak", 0o755),
+    ):
+        add(lab, name, "exit 3", mode=mode)
+    found = lab.safe_snapshot("check", "100").stdout
+    assert "\n  own commands, in this order: 10-first, 9-last; passed over: 20-forgotten, x.bak\n" in found
+    for number in range(12):
+        add(lab, f"a{number:02}", "", mode=0o644)
+    assert "a08 and 4 more\n" in lab.safe_snapshot("check", "100").stdout
+    (lab.run / "hooks.d").chmod(0o777)
+    assert "in this order" not in lab.safe_snapshot("check", "100").stdout, "the warning speaks of all"
+
+
 @pytest.mark.parametrize("command", ["check 100", "status"])
 def test_check_and_status_name_a_command_that_is_refused_and_the_mend(lab: Site, command: str) -> None:
     path = add(lab, "20-mine", "exit 3", mode=0o775)

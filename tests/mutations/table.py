@@ -2866,6 +2866,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{TEXT_TESTS}::test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command",
     ),
     mutation(
+        "an own command that nobody may execute is passed over without a word",
+        OWN_FOLDER,
+        "    passed = [name for name in names if name not in found]",
+        "    passed: list[str] = []",
+        f"{OWN_IN_SNAPSHOTS}::test_check_says_which_are_called_and_which_are_passed_over",
+    ),
+    mutation(
+        "a certificate of another host's is to be mended by a CA",
+        POST,
+        "cause.verify_code in _ANOTHER_HOSTS",
+        "cause.verify_code in ()",
+        f"{SENDING_TESTS}::test_a_certificate_that_does_not_verify_gets_no_letter[another host]",
+    ),
+    mutation(
         "a configuration that strangers may write to is nobody's business",
         SILENCES,
         "    return [line] if line else []\n\n\ndef _is_a_services",

@@ -344,9 +344,22 @@ def test_a_certificate_that_does_not_verify_gets_no_letter(told: World, why: str
             assert told.config.notify.webhook_file is not None
             write_secret(told.config.notify.webhook_file, f"https://127.0.0.2:{wire.port}/{WebServer.secret}\n")
         (said,) = round_of(told)
-        assert "certificate" in said
+        assert ("another host's: write its name" in said) == (why == "another host")
+        assert ("see [notify] ca_file" in said) == (why == "another CA")
         assert WebServer.secret not in said
         assert wire.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [(401, "it wants another key, in the URL or in a header"), (404, "it knows no such place; look at the URL")],
+)
+def test_an_answer_that_the_administrator_can_mend_says_what_to_look_at(
+    told: World, web: WebServer, status: int, what: str
+) -> None:
+    web.handler = answer(status)
+    told.failed_run(100)
+    assert f"127.0.0.1: it answered {status}: {what}; tried again in 60 s" in "\n".join(round_of(told))
 
 
 def test_a_redirect_is_not_followed(told: World, web: WebServer) -> None:
@@ -610,7 +623,7 @@ def test_a_test_that_is_taken_everywhere_ends_well_and_one_of_nothing_is_a_wrong
     empty.write_text("")
     done = run(empty, "--test")
     assert done.returncode == 3
-    assert "[notify] sets no way; see docs/notify.md" in done.stderr
+    assert "[notify] sets no way: there is nothing to try or to send" in done.stderr
 
 
 def test_notify_sends_at_once_what_waits(told: World, web: WebServer) -> None:

@@ -36,11 +36,11 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
 
     Exit code 0: well, or notes alone. 14: errors or warnings. With --monitor 0 to 3, as Nagios takes them.
     """
-    end_at_once()
+    end_at_once("nothing was frozen or changed")
     if session.config_path is not None and not session.config_path.exists():
         raise ConfigError(f"the configuration {session.config_path} does not exist", remedy="see contrib/config.toml")
     began_at = session.clock.monotonic()
-    progress = _progress if not (monitor or session.is_quiet or session.as_json) else lambda done, of: None
+    progress = show_progress if not (monitor or session.is_quiet or session.as_json) else lambda done, of: None
     found = examine(
         session.config_path,
         Surroundings(session.clock, session.me, progress=progress, is_root=os.geteuid() == 0),
@@ -59,7 +59,7 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
     )
 
 
-def _progress(done: int, of: int) -> None:
+def show_progress(done: int, of: int) -> None:
     """How far it is, on a terminal, in one line that is gone afterwards."""
     if of > 1 and sys.stderr.isatty():
         text = f"{done} of {of} guests examined" if done < of else ""

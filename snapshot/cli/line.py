@@ -171,13 +171,14 @@ class Session:
         return Envelope(self.command, data, (*self.warnings, *warnings), error)
 
 
-def end_at_once() -> None:
+def end_at_once(left: str = "a guest that was frozen may still be: `safe-snapshot status`") -> None:
     """From here on a signal ends the program where it stands. The rescue commands hold no guest that would need to be
     thawed first, what they write is whole or not there, and whoever presses Ctrl-C in one wants another way, now.
+    ``left``: what is said of the guests then.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        streams.err(f"ERROR: ended by signal {number}; a guest that was frozen may still be: `safe-snapshot status`")
+        streams.err(f"ERROR: ended by signal {number}; {left}")
         os._exit(128 + number)
 
     for number in SIGNALS:

@@ -79,10 +79,10 @@ def examine(
             *(habits.script, habits.jobs, habits.backups, habits.recover, habits.journal, habits.told),
         )
     )
-    wanted = rounds.patients(cluster, access, vmids, facts.past.looks, wants_facts=len(vmids) == 1) if access else []
+    wanted = rounds.patients(cluster, access, vmids, facts.past, wants_facts=len(vmids) == 1) if access else []
     examined: list[Examined] = []
     if access is not None and wanted:
-        how = rounds.preflight(access, surroundings.me)
+        how = rounds.preflight(access)
         examined = rounds.examine_all(access, wanted, how, within_seconds, surroundings.progress)
     silent = habits.of_guests(facts)
     rows = [guests.row(one, _about(one.guest, facts, silent.get(one.guest.id, []))) for one in examined]

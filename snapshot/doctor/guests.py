@@ -230,7 +230,7 @@ def _freeze(examined: Examined) -> str:
 
 
 def _is_answered(health: Health | None) -> bool:
-    return health is not None and not any(check.code in worth.UNANSWERED for check in health.checks)
+    return health is not None and not worth.is_unanswered(health)
 
 
 def is_consistent(found: Worth) -> bool:

@@ -13,6 +13,7 @@ from snapshot.config.settings import Config
 from snapshot.errors import JournalError
 from snapshot.journal import outbox, silences
 from snapshot.journal.file import is_absent
+from snapshot.journal.living import is_manned
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.silences import JOB_NOTE, Silence
@@ -35,6 +36,8 @@ class Past(NamedTuple):
     letters: tuple[str, ...] = ()
     """Lines about ways on which nobody could be told."""
     in_need: tuple[WindowRecord, ...] = ()
+    manned: Mapping[int, WindowRecord] = {}
+    """By vmid: windows that a living process of ours has in hand."""
     last_runs: Mapping[str, float] = {}
     """When the last guarded run of each guest ended, by its id."""
     looks: Mapping[str, GuestLook] = {}
@@ -60,11 +63,13 @@ def look(config: Config, now: float, me: ProcessIdentity) -> Past:
         if is_absent(path):
             return past
         with closing(Journal(path, read_only=True, say=lambda line: None)) as journal:
+            windows = journal.open_windows()
             return past._replace(
                 absent=False,
+                manned={w.vmid: w for w in windows if is_manned(w, me)},
                 silences=tuple(silences.found_silent(journal, config, now)),
                 letters=tuple(outbox.lines(journal, now)),
-                in_need=tuple(w for w in journal.open_windows() if needs_help(w, config, now, me)),
+                in_need=tuple(w for w in windows if needs_help(w, config, now, me)),
                 last_runs=silences.last_runs(journal),
                 looks=journal.looks(),
                 unhooked=_unhooked(journal, config, now),

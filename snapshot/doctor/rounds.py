@@ -6,19 +6,20 @@ not reached in time is not known, and said so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import GuestSettings
 from snapshot.doctor.cluster import Cluster
 from snapshot.doctor.guests import Examined
+from snapshot.doctor.past import Past
 from snapshot.errors import SafeSnapshotError
-from snapshot.journal.looks import GuestLook
-from snapshot.model import Health, Vmid
+from snapshot.journal.record import WindowRecord
+from snapshot.journal.rows import taken
+from snapshot.model import Check, CheckResult, Health, Vmid
 from snapshot.preflight import checks
-from snapshot.preflight.preflight import Known, Preflight, Wish, with_windows
+from snapshot.preflight.preflight import Known, Preflight, Wish
 from snapshot.pve.access import Access
 from snapshot.pve.guests import Listed
 
@@ -37,11 +38,11 @@ class Patient(NamedTuple):
     settings: GuestSettings
     is_out_of_reach: bool = False
     """Its node is offline: a question would wait for the proxy's limit."""
+    window: WindowRecord | None = None
+    """One of ours that somebody has in hand: its agent is not to be asked by others now."""
 
 
-def patients(
-    cluster: Cluster, access: Access, vmids: Sequence[int], looks: Mapping[str, GuestLook], *, wants_facts: bool
-) -> list[Patient]:
+def patients(cluster: Cluster, access: Access, vmids: Sequence[int], past: Past, *, wants_facts: bool) -> list[Patient]:
     """The guests that are wanted (all without ``vmids``), those first that answered when they were last asked."""
     rights = cluster.rights.value
     offline = {node.name for node in cluster.nodes.value or () if not node.online}
@@ -57,10 +58,10 @@ def patients(
             wants_facts=wants_facts,
         )
         settings = access.config.for_guest(guest.vmid, guest.tags, guest.pool, cluster.folds_tags)
-        found.append(Patient(listed, known, settings, guest.node in offline))
+        found.append(Patient(listed, known, settings, guest.node in offline, past.manned.get(guest.vmid)))
 
     def silent(patient: Patient) -> int:
-        look = looks.get(patient.listed.guest.id)
+        look = past.looks.get(patient.listed.guest.id)
         return look.silent if look is not None else 0
 
     return sorted(found, key=lambda patient: (silent(patient), patient.listed.guest.vmid))
@@ -104,16 +105,19 @@ def _examined(patient: Patient, examine: Callable[[Patient], Health]) -> Examine
         return Examined(guest, patient.settings, why_not=f"internal error ({type(bug).__name__}: {bug})")
 
 
-def preflight(access: Access, me: ProcessIdentity) -> Callable[[Patient], Health]:
+def preflight(access: Access) -> Callable[[Patient], Health]:
     """The preflight of `safe-snapshot check`, for a guest that is listed already."""
 
     def examine(patient: Patient) -> Health:
         guest = patient.listed.guest
         if patient.is_out_of_reach:
             return Health(guest, (checks.found(guest), checks.node_offline(guest)))
+        if patient.window is not None:
+            why = taken(patient.window)
+            check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy, "in-a-window")
+            return Health(guest, (checks.found(guest), check))
         wish = Wish(ignore_freeze_option=patient.settings.ignore_freeze_option)
-        health = Preflight(access).examine_found(guest, patient.known, wish=lambda guest: wish, details=True)
-        return with_windows(health, access.config, me)
+        return Preflight(access).examine_found(guest, patient.known, wish=lambda guest: wish, details=True)
 
     return examine
 

@@ -60,7 +60,7 @@ def of_snapshot(health: Health | None, settings: GuestSettings, version: str, st
     """
     if health is None or health.guest is None:
         return _NO_EXAMINATION
-    if _is_unanswered(health):
+    if is_unanswered(health):
         return Worth(Best.NOT_KNOWN, "nothing can be asked about it now")
     stops = [c for c in health.checks if c.result is CheckResult.FAILED and c.code not in PASSING | {"hibernated"}]
     if stops:
@@ -84,7 +84,7 @@ def of_backup(health: Health | None, settings: GuestSettings, version: str, hook
     """Of a backup by vzdump: of the worst of the jobs that hold the guest, else of one by hand."""
     if health is None or health.guest is None:
         return _NO_EXAMINATION
-    if _is_unanswered(health):
+    if is_unanswered(health):
         return Worth(Best.NOT_KNOWN, "nothing can be asked about it now")
     jobs: Sequence[BackupJob | None] = hook.jobs or (None,)
     found = [_in_job(health, settings, version, hook, job) for job in jobs]
@@ -143,8 +143,9 @@ def _frozen(health: Health, settings: GuestSettings) -> Worth | None:
     return _refused_or(settings, obstacle.message)
 
 
-def _is_unanswered(health: Health) -> bool:
-    return any(check.code in UNANSWERED for check in health.checks)
+def is_unanswered(health: Health) -> bool:
+    """Whether nothing could be asked about the guest, or was not: one in a window of ours is left alone."""
+    return not health.config or any(check.code in UNANSWERED for check in health.checks)
 
 
 def obstacle_of(health: Health) -> Check | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
+from snapshot.cli import doctor as command
 from snapshot.doctor.examine import Examination
 from snapshot.doctor.facts import Look
 from snapshot.doctor.findings import finding
@@ -125,6 +128,23 @@ def test_the_object_fits_its_schema(lab: Clinic) -> None:
     assert found["error"]["code"] == "findings"
     assert found["counts"]["warnings"] == 1
     assert {one["name"] for one in found["installation"]} >= {"api", "clock", "script", "recover", "journal"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_how_far_it_is_is_told_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    stream = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    for done in (1, 2, 3):
+        command.show_progress(done, 3)
+    said = stream.getvalue()
+    assert said.startswith("\r1 of 3 guests examined") if is_terminal else not said
+    assert "\n" not in said
+    assert said.rstrip("\r").rpartition("\r")[2].strip() == "", "nothing is left of it"
 
 
 def test_a_guest_that_is_named_twice_is_examined_once(lab: Clinic) -> None:

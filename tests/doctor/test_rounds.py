@@ -11,6 +11,7 @@ import pytest
 from snapshot.config.settings import Config
 from snapshot.doctor import rounds
 from snapshot.doctor.cluster import Asked, nothing_known
+from snapshot.doctor.past import Past
 from snapshot.doctor.rounds import AT_ONCE, Patient, examine_all, patients
 from snapshot.errors import ApiError, ReplyLostError
 from snapshot.journal.looks import GuestLook
@@ -100,7 +101,7 @@ def test_progress_counts_to_the_end() -> None:
 
 def listed(*vmids: int) -> Callable[..., list[Patient]]:
     cluster = nothing_known(ReplyLostError("x"))._replace(listing=Asked(tuple(Listed(guest(v)) for v in vmids)))
-    return lambda vmids=(), looks=None: patients(cluster, access(), vmids, looks or {}, wants_facts=False)
+    return lambda vmids=(), looks=None: patients(cluster, access(), vmids, Past(looks=looks or {}), wants_facts=False)
 
 
 def test_who_was_silent_when_last_asked_comes_last() -> None:

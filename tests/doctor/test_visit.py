@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_where_vzdump_cannot_run_its_script_no_backup_is_called_good(well: Clini
     (well.root / HOOK.lstrip("/")).chmod(0o644)
     (row,) = well.visit().guests
     assert row.backup.best is Best.UNKNOWN
+
+
+@pytest.mark.parametrize("by_socket", [True, False])
+def test_a_guest_in_a_window_of_ours_is_not_asked(well: Clinic, by_socket: bool) -> None:
+    """Its agent's one seat is somebody's, and what it is worth is not known meanwhile."""
+    if not by_socket:
+        well.elsewhere()
+    well.open_window(owner=os.getppid())
+    with well.guest.held() as (model, _):
+        model.executed.clear()
+    (row,) = well.visit(100).guests
+    with well.guest.held() as (model, _):
+        assert model.executed == []
+    assert not well.lab.node.requests("/agent/")
+    assert [one.code for one in row.findings] == ["in-a-window"]
+    assert (row.agent, row.freeze) == ("?", "?")
+    assert (row.snapshot.best, row.backup.best) == (Best.NOT_KNOWN, Best.NOT_KNOWN)
 
 
 def test_a_busy_agent_is_not_called_well(well: Clinic) -> None:

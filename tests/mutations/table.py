@@ -3466,7 +3466,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a guest of which nothing can be asked is called off",
         DOCTOR_WORTH,
-        "    return any(check.code in UNANSWERED for check in health.checks)\n",
+        "    return not health.config or any(check.code in UNANSWERED for check in health.checks)\n",
         "    return False\n",
         f"{VISIT_TESTS}::test_of_a_guest_that_is_on_a_node_that_is_off_nothing_is_called_known",
         f"{WORTH_TESTS}::test_a_backup",
@@ -3484,6 +3484,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "with ThreadPoolExecutor(AT_ONCE, ",
         "with ThreadPoolExecutor(8, ",
         f"{ROUNDS_TESTS}::test_two_are_examined_at_once_and_never_more",
+    ),
+    mutation(
+        "the doctor asks a guest in a window of ours",
+        DOCTOR_ROUNDS,
+        "        if patient.window is not None:\n",
+        "        if patient.window is patient:\n",
+        f"{VISIT_TESTS}::test_a_guest_in_a_window_of_ours_is_not_asked",
     ),
     mutation(
         "the doctor's visit has no end",

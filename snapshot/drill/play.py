@@ -204,6 +204,10 @@ class _Round:
         if self._row() is None and self._state() is not FreezeState.FROZEN:
             return  # it came to no window
         while (row := self._row()) is None or row.closed_at is None:
+            if row is not None and row.quiet_until_at is not None and self._state() is FreezeState.THAWED:
+                late = "a freeze whose answer was lost may still come: its guard stays, for an hour at most"
+                self._now(trouble=f"{self._seen.trouble}; {late}".removeprefix("; "))
+                return
             is_over = row is not None and (row.thawed_at is not None or row.verdict is not None)
             if self._clock.monotonic() >= (ends_at if is_over else self._give_up_at()):
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -127,8 +128,12 @@ def test_a_textfile_folder_that_is_not_there_is_named() -> None:
 
 def test_a_revoked_token_is_named_and_nothing_is_frozen() -> None:
     with drill_site() as (lab, timeline):
-        lab.node.token_file.write_text("00000000-0000-0000-0000-000000000000\n")
-        assert broken(drill(lab)) == ["token"]
+        name, _, secret = lab.node.token_file.read_text().partition("=")
+        lab.node.token_file.write_text(f"{name}={re.sub('[0-9a-f]', '0', secret)}")
+        run = drill(lab)
+        assert broken(run) == ["token"]
+        (check,) = [check for check in run.json["checks"] if check["name"] == "token"]
+        assert "did not accept the credentials" in check["message"]
         assert not timeline.freezes()
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.hook.kit import add_rules, processes
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.scripted import ScriptedGuest
-from tests.lab.site import Run, Site, environment, run_command, site, wait_for
+from tests.lab.site import MUTATED_TREE, Run, Site, environment, run_command, site, wait_for
 
 pytestmark = pytest.mark.usefixtures("named_like_vzdump")
 PHASES = (
@@ -22,8 +22,19 @@ PHASES = (
 )
 
 
-def self_test(lab: Site, vmid: int = 100, script: str = "") -> Run:
-    return run_command([script or lab.hook_script(), "--self-test", str(vmid)])
+def self_test(lab: Site, vmid: int = 100) -> Run:
+    return run_command([*program(lab), "--self-test", str(vmid)])
+
+
+def program(lab: Site) -> list[str]:
+    """The hook as it is installed: a file. It calls itself by its name, and its phases have no environment to find a
+    mutated tree by.
+    """
+    path = lab.run / "the-hook"
+    tree = f"sys.path.insert(0, {MUTATED_TREE!r})\n" if MUTATED_TREE else ""
+    path.write_text(f"#!{sys.executable}\nimport sys\n{tree}from vzdump_hooks.entry import main\nmain()\n")
+    path.chmod(0o755)
+    return [str(path), "--config", str(lab.config_path)]
 
 
 def phases(run: Run) -> list[str]:
@@ -128,7 +139,7 @@ def test_a_guest_at_work_or_elsewhere_is_refused(lab: Site) -> None:
 
 def test_a_self_test_that_is_killed_leaves_no_frozen_guest(lab: Site, guest: ScriptedGuest) -> None:
     with subprocess.Popen(
-        [lab.hook_script(), "--self-test", "100"], env=environment(), stderr=subprocess.DEVNULL
+        [*program(lab), "--self-test", "100"], env=environment(), stderr=subprocess.DEVNULL
     ) as started:
         assert wait_for(guest.is_frozen, 60)
         os.kill(started.pid, signal.SIGKILL)

@@ -3437,7 +3437,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "metrics that were not written pass for an alarm's path that works",
         DRILL_FIRING,
         "    if missing or problems:",
-        "    if missing:",
+        "    if False:",
         f"{DRILL_TESTS}::test_a_textfile_folder_that_is_not_there_is_named",
     ),
     mutation(

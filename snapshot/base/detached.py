@@ -20,6 +20,7 @@ from pathlib import Path
 from snapshot.base.aside import reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.text import clean
+from snapshot.base.unit import credentials_folder
 
 SYSTEMD_RUNNING = Path("/run/systemd/system")
 """Exists exactly when systemd is running (sd_booted(3)); the systemctl binary alone proves nothing."""
@@ -60,7 +61,11 @@ def systemd_is_running() -> bool:
 
 
 def start_process(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """``python -I -m <arguments>`` in a session of its own, with nothing inherited. Raises OSError."""
+    """``python -I -m <arguments>`` in a session of its own, with nothing inherited but where our unit's credentials
+    are. Raises OSError.
+    """
+    folder = credentials_folder()
+    credentials = {"CREDENTIALS_DIRECTORY": folder} if folder else {}
     return subprocess.Popen(  # noqa: S603 - our own interpreter, arguments without a shell
         [interpreter(), "-I", "-m", *arguments],
         stdin=subprocess.DEVNULL,
@@ -69,17 +74,21 @@ def start_process(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         start_new_session=True,
         close_fds=True,
         cwd="/",
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | credentials,
     )
 
 
 def start_unit(
     arguments: Sequence[str], *, unit: str, description: str, properties: Mapping[str, str], timeout_seconds: float
 ) -> None:
-    """The same as a transient systemd unit, outside the caller's control group. OSError, with what systemd-run said."""
+    """The same as a transient systemd unit, outside the caller's control group. OSError, with what systemd-run said.
+
+    Its start is not waited for: whoever wants to know that it has started lets it report.
+    """
     command = [
         shutil.which("systemd-run", path=ENVIRONMENT["PATH"]) or "systemd-run",
         "--quiet",
+        "--no-block",
         "--collect",
         "--no-ask-password",
         f"--unit={unit}",

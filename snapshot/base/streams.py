@@ -9,7 +9,20 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import NamedTuple, TextIO
+
+from snapshot.base.unit import journal_stream
+
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+"""syslog's. A unit's LogLevelMax= goes by them."""
+
+
+class Line(NamedTuple):
+    """A line that is not for a person, and how much it matters."""
+
+    text: str
+    level: int
+
 
 _closed: list[TextIO] = []
 """What stands in for a stream that was closed from the start: written to by those who do not ask."""
@@ -28,14 +41,14 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def out(text: str) -> str:
+def out(text: str, level: int | None = None) -> str:
     """Write one line to standard output, now. What went wrong, or ""."""
-    return _write(sys.stdout, text)
+    return _write(sys.stdout, text, level)
 
 
-def err(text: str) -> str:
+def err(text: str, level: int | None = None) -> str:
     """Write one line to standard error, now. What went wrong, or ""."""
-    return _write(sys.stderr, text)
+    return _write(sys.stderr, text, level)
 
 
 def give_up() -> None:
@@ -53,16 +66,35 @@ def _nowhere() -> TextIO:
     return stream
 
 
-def _write(stream: TextIO, text: str) -> str:
+def _write(stream: TextIO, text: str, level: int | None) -> str:
     if stream in _closed:
         return "it is closed"
     try:
+        if _is_the_journal(stream):
+            # What sd-daemon(3) calls a prefix: journald takes it off, and each line needs its own.
+            prefix = f"<{_level_of(text) if level is None else level}>"
+            text = prefix + text.replace("\n", f"\n{prefix}")
         stream.write(f"{text}\n")
         stream.flush()
     except (OSError, ValueError) as error:
         _divert(stream)
         return getattr(error, "strerror", None) or str(error)
     return ""
+
+
+def _is_the_journal(stream: TextIO) -> bool:
+    """Whether systemd connected the stream to its journal, and nobody has connected it to something else since."""
+    wanted = journal_stream()
+    try:
+        found = os.fstat(stream.fileno()) if wanted else None
+    except (OSError, ValueError):
+        return False
+    return found is not None and wanted == f"{found.st_dev}:{found.st_ino}"
+
+
+def _level_of(text: str) -> int:
+    """Of a sentence: what is wrong says so first."""
+    return ERROR if text.startswith("ERROR") else WARNING if text.startswith("warning") else INFO
 
 
 def _divert(stream: TextIO) -> None:

@@ -17,6 +17,7 @@ from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import SIGNALS, SignalGate
+from snapshot.base.streams import Line
 from snapshot.config import reading
 from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import ConfigError, Failure, SafeSnapshotError
@@ -131,7 +132,7 @@ class Session:
 
     def finish(
         self,
-        lines: Sequence[str],
+        lines: Sequence[str | Line],
         data: Mapping[str, object],
         *,
         warnings: Iterable[str] = (),
@@ -147,11 +148,12 @@ class Session:
         if self.as_json:
             problem = streams.out(outcome.render())
         else:
-            for line in [*(f"warning: {warning}" for warning in self.warnings), *lines]:
-                if line.startswith("ERROR"):
-                    streams.err(line)
+            said = [f"warning: {warning}" for warning in self.warnings]
+            for text, level in (line if isinstance(line, Line) else (line, None) for line in (*said, *lines)):
+                if text.startswith("ERROR"):
+                    streams.err(text)
                 else:
-                    problem = problem or streams.out(line)
+                    problem = problem or streams.out(text, level)
         if problem:
             streams.err(
                 f"ERROR: the outcome (exit code {outcome.exit_code}) cannot be written to standard output: {problem}"

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from snapshot.base.files import open_regular
-from snapshot.config.settings import DAY_SECONDS, DEFAULT_PATH, HOST, TOKEN_ID, Config, GuestRule, Pushgateway
+from snapshot.base.unit import credentials_folder
+from snapshot.config.settings import (
+    DAY_SECONDS,
+    DEFAULT_PATH,
+    HOST,
+    TOKEN_ID,
+    ApiConfig,
+    Config,
+    GuestRule,
+    Pushgateway,
+)
 from snapshot.errors import ConfigError
 from snapshot.model import VMID_MAX, VMID_MIN, check_snapshot_name
 
@@ -49,7 +59,7 @@ def load(path: Path | None = None) -> Config:
 
     ConfigError names the file, the key and the mend.
     """
-    return parse(_tree(path), str(path or DEFAULT_PATH))
+    return _with_credential(parse(_tree(path), str(path or DEFAULT_PATH)))
 
 
 def load_lenient(path: Path | None = None) -> tuple[Config, list[str]]:
@@ -61,8 +71,30 @@ def load_lenient(path: Path | None = None) -> tuple[Config, list[str]]:
     try:
         tree = _tree(path)
     except ConfigError as error:
-        return Config(), [str(error)]
-    return parse_lenient(tree, str(path or DEFAULT_PATH))
+        return _with_credential(Config()), [str(error)]
+    config, problems = parse_lenient(tree, str(path or DEFAULT_PATH))
+    return _with_credential(config), problems
+
+
+def credential() -> Path | None:
+    """The token as systemd hands it to the unit that we run in: LoadCredential=token:... (systemd.exec(5)).
+
+    A blank one is none: with SetCredential=token:\\n a unit starts where there is no token to load, too.
+    """
+    folder = credentials_folder()
+    path = Path(folder) / "token"
+    try:
+        return path if folder and read_file(path)[0].strip() else None
+    except OSError:
+        return None
+
+
+def _with_credential(config: Config) -> Config:
+    """A credential is taken where the configuration names no token file of its own."""
+    found = credential()
+    if found is None or config.api.token_file != ApiConfig().token_file:
+        return config
+    return config._replace(api=config.api._replace(token_file=found))
 
 
 def parse_lenient(tree: dict[str, Any], where: str) -> tuple[Config, list[str]]:

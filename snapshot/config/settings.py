@@ -60,7 +60,8 @@ class ApiConfig(NamedTuple):
     token_id: str = ""
     """``user@realm!tokenname``, e.g. ``root@pam!vzdump-hooks``."""
     token_file: Path = Path("/etc/vzdump-hooks/token")
-    """A file that holds the token's secret and nothing else, mode 0600."""
+    """A file that holds the token's secret and nothing else, mode 0600. At its default the unit's credential `token` is
+    taken in its place, where there is one (docs/install.md)."""
     peers: tuple[str, ...] = ()
     """Other nodes' addresses to go through when the host cannot be used (on a node, pvesh does that). A thaw also finds
     them in /cluster/status, while the host answers."""

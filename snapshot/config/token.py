@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.config.reading import read_file
+from snapshot.config.reading import credential, read_file
 from snapshot.config.settings import TOKEN_ID, Config
 from snapshot.errors import ConfigError
 
@@ -24,9 +24,10 @@ class Token(NamedTuple):
         return f"Token(id={self.id!r})"
 
 
-def read_private(path: Path, what: str, *, missing: str, setting: str) -> str:
+def read_private(path: Path, what: str, *, missing: str, setting: str, not_for: int = 0o077) -> str:
     """What is in a file that holds a secret, without the white space around it. ConfigError, which names ``what`` the
-    file is and says nothing of what is in it, where it is not there, no ASCII, or not root's alone.
+    file is and says nothing of what is in it, where it is not there, no ASCII, or not root's alone (``not_for``: the
+    bits of a mode that it must not have).
     """
     try:
         raw, found = read_file(path)
@@ -36,7 +37,7 @@ def read_private(path: Path, what: str, *, missing: str, setting: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not ASCII"
         raise ConfigError(f"the {what} file {path} cannot be read ({reason})", remedy=f"see {setting}") from None
-    if mode & 0o077:
+    if mode & not_for:
         raise ConfigError(f"the {what} file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
     if found.st_uid not in (0, os.geteuid()):
         raise ConfigError(
@@ -57,7 +58,9 @@ def token(config: Config) -> Token:
         "secret into that file, mode 600"
     )
     try:
-        text = read_private(path, "token", missing=missing, setting="[api] token_file")
+        # systemd lets a unit's own user read its credential by an access list, which shows as the group's bits.
+        not_for = 0o007 if path == credential() else 0o077
+        text = read_private(path, "token", missing=missing, setting="[api] token_file", not_for=not_for)
     except ConfigError as error:
         if error.remedy == missing:
             raise ConfigError(f"there is no API token: {error.message}", remedy=missing) from None

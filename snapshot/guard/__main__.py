@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.base import detached, logfmt
+from snapshot.base import detached, logfmt, unit
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.hardening import Witnessed, harden, open_log
 from snapshot.base.procfs import ProcessIdentity, process_lives
+from snapshot.base.watchdog import Watchdog
 from snapshot.config import reading
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError, SafeSnapshotError
@@ -29,7 +30,7 @@ from snapshot.guard.background import BackgroundRecorder
 from snapshot.guard.claim import Claim, Holder, take
 from snapshot.guard.core import GuardCore
 from snapshot.guard.inbox import ProcessInbox
-from snapshot.guard.link import GuardSpec
+from snapshot.guard.link import GuardSpec, watchdog_seconds
 from snapshot.guard.recorder import JournalRecorder
 from snapshot.guard.seams import Happening, Recorder
 from snapshot.guard.turn import DEADLINE_MARGIN_SECONDS
@@ -56,21 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     spec: GuardSpec = options.spec
     log = open_log()
     clock, me = SystemClock(), ProcessIdentity.own()
+    watchdog = Watchdog(unit.notify_socket(), clock)
     connection = detached.connect(options.socket) if options.socket else None
     try:
         may_refuse = connection is not None and not spec.others_freeze
         config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
+        watchdog.begins(watchdog_seconds(config))
         claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
         if not isinstance(claim, Claim):
             # systemd's was faster than the owner's, or the other way round. It thaws, whoever it is.
             if connection is not None:
                 _say(connection, {"op": "taken", **claim._asdict()})
             return 0
-        access = open_access(config, clock)
+        access = open_access(config, clock, moves=watchdog.moves)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
         thawer = prepare(spec, access, ahead=connection is not None)
         harden("fsfreeze-guard")
-        inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock)
+        inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock, watchdog.moves)
     except (SafeSnapshotError, OSError) as error:
         log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))
         if connection is not None:
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))
         return 1  # the window is not closed: systemd starts another guard, else `recover` comes back to it
     finally:
-        recorder.finish()
+        recorder.finish(moves=watchdog.moves)
     claim.release()
     return 0
 

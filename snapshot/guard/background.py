@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from snapshot.base.watchdog import LOOK_SECONDS
 from snapshot.guard.seams import Recorder
 from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
@@ -53,10 +54,13 @@ class BackgroundRecorder:
         """See Recorder."""
         self._work.put(lambda: self._behind.closed(by_owner=by_owner))
 
-    def finish(self, seconds: float = FINISH_SECONDS) -> None:
-        """Wait until everything is recorded, or ``seconds`` have passed."""
+    def finish(self, seconds: float = FINISH_SECONDS, moves: Callable[[], None] = lambda: None) -> None:
+        """Wait until everything is recorded, or ``seconds`` have passed; ``moves`` is called every LOOK_SECONDS."""
         self._work.put(None)
-        self._thread.join(seconds)
+        while self._thread.is_alive() and seconds > 0:
+            moves()
+            self._thread.join(min(seconds, LOOK_SECONDS))
+            seconds -= LOOK_SECONDS
 
     def _run(self) -> None:
         while (record := self._work.get()) is not None:

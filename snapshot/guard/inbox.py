@@ -9,27 +9,34 @@ import selectors
 import signal
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import process_start
 from snapshot.base.signals import SIGNALS
+from snapshot.base.watchdog import LOOK_SECONDS
 from snapshot.guard.link import Op
 from snapshot.guard.seams import Happening, Message
-
-LONGEST_WAIT_SECONDS = 3600.0
-"""Of one system call: epoll counts milliseconds in 32 bits, and a duration from elsewhere may be anything."""
-
 
 STRAY = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 """Nobody has a reason to send a guard these. They would end it, so it thaws first, as for the others."""
 
 
 class ProcessInbox:
-    """guard.seams.Inbox over a connection, pidfds and signals. Each death and each signal is reported once."""
+    """guard.seams.Inbox over a connection, pidfds and signals. Each death and each signal is reported once.
 
-    def __init__(self, connection: socket.socket | None, watch: Sequence[tuple[int, int]], clock: Clock) -> None:
+    ``moves`` is called ahead of each wait, and every LOOK_SECONDS in it, and must not block.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket | None,
+        watch: Sequence[tuple[int, int]],
+        clock: Clock,
+        moves: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = clock
+        self._moves = moves
         self._selector = selectors.DefaultSelector()
         self._waiting: deque[Message] = deque()
         self._buffer = b""
@@ -45,8 +52,9 @@ class ProcessInbox:
         """See Inbox."""
         deadline = None if seconds is None else self._clock.monotonic() + seconds
         while not self._waiting:
-            left = LONGEST_WAIT_SECONDS if deadline is None else deadline - self._clock.monotonic()
-            for key, _ in self._selector.select(min(max(0.0, left), LONGEST_WAIT_SECONDS)):
+            self._moves()
+            left = LOOK_SECONDS if deadline is None else deadline - self._clock.monotonic()
+            for key, _ in self._selector.select(min(max(0.0, left), LOOK_SECONDS)):
                 self._read(key)
             if not self._waiting and deadline is not None and self._clock.monotonic() >= deadline:
                 return None

@@ -14,14 +14,22 @@ from snapshot.base.aside import reap
 from snapshot.base.clock import Clock
 from snapshot.config.settings import Config, LauncherKind
 from snapshot.errors import GuardError
-from snapshot.guard.link import AnotherGuardError, GuardSpec, Op
+from snapshot.guard.link import AnotherGuardError, GuardSpec, Op, watchdog_seconds
 
 UNIT_PROPERTIES = {
     # SIGKILL, a crash, an error: start it again; it takes its window over.
     "Restart": "on-failure",
     "RestartSec": "500ms",
     "StartLimitIntervalSec": "0",
+    # The same for one that hangs (WatchdogSec, see _properties), from its first word on: one that is slow to start does
+    # not hang. KILL, since ABRT would leave the token in a core dump.
+    "Type": "notify",
+    "NotifyAccess": "main",
+    "WatchdogSignal": "SIGKILL",
+    "TimeoutStartSec": "90s",
     "OOMScoreAdjust": "-900",
+    # TERM is for the guard: its pvesh may be carrying the thaw. And a pvesh that cannot even be killed would keep
+    # systemd from starting the guard again, for twice TimeoutStopSec, were the whole group to end first.
     "KillMode": "process",
     # TERM makes it thaw first: give it the time.
     "TimeoutStopSec": "90s",
@@ -116,12 +124,17 @@ class ProcessLauncher:
                 arguments,
                 unit=f"vzdump-hooks-guard-{spec.vmid}-{spec.window_id[:8]}-{os.urandom(2).hex()}",
                 description=f"Guard of the freeze window of guest {spec.vmid}",
-                properties=UNIT_PROPERTIES,
+                properties=_properties(self._config),
                 timeout_seconds=self._config.guard.arm_timeout_seconds,
             )
         except OSError as error:
             raise GuardError(f"the guard cannot be started ({error})", remedy="the guest was not frozen") from error
         return None
+
+
+def _properties(config: Config) -> dict[str, str]:
+    """The guard says the limit of its watchdog itself, too: by the configuration as it finds it (__main__.py)."""
+    return UNIT_PROPERTIES | {"WatchdogSec": f"{watchdog_seconds(config):g}s"}
 
 
 def uses_systemd(config: Config) -> bool:

@@ -17,6 +17,10 @@ from snapshot.model import Guest, GuestKind, Node, Vmid
 FREEZING_PHASE = "post-restart"
 """vzdump's phase in which a backup's window is opened; no other follows before it is closed (PVE/VZDump.pm)."""
 
+STEP_SECONDS = 20.0
+"""What one step of a guard may need beyond an attempt's own limit: pvesh's start and end (7 s), or, where that is
+longer, one question amid a thaw over pvesh (12 s); the rest is for a machine that is busy."""
+
 
 class Op(Enum):
     """What an owner tells its guard. The end of the connection without DISARM means: the owner died."""
@@ -104,6 +108,11 @@ def spec_of(record: WindowRecord, config: Config) -> GuardSpec:
         owner_pid_start=record.owner_pid_start,
         upid=record.upid or "",
     )
+
+
+def watchdog_seconds(config: Config) -> float:
+    """How long a guard may be silent before systemd takes it for hung: longer than any step of it takes."""
+    return config.thaw.attempt_timeout_seconds + STEP_SECONDS
 
 
 class Guard(Protocol):

@@ -34,6 +34,8 @@ class Access(NamedTuple):
     """Who takes the API's place when it turns out to be unusable: pvesh on a node, the configured peers elsewhere."""
     credentials: Credentials | None = None
     """Who we are to the API; every host of the cluster gets the same."""
+    moves: Callable[[], None] = lambda: None
+    """Called ahead of each request of a thaw, by a guard that must show that it does not hang. Must not block."""
 
     @property
     def main(self) -> Transport:
@@ -72,10 +74,15 @@ class Access(NamedTuple):
         return SocketChannel(path, self.clock) if self.is_local(guest) and path.exists() else None
 
 
-def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambda line: None) -> Access:
+def open_access(
+    config: Config,
+    clock: Clock,
+    say: Callable[[str], None] = lambda line: None,
+    moves: Callable[[], None] = lambda: None,
+) -> Access:
     """The ways that ``config`` allows. ConfigError when there is none at all: no token, and not a PVE node.
 
-    ``say`` is told when the API turns out to be unusable and pvesh takes its place.
+    ``say`` is told when the API turns out to be unusable and pvesh takes its place. ``moves``: see Access.
     """
     local_node, credentials = settings.local_node(config), Credentials(config)
     api: Transport | None = https_to(config, config.api.host, credentials)
@@ -91,11 +98,11 @@ def open_access(config: Config, clock: Clock, say: Callable[[str], None] = lambd
             say(f"the PVE API cannot be used, going on with pvesh: {error}")
     standby: Standby | None = None
     if local_node and can_run(config.local.pvesh):
-        standby = Standby([pvesh_of(config)], clock, say, node=local_node)
+        standby = Standby([pvesh_of(config)], clock, say, node=local_node, moves=moves)
     elif api is not None and config.api.peers:
         peers = [https_to(config, host, credentials) for host in config.api.peers]
-        standby = Standby(peers, clock, say, same_token=True)
-    return Access(config, clock, api, local_node, standby, credentials)
+        standby = Standby(peers, clock, say, same_token=True, moves=moves)
+    return Access(config, clock, api, local_node, standby, credentials, moves)
 
 
 def tasks_of(access: Access) -> Tasks:

@@ -85,14 +85,15 @@ class Doors:
 
     def answers(self, question: Callable[[GuestApi, float], T]) -> Iterator[T]:
         """What the doors say that answer, one after the other, all within ASK_SECONDS."""
-        clock = self._access.clock
-        ends_at = clock.monotonic() + ASK_SECONDS
+        access = self._access
+        ends_at = access.clock.monotonic() + ASK_SECONDS
         for door in self._doors():
-            left = ends_at - clock.monotonic()
+            left = ends_at - access.clock.monotonic()
             if left <= 0:
                 return
             if door.is_silent:
                 continue
+            access.moves()
             try:
                 answer = question(GuestApi(door.transport), left)
             except SafeSnapshotError as error:
@@ -116,6 +117,7 @@ class Doors:
         """Those that are known, silent ones too: who cannot be asked now might say something else."""
         if self.ladder is None:
             return []
+        self._access.moves()
         self.ladder.look_for_peers()
         known = [door for door in (*self.ladder.routes, *self.ladder.peers) if isinstance(door, ApiChannel)]
         usable = [door for door in known if _is_door(door.transport, self._access.config)]

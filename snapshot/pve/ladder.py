@@ -35,6 +35,7 @@ class Ladder:
     ``written`` tells how many bytes the guest's disks were written so far, None when that is not known: a second source
     beside the agent's memory.
     ``last_resort`` (SysRq) acts without an answer of the agent's.
+    ``moves`` is called ahead of each route that is tried: whoever watches us knows that we do not hang. Must not block.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Ladder:
         written: Callable[[], int | None] = lambda: None,
         find_peers: Callable[[], Sequence[AgentChannel] | None] = lambda: (),
         peers_at: int = 1,
+        moves: Callable[[], None] = lambda: None,
     ) -> None:
         self.routes = routes
         self.relocate = relocate
         self.last_resort = last_resort
         self.is_off = is_off
         self.written = written
+        self.moves = moves
         self._peers: Sequence[AgentChannel] | None = peers or None
         self._find_peers = find_peers
         self._peers_at = peers_at
@@ -91,14 +94,17 @@ class Ladder:
         for channel in self._in_order():
             rest_of = self._rest_of(channel)
             if rest_of is None:
+                self.moves()
                 yield channel
                 is_heard |= self._answered(channel)
             else:
                 (resting if rest_of.rounds > 0 else late).append(channel)
         for channel in late:
+            self.moves()
             yield channel
             is_heard |= self._answered(channel)
         for channel in [] if is_heard else resting:
+            self.moves()
             yield channel
             self._answered(channel)
 
@@ -106,6 +112,7 @@ class Ladder:
         for number, channel in enumerate(self.routes, 1):
             yield channel
             if number == min(self._peers_at, len(self.routes)):
+                self.moves()
                 self.look_for_peers()
                 yield from self._peer_of_this_round()
 

@@ -51,6 +51,7 @@ def build_ladder(access: Access, guest: Guest, *, ahead: bool = False) -> Ladder
         written=lambda: _written(access, guest),
         find_peers=lambda: doors.found(guest),
         peers_at=peers_at,
+        moves=access.moves,
     )
     doors.ladder = ladder
     if host is not None and access.standby is not None and access.standby.is_needed:
@@ -78,6 +79,7 @@ def _relocator(access: Access, guest: Guest, doors: Doors) -> Callable[[], Ladde
             try:
                 found.append(api.find(guest.vmid, timeout_seconds=seconds))
             except GuestRemovedError:
+                access.moves()
                 return lives is False or _is_without(api, guest, seconds)
             return False
 
@@ -122,6 +124,7 @@ def _is_off(access: Access, guest: Guest, doors: Doors) -> bool:
 
 def _written(access: Access, guest: Guest) -> int | None:
     """What QEMU counts, without the agent; None without an answer. It sums all the guest's drives."""
+    access.moves()
     try:
         return number_of(GuestApi(access.main).current(guest, timeout_seconds=ASK_SECONDS).get("diskwrite"))
     except SafeSnapshotError:
@@ -130,8 +133,9 @@ def _written(access: Access, guest: Guest) -> int | None:
 
 def _sysrq(access: Access, guest: Guest) -> Callable[[], str]:
     def press() -> str:
+        access.moves()
         try:
-            access.main.request("PUT", f"{guest.path}/sendkey", {"key": SYSRQ_KEY})
+            access.main.request("PUT", f"{guest.path}/sendkey", {"key": SYSRQ_KEY}, timeout_seconds=ASK_SECONDS)
         except (ApiError, ConfigError) as error:
             return f"SysRq j could not be sent ({error})"
         return "SysRq j sent"

@@ -31,7 +31,8 @@ def is_unusable(error: ApiError) -> bool:
 class Standby:
     """The others, and until when they take the API's requests. One for each process.
 
-    ``node``: the node this process runs on. ``same_token``: the others would refuse what the API refuses.
+    ``node``: the node this process runs on. ``same_token``: the others would refuse what the API refuses. ``moves``:
+    see Access.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Standby:
         *,
         node: str = "",
         same_token: bool = False,
+        moves: Callable[[], None] = lambda: None,
     ) -> None:
         self.others = others
+        self.moves = moves
         self._clock = clock
         self._node = node
         self._say = say
@@ -102,6 +105,7 @@ class WithStandby:
             except ApiError as error:
                 if not standby.takes(method, path, error):
                     raise
+                standby.moves()
             else:
                 standby.is_proven = True
                 return answer
@@ -111,6 +115,7 @@ class WithStandby:
             except ApiError as error:
                 if not standby.may_go_on(method, path, error):
                     raise
+                standby.moves()
         return standby.others[-1].request(method, path, params, timeout_seconds=timeout_seconds)
 
     def close(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from snapshot.base import logfmt
+from snapshot.base import logfmt, streams
 from snapshot.base.clock import duration
+from snapshot.base.streams import Line
 from snapshot.base.text import counted
 from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner
@@ -51,10 +52,10 @@ def result_details(result: Result) -> list[str]:
     return lines
 
 
-def result_logfmt(result: Result) -> str:
+def result_logfmt(result: Result) -> Line:
     """The one closing line of a snapshot run for a log collector."""
     verdict, error = result.verdict, result.error
-    return logfmt.line(
+    line = logfmt.line(
         "snapshot",
         vmid=result.vmid,
         node=result.guest.node if result.guest else None,
@@ -71,6 +72,7 @@ def result_logfmt(result: Result) -> str:
         error=str(error) if error else None,
         exit_code=result.exit_code,
     )
+    return Line(line, streams.ERROR if error else streams.WARNING if result.warnings else streams.NOTICE)
 
 
 def recovered_lines(found: list[Recovered], warnings: list[str]) -> list[str]:
@@ -171,24 +173,28 @@ def survey_lines(found: Survey, now: float) -> list[str]:
     return lines
 
 
-def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[str]:
+_DONE = ("thawed", "watched", "was-thawed", "foreign")
+"""Outcomes of `recover` that are worth a line in the journal. The rest may be so every minute, for hours."""
+
+
+def recovered_logfmt(found: list[Recovered], warnings: list[str]) -> list[Line]:
     """The same for a log collector."""
     lines = []
     for r in found:
         window = r.window_id[:8] if r.window_id else None
         needs = "" if r.ok else "yes"
-        lines.append(
-            logfmt.line(
-                "recovered",
-                vmid=r.vmid,
-                node=r.node,
-                window=window,
-                outcome=r.outcome,
-                detail=_REASONS.get(r.why, r.why) if r.outcome == _NOT_KNOWN else r.detail,
-                needs_you=needs,
-            )
+        line = logfmt.line(
+            "recovered",
+            vmid=r.vmid,
+            node=r.node,
+            window=window,
+            outcome=r.outcome,
+            detail=_REASONS.get(r.why, r.why) if r.outcome == _NOT_KNOWN else r.detail,
+            needs_you=needs,
         )
-    return lines + [logfmt.line("warning", detail=warning) for warning in warnings]
+        done = streams.NOTICE if r.outcome in _DONE else streams.INFO
+        lines.append(Line(line, done if r.ok else streams.ERROR))
+    return lines + [Line(logfmt.line("warning", detail=warning), streams.WARNING) for warning in warnings]
 
 
 def health_lines(health: Health) -> list[str]:

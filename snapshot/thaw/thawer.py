@@ -313,6 +313,7 @@ class Thawer:
         return agent.status(channel, self._thawing.attempt_seconds) is FreezeState.THAWED
 
     def _announce(self) -> None:
+        self._ladder.moves()
         with suppress(Exception):  # a request is worth more than the word that it comes
             self._ahead()
 

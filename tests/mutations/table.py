@@ -75,6 +75,9 @@ FOREIGN = "snapshot/recovery/foreign.py"
 DETACHED = "snapshot/base/detached.py"
 SURVEY = "snapshot/recovery/survey.py"
 DETACHED_TESTS = "tests/unit/test_detached.py"
+CONFIG_TESTS = "tests/unit/test_config.py"
+WATCHDOG = "snapshot/base/watchdog.py"
+WATCHDOG_TESTS = "tests/unit/test_watchdog.py"
 RECOVERY = "snapshot/recovery/recover.py"
 HEAL = "snapshot/recovery/heal.py"
 SETTLE = "snapshot/recovery/settle.py"
@@ -2474,10 +2477,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "one fault costs the whole configuration",
         "snapshot/config/reading.py",
-        "    return parse_lenient(tree, str(path or DEFAULT_PATH))",
-        """
-    found, problems = parse_lenient(tree, str(path or DEFAULT_PATH))
-    return (Config() if problems else found), problems""",
+        "    return _with_credential(config), problems",
+        "    return (Config() if problems else config), problems",
         "tests/unit/test_config.py::test_of_a_broken_configuration_the_parts_without_a_fault_count",
     ),
     mutation(
@@ -3555,5 +3556,139 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if busy:\n",
         "    if busy and not guest.running:\n",
         f"{SELF_TESTS}::test_a_guest_at_work_or_elsewhere_is_refused",
+    ),
+    mutation(
+        "a guard that waits does not say that it moves",
+        "snapshot/guard/inbox.py",
+        "            self._moves()\n",
+        "",
+        "tests/process/test_watchdog.py::test_a_guard_says_its_limit_and_that_it_moves_in_each_part_of_its_work",
+    ),
+    mutation(
+        "a guard says that it moves only when something happens",
+        "snapshot/guard/inbox.py",
+        "            left = LOOK_SECONDS if deadline is None else deadline - self._clock.monotonic()\n"
+        "            for key, _ in self._selector.select(min(max(0.0, left), LOOK_SECONDS)):",
+        "            left = 3600.0 if deadline is None else deadline - self._clock.monotonic()\n"
+        "            for key, _ in self._selector.select(min(max(0.0, left), 3600.0)):",
+        "tests/process/test_watchdog.py::test_a_guard_says_its_limit_and_that_it_moves_in_each_part_of_its_work",
+    ),
+    mutation(
+        "a thread says that the guard moves while its loop hangs",
+        GUARD_PROCESS,
+        "        watchdog.begins(watchdog_seconds(config))\n",
+        "        watchdog.begins(watchdog_seconds(config))\n"
+        "        from snapshot.base.threads import start_thread\n"
+        '        start_thread("word", lambda: [clock.sleep(0.05) for _ in iter(watchdog.moves, 1)])\n',
+        "tests/process/test_watchdog.py::test_a_guard_whose_loop_hangs_says_nothing_any_more",
+    ),
+    mutation(
+        "a guard waits for the systemd that it tells that it moves",
+        WATCHDOG,
+        "socket.SOCK_DGRAM | socket.SOCK_NONBLOCK",
+        "socket.SOCK_DGRAM",
+        f"{WATCHDOG_TESTS}::test_a_systemd_that_does_not_listen_keeps_nobody_waiting",
+    ),
+    mutation(
+        "systemd is told at each turn of the loop that a guard moves",
+        WATCHDOG,
+        "        if now - self._said_at >= SELDOM_SECONDS:",
+        "        if True:",
+        f"{WATCHDOG_TESTS}::test_systemd_is_told_the_limit_and_then_that_we_move_but_not_too_often",
+    ),
+    mutation(
+        "a guard that asks route after route looks hung",
+        LADDER,
+        """
+                self.moves()
+                yield channel""",
+        """
+                yield channel""",
+        "tests/unit/test_moves.py::test_no_step_of_a_thaw_is_as_long_as_the_watchdog_waits",
+    ),
+    mutation(
+        "a thaw and the question behind it are one step",
+        THAW,
+        "        self._ladder.moves()\n",
+        "",
+        "tests/unit/test_moves.py::test_the_question_behind_a_slow_thaw_is_a_step_of_its_own",
+    ),
+    mutation(
+        "a guard that waits for its records looks hung",
+        "snapshot/guard/background.py",
+        "            moves()\n",
+        "",
+        f"{WATCHDOG_TESTS}::test_a_guard_moves_while_it_waits_for_its_records",
+    ),
+    *(
+        mutation(
+            name,
+            "snapshot/guard/launcher.py",
+            old,
+            new,
+            f"{WATCHDOG_TESTS}::test_a_guards_unit_has_a_watchdog_that_waits_longer_than_any_step_takes",
+        )
+        for name, old, new in (
+            ("a guard has no watchdog", ' | {"WatchdogSec": f"{watchdog_seconds(config):g}s"}', ""),
+            ("a guard that hangs leaves a core dump", '"WatchdogSignal": "SIGKILL"', '"WatchdogSignal": "SIGABRT"'),
+            ("a child that cannot be killed holds its guard up", '"KillMode": "process"', '"KillMode": "mixed"'),
+        )
+    ),
+    mutation(
+        "a unit's credential is no token",
+        "snapshot/config/reading.py",
+        "    if found is None or config.api.token_file != ApiConfig().token_file:",
+        "    if True:",
+        f"{CONFIG_TESTS}::test_a_credential_of_our_unit_is_the_token",
+        f"{CONFIG_TESTS}::test_a_broken_configuration_does_not_cost_the_credential",
+    ),
+    mutation(
+        "a credential takes the place of the token file that the configuration names",
+        "snapshot/config/reading.py",
+        "    if found is None or config.api.token_file != ApiConfig().token_file:",
+        "    if found is None:",
+        f"{CONFIG_TESTS}::test_a_token_file_that_the_configuration_names_goes_before_a_credential",
+    ),
+    mutation(
+        "a blank credential hides the token file",
+        "snapshot/config/reading.py",
+        "        return path if folder and read_file(path)[0].strip() else None",
+        "        return path if folder and path.exists() else None",
+        f"{CONFIG_TESTS}::test_no_credential_and_a_blank_one_leave_the_file",
+    ),
+    mutation(
+        "a credential that everybody may read is taken",
+        "snapshot/config/token.py",
+        "        not_for = 0o007 if",
+        "        not_for = 0 if",
+        f"{CONFIG_TESTS}::test_a_credential_that_everybody_may_read_is_refused",
+    ),
+    mutation(
+        "a guard in its owner's unit does not find the token",
+        DETACHED,
+        "        env=ENVIRONMENT | credentials,",
+        "        env=ENVIRONMENT,",
+        f"{DETACHED_TESTS}::test_a_process_is_told_where_our_units_credentials_are_and_nothing_else",
+    ),
+    mutation(
+        "lines for the journal do not say how much they matter",
+        "snapshot/base/streams.py",
+        "        if _is_the_journal(stream):",
+        "        if False:",
+        "tests/unit/test_streams.py::test_each_line_for_the_journal_has_its_level",
+    ),
+    mutation(
+        "a level stands in a line that goes elsewhere",
+        "snapshot/base/streams.py",
+        '    return found is not None and wanted == f"{found.st_dev}:{found.st_ino}"',
+        "    return found is not None",
+        "tests/unit/test_streams.py::test_lines_for_anything_else_have_none",
+    ),
+    mutation(
+        "a guest that needs somebody is left out of the journal",
+        "snapshot/report/text.py",
+        "        lines.append(Line(line, done if r.ok else streams.ERROR))",
+        "        lines.append(Line(line, done))",
+        "tests/unit/test_streams.py::test_what_recover_did_matters_more_than_what_it_found_as_it_was",
     ),
 )

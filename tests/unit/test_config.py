@@ -467,3 +467,63 @@ def test_this_machine_is_a_node_when_it_has_pves_socket_folder(tmp_path: Path) -
     assert settings.local_node(parse({"local": {"socket_folder": "/nowhere"}}, "x")) == ""
     assert settings.local_node(parse({"local": here | {"node": ""}}, "x")) == ""
     assert settings.local_node(parse({"local": {"node": "pve7"}}, "x")) == "pve7"
+
+
+# ------------------------------------------------------------------------------- the token as systemd hands it over
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of our unit's credentials; no configuration, and no token file where it is by default."""
+    folder = tmp_path / "credentials"
+    folder.mkdir(mode=0o500)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    monkeypatch.setattr(reading, "DEFAULT_PATH", tmp_path / "none.toml")
+    return folder
+
+
+def hand_over(credentials: Path, text: str, mode: int = 0o400) -> None:
+    credentials.chmod(0o700)
+    (credentials / "token").write_text(text)
+    (credentials / "token").chmod(mode)
+    credentials.chmod(0o500)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440])
+def test_a_credential_of_our_unit_is_the_token(credentials: Path, mode: int) -> None:
+    """0440 is what an access list for the unit's own user looks like."""
+    hand_over(credentials, f"{TOKEN_ID}={SECRET}\n", mode)
+    for config in (load(), load_lenient()[0]):
+        assert token(config) == Token(TOKEN_ID, SECRET)
+
+
+def test_a_credential_that_everybody_may_read_is_refused(credentials: Path) -> None:
+    hand_over(credentials, f"{TOKEN_ID}={SECRET}\n", 0o444)
+    with pytest.raises(ConfigError, match="readable by others"):
+        token(load())
+
+
+def test_a_token_file_that_the_configuration_names_goes_before_a_credential(credentials: Path, tmp_path: Path) -> None:
+    hand_over(credentials, "root@pam!other=11111111-2222-3333-4444-555555555555\n")
+    with_token(tmp_path / "named", f"{TOKEN_ID}={SECRET}\n")
+    path = tmp_path / "config.toml"
+    path.write_text(f'[api]\ntoken_file = "{tmp_path / "named"}"\n')
+    assert token(load(path)) == Token(TOKEN_ID, SECRET)
+
+
+@pytest.mark.parametrize("text", [None, "", "\n"])
+def test_no_credential_and_a_blank_one_leave_the_file(credentials: Path, text: str | None) -> None:
+    """A unit that may run without a token is handed a blank line then."""
+    if text is not None:
+        hand_over(credentials, text)
+    assert load().api.token_file == Config().api.token_file
+
+
+def test_a_broken_configuration_does_not_cost_the_credential(credentials: Path, tmp_path: Path) -> None:
+    hand_over(credentials, f"{TOKEN_ID}={SECRET}\n")
+    path = tmp_path / "config.toml"
+    for text in ("[api", "[freeze]\npolicy = 1\n"):
+        path.write_text(text)
+        config, problems = load_lenient(path)
+        assert len(problems) == 1
+        assert token(config) == Token(TOKEN_ID, SECRET)

@@ -175,3 +175,17 @@ def test_a_systemd_run_that_cannot_be_killed_costs_its_limit_and_a_moment(
         assert time.monotonic() - began < 30
     (process,) = stuck
     process.kill()
+
+
+def test_a_process_is_told_where_our_units_credentials_are_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard in the unit of its owner reads its token there, while its owner waits for it to be armed."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/ours.service")
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    process = detached.start_process(["timeit", "-n", "1", "import time; time.sleep(60)"])
+    try:
+        raw = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
+    finally:
+        process.kill()
+        process.wait()
+    found = dict(line.split("=", 1) for line in raw.split("\0") if line)
+    assert found == {**detached.ENVIRONMENT, "CREDENTIALS_DIRECTORY": "/run/credentials/ours.service"}

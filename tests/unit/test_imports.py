@@ -144,13 +144,22 @@ def test_those_who_may_ask_for_their_own_pid_do() -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_the_environment_is_read_at_the_edge_alone(path: Path) -> None:
     name = str(path.relative_to(ROOT))
-    if name in ("snapshot/entry.py", "vzdump_hooks/entry.py"):
+    if name in ("snapshot/entry.py", "vzdump_hooks/entry.py", "snapshot/base/unit.py"):
         return
     for node in ast.walk(tree(path)):
         read = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
         assert not read, (
-            f"{name}:{getattr(node, 'lineno', 0)}: the environment is read where the programs start, in entry.py"
+            f"{name}:{getattr(node, 'lineno', 0)}: the environment is read where the programs start, in entry.py, and "
+            "systemd's words to a unit in snapshot/base/unit.py"
         )
+
+
+def test_of_systemds_words_to_a_unit_nothing_else_is_read() -> None:
+    nodes = ast.walk(tree(ROOT / "snapshot/base/unit.py"))
+    calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func).startswith("os.")]
+    read = [(ast.unparse(call.func), ast.literal_eval(call.args[0])) for call in calls]
+    names = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM")
+    assert read == [("os.environ.get", name) for name in names]
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -204,7 +204,9 @@ class _Round:
         if self._row() is None and self._state() is not FreezeState.FROZEN:
             return  # it came to no window
         while (row := self._row()) is None or row.closed_at is None:
-            if row is not None and row.quiet_until_at is not None and self._state() is FreezeState.THAWED:
+            until = (row.quiet_until_at if row is not None else None) or 0.0
+            # One that is started again watches for some seconds in any case.
+            if until > self._clock.time() + CLOSE_SECONDS and self._state() is FreezeState.THAWED:
                 late = "a freeze whose answer was lost may still come: its guard stays, for an hour at most"
                 self._now(trouble=f"{self._seen.trouble}; {late}".removeprefix("; "))
                 return
@@ -212,8 +214,9 @@ class _Round:
             if self._clock.monotonic() >= (ends_at if is_over else self._give_up_at()):
                 break
             self._clock.sleep(LOOK_SECONDS)
-        if row is not None and row.closed_at is not None and self._state() is FreezeState.THAWED:
-            return
+        is_done = row is not None and (row.closed_at is not None or row.thawed_at is not None)
+        if is_done and self._state() is FreezeState.THAWED:
+            return  # a window that is not closed yet is its guard's, or the next recovery's
         self._thaw_here(row)
 
     def _end_victim(self) -> None:

@@ -20,7 +20,7 @@ from snapshot.report import doctor as report
 from snapshot.setup import back, plan, record
 from snapshot.setup.node import Places, node_name
 from snapshot.setup.pve import Pve
-from snapshot.setup.step import Planned, TakenBack
+from snapshot.setup.step import Planned, SetupStep, TakenBack
 
 PLACES = Places()
 NOTHING: Mapping[str, object] = {
@@ -74,7 +74,11 @@ def _set_up(
     session: Session, pve: Pve, known: record.Record, node: str, *, yes: bool, dry_run: bool, with_jobs: bool
 ) -> NoReturn:
     session.say("asking Proxmox VE")
-    found = plan.make(PLACES, pve, known, node, with_jobs=with_jobs)
+    try:
+        found = plan.make(PLACES, pve, known, node, with_jobs=with_jobs)
+    except ApiError as error:
+        error.remedy = error.remedy or f"nothing was changed; does `{pve.shown('GET', 'access/roles')}` answer?"
+        raise
     steps = [Planned(step.what, step.shows()) for step in found.steps]
     lines = [f"on {node}, setup would:" if dry_run else f"on {node}, setup will:"] if steps else []
     for step in steps:
@@ -85,8 +89,10 @@ def _set_up(
     ]
     lines += [line for note in notes for line in _folded(f"note: {note}")]
     data = {**NOTHING, "node": node, "steps": steps, "notes": notes}
-    if dry_run or not steps:
-        session.finish([*lines, *([] if steps else [f"{node} is set up: nothing to do"])], data)
+    if not steps:
+        _end(session, found, lines, [f"{node} is set up: nothing to do"], data)
+    if dry_run:
+        session.finish(lines, data)
     _show(session, lines)
     if not yes:
         _ask("Go on? `safe-snapshot setup --undo` takes all of it back")
@@ -96,20 +102,44 @@ def _set_up(
     try:
         for one in found.steps:
             session.say(one.what)
-            one.do(known)
+            _do(one, known)
             done += 1
-    except (SafeSnapshotError, InterruptedBySignalError, OSError):
+    except (SafeSnapshotError, InterruptedBySignalError):
         streams.err(f"{done} of {len(found.steps)} steps are done: run setup again to go on, or with --undo")
         raise
     session.warnings += _tried(session)
     looked = examine(PLACES.config, Surroundings(session.clock, session.me), within_seconds=EXAMINE_SECONDS)
     lines = report.lines(looked, named=False, verbose=session.is_verbose, terse=session.is_quiet)
     data |= {"installation": looked.looks, "counts": report.counts(looked)}
-    session.finish([*lines, f"{node} is set up: {counted(done, 'step')} done", NEXT], data)
+    _end(session, found, lines, [f"{node} is set up: {counted(done, 'step')} done", NEXT], data)
+
+
+def _do(step: SetupStep, known: record.Record) -> None:
+    """SafeSnapshotError also where a disk, or who may write to it, does not allow it."""
+    try:
+        step.do(known)
+    except OSError as error:
+        raise SafeSnapshotError(
+            f"this step failed: {step.what} ({error.strerror})",
+            remedy=f"look at {PLACES.state} and at what the step names: room, `mount`, `lsattr`",
+        ) from None
+
+
+def _end(
+    session: Session, found: plan.SetupPlan, lines: Sequence[str], closing: Sequence[str], data: Mapping[str, object]
+) -> NoReturn:
+    """Set up is a node whose backups call us, and no other."""
+    if not found.unguarded:
+        session.finish([*lines, *closing], data)
+    error = SafeSnapshotError(
+        f"no backup of {node_name(PLACES)} is guarded yet: {found.unguarded}",
+        remedy=f"put `script: {PLACES.hook}` there by hand: docs/install.md",
+    )
+    session.finish([*lines, f"ERROR: {error}"], data, error=error)
 
 
 def _take_back(session: Session, pve: Pve, known: record.Record, node: str, *, yes: bool, dry_run: bool) -> NoReturn:
-    config, problems = reading.load_lenient(PLACES.config if PLACES.config.exists() else None)
+    config, problems = reading.load_lenient(PLACES.config)
     session.warnings += problems
     back.check_quiet(config)
     data = {**NOTHING, "node": node}

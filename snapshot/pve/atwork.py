@@ -6,7 +6,9 @@ token without Sys.Audit sees its own tasks only, and then nobody seems to be at 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from snapshot.base.procfs import process_lives
 from snapshot.errors import SafeSnapshotError
@@ -26,16 +28,18 @@ def at_work(access: Access, guest: Guest) -> str:
     return "replication" if _is_replicated(access, guest) else ""
 
 
+def running_here(task_folder: Path) -> list[Upid]:
+    """This node's running tasks, by PVE's own list. OSError when that cannot be read."""
+    with (task_folder / "active").open(encoding="utf-8", errors="replace") as file:
+        text = file.read(MOST_BYTES)
+    tasks = (_upid(line.partition(" ")[0]) for line in text.splitlines())
+    return [task for task in tasks if task is not None and process_lives(task.pid, task.pstart)]
+
+
 def _running_tasks(access: Access, guest: Guest) -> Iterator[Upid]:
     if access.is_local(guest):
-        try:
-            with (access.config.local.task_folder / "active").open(encoding="utf-8", errors="replace") as file:
-                text = file.read(MOST_BYTES)
-        except OSError:
-            pass
-        else:
-            tasks = (_upid(line.partition(" ")[0]) for line in text.splitlines())
-            yield from (task for task in tasks if task is not None and process_lives(task.pid, task.pstart))
+        with contextlib.suppress(OSError):
+            yield from running_here(access.config.local.task_folder)
             return
     for row in _rows(access, f"nodes/{guest.node}/tasks", {"source": "active", "limit": 500}):
         task = _upid(str(row.get("upid")))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from snapshot.base import files
+from snapshot.base.text import clean
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
 from snapshot.model import GuestKind
+from snapshot.pve.atwork import running_here
 from snapshot.pve.guests import AgentOption, GuestApi
 from snapshot.pve.here import options_of
 from snapshot.setup import jobs, place, rights, tokens, units, vzdumpconf
-from snapshot.setup.configuring import TEXTFILE
 from snapshot.setup.node import Places
 from snapshot.setup.plan import SCRIPT_KIND
 from snapshot.setup.pve import Pve
@@ -46,7 +48,13 @@ def take_back(places: Places, pve: Pve, record: Record, say: Callable[[str], Non
     files.sweep(record.path)  # of a setup that was killed before it had changed anything
     while record.entries:
         entry = _next(record)
-        found = _one(places, pve, record, entry)
+        try:
+            found = _one(places, pve, record, entry)
+        except OSError as error:
+            raise SafeSnapshotError(
+                f"{entry.name} cannot be taken back ({error.strerror})",
+                remedy="mend that, then run `safe-snapshot setup --undo` again: it goes on there",
+            ) from None
         say(f"{found.what}: {f'LEFT, {found.left}' if found.left else 'taken back'}")
         done.append(found)
         record.drop(entry)
@@ -56,7 +64,15 @@ def take_back(places: Places, pve: Pve, record: Record, say: Callable[[str], Non
 
 
 def check_quiet(config: Config) -> None:
-    """SafeSnapshotError while a freeze window is open: its guard may need what would be taken away."""
+    """SafeSnapshotError while a freeze window is open: its guard may need what would be taken away; and while a backup
+    runs: an own script that was called at its start is called at its end too.
+    """
+    with contextlib.suppress(OSError):
+        if any(task.kind == "vzdump" for task in running_here(config.local.task_folder)):
+            raise SafeSnapshotError(
+                "a backup runs on this node: nothing was changed",
+                remedy="wait for its end: `pvenode task list --source active`",
+            )
     if is_absent(config.journal.path):
         return
     with closing(Journal(config.journal.path, read_only=True)) as journal:
@@ -87,6 +103,12 @@ def unfrozen_guests(config: Config, pve: Pve, places: Places, node: str) -> list
 
 def _next(record: Record) -> Entry:
     """Of the youngest kind the newest one."""
+    unknown = next((entry.kind for entry in record.entries if entry.kind not in ORDER), None)
+    if unknown is not None:
+        raise SafeSnapshotError(
+            f"{record.path} has a change of a kind that this version does not know ({clean(unknown, 40)})",
+            remedy="take it back with the version of vzdump-hooks that made it",
+        )
     kind = min((entry.kind for entry in record.entries), key=ORDER.index)
     return [entry for entry in record.entries if entry.kind == kind][-1]
 
@@ -112,7 +134,7 @@ def _one(places: Places, pve: Pve, record: Record, entry: Entry) -> TakenBack:
             return rights.take_role_back(pve, entry)
         case _:
             is_state = Path(entry.name) == places.state
-            return TakenBack(entry.name) if is_state else place.take_folder_away(entry, TEXTFILE)
+            return TakenBack(entry.name) if is_state else place.take_folder_away(entry)
 
 
 def _merged(done: list[TakenBack]) -> list[TakenBack]:

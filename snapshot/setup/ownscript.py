@@ -38,7 +38,7 @@ class OwnScript(NamedTuple):
 def look(name: bytes) -> OwnScript:
     """The script of that name."""
     shown = clean(name.decode(errors="replace"), 200)
-    if not name.startswith(b"/"):
+    if not name.startswith(b"/") or b"\0" in name:
         return OwnScript(shown, problem="it is no absolute path: move it by hand")
     path = Path(os.fsdecode(name))
     try:

@@ -32,6 +32,8 @@ class SetupPlan(NamedTuple):
     notes: list[str]
     jobs: list[ScriptedJob]
     """With a script of their own, that ``with_jobs`` would mend."""
+    unguarded: str = ""
+    """Why backups do not call us when all steps are done; empty when they do."""
 
 
 class _Planner:
@@ -43,6 +45,7 @@ class _Planner:
         self._commands = own_commands.beside(places.config)
         self._raw, self._config = configuring.read(places.config)
         self._copies: list[FileStep] = []
+        self._unguarded = ""
         self.notes: list[str] = []
 
     def plan(self, *, with_jobs: bool) -> SetupPlan:
@@ -66,7 +69,9 @@ class _Planner:
             *plan_units(self._places.systemctl, self.notes),
         ]
         self.notes += left
-        return SetupPlan(steps, list(dict.fromkeys(self.notes)), [] if with_jobs else mended)
+        if steps and (self._config.notify.is_wanted or any(key.table == "notify" for key in wanted)):
+            self.notes.append("then one message is sent on each way of [notify], to try it")
+        return SetupPlan(steps, list(dict.fromkeys(self.notes)), [] if with_jobs else mended, self._unguarded)
 
     # ------------------------------------------------------------------ access
 
@@ -114,17 +119,18 @@ class _Planner:
         if script and self._is_ours(script):
             return []
         if script and not self._take_over(script, f"{path}: "):
+            self._unguarded = f"{path} still names {clean(script.decode(errors='replace'), 120)}"
             return []
         after = vzdumpconf.with_script(raw or b"", os.fsencode(self._places.hook))
         instead = f" instead of {clean(script.decode(errors='replace'), 120)}" if script else ""
         return [FileStep(path, raw, after, f"{path}: script: {self._places.hook}{instead}", kind=SCRIPT_KIND)]
 
     def _is_ours(self, script: bytes) -> bool:
-        return os.path.realpath(os.fsdecode(script)) == os.path.realpath(self._places.hook)
+        return _real(script) == os.path.realpath(self._places.hook)
 
     def _take_over(self, script: bytes, where: str) -> bool:
         """Whether ours may stand in this one's place; a copy of it is planned."""
-        if Path(os.path.realpath(os.fsdecode(script))).parent == Path(os.path.realpath(self._commands)):
+        if os.path.dirname(_real(script)) == os.path.realpath(self._commands):
             return True
         found = ownscript.look(script)
         self.notes += found.notes
@@ -178,6 +184,11 @@ class _Planner:
             missing = [path for path in (textfiles, *textfiles.parents) if not path.is_dir()]
             steps += [FolderStep(path, 0o755, f"{path}: make it, for the metrics") for path in reversed(missing)]
         return steps
+
+
+def _real(script: bytes) -> str:
+    """Where the name leads; empty for one that can be no file's."""
+    return "" if b"\0" in script else os.path.realpath(os.fsdecode(script))
 
 
 def _out(job: ScriptedJob) -> tuple[str, str, dict[str, object]]:

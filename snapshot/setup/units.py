@@ -64,14 +64,20 @@ def plan_units(program: str, notes: list[str]) -> list[SetupStep]:
     for unit in UNITS:
         try:
             _, state = _run(program, "is-enabled", unit)
-        except SafeSnapshotError:
-            state = "not-found"
+        except SafeSnapshotError as error:
+            state = str(error)
         if state == "disabled":
             steps.append(UnitStep(program, unit))
         elif state != "enabled":
-            why = "is masked" if "masked" in state else "is not installed"
-            notes.append(f"{unit} {why}: nobody looks at boot and every minute (docs/install.md)")
+            notes.append(f"{unit} {_why(state)}: nobody looks at boot and every minute (docs/install.md)")
     return steps
+
+
+def _why(state: str) -> str:
+    if "masked" in state:
+        return "is masked"
+    is_absent = state == "not-found" or "No such file" in state  # the latter before systemd 253
+    return "is not installed" if is_absent else f"cannot be enabled ({clean(state, 120)})"
 
 
 def switch_off(program: str, entry: Entry) -> TakenBack:

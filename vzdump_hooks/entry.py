@@ -26,13 +26,17 @@ USAGE = """\
 usage: vzdump-hook [--config FILE] PHASE [MODE VMID]
        vzdump-hook [--config FILE] --self-test VMID
 
-vzdump calls this program in every phase of every backup. Set it in /etc/vzdump.conf and nothing else:
+vzdump calls this program in every phase of every backup. Set it in
+/etc/vzdump.conf and nothing else (`safe-snapshot setup` does):
 
     script: /usr/bin/vzdump-hook
 
-It arms a guard, freezes the guest, lets vzdump take its point in time, thaws, and says what the backup is worth.
---self-test plays all phases as vzdump's worker would, and makes no backup: guest VMID is frozen for a moment.
-Settings: /etc/vzdump-hooks/config.toml. Else by hand it does nothing useful; see safe-snapshot.
+It arms a guard, freezes the guest, lets vzdump take its point in time, thaws,
+and says what the backup is worth.
+--self-test plays all phases as vzdump's worker would, and makes no backup:
+guest VMID is frozen for a moment.
+Settings: /etc/vzdump-hooks/config.toml. Else by hand it does nothing useful;
+see safe-snapshot.
 """
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from snapshot.base import streams
 from snapshot.cli.line import Seconds, Session, common, end_at_once, pass_session, vmids_argument
+from snapshot.config.settings import DEFAULT_PATH
 from snapshot.doctor.examine import WITHIN_SECONDS, Surroundings, examine
 from snapshot.doctor.findings import Severity
 from snapshot.errors import ConfigError, FindingsError
@@ -37,6 +39,7 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
     Exit code 0: well, or notes alone. 14: errors or warnings. With --monitor 0 to 3, as Nagios takes them.
     """
     end_at_once("nothing was frozen or changed")
+    _check_may_look(session.config_path or DEFAULT_PATH)
     if session.config_path is not None and not session.config_path.exists():
         raise ConfigError(f"the configuration {session.config_path} does not exist", remedy="see contrib/config.toml")
     began_at = session.clock.monotonic()
@@ -57,6 +60,18 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
         {"installation": found.looks, "guests": found.guests, "counts": counts},
         error=FindingsError(report.closing(found), remedy="each finding has its remedy") if bad else None,
     )
+
+
+def _check_may_look(path: Path) -> None:
+    """ConfigError for somebody who may not read the configuration: what followed would be about who asks."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        raise ConfigError(
+            f"the configuration {path} cannot be read (Permission denied)", remedy="run it as root"
+        ) from None
+    except OSError:
+        pass
 
 
 def show_progress(done: int, of: int) -> None:

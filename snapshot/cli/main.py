@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -45,12 +46,15 @@ def main_group(ctx: click.Context) -> None:
     """Consistent live snapshots on Proxmox VE, with a guaranteed thaw.
 
     \b
-    safe-snapshot 100                     take a snapshot of guest 100
-    safe-snapshot 100 --policy require    only if it is proven consistent
-    safe-snapshot check 100               can guest 100 be frozen? what is missing?
-    safe-snapshot doctor                  what is wrong here, and what is each guest's backup worth at best?
-    safe-snapshot status                  open windows and frozen guests
-    safe-snapshot thaw 100                the rescue: thaw guest 100 now
+    safe-snapshot setup                 from the package to guarded backups
+    safe-snapshot doctor                what is wrong, what is a backup worth?
+    safe-snapshot 100                   take a snapshot of guest 100
+    safe-snapshot 100 --policy require  only if it is proven consistent
+    safe-snapshot check 100             can guest 100 be frozen?
+    safe-snapshot status                open windows and frozen guests
+    safe-snapshot thaw 100              the rescue: thaw guest 100 now
+
+    docs/ in a message: /usr/share/doc/vzdump-hooks, where the package puts it.
     """
     ctx.ensure_object(Session)
 
@@ -79,7 +83,8 @@ def main() -> NoReturn:
     except OSError as error:
         streams.give_up()
         where = f" ({error.filename})" if error.filename else ""
-        _fail(session, SafeSnapshotError(f"input or output failed{where}: {error.strerror or error}"))
+        mend = "run it as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
+        _fail(session, SafeSnapshotError(f"input or output failed{where}: {error.strerror or error}", remedy=mend))
     except Exception as bug:  # noqa: BLE001 - the last line of defence; the operator gets one line
         _internal_error(session, bug)
 

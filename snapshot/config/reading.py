@@ -124,7 +124,8 @@ def _tree(named: Path | None) -> dict[str, Any]:
             raise ConfigError(f"the configuration {path} does not exist", remedy="see contrib/config.toml") from None
         return {}
     except OSError as error:
-        raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})") from error
+        mend = "run it as root" if isinstance(error, PermissionError) else "look at what stands there"
+        raise ConfigError(f"the configuration {path} cannot be read ({error.strerror})", remedy=mend) from error
     try:
         return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not only tomllib's own: a number of 5000 digits, 5000 brackets

@@ -36,7 +36,8 @@ def read_private(path: Path, what: str, *, missing: str, setting: str, not_for: 
         raise ConfigError(f"the {what} file {path} does not exist", remedy=missing) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not ASCII"
-        raise ConfigError(f"the {what} file {path} cannot be read ({reason})", remedy=f"see {setting}") from None
+        mend = "run it as root, or see" if isinstance(error, PermissionError) else "see"
+        raise ConfigError(f"the {what} file {path} cannot be read ({reason})", remedy=f"{mend} {setting}") from None
     if mode & not_for:
         raise ConfigError(f"the {what} file {path} is readable by others (mode {mode:04o})", remedy=f"chmod 600 {path}")
     if found.st_uid not in (0, os.geteuid()):
@@ -45,6 +46,17 @@ def read_private(path: Path, what: str, *, missing: str, setting: str, not_for: 
             remedy=f"chown root: {path}",
         )
     return text
+
+
+def has_file(config: Config) -> bool:
+    """Whether there is a token file. One that we may not look for counts: who reads it then says why it cannot be."""
+    try:
+        config.api.token_file.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def token(config: Config) -> Token:

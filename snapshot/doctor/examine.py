@@ -102,7 +102,7 @@ def _how(config: Config, access: Access | None) -> dict[str, Any]:
     """How PVE is asked, and whose rights those are; without the API on a node: why."""
     if access is None:
         return {"way": "none"}
-    has_file = config.api.token_file.exists()
+    has_file = tokens.has_file(config)
     try:
         token_id, trouble = tokens.token(config).id, None
     except ConfigError as error:

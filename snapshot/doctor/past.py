@@ -62,7 +62,7 @@ def look(config: Config, now: float, me: ProcessIdentity) -> Past:
     try:
         if is_absent(path):
             return past
-        with closing(Journal(path, read_only=True, say=lambda line: None)) as journal:
+        with closing(Journal(path, read_only=True, mends=False, say=lambda line: None)) as journal:
             windows = journal.open_windows()
             return past._replace(
                 absent=False,

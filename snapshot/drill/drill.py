@@ -76,7 +76,7 @@ def examined(vmid: Vmid, access: Access, me: ProcessIdentity) -> DrillReport:
 def _refuse(health: Health, access: Access) -> None:
     guest = health.guest
     if health.frozen and guest is not None:
-        remedy = f"`safe-snapshot thaw {guest.vmid}` thaws it; find out first who froze it"
+        remedy = f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it"
         raise ForeignFreezeError("the guest is frozen right now", remedy=remedy)
     if health.obstacle is not None:
         raise GuestUnfitError(health.obstacle.message, remedy=health.obstacle.remedy)

@@ -97,7 +97,8 @@ class _Round:
             self._now(trouble=f"the process that freezes could not be started or followed ({error})")
         self._make_sure()
         if signalled is not None:
-            raise signalled
+            number = signalled.signal_number
+            raise InterruptedBySignalError(number, f"ended by signal {number}; the guest is thawed")
         return self._seen._replace(still=self._still(), window=self._row(), watching=self._watch.problem)
 
     def _now(self, **values: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from snapshot.base import detached
 from snapshot.config.settings import LauncherKind
+from snapshot.config.token import has_file
 from snapshot.errors import ApiDeniedError, ApiError, ConfigError, JournalError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.store import Journal
@@ -74,7 +75,7 @@ def _token(access: Access) -> Iterator[Check]:
 
 
 def _no_token(access: Access) -> Check:
-    if not access.config.api.token_file.exists():
+    if not has_file(access.config):
         return Check("token", _WARNING, "there is none: pvesh stands in for the API")
     try:
         (access.credentials or Credentials(access.config)).wait()

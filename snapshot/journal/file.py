@@ -194,6 +194,8 @@ def trouble(path: Path, what: str, error: Exception) -> JournalError:
         )
     remedies = {
         "disk is full": "free space on its file system",
+        "not a database": "look at the disk; the next run sets it aside and begins a new one",
+        "malformed": "look at the disk; the next run sets it aside and begins a new one",
         "readonly": "check the owner and mode of its folder, and that the file system is not read-only",
         "unable to open": "check that its folder exists and is writable for this user",
     }

@@ -42,12 +42,13 @@ class Journal:
     """An open journal. Raises JournalError, with what to do, for everything SQLite or the file system may say.
 
     One that turns out to be broken, at whatever page and by whomever it is met, is set aside and begun anew; ``say``
-    gets the line about it, and what was asked goes on with the new one.
+    gets the line about it, and what was asked goes on with the new one. With ``mends`` off it stays, and is an error.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False, say: Callable[[str], object] = streams.err) -> None:
-        self.path = path
-        self._read_only = read_only
+    def __init__(
+        self, path: Path, *, read_only: bool = False, mends: bool = True, say: Callable[[str], object] = streams.err
+    ) -> None:
+        self.path, self._read_only, self._mends = path, read_only, mends
         self._say = say
         self._told: set[str] = set()
         self._is_new = False
@@ -334,7 +335,7 @@ class Journal:
         if file.was_moved(error):
             self._open()
             return _RenewedError(f"the journal {self.path} was set aside by another process")
-        if file.is_broken(error) and not self._is_new:
+        if file.is_broken(error) and self._mends and not self._is_new:
             return self._begin_anew(error)
         return file.trouble(self.path, what, error)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from snapshot.base.clock import Clock
 from snapshot.config import settings
 from snapshot.config.settings import Config, GuestSettings
+from snapshot.config.token import has_file
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError
 from snapshot.model import Guest
 from snapshot.pve.agent import AgentChannel, ApiChannel
@@ -94,7 +95,7 @@ def open_access(
         if not local_node:
             raise
         api = None
-        if config.api.token_file.exists():  # without one, pvesh is what the operator chose
+        if has_file(config):  # without one, pvesh is what the operator chose
             say(f"the PVE API cannot be used, going on with pvesh: {error}")
     standby: Standby | None = None
     if local_node and can_run(config.local.pvesh):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from snapshot.base.text import clean, counted
@@ -178,12 +179,12 @@ def monitor_status(found: Examination) -> int:
 def monitor_line(found: Examination, seconds: float) -> str:
     """One line by the Monitoring Plugins' guidelines: state, the worst of it, a bar, figures with their limits."""
     n = counts(found)
-    worst = [one for one in found.findings if one.severity is not Severity.NOTE]
+    worst = Counter((one.subject, one.code) for one in found.findings if one.severity is not Severity.NOTE)
     text = f"{counted(n['errors'], 'error')}, {counted(n['warnings'], 'warning')}, {counted(n['guests'], 'guest')}"
-    for one in worst[:3]:
-        text += f"; {one.subject} {one.code}"
+    for (subject, code), times in list(worst.items())[:3]:
+        text += f"; {subject} {code}{f' ({times})' if times > 1 else ''}"
     if len(worst) > 3:
-        text += f" and {len(worst) - 3} more"
+        text += f" and {sum(list(worst.values())[3:])} more"
     figures = [
         f"errors={n['errors']};;0;0",
         f"warnings={n['warnings']};0;;0",

@@ -371,9 +371,9 @@ def a_journal_that_is_a_folder(clinic: Clinic) -> None:
     clinic.lab.journal_path.mkdir()
 
 
-@case("journal-begun-anew")
+@case("journal-broken", "not-known")
 def a_journal_that_is_none(clinic: Clinic) -> None:
-    """Whoever meets a broken one sets it aside."""
+    """Whoever freezes sets a broken one aside; the doctor changes nothing."""
     clinic.lab.journal_path.write_bytes(b"no journal" * 1000)
 
 

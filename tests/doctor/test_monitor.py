@@ -50,6 +50,15 @@ def test_the_worst_that_is_known_decides_and_what_was_not_examined_is_never_ok(
     assert all(FIGURE.fullmatch(one) for one in figures.split(" ")), figures
 
 
+def test_what_is_found_several_times_is_told_once_with_its_number() -> None:
+    other = finding("agent-silent", "guest 9", "what")
+    line = report.monitor_line(found(WARNING, WARNING, NOTE, WARNING, other, ERROR), 1.5)
+    assert "; x no-script; x agent-silent (3); guest 9 agent-silent | " in line
+    assert "; x agent-silent (2); guest 1 agent-silent; guest 2 agent-silent and 2 more | " in report.monitor_line(
+        found(WARNING, WARNING, *(finding("agent-silent", f"guest {number}", "what") for number in range(1, 5))), 1.5
+    )
+
+
 @pytest.mark.parametrize("severity", Severity)
 def test_every_code_has_a_status(severity: Severity) -> None:
     status = {Severity.ERROR: 2, Severity.WARNING: 1, Severity.NOTE: 0}[severity]

@@ -34,6 +34,17 @@ def test_where_all_is_well_nothing_is_found(well: Clinic) -> None:
     assert (row.snapshot.best, row.backup.best) == (Best.FILESYSTEM_CONSISTENT, Best.FILESYSTEM_CONSISTENT)
 
 
+def test_a_broken_journal_is_told_and_left_to_the_next_run(well: Clinic) -> None:
+    path = well.lab.journal_path
+    path.write_bytes(b"no journal" * 1000)
+    before = sorted(path.parent.iterdir())
+    (found,) = [one for one in well.visit().findings if one.code == "journal-broken"]
+    assert "file is not a database" in found.text
+    assert "the next run sets it aside" in found.remedy
+    assert path.read_bytes() == b"no journal" * 1000
+    assert sorted(path.parent.iterdir()) == before
+
+
 def files(folder: Path) -> Mapping[str, str]:
     kept = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix in (".sqlite", ".conf", ".toml", ".prom"))
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}

@@ -180,6 +180,7 @@ def test_a_signal_ends_the_drill_with_the_guest_thawed() -> None:
             started.send_signal(signal.SIGINT)
             out, err = started.communicate(timeout=60)
         assert started.returncode == 130, (out, err)
+        assert "ended by signal 2; the guest is thawed" in err
         all_is_well(lab, timeline)
 
 

@@ -96,11 +96,25 @@ def as_nobody(lab: Site, *arguments: str) -> kit.Run:
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
-def test_a_configuration_that_may_not_be_read(lab: Site) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["100", "check 100", "doctor", "status", "history", "thaw 100", "drill 100 --yes"]
+)
+def test_a_configuration_that_may_not_be_read(lab: Site, arguments: str) -> None:
     lab.config_path.chmod(0o600)
-    run = as_nobody(lab, "100")
+    lab.node.token_file.parent.chmod(0o700)
+    run = as_nobody(lab, *arguments.split())
+    assert run.exit_code, run
+    assert "Permission denied" in run.stderr, run
+    assert "run it as root" in run.stderr, run
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_a_monitor_that_may_not_look_knows_nothing(lab: Site) -> None:
+    lab.config_path.chmod(0o600)
+    run = as_nobody(lab, "doctor", "--monitor")
     assert run.exit_code == 3, run
-    assert "cannot be read (Permission denied)" in run.stderr
+    assert run.stdout.startswith("SAFE-SNAPSHOT UNKNOWN - the configuration ")
+    assert run.stdout.count("\n") == 1
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")

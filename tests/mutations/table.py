@@ -38,6 +38,7 @@ SETUP_KILLED = "tests/setup/test_killed.py"
 SETUP_TESTS = "tests/setup/test_setup.py"
 SETUP_COMMAND = "tests/setup/test_command.py"
 SETUP_TEXTS = "tests/setup/test_texts.py"
+SETUP_TROUBLE = "tests/setup/test_trouble.py"
 DRILL = "snapshot/drill/drill.py"
 DRILL_PLAY = "snapshot/drill/play.py"
 DRILL_ROUNDS = "snapshot/drill/rounds.py"
@@ -1225,7 +1226,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a broken journal is left as it is",
         JOURNAL,
-        "        if file.is_broken(error) and not self._is_new:",
+        "        if file.is_broken(error) and self._mends and not self._is_new:",
         "        if False:",
         f"{JOURNAL_TESTS}::test_any_broken_page_costs_no_window",
     ),
@@ -2207,8 +2208,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a task whose worker is dead is at work",
         "snapshot/pve/atwork.py",
-        " and process_lives(task.pid, task.pstart))",
-        ")",
+        " and process_lives(task.pid, task.pstart)]",
+        "]",
         f"{STRANGERS}::test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed",
     ),
     mutation(
@@ -3690,5 +3691,40 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        lines.append(Line(line, done if r.ok else streams.ERROR))",
         "        lines.append(Line(line, done))",
         "tests/unit/test_streams.py::test_what_recover_did_matters_more_than_what_it_found_as_it_was",
+    ),
+    mutation(
+        "a node is called set up whose backups call somebody else",
+        SETUP_PLAN,
+        "            self._unguarded = f",
+        "            _ = f",
+        f"{SETUP_TROUBLE}::test_no_node_is_called_set_up_whose_backups_call_somebody_else",
+    ),
+    mutation(
+        "own scripts lose their end when a setup is taken back beside a backup",
+        "snapshot/setup/back.py",
+        'if any(task.kind == "vzdump" for task',
+        'if any(task.kind == "moon" for task',
+        f"{SETUP_TROUBLE}::test_nothing_is_taken_back_while_a_backup_runs",
+    ),
+    mutation(
+        "a step that a disk refuses is told without its name",
+        "snapshot/cli/setup.py",
+        '    except OSError as error:\n        raise SafeSnapshotError(\n            f"this step',
+        '    except ZeroDivisionError as error:\n        raise SafeSnapshotError(\n            f"this step',
+        f"{SETUP_TROUBLE}::test_a_full_disk_is_told_with_the_step_and_where_to_look",
+    ),
+    mutation(
+        "the doctor sets a broken journal aside",
+        "snapshot/doctor/past.py",
+        "read_only=True, mends=False,",
+        "read_only=True,",
+        "tests/doctor/test_visit.py::test_a_broken_journal_is_told_and_left_to_the_next_run",
+    ),
+    mutation(
+        "a monitor of a user who may not look is told of errors",
+        "snapshot/cli/doctor.py",
+        "    _check_may_look(session.config_path or DEFAULT_PATH)\n",
+        "",
+        "tests/engine/test_surroundings.py::test_a_monitor_that_may_not_look_knows_nothing",
     ),
 )

@@ -139,7 +139,7 @@ def _end(
 
 
 def _take_back(session: Session, pve: Pve, known: record.Record, node: str, *, yes: bool, dry_run: bool) -> NoReturn:
-    config, problems = reading.load_lenient(PLACES.config)
+    config, problems = reading.load_lenient(PLACES.config if PLACES.config.exists() else None)
     session.warnings += problems
     back.check_quiet(config)
     data = {**NOTHING, "node": node}

@@ -19,6 +19,7 @@ from snapshot.pve.atwork import running_here
 from snapshot.pve.guests import AgentOption, GuestApi
 from snapshot.pve.here import options_of
 from snapshot.setup import jobs, place, rights, tokens, units, vzdumpconf
+from snapshot.setup.configuring import TEXTFILE
 from snapshot.setup.node import Places
 from snapshot.setup.plan import SCRIPT_KIND
 from snapshot.setup.pve import Pve
@@ -134,7 +135,7 @@ def _one(places: Places, pve: Pve, record: Record, entry: Entry) -> TakenBack:
             return rights.take_role_back(pve, entry)
         case _:
             is_state = Path(entry.name) == places.state
-            return TakenBack(entry.name) if is_state else place.take_folder_away(entry)
+            return TakenBack(entry.name) if is_state else place.take_folder_away(entry, TEXTFILE)
 
 
 def _merged(done: list[TakenBack]) -> list[TakenBack]:

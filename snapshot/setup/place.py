@@ -139,9 +139,11 @@ class StateStep(NamedTuple):
         record.add(FOLDER, str(self.path))
 
 
-def take_folder_away(entry: Entry) -> TakenBack:
-    """A folder that was made, unless something is in it by now."""
+def take_folder_away(entry: Entry, ours: str = "") -> TakenBack:
+    """A folder that was made, unless something is in it by now but the file ``ours``, which a backup has written."""
     try:
+        if ours and os.listdir(entry.name) == [ours]:
+            files.remove(Path(entry.name) / ours)
         os.rmdir(entry.name)
     except FileNotFoundError:
         pass

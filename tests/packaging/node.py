@@ -9,15 +9,13 @@ import contextlib
 import json
 import os
 import pty
+import random
 import re
-import socket
 import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
@@ -70,7 +68,7 @@ class NodeTree:
         return shown
 
     def read(self, name: str) -> str:
-        return (self.tree.root / name).read_text()
+        return (self.tree.root / name).read_text(encoding="latin-1")
 
     def relayed(self, argv: list[str]) -> tuple[int, str, str]:
         """What a program of the lab does for one of the tree's."""
@@ -112,20 +110,16 @@ class _Handler(socketserver.StreamRequestHandler):
 @contextlib.contextmanager
 def node_tree(tree: Tree, **settings: Any) -> Iterator[NodeTree]:
     """The tree as the only node of its cluster, with guest 100."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError:
-            pytest.skip(f"something listens at port {PORT} of this machine, which is PVE's")
+    # PVE's port is one of a kind, and somebody else may have it: the tree has a localhost of its own.
+    network = f"127.{random.randrange(2, 250)}.{os.getpid() % 250}"
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(site(ScriptedGuest, nodes=(NODE,), port=PORT, **settings))
+        lab = stack.enter_context(site(ScriptedGuest, nodes=(NODE,), network=network, port=PORT, **settings))
         root, pve = tree.root, lab.node.root
         (pve / "var/run/qemu-server").mkdir()
         (root / "etc/pve").mkdir()
         (root / "var/log/pve").mkdir(parents=True)
         (root / "var/mail").mkdir(exist_ok=True)
-        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.0.1 {NODE}\n")
+        (root / "etc/hosts").write_text(f"{network}.1 localhost {NODE}\n")
         for inside, there in (
             ("etc/pve", pve / "etc/pve"),
             ("var/log/pve", pve / "var/log/pve"),

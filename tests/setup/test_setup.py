@@ -212,6 +212,7 @@ def test_the_textfile_goes_where_the_running_node_exporter_looks(bench: Bench) -
     bench.set_up()
     assert reading.load(bench.places.config).metrics.textfile == folder / "vzdump_hooks.prom"
     assert folder.stat().st_mode & 0o777 == 0o755
+    (folder / "vzdump_hooks.prom").touch()
     assert not left(bench)
     assert not folder.exists()
 

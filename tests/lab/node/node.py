@@ -94,8 +94,8 @@ class LabNode:
     """One or more PVE nodes of one cluster, served by one process. Start it with ``with``.
 
     ``root`` holds everything PVE would keep under ``/``: ``etc/pve``, ``var/log/pve/tasks``, ``var/lib/vz``. Further
-    keywords are fields of settings.Settings; ``port`` is one that is not to be chosen. With several nodes each listens
-    on an address of its own and the same port, as real nodes do: ``urls``.
+    keywords are fields of settings.Settings; ``network`` and ``port`` say where it listens. With several nodes each
+    listens on an address of its own and the same port, as real nodes do: ``urls``.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class LabNode:
         *,
         nodes: tuple[str, ...] = ("pve1",),
         ca: Authority | None = None,
+        network: str = "127.0.0",
         port: int = 0,
         **settings: Any,
     ) -> None:
@@ -125,7 +126,7 @@ class LabNode:
         self.ca_file = root / "etc" / "pve" / "pve-root-ca.pem"
         self.ca_file.parent.mkdir(parents=True, exist_ok=True)
         self.ca_file.write_bytes(self._ca.certificate)
-        self._choose_ports(port)
+        self._choose_ports(network, port)
         self._link_as_pmxcfs()
         self.token_id = TOKEN_ID
         self.token_secret = self.add_token(TOKEN_ID, PRIVILEGES)
@@ -215,8 +216,8 @@ class LabNode:
         """Every node's ``https://address:port``."""
         return {name: f"https://{e['address']}:{e['port']}" for name, e in self.settings.nodes.items()}
 
-    def _choose_ports(self, port: int) -> None:
-        addresses = {name: f"127.0.0.{number}" for number, name in enumerate(self.node_names, 1)}
+    def _choose_ports(self, network: str, port: int) -> None:
+        addresses = {name: f"{network}.{number}" for number, name in enumerate(self.node_names, 1)}
         port = port or _free_port(list(addresses.values()))
         for name, address in addresses.items():
             self.settings.nodes[name] = {"address": address, "port": port, "online": True}

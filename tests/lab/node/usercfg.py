@@ -110,6 +110,8 @@ class UserFile:
     def granted(self, who: str, path: str = "") -> dict[str, set[str]]:
         """By which entry of the rights, of those that count for ``path``, if one is given."""
         config, userid = self.get(), who.partition("!")[0]
+        if userid == "root@pam" and not config.users[userid].tokens.get(who.partition("!")[2], ("", True))[1]:
+            return {"/": {*COMMON, *SINCE_9, *UNTIL_8}}
         held: dict[str, set[str]] = {}
         for (granted, member, role), propagates in config.acl.items():
             below = propagates and path.startswith(granted.rstrip("/") + "/")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
 import pytest
+from click.testing import CliRunner
 
+from snapshot.cli.main import main_group
 from snapshot.doctor.examine import Examination
 from snapshot.doctor.facts import Look
 from snapshot.doctor.findings import CODES, Finding, Severity, finding
+from snapshot.errors import ConfigError
 from snapshot.report import doctor as report
 from tests.doctor.kit import Clinic, clinic
 from tests.engine.kit import check
@@ -66,6 +72,15 @@ def test_every_code_has_a_status(severity: Severity) -> None:
         one = finding(code, "x", "y")
         if one.severity is severity and code != "not-examined":
             assert report.monitor_status(found(one)) == status, code
+
+
+def test_who_may_not_read_the_configuration_is_not_examined(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.touch()
+    with mock.patch.object(Path, "open", side_effect=PermissionError(errno.EACCES, "Permission denied")):
+        done = CliRunner().invoke(main_group, ["--config", str(path), "doctor", "--monitor"])
+    assert isinstance(done.exception, ConfigError)
+    assert done.exception.remedy == "run it as root"
 
 
 @pytest.fixture

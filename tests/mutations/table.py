@@ -3725,6 +3725,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "snapshot/cli/doctor.py",
         "    _check_may_look(session.config_path or DEFAULT_PATH)\n",
         "",
-        "tests/engine/test_surroundings.py::test_a_monitor_that_may_not_look_knows_nothing",
+        "tests/doctor/test_monitor.py::test_who_may_not_read_the_configuration_is_not_examined",
     ),
 )

@@ -26,7 +26,7 @@ import pytest
 from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
-from snapshot.journal import families, series, silences
+from snapshot.journal import drills, families, series, silences
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.metrics import exposition, publish
@@ -57,6 +57,7 @@ def _everything(world: World) -> None:
     silences.note_config(world.journal, ["[freeze] limit is no number"], world.clock.now)
     world.journal.set_note(silences.UNHOOKED_NOTE, f'["UPID:pve1:x", {world.clock.now}]', world.clock.now)
     world.journal.set_note(BEGUN_ANEW_NOTE, repr(world.clock.now), world.clock.now)
+    drills.note_drill(world.journal, True, world.clock.now)
 
 
 @contextlib.contextmanager

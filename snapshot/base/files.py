@@ -63,27 +63,24 @@ def replace(
 
 def remove(path: Path) -> None:
     """Take a file away for good, with what a killed writer of it left. Its absence is as good. OSError."""
+    sweep(path, with_file=True)
+
+
+def sweep(path: Path, *, with_file: bool = False) -> None:
+    """Take away what a killed writer of ``path`` left beside it; no other one is at work. OSError.
+
+    ``with_file``: the file, too, for good.
+    """
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         _sweep(folder, path.name)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path.name, dir_fd=folder)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def sweep(path: Path) -> None:
-    """Take away what a killed writer of ``path`` left beside it; no other one is at work. OSError."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        _sweep(folder, path.name)
+        if with_file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=folder)
+            os.fsync(folder)
     finally:
         os.close(folder)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from snapshot.base import detached
 from snapshot.config.settings import LauncherKind
 from snapshot.config.token import has_file
+from snapshot.doctor.machine import TIMER
 from snapshot.errors import ApiDeniedError, ApiError, ConfigError, JournalError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.store import Journal
@@ -20,7 +21,6 @@ from snapshot.model import Check, CheckResult, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.credentials import Credentials
 
-TIMER = "safe-snapshot-recover.timer"
 SYSTEMCTL_SECONDS = 10.0
 
 AHEAD_SECONDS = 5.0

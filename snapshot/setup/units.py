@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from snapshot.base.detached import ENVIRONMENT, SYSTEMD_RUNNING
 from snapshot.base.text import clean
+from snapshot.doctor.machine import SERVICE, TIMER
 from snapshot.errors import SafeSnapshotError
 from snapshot.setup.record import Entry, Record
 from snapshot.setup.step import SetupStep, TakenBack
 
 KIND = "unit"
-UNITS = ("safe-snapshot-recover.service", "safe-snapshot-recover.timer")
+UNITS = (SERVICE, TIMER)
 SECONDS = 60.0
 
 

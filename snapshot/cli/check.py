@@ -9,10 +9,10 @@ import click
 from snapshot.cli.line import Session, common, pass_session, vmid_argument
 from snapshot.commands import folder
 from snapshot.config.settings import DEFAULT_PATH
-from snapshot.errors import ForeignFreezeError, GuestUnfitError, NotConsistentError, SafeSnapshotError
+from snapshot.errors import GuestUnfitError, NotConsistentError, SafeSnapshotError
 from snapshot.journal import silences
 from snapshot.model import Guest, GuestKind, Health, Vmid
-from snapshot.preflight.preflight import Preflight, Wish, with_windows
+from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
 from snapshot.report import text
 
 
@@ -31,7 +31,7 @@ def check(session: Session, vmid: Vmid) -> None:
     def wish(guest: Guest) -> Wish:
         return Wish(ignore_freeze_option=access.settings_for(guest).ignore_freeze_option)
 
-    health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access.config, session.me)
+    health = with_windows(Preflight(access).examine(vmid, details=True, wish=wish), access, session.me)
     session.warnings += silences.folder_lines(access.config)
     session.warnings += silences.config_lines(access.config, session.config_path)
     session.warnings += folder.refused_lines(session.config_path or DEFAULT_PATH, os.geteuid())
@@ -50,7 +50,7 @@ def _error_of(health: Health) -> SafeSnapshotError | None:
     if health.failure is not None:
         return GuestUnfitError(health.failure.message, remedy=health.failure.remedy)
     if health.frozen:
-        return ForeignFreezeError("the guest is frozen right now", remedy=text.ends_the_freeze(health))
+        return found_frozen(health)
     is_container = health.guest is not None and health.guest.kind is GuestKind.LXC
     if health.obstacle is not None and not is_container:
         return NotConsistentError(health.obstacle.message, remedy=health.obstacle.remedy)

@@ -7,23 +7,44 @@ refused as with a host that is gone; all else is the configuration as it was rea
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
 
 from snapshot.base import files
+from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.config.settings import Config
+from snapshot.errors import JournalError
+from snapshot.journal.record import is_drill
+from snapshot.journal.store import Journal
 
 NOWHERE = "192.0.2.1"
 
-FILE = "drill-without-api.toml"
+STEM = "drill-without-api"
+_WHOSE = re.compile(rf"{STEM}\.(\d+)-(\d+)\.", re.ASCII)
 
 
-def write_cut(config: Config) -> Path:
-    """Write it beside the journal, for root alone; OSError when that cannot be done."""
-    path = config.journal.path.absolute().parent / FILE
+def write_cut(config: Config, me: ProcessIdentity) -> Path:
+    """Write it beside the journal, for root alone, named for this drill; OSError when that cannot be done."""
+    path = config.journal.path.absolute().parent / f"{STEM}.{me.pid}-{me.start}.toml"
     files.replace(path, cut(config).encode(), 0o600)
     return path
+
+
+def sweep(config: Config) -> None:
+    """Remove what drills that are gone have left. Nothing while a drill's window is open: a guard that is started again
+    reads it anew.
+    """
+    folder = config.journal.path.absolute().parent
+    with suppress(JournalError, OSError), closing(Journal(config.journal.path, read_only=True)) as journal:
+        if any(map(is_drill, journal.open_windows())):
+            return
+        for path in (*folder.glob(f"{STEM}*.toml"), *folder.glob(f".{STEM}*.new")):
+            whose = _WHOSE.search(path.name)
+            if whose is None or not process_lives(int(whose[1]), int(whose[2])):
+                path.unlink()
 
 
 def cut(config: Config) -> str:

@@ -9,14 +9,14 @@ from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
 from snapshot.config.settings import Config
-from snapshot.drill import firing, ready
+from snapshot.drill import cut, firing, ready
 from snapshot.drill.play import PlayTools, play
 from snapshot.drill.rounds import KINDS, Breakage, DrillRound, judged
-from snapshot.errors import ForeignFreezeError, GuestUnfitError, InterruptedBySignalError, SafeSnapshotError
+from snapshot.errors import GuestUnfitError, InterruptedBySignalError, SafeSnapshotError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Health, Say, Vmid
 from snapshot.notify.sending import Tried
-from snapshot.preflight.preflight import Preflight, Wish, with_windows
+from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
 from snapshot.pve import locks
 from snapshot.pve.access import Access
 from snapshot.pve.atwork import at_work
@@ -66,7 +66,7 @@ def examined(vmid: Vmid, access: Access, me: ProcessIdentity) -> DrillReport:
         return Wish(ignore_freeze_option=True)  # that option is about backups, and who asks for a drill wants one
 
     try:
-        health = with_windows(Preflight(access).examine(vmid, wish=wish, for_snapshot=False), access.config, me)
+        health = with_windows(Preflight(access).examine(vmid, wish=wish, for_snapshot=False), access, me)
         _refuse(health, access)
     except SafeSnapshotError as error:
         return DrillReport(None, checks, error=error)
@@ -75,9 +75,8 @@ def examined(vmid: Vmid, access: Access, me: ProcessIdentity) -> DrillReport:
 
 def _refuse(health: Health, access: Access) -> None:
     guest = health.guest
-    if health.frozen and guest is not None:
-        remedy = f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it"
-        raise ForeignFreezeError("the guest is frozen right now", remedy=remedy)
+    if health.frozen:
+        raise found_frozen(health)
     if health.obstacle is not None:
         raise GuestUnfitError(health.obstacle.message, remedy=health.obstacle.remedy)
     if guest is None or guest.kind is not GuestKind.QEMU:
@@ -98,6 +97,7 @@ def held(report: DrillReport, tools: DrillTools) -> DrillReport:
     """Play the rounds with the guest of an examined ``report``, and use the alarms' paths. Raises nothing of ours."""
     guest = report.guest
     assert guest is not None
+    cut.sweep(tools.config)
     rounds: list[DrillRound] = []
     wall, began = tools.clock.time(), tools.clock.monotonic()
     try:

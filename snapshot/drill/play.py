@@ -81,10 +81,17 @@ class _Round:
         self._watch = watch
         self._seen = SeenRound(kind)
         self._window_id = ""
+        self._cut: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._book = JournalBook(lambda: Journal(tools.config.journal.path))
 
     def played(self) -> SeenRound:
+        try:
+            return self._played()
+        finally:
+            self._remove_cut()
+
+    def _played(self) -> SeenRound:
         signalled: InterruptedBySignalError | None = None
         try:
             with self._victim() as connection, self._tools.gate.open():
@@ -108,6 +115,8 @@ class _Round:
     def _victim(self) -> Iterator[socket.socket]:
         """A victim with its order. At the end its connection is closed: one that lives thaws then, and ends."""
         tools, kind = self._tools, self._seen.kind
+        if kind.cuts_api:
+            self._cut = write_cut(tools.config, tools.me)
         arguments = ["snapshot.drill.victim", "--socket", address := detached.new_address("drill")]
         if tools.config_path is not None:
             arguments += ["--config", str(tools.config_path)]
@@ -119,7 +128,7 @@ class _Round:
             max_window_seconds=tools.max_window_seconds,
             hold_seconds=HOLD_SECONDS,
             kills_guard=kind.kills_guard,
-            guard_config=str(write_cut(tools.config)) if kind.cuts_api else "",
+            guard_config=str(self._cut or ""),
         )
         with detached.listen(address) as listener:
             process = self._process = detached.start_process(arguments)
@@ -127,6 +136,12 @@ class _Round:
         with connection:
             connection.sendall(json.dumps(order._asdict()).encode() + b"\n")
             yield connection
+
+    def _remove_cut(self) -> None:
+        """Unless a guard may go by it still, when it is started again: then the next drill's sweep does it."""
+        row = self._row()
+        if self._cut is not None and (row is None or row.closed_at is not None):
+            self._cut.unlink(missing_ok=True)
 
     def _follow(self, connection: socket.socket) -> None:
         """What the victim says, until it is dead."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import TICKS, ProcessIdentity, process_lives
 from snapshot.config.settings import Config
-from snapshot.journal.record import WindowRecord, is_plain, was_never_armed
+from snapshot.journal.record import WindowRecord, is_plain, may_be_frozen, was_never_armed
 from snapshot.model import FreezeOutcome, Owner, ThawReport
 from snapshot.states import State
 
@@ -42,6 +42,23 @@ def is_in_progress(window: WindowRecord, config: Config, now: float, me: Process
     ):
         return True
     return _lives(window.guard_pid, window.guard_pid_start, me)
+
+
+def is_in_hand(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
+    """Whether somebody of ours sees to this window, and in good time: it is not stuck, and its guest not frozen past
+    its deadline.
+    """
+    if window.state == State.STUCK.value or not is_in_progress(window, config, now, me):
+        return False
+    return not may_be_frozen(window) or now < window.deadline_at + ALIVE_MARGIN_SECONDS
+
+
+def explains_freeze(window: WindowRecord, config: Config, now: float, me: ProcessIdentity) -> bool:
+    """Whether a guest that is found frozen is so by this window of ours, or by its late freeze, and is going to be
+    thawed by whoever has it in hand.
+    """
+    may_freeze = may_be_frozen(window) or (window.quiet_until_at or 0.0) > now
+    return may_freeze and is_in_hand(window, config, now, me)
 
 
 def late_seconds(

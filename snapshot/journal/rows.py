@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from snapshot.base.clock import iso
 from snapshot.base.procfs import process_lives
 from snapshot.errors import JournalError, WindowTakenError
 from snapshot.journal import series
-from snapshot.journal.record import COLUMNS, OPEN, WindowRecord, check_value, printable, whose
+from snapshot.journal.record import COLUMNS, OPEN, WindowRecord, check_value, is_drill, printable, whose
 from snapshot.model import FreezeOutcome
 
 
@@ -62,16 +63,17 @@ def taken(other: WindowRecord) -> WindowTakenError:
     once the owner is done or dead.
     """
     guest, wait = f"guest {other.vmid}", "wait until it is over: `safe-snapshot status` shows it"
+    ours = f"{guest} is in our own freeze window since {iso(other.intent_at)}"
     if other.verdict is None and process_lives(other.owner_pid, other.owner_pid_start):
-        what = f"snapshot {other.snapshot_name}" if other.snapshot_name else "a backup"
-        who = f"(pid {other.owner_pid}, {what}, {other.state})"
-        if other.thawed_at is None:
-            return WindowTakenError(f"another run has {guest} in its freeze window {who}", remedy=wait)
-        return WindowTakenError(f"another run is still at work on {guest}, which it has thawed {who}", remedy=wait)
-    if other.thawed_at is None:
-        why = (
-            f"{guest} is in the freeze window of a run that is gone: its guard (pid {other.guard_pid}) sees to the thaw"
+        what = (
+            f"snapshot {other.snapshot_name}" if other.snapshot_name else "a drill" if is_drill(other) else "a backup"
         )
+        who = f"process {other.owner_pid} ({what}, {other.state})"
+        if other.thawed_at is None:
+            return WindowTakenError(f"{ours}, held by {who}", remedy=wait)
+        return WindowTakenError(f"another run is still at work on {guest}, which it has thawed: {who}", remedy=wait)
+    if other.thawed_at is None:
+        why = f"{ours}, held by process {other.guard_pid}: the guard of a run that is gone, which sees to the thaw"
         return WindowTakenError(why, remedy=wait)
     is_lost = other.freeze_outcome == FreezeOutcome.UNKNOWN.value
     what = "an earlier freeze whose answer was lost" if is_lost else "a freeze of an earlier run"

@@ -21,6 +21,8 @@ INSTALL_COMMANDS: Mapping[str, str] = {
 }
 """The second set-up step, inside the guest (pve-docs, qm.adoc)."""
 
+FROZEN_NOW = "frozen-now"
+
 LEAVES_ALONE = (9, 1, 10)
 """The qemu-server that first leaves a guest alone which it finds frozen in its own snapshot task."""
 OBEYS_OPTION = (9, 1, 5)
@@ -135,7 +137,7 @@ def thawed(guest: Guest, state: object, commands: Mapping[str, bool] | None = No
     if state == FreezeState.FROZEN.value:
         may_thaw = (commands or {}).get(THAW, True)
         remedy = f"`safe-snapshot thaw {guest.vmid}`" if may_thaw else remedies.of_forbidden_thaw(guest.vmid)
-        return [Check("thawed", CheckResult.WARNING, "the guest is frozen right now", remedy, "frozen-now")]
+        return [Check("thawed", CheckResult.WARNING, "the guest is frozen right now", remedy, FROZEN_NOW)]
     return [Check("thawed", CheckResult.OK, "not frozen")] if state == FreezeState.THAWED.value else []
 
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.text import clean
-from snapshot.config.settings import Config
-from snapshot.errors import ApiError, ApiFailureError, GuestUnfitError, JournalError
-from snapshot.journal.living import is_manned
+from snapshot.errors import ApiError, ApiFailureError, ForeignFreezeError, GuestUnfitError, JournalError
+from snapshot.journal.living import explains_freeze, is_manned
 from snapshot.journal.rows import taken
 from snapshot.journal.store import Journal
 from snapshot.model import Check, CheckResult, FreezeState, Guest, GuestKind, Health, Policy, Vmid
@@ -227,17 +226,32 @@ def _ask(channel: AgentChannel, command: str) -> object:
         return error
 
 
-def with_windows(health: Health, config: Config, me: ProcessIdentity) -> Health:
+IN_A_WINDOW = "in-a-window"
+
+
+def with_windows(health: Health, access: Access, me: ProcessIdentity) -> Health:
     """``health``, and what would keep a run from its freeze by the journal's word: a window of the guest that somebody
-    has in hand, be it only for a freeze that may still come. Changes nothing.
+    has in hand, be it only for a freeze that may still come. A guest that is frozen in one of ours is told as that, and
+    to be waited for: a thaw by hand would break it. Changes nothing.
     """
-    guest = health.guest
-    if guest is None or not guest.running or health.frozen or health.obstacle is not None:
+    guest, config = health.guest, access.config
+    if guest is None or not guest.running or (health.obstacle is not None and not health.frozen):
         return health
     with suppress(JournalError), closing(Journal(config.journal.path, read_only=True)) as journal:
         for window in journal.open_windows(guest.vmid):
-            if is_manned(window, me):
+            now = access.clock.time()
+            if explains_freeze(window, config, now, me) if health.frozen else is_manned(window, me):
                 why = taken(window)
-                check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy, "in-a-window")
-                return health._replace(checks=(*health.checks, check))
+                check = Check("window", CheckResult.NO_FREEZE, why.message, why.remedy, IN_A_WINDOW)
+                others = (known for known in health.checks if known.code != answers.FROZEN_NOW)
+                return health._replace(checks=(*others, check))
     return health
+
+
+def found_frozen(health: Health) -> ForeignFreezeError:
+    """The error for a guest that was found frozen: whose freeze it is, as far as that is known, and what ends it."""
+    check = next(c for c in health.checks if c.code in (answers.FROZEN_NOW, IN_A_WINDOW))
+    if check.code == IN_A_WINDOW:
+        return ForeignFreezeError(f"it is frozen: {check.message}", remedy=check.remedy)
+    remedy = f"`safe-snapshot status` tells whose freeze it is; to end it: {check.remedy}"
+    return ForeignFreezeError(check.message, remedy=remedy)

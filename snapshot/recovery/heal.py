@@ -9,6 +9,7 @@ from snapshot.errors import ForeignFreezeError, JournalError, StillFrozenError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.living import is_in_progress
 from snapshot.journal.record import WindowRecord
+from snapshot.journal.rows import taken
 from snapshot.model import Guest
 from snapshot.pve import remedies
 from snapshot.pve.access import Access
@@ -58,10 +59,8 @@ def heal(
             remedy=remedies.of_stuck(guest.vmid, living.thaw_detail),
         )
     if living is not None:
-        raise ForeignFreezeError(
-            f"guest {guest.vmid} is in another run's freeze window (pid {living.owner_pid})",
-            remedy="wait for it to end",
-        )
+        why = taken(living)
+        raise ForeignFreezeError(why.message, remedy=why.remedy)
     if not ours:
         if not thaw_foreign:
             return Healed.LEFT_ALONE

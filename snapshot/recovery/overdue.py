@@ -5,8 +5,8 @@ from __future__ import annotations
 from snapshot.base.hardening import end_if_it_stands_still
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config
-from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_progress
-from snapshot.journal.record import WindowRecord, may_be_frozen, was_never_armed
+from snapshot.journal.living import ALIVE_MARGIN_SECONDS, is_in_hand
+from snapshot.journal.record import WindowRecord, was_never_armed
 from snapshot.recovery import foreign
 from snapshot.states import State
 
@@ -18,9 +18,7 @@ def needs_help(window: WindowRecord, config: Config, now: float, me: ProcessIden
     """
     if window.is_foreign:
         return now >= window.deadline_at
-    if not is_in_progress(window, config, now, me) or window.state == State.STUCK.value:
-        return True
-    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS
+    return not is_in_hand(window, config, now, me)
 
 
 def end_who_stands_still(window: WindowRecord, now: float, me: ProcessIdentity, *, may_be_frozen: bool = False) -> bool:

@@ -11,6 +11,7 @@ from snapshot.base.streams import Line
 from snapshot.base.text import counted
 from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner
+from snapshot.preflight.preflight import found_frozen
 from snapshot.pve import remedies
 from snapshot.recovery import foreign
 from snapshot.recovery.overdue import in_vain
@@ -203,10 +204,8 @@ def health_lines(health: Health) -> list[str]:
     lines += fact_lines(health.facts)
     worst = health.failure or health.obstacle
     if health.frozen and health.failure is None and health.guest is not None:
-        lines.append(
-            "FROZEN: the guest is frozen right now; `safe-snapshot status` tells whose freeze it is; "
-            f"to end it: {ends_the_freeze(health)}"
-        )
+        error = found_frozen(health)
+        lines.append(f"FROZEN: {error.message}; {error.remedy}")
     elif worst is None:
         lines.append("ready: this guest can be snapshotted consistently")
     elif worst.result is CheckResult.FAILED:
@@ -223,11 +222,6 @@ def fact_lines(facts: Mapping[str, object]) -> list[str]:
         shown = ", ".join(str(v) for v in value) if isinstance(value, list) else value
         lines.append(f"  {name.replace('_', ' ')}: {shown}")
     return lines
-
-
-def ends_the_freeze(health: Health) -> str:
-    """What ends the freeze in which the guest was found."""
-    return next(check.remedy for check in health.checks if check.name == "thawed")
 
 
 def check_lines(check: Check) -> list[str]:

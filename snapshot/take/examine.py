@@ -7,7 +7,7 @@ from snapshot.errors import ForeignFreezeError, GuestUnfitError, JournalError, N
 from snapshot.journal.book import plain_record
 from snapshot.journal.record import may_be_frozen
 from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
-from snapshot.preflight.preflight import Preflight, Wish, with_windows
+from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
 from snapshot.recovery.heal import Healed, heal
 from snapshot.take import judging, telling
 from snapshot.take.run import Run
@@ -54,8 +54,8 @@ def _preflight(run: Run) -> Health:
         health = Preflight(run.tools.access).examine(
             run.request.vmid, snapshot_name=run.name, wish=wish, details=is_dry
         )
-    if is_dry:
-        health = with_windows(health, run.tools.config, run.tools.me)
+    if is_dry or health.frozen:
+        health = with_windows(health, run.tools.access, run.tools.me)
     run.guest, run.checks = health.guest, health.checks
     telling.checks(run.tools.say, health)
     if not is_dry:
@@ -68,10 +68,7 @@ def _heal(run: Run, health: Health) -> Health:
     guest, tools = health.guest, run.tools
     assert guest is not None
     if run.request.dry_run:
-        raise ForeignFreezeError(
-            f"guest {guest.vmid} is frozen right now",
-            remedy=f"`safe-snapshot status` tells whose freeze it is; `safe-snapshot thaw {guest.vmid}` thaws it",
-        )
+        raise found_frozen(health)
     # A guest that is locked is being worked on: whoever froze it may still need that.
     thaw_foreign = run.settings.foreign is ForeignFreeze.THAW and health.failure is None
     healed = heal(guest, tools.access, run.book, tools.me, thaw_foreign=thaw_foreign)

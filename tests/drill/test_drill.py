@@ -7,10 +7,17 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.settings import Config, JournalConfig
+from snapshot.drill.cut import sweep, write_cut
+from snapshot.journal.store import Journal
+from tests.engine.kit import in_our_window
 from tests.json_schema import follows_the_schema
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.scripted import ScriptedGuest
@@ -18,6 +25,7 @@ from tests.lab.site import Run, Site, wait_for
 from tests.notify.receivers import MailServer, WebServer, sendmail, write_secret
 from tests.process.processes import guarded_site, guards, the_guard
 from tests.process.timeline import Timeline
+from tests.unit.kit import record
 
 
 @contextlib.contextmanager
@@ -42,8 +50,14 @@ def broken(run: Run) -> list[str]:
     return message.removeprefix("the drill failed: ").split(", ")
 
 
+def cut_files(lab: Site) -> list[str]:
+    """What the guard without API was given."""
+    return sorted(path.name for path in lab.journal_path.parent.glob("*drill-without-api*"))
+
+
 def all_is_well(lab: Site, timeline: Timeline) -> None:
     assert not timeline.is_frozen()
+    assert not cut_files(lab)
     assert lab.finds_nothing()
     assert wait_for(lambda: not guards(lab))
 
@@ -69,6 +83,7 @@ def test_a_real_guest_is_thawed_within_the_bounds_and_its_disk_says_so() -> None
 
 def test_its_windows_are_in_the_journal_and_in_no_series_of_a_run() -> None:
     with drill_site() as (lab, timeline):
+        (lab.journal_path.parent / "drill-without-api.toml").touch()  # a killed one's
         assert drill(lab).exit_code == 0
         windows = lab.windows()
         assert [(w.source, w.guard_cause, w.closed_at is not None) for w in windows] == 2 * [
@@ -184,6 +199,39 @@ def test_a_signal_ends_the_drill_with_the_guest_thawed() -> None:
         all_is_well(lab, timeline)
 
 
+def test_a_signal_in_the_round_without_api_leaves_no_configuration_behind() -> None:
+    with drill_site() as (lab, timeline):
+        with lab.start("drill", "100", "--yes") as started:
+            assert wait_for(lambda: cut_files(lab) and timeline.is_frozen(), 60)
+            started.send_signal(signal.SIGTERM)
+            out, err = started.communicate(timeout=60)
+        assert started.returncode == 143, (out, err)
+        all_is_well(lab, timeline)
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["its-window-closed", "its-window-open"])
+def test_what_a_killed_drill_has_left_is_removed_by_the_next_once_no_guard_needs_it(
+    tmp_path: Path, is_open: bool
+) -> None:
+    me = ProcessIdentity.own()
+    config = Config()._replace(journal=JournalConfig(path=tmp_path / "journal.sqlite"))
+    left = [
+        write_cut(config, me._replace(start=me.start + 1)),  # another process has the number by now
+        tmp_path / f".drill-without-api.{me.pid}-1.toml.00ff.new",
+        tmp_path / "drill-without-api.toml",
+    ]
+    left[1].touch()
+    left[2].touch()
+    ours = write_cut(config, me)
+    with contextlib.closing(Journal(config.journal.path)) as journal:
+        journal.begin(record(source="drill"))
+        if not is_open:
+            journal.update("w1", closed_at=time.time())
+    sweep(config)
+    assert ours.exists()
+    assert [path.exists() for path in left] == [is_open] * 3
+
+
 def test_a_drill_that_is_killed_leaves_no_frozen_guest() -> None:
     with drill_site() as (lab, timeline):
         with lab.start("drill", "100", "--yes") as started:
@@ -205,6 +253,17 @@ def test_a_guest_at_work_is_left_alone() -> None:
         lab.node.set_config(100, lock="backup")
         assert drill(lab).exit_code == 4
         assert not timeline.freezes()
+
+
+def test_a_guest_in_another_drills_window_is_to_be_waited_for() -> None:
+    with drill_site() as (lab, _):
+        lab.guest.ask("guest-fsfreeze-freeze")
+        in_our_window(lab, source="drill")
+        run = drill(lab)
+        assert run.exit_code == 13, run.text
+        assert f"held by process {os.getpid()} (a drill, frozen)" in run.json["error"]["message"]
+        assert run.json["error"]["remedy"] == "wait until it is over: `safe-snapshot status` shows it"
+        lab.guest.ask("guest-fsfreeze-thaw")
 
 
 def test_a_guest_that_is_frozen_or_off_is_left_alone() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import exit_codes
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
@@ -101,6 +102,14 @@ def seen_frozen(lab: Site, seconds: float, vmid: int = 100) -> None:
         journal.begin(
             record(f"foreign-{vmid}", vmid, at=at, state="frozen", deadline_at=at + 300, frozen_at=at, **values)
         )
+
+
+def in_our_window(lab: Site, vmid: int = 100, **values: Any) -> None:
+    """An open window of the guest, in good time and held by a living process: this test's."""
+    me, now = ProcessIdentity.own(), time.time()
+    alive = {"owner_pid": me.pid, "owner_pid_start": me.start, "boot_id": me.boot_id, "state": "frozen"}
+    with contextlib.closing(Journal(lab.journal_path)) as journal:
+        journal.begin(record("ours", vmid, **({"at": now, "deadline_at": now + 60} | alive | values)))
 
 
 def write_secret(path: Path, text: str) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from typing import Any
 
 import pytest
 
@@ -57,6 +60,55 @@ def test_a_frozen_guest_whose_agent_may_not_thaw_is_not_sent_to_our_thaw(lab: Si
     assert "safe-snapshot thaw" not in run.stdout
     assert "fsfreeze --unfreeze" in run.stdout
     guest.faults.blocked = frozenset()
+    guest.ask(THAW)
+
+
+OUR_WINDOW = f"in our own freeze window since 20[^ ]+, held by process {os.getpid()}"
+
+
+@pytest.mark.parametrize("words", ["check 100", "100 --name s1", "100 --dry-run", "100 --vmstate"])
+def test_a_guest_that_is_frozen_in_our_own_window_is_to_be_waited_for(
+    lab: Site, guest: ScriptedGuest, words: str
+) -> None:
+    guest.ask(FREEZE)
+    kit.in_our_window(lab)
+    run = check(lab, lab.safe_snapshot(*words.split()), thawed=False)
+    assert run.exit_code == 13, run
+    assert re.search(OUR_WINDOW, run.text), run
+    assert "wait until it is over" in run.text, run
+    assert "safe-snapshot thaw" not in run.text, run
+    assert guest.is_frozen()
+    guest.ask(THAW)
+
+
+def test_a_guest_that_is_frozen_in_our_own_window_is_told_in_its_checks(lab: Site, guest: ScriptedGuest) -> None:
+    guest.ask(FREEZE)
+    kit.in_our_window(lab)
+    run = check(lab, lab.safe_snapshot("--json", "100", "--name", "s1"), thawed=False)
+    (told,) = (found for found in run.json["checks"] if found["name"] in ("thawed", "window"))
+    assert re.search(OUR_WINDOW, told["message"]), run
+    guest.ask(THAW)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"state": "stuck"},
+        {"at": time.time() - 120, "deadline_at": time.time() - 60},
+        {"owner_pid_start": 1},
+        {"state": "armed", "thawed_at": time.time()},
+    ],
+    ids=["stuck", "past-its-deadline", "whose-owner-is-gone", "that-is-thawed"],
+)
+def test_a_window_that_sees_to_no_thaw_is_not_to_be_waited_for(
+    lab: Site, guest: ScriptedGuest, values: dict[str, Any]
+) -> None:
+    guest.ask(FREEZE)
+    kit.in_our_window(lab, **values)
+    run = check(lab, lab.safe_snapshot("check", "100"), thawed=False)
+    assert run.exit_code == 13, run
+    assert "`safe-snapshot thaw 100`" in run.text, run
+    assert "our own freeze window" not in run.text, run
     guest.ask(THAW)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from snapshot.base.clock import iso
 from snapshot.base.procfs import boot_id
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
@@ -144,7 +145,7 @@ def test_a_guest_in_a_living_window_of_ours_is_not_thawed_under_it(
     pid = job.process.pid
     left_open(lab, intent_at=now, deadline_at=now + 30, owner_pid=pid, owner_pid_start=job.upid.pstart)
     assert job.phase("backup-start") == 0
-    assert "another run's freeze window" in job.said[-1]
+    assert f"in our own freeze window since {iso(now)}, held by process {pid}" in job.said[-1]
     assert guest.is_frozen()
 
 

@@ -46,6 +46,7 @@ DRILL_DISK = "snapshot/drill/disk.py"
 DRILL_READY = "snapshot/drill/ready.py"
 DRILL_FIRING = "snapshot/drill/firing.py"
 DRILL_TESTS = "tests/drill/test_drill.py"
+CHECK_TESTS = "tests/engine/test_what_check_says.py"
 SELF_TESTS = "tests/hook/test_self_test.py"
 DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
@@ -1183,23 +1184,23 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a stuck window taken for one in progress",
-        OVERDUE,
-        " or window.state == State.STUCK.value:",
-        ":",
+        "snapshot/journal/living.py",
+        "    if window.state == State.STUCK.value or not is_in_progress",
+        "    if not is_in_progress",
         f"{STRANGERS}::test_status_and_recover_say_the_same_of_a_stuck_window",
     ),
     mutation(
         "an overdue guest whose owner lives taken for one in progress",
-        OVERDUE,
-        "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
-        "    return False",
+        "snapshot/journal/living.py",
+        "    return not may_be_frozen(window) or now < window.deadline_at + ALIVE_MARGIN_SECONDS",
+        "    return True",
         f"{STRANGERS}::test_a_guest_that_may_be_frozen_past_its_deadline_is_told_though_its_owner_lives",
     ),
     mutation(
         "a living owner is told of at its deadline",
-        OVERDUE,
-        "    return may_be_frozen(window) and now >= window.deadline_at + ALIVE_MARGIN_SECONDS",
-        "    return may_be_frozen(window) and now >= window.deadline_at",
+        "snapshot/journal/living.py",
+        "    return not may_be_frozen(window) or now < window.deadline_at + ALIVE_MARGIN_SECONDS",
+        "    return not may_be_frozen(window) or now < window.deadline_at",
         "tests/unit/test_overdue.py::test_a_living_owner_is_believed_for_a_margin_past_its_deadline",
     ),
     mutation(
@@ -3356,6 +3357,65 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if vmids:",
         "    if False:",
         f"{SETUP_TESTS}::test_nothing_is_taken_back_while_a_freeze_window_is_open",
+    ),
+    mutation(
+        "a guest that is frozen in our own window is sent to a thaw by hand",
+        "snapshot/preflight/preflight.py",
+        "            if explains_freeze(window, config, now, me) if health.frozen else is_manned(window, me):",
+        "            if not health.frozen and is_manned(window, me):",
+        f"{CHECK_TESTS}::test_a_guest_that_is_frozen_in_our_own_window_is_to_be_waited_for[check 100]",
+        f"{DRILL_TESTS}::test_a_guest_in_another_drills_window_is_to_be_waited_for",
+    ),
+    mutation(
+        "a run looks for a window of ours around a frozen guest only when it is dry",
+        "snapshot/take/examine.py",
+        "    if is_dry or health.frozen:",
+        "    if is_dry:",
+        f"{CHECK_TESTS}::test_a_guest_that_is_frozen_in_our_own_window_is_told_in_its_checks",
+    ),
+    mutation(
+        "a guest that nobody will thaw in time is to be waited for",
+        "snapshot/journal/living.py",
+        "    return may_freeze and is_in_hand(window, config, now, me)",
+        "    return may_freeze and is_manned(window, me)",
+        f"{CHECK_TESTS}::test_a_window_that_sees_to_no_thaw_is_not_to_be_waited_for[stuck]",
+        f"{CHECK_TESTS}::test_a_window_that_sees_to_no_thaw_is_not_to_be_waited_for[past-its-deadline]",
+    ),
+    mutation(
+        "a freeze is taken for that of a window that has thawed its guest",
+        "snapshot/journal/living.py",
+        "    return may_freeze and is_in_hand(window, config, now, me)",
+        "    return is_in_hand(window, config, now, me)",
+        f"{CHECK_TESTS}::test_a_window_that_sees_to_no_thaw_is_not_to_be_waited_for[that-is-thawed]",
+    ),
+    mutation(
+        "the configuration without API stays behind a drill",
+        DRILL_PLAY,
+        "            self._cut.unlink(missing_ok=True)",
+        "            pass",
+        f"{DRILL_TESTS}::test_a_signal_in_the_round_without_api_leaves_no_configuration_behind",
+        f"{DRILL_TESTS}::test_its_windows_are_in_the_journal_and_in_no_series_of_a_run",
+    ),
+    mutation(
+        "what a killed drill has left is left by the next one too",
+        "snapshot/drill/cut.py",
+        "            if whose is None or not process_lives(int(whose[1]), int(whose[2])):",
+        "            if whose is not None and not process_lives(int(whose[1]), 0):",
+        f"{DRILL_TESTS}::test_what_a_killed_drill_has_left_is_removed_by_the_next_once_no_guard_needs_it[its-window-closed]",
+    ),
+    mutation(
+        "a guard's configuration is taken away while it may need it",
+        "snapshot/drill/cut.py",
+        "        if any(map(is_drill, journal.open_windows())):\n            return\n",
+        "",
+        f"{DRILL_TESTS}::test_what_a_killed_drill_has_left_is_removed_by_the_next_once_no_guard_needs_it[its-window-open]",
+    ),
+    mutation(
+        "a drill does not look for what killed ones have left",
+        DRILL,
+        "    cut.sweep(tools.config)\n",
+        "",
+        f"{DRILL_TESTS}::test_its_windows_are_in_the_journal_and_in_no_series_of_a_run",
     ),
     mutation(
         "a drill's freeze that nobody thawed is left to nobody",

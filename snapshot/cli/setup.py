@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NoReturn
 
 import click
@@ -17,6 +16,7 @@ from snapshot.doctor.examine import Surroundings, examine
 from snapshot.errors import ApiError, InterruptedBySignalError, SafeSnapshotError, UsageError
 from snapshot.notify import tell
 from snapshot.report import doctor as report
+from snapshot.report.folded import folded
 from snapshot.setup import back, plan, record
 from snapshot.setup.node import Places, node_name
 from snapshot.setup.pve import Pve
@@ -81,13 +81,13 @@ def _set_up(
         raise
     steps = [Planned(step.what, step.shows()) for step in found.steps]
     lines = [f"on {node}, setup would:" if dry_run else f"on {node}, setup will:"] if steps else []
-    for step in steps:
-        lines += [*_folded(f"  {step.what}"), *(f"      {line}" for line in step.shows if dry_run)]
+    lines += _plan_lines(found.steps, dry_run=dry_run)
     notes = [
         *found.notes,
+        *([found.timer_note] if found.timer_note and (dry_run or not steps) else []),
         *(f"job {job.id} has a script of its own ({job.script}): --jobs mends it" for job in found.jobs),
     ]
-    lines += [line for note in notes for line in _folded(f"note: {note}")]
+    lines += [line for note in notes for line in folded(note, "note: ")]
     data = {**NOTHING, "node": node, "steps": steps, "notes": notes}
     if not steps:
         _end(session, found, lines, [f"{node} is set up: nothing to do"], data)
@@ -98,10 +98,11 @@ def _set_up(
         _ask("Go on? `safe-snapshot setup --undo` takes all of it back")
         if found.jobs and click.confirm(f"Mend {counted(len(found.jobs), 'job')} with a script of their own, too?"):
             found = plan.make(PLACES, pve, known, node, with_jobs=True)
+            _show(session, ["with them, too:", *_plan_lines(found.steps, told={step.what for step in steps})])
     done = 0
     try:
         for one in found.steps:
-            session.say(one.what)
+            session.say(f"step {done + 1} of {len(found.steps)}")
             _do(one, known)
             done += 1
     except (SafeSnapshotError, InterruptedBySignalError):
@@ -112,6 +113,16 @@ def _set_up(
     lines = report.lines(looked, named=False, verbose=session.is_verbose, terse=session.is_quiet)
     data |= {"installation": looked.looks, "counts": report.counts(looked)}
     _end(session, found, lines, [f"{node} is set up: {counted(done, 'step')} done", NEXT], data)
+
+
+def _plan_lines(steps: Sequence[SetupStep], *, dry_run: bool = False, told: Container[str] = ()) -> list[str]:
+    """The steps by their numbers, but for those that were told before. A command that is shown is not cut."""
+    lines: list[str] = []
+    for number, step in enumerate(steps, 1):
+        if step.what not in told:
+            lines += folded(step.what, f"{number:>3}. ", 7)
+            lines += [f"       {line}" for line in step.shows() if dry_run]
+    return lines
 
 
 def _do(step: SetupStep, known: record.Record) -> None:
@@ -146,7 +157,11 @@ def _take_back(session: Session, pve: Pve, known: record.Record, node: str, *, y
     if not known.entries:
         back.take_back(PLACES, pve, known, session.say)
         session.finish([f"setup has changed nothing on {node}: nothing to take back"], data)
-    names = [f"  {kind} {name}" for kind, name in dict.fromkeys((e.kind, e.name) for e in reversed(known.entries))]
+    names = [
+        line
+        for kind, name in dict.fromkeys((e.kind, e.name) for e in reversed(known.entries))
+        for line in folded(f"{kind} {name}", "  ", 6)
+    ]
     lines = [f"on {node}, setup --undo {'would take' if dry_run else 'takes'} back:", *names]
     if dry_run:
         session.finish(lines, data)
@@ -173,12 +188,7 @@ def _left_lines(done: Sequence[TakenBack], guests: Sequence[str]) -> list[str]:
     lines = [f"left: {found.what}: {found.left}" for found in done if found.left]
     if guests:
         lines.append(f"nobody freezes these guests now, freeze-fs=0 stands in their agent option: {', '.join(guests)}")
-    return lines
-
-
-def _folded(line: str) -> list[str]:
-    """For a terminal of 80 columns; what has to be copied stays in one piece."""
-    return textwrap.wrap(line, 80, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
+    return [piece for line in lines for piece in folded(line, further=6)]
 
 
 def _show(session: Session, lines: Sequence[str]) -> None:

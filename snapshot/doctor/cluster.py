@@ -21,6 +21,8 @@ from snapshot.pve.transport import Transport
 T = TypeVar("T")
 
 REACH_SECONDS = 5.0
+SEE_API = "see api"
+"""Why nothing is known of a cluster that cannot be asked at all."""
 MOST_NODES = 32
 """Of so many nodes the versions and vzdump.conf are asked: two requests each."""
 
@@ -114,7 +116,7 @@ def look(access: Access) -> Cluster:
 
 def nothing_known(error: SafeSnapshotError, door: Door | None = None) -> Cluster:
     """Of a cluster that nobody could be asked about."""
-    none: Asked[Any] = Asked(None, "see api", error)
+    none: Asked[Any] = Asked(None, SEE_API, error)
     return Cluster(
         door=door or Door(),
         version=none,

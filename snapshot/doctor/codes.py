@@ -40,8 +40,8 @@ CODES: Mapping[str, Code] = {
     ),
     "strangers-may-write": _I(
         "warning",
-        "Others than root may replace the journal, and with it what is known of frozen guests, or the metrics, and "
-        "silence the alerts.",
+        "Others than root may replace the journal, and with it what is known of frozen guests; or the metrics, and "
+        "silence the alerts; or the configuration, which names programs that root runs.",
         "The message has the command that takes the right away.",
     ),
     "no-way": _I(

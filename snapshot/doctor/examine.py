@@ -118,7 +118,7 @@ def _facts(config: Config, config_path: Path, cluster: Cluster, surroundings: Su
         config=config,
         config_path=config_path,
         refused=tuple(folder.refused_lines(config_path, me)),
-        strangers=tuple(silences.folder_lines(config)),
+        strangers=(*silences.folder_lines(config), *silences.config_lines(config, config_path)),
         cluster=cluster,
         machine=surroundings.machine.look(),
         past=past.look(config, now, surroundings.me),

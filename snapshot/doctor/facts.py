@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from snapshot.config.settings import Config
-from snapshot.doctor.cluster import Cluster
-from snapshot.doctor.findings import Finding
+from snapshot.doctor.cluster import SEE_API, Asked, Cluster
+from snapshot.doctor.findings import Finding, not_known
 from snapshot.doctor.machine import MachineFacts
 from snapshot.doctor.past import Past
 from snapshot.errors import ConfigError
@@ -51,8 +51,19 @@ class Facts(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one probe came to: what is so, in words, and its findings. Without findings it is well."""
+    """What one probe came to: what is so, in words, and its findings. Without findings, and not ``because`` of another
+    one's, it is well.
+    """
 
     name: str
     text: str
     findings: tuple[Finding, ...] = ()
+    because: str = ""
+    """The probe whose finding says why this one does not know: it is told there, and once."""
+
+
+def unanswered(name: str, asked: Asked[Any], what: str) -> Look:
+    """The look at something that PVE did not tell: ``what`` is not known, or all that the API would have told."""
+    if asked.why == SEE_API:
+        return Look(name, "", because="api")
+    return Look(name, "", (not_known(name, f"{what}: {asked.why}"),))

@@ -143,8 +143,10 @@ def _in_context(found: Finding, guest: Guest, health: Health) -> Finding:
 def _to_install(ostype: object) -> str:
     """The commands of the guest's kind of system: its configuration knows Windows from the rest."""
     is_windows = str(ostype).startswith("w")
-    wanted = {family: how for family, how in INSTALL_COMMANDS.items() if (family == "Windows") is is_windows}
-    return "inside the guest: " + "; ".join(f"{family}: {how}" for family, how in wanted.items())
+    if is_windows:
+        return f"inside the guest: {INSTALL_COMMANDS['Windows']}"
+    wanted = (f"{family}: `{how}`" for family, how in INSTALL_COMMANDS.items() if family != "Windows")
+    return f"inside the guest: {'; '.join(wanted)}"
 
 
 def _require(examined: Examined) -> Iterator[Finding]:

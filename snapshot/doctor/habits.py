@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from snapshot.base.clock import iso
 from snapshot.base.text import counted
-from snapshot.doctor.facts import Facts, Look
+from snapshot.doctor.exporter import RunningExporter
+from snapshot.doctor.facts import Facts, Look, unanswered
 from snapshot.doctor.findings import Finding, finding, not_known
 from snapshot.doctor.machine import SERVICE, TIMER, Script, is_our_script
 from snapshot.journal.silences import LOOK_SECONDS
@@ -36,7 +37,8 @@ def script(facts: Facts) -> Look:
             text = f"{_CONF} of {node} names another script: {asked.value}"
             found.append(finding("script-other", subject, text, _move(asked.value, node)))
     if not facts.node and not elsewhere:
-        found.append(not_known("script", f"which script vzdump calls: {facts.cluster.nodes.why or 'no node tells'}"))
+        nodes = facts.cluster.nodes
+        return unanswered("script", nodes._replace(why=nodes.why or "no node tells"), "which script vzdump calls")
     count = len(elsewhere) + bool(facts.node)
     return Look("script", "" if found else f"vzdump-hook on {counted(count, 'node')}", tuple(found))
 
@@ -82,7 +84,7 @@ def jobs(facts: Facts) -> Look:
     """Every backup job: a script of its own, and its mode."""
     asked = facts.cluster.jobs
     if asked.value is None:
-        return Look("jobs", "", (not_known("jobs", f"the cluster's backup jobs: {asked.why}"),))
+        return unanswered("jobs", asked, "the cluster's backup jobs")
     found: list[Finding] = []
     enabled = [job for job in asked.value if job.enabled]
     for job in enabled:
@@ -104,7 +106,7 @@ def backups(facts: Facts) -> Look:
     if not facts.node:
         return Look("backups", "", (not_known("backups", "the nodes' own task lists", "`safe-snapshot doctor` there"),))
     if facts.past.absent or facts.past.error is not None:
-        return Look("backups", "", (not_known("backups", "without a journal nobody knows which had our hook"),))
+        return Look("backups", "", because="journal")
     unhooked = facts.past.unhooked
     if not unhooked:
         return Look("backups", "none of the last nights' ran without vzdump-hook")
@@ -140,12 +142,20 @@ def recover(facts: Facts) -> Look:
     if result.get("Result", "success") != "success":
         text = f"the last run failed ({result['Result']}, exit status {result.get('ExecMainStatus', '?')})"
         found.append(finding("recover-fails", "recover", text, f"`systemctl status {SERVICE}`, `safe-snapshot status`"))
-    found += [
-        finding("look-old", "recover", silence.line, f"`systemctl status {TIMER}`")
-        for silence in facts.past.silences
-        if silence.runbook == "look-old"
-    ]
+    if not _is_idle(facts):
+        found += [
+            finding("look-old", "recover", silence.line, f"`systemctl status {TIMER}`")
+            for silence in facts.past.silences
+            if silence.runbook == "look-old"
+        ]
     return Look("recover", "" if found else well, tuple(found))
+
+
+def _is_idle(facts: Facts) -> bool:
+    """Whether it is known of this node that nothing runs `recover`: old looks and old metrics follow from that."""
+    timer = (facts.machine.units or {}).get(TIMER, {})
+    known = bool(facts.node) and facts.machine.units is not None
+    return known and timer.get("ActiveState") != "active" and not facts.machine.cron
 
 
 def journal(facts: Facts) -> Look:
@@ -197,8 +207,9 @@ def told(facts: Facts) -> Look:
         text = "no node_exporter reads the metrics, none are pushed, and [notify] is empty: nobody hears of an alarm"
         remedy = f'`mail_to = "root"` below [notify] in {facts.config_path}, or `apt install prometheus-node-exporter`'
         found.append(finding("nobody-told", "alarms", text, remedy))
-    elif is_read is None and exporters is None:
-        found.append(not_known("metrics", "whether a node_exporter runs here"))
+    elif path is not None and is_read is None:
+        what = "whether a node_exporter runs here" if exporters is None else "whose folder the node_exporter here reads"
+        found.append(not_known("metrics", what, "run it as root"))
     found += [
         finding("letters-not-sent", "notify", line, "`safe-snapshot notify --test`") for line in facts.past.letters
     ]
@@ -215,37 +226,47 @@ def _is_read(facts: Facts) -> bool | None:
     path, exporters = facts.config.metrics.textfile, facts.machine.exporters
     if exporters is None or path is None:
         return None
-    folder = str(path.parent)
-    return any(fnmatch.fnmatch(folder, pattern.rstrip("/")) for one in exporters for pattern in one.folders)
+    words = {one.reads(path.parent) for one in exporters}
+    return True if True in words else None if None in words else False
 
 
 def _textfile(facts: Facts) -> Iterator[Finding]:
     path = facts.config.metrics.textfile
     if path is None:
         return
-    others = sorted({folder for one in facts.machine.exporters or () for folder in one.folders})
     if not facts.past.has_textfile_folder:
         if not facts.node:
             return
         remedy = "`apt install prometheus-node-exporter`, or [metrics] textfile"
         yield finding("textfile-folder", "metrics", f"there is no folder {path.parent}: no metrics are written", remedy)
     elif facts.machine.exporters and _is_read(facts) is False:
-        reads = f"reads {', '.join(others)}" if others else "reads no folder"
-        remedy = (
-            f'textfile = "{others[0]}/{path.name}" below [metrics] in {facts.config_path}'
-            if others
-            else f"start it with --collector.textfile.directory={path.parent}"
-        )
-        text = f"the metrics are written to {path.parent}, and node_exporter (pid {_pids(facts)}) {reads}"
-        yield finding("textfile-not-read", "metrics", text, remedy)
+        yield _read_elsewhere(facts, path, facts.machine.exporters)
     written_at = facts.past.textfile_at
-    if facts.node and written_at is not None and facts.now - written_at > LOOK_SECONDS:
+    follows = _is_idle(facts) or any(silence.runbook == "look-old" for silence in facts.past.silences)
+    if facts.node and written_at is not None and facts.now - written_at > LOOK_SECONDS and not follows:
         text = f"{path} was last written at {iso(written_at)}"
         yield finding("metrics-stale", "metrics", text, f"`systemctl status {TIMER}`")
 
 
-def _pids(facts: Facts) -> str:
-    return ", ".join(str(one.pid) for one in facts.machine.exporters or ())
+def _read_elsewhere(facts: Facts, path: Path, exporters: Sequence[RunningExporter]) -> Finding:
+    """None of them reads our folder: what each does, and the nearest way out."""
+    reads = "; ".join(f"node_exporter (pid {one.pid}) {_what(one)}" for one in exporters)
+    text = f"the metrics are written to {path.parent}, and {reads}"
+    folder = next((one.folder for one in exporters if one.folder is not None), None)
+    remedy = f"start it with --collector.textfile.directory={path.parent}"
+    if folder is not None:
+        remedy = f'textfile = "{folder}/{path.name}" below [metrics] in {facts.config_path}'
+    elif any(one.is_off for one in exporters):
+        remedy = f"switch its textfile collector on, with --collector.textfile.directory={path.parent}"
+    return finding("textfile-not-read", "metrics", text, remedy)
+
+
+def _what(one: RunningExporter) -> str:
+    if one.is_off:
+        return "has its textfile collector switched off"
+    if not one.folders:
+        return "reads no folder"
+    return f"reads {', '.join(one.folders)}{' of its container' if one.is_elsewhere else ''}"
 
 
 def of_guests(facts: Facts) -> dict[str, list[Finding]]:

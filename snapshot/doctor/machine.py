@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.base.aside import Aside
 from snapshot.base.files import open_regular
 from snapshot.base.text import clean
+from snapshot.doctor import exporter
+from snapshot.doctor.exporter import RunningExporter
 
 PROGRAM_SECONDS = 5.0
 FILES_SECONDS = 3.0
@@ -22,9 +24,6 @@ MOST_BYTES = 256 << 10
 
 TIMER, SERVICE = UNITS = ("safe-snapshot-recover.timer", "safe-snapshot-recover.service")
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "Result", "ExecMainStatus")
-DEBIANS_FOLDER = "/var/lib/prometheus/node-exporter"
-"""What Debian's prometheus-node-exporter reads when nobody tells it; any other node_exporter reads no folder then."""
-_TEXTFILE_FLAG = "collector.textfile.directory"
 
 
 class Script(NamedTuple):
@@ -39,13 +38,6 @@ class Script(NamedTuple):
     def is_ours(self) -> bool:
         """Whether it is vzdump-hook, by its name: it is installed as a link or a file in more than one place."""
         return is_our_script(self.path)
-
-
-class RunningExporter(NamedTuple):
-    """A node_exporter that runs, and the folders that its textfile collector reads: patterns, perhaps none."""
-
-    pid: int
-    folders: tuple[str, ...]
 
 
 class MachineFacts(NamedTuple):
@@ -108,7 +100,9 @@ class Machine:
 
     def _files(self) -> MachineFacts:
         script, has_conf, set_at = self._script()
-        return MachineFacts(script, has_conf, set_at, cron=self._cron(), exporters=self._exporters())
+        return MachineFacts(
+            script, has_conf, set_at, cron=self._cron(), exporters=exporter.running(self._root / "proc")
+        )
 
     def _script(self) -> tuple[Script | None, bool | None, float | None]:
         """``script:`` of vzdump.conf (PVE::VZDump, read_vzdump_defaults: one ``key: value`` a line)."""
@@ -154,23 +148,6 @@ class Machine:
                 return f"/{path.relative_to(self._root)}"
         return ""
 
-    def _exporters(self) -> tuple[RunningExporter, ...] | None:
-        """By what /proc shows of each process; None where it shows none at all."""
-        found: list[RunningExporter] = []
-        is_read = False
-        for folder in _entries(self._root / "proc"):
-            if not folder.name.isdigit():
-                continue
-            try:
-                raw = (folder / "cmdline").read_bytes()[:MOST_BYTES]
-            except OSError:
-                continue
-            is_read = True
-            argv = [part.decode(errors="replace") for part in raw.split(b"\0") if part]
-            if argv and "node_exporter" in argv[0].replace("-", "_").rpartition("/")[2]:
-                found.append(RunningExporter(int(folder.name), tuple(_folders(argv))))
-        return tuple(found) if is_read else None
-
     def _units(self) -> Mapping[str, Mapping[str, str]] | None:
         said = self._run(["systemctl", "show", f"--property={','.join(_PROPERTIES)}", *UNITS])
         if said is None:
@@ -191,17 +168,3 @@ def _entries(folder: Path) -> Iterable[Path]:
         return sorted(folder.iterdir())
     except OSError:
         return ()
-
-
-def _folders(argv: Sequence[str]) -> Iterator[str]:
-    """Of a node_exporter's command line: kingpin takes ``--flag=value`` and ``--flag value``, with one dash too."""
-    flags = [part.lstrip("-") if part.startswith("-") else part for part in argv]
-    if "no-collector.textfile" in flags or (
-        "collector.disable-defaults" in flags and "collector.textfile" not in flags
-    ):
-        return
-    named = [flag.partition("=")[2] for flag in flags if flag.startswith(f"{_TEXTFILE_FLAG}=")]
-    named += [after for flag, after in zip(flags, [*argv[1:], ""], strict=False) if flag == _TEXTFILE_FLAG]
-    if not named and argv[0].rpartition("/")[2] == "prometheus-node-exporter":
-        named = [DEBIANS_FOLDER]
-    yield from named

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from snapshot.base.clock import iso
 from snapshot.base.text import counted
-from snapshot.doctor.facts import Facts, Look
+from snapshot.doctor.facts import Facts, Look, unanswered
 from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity, finding, not_known
 from snapshot.errors import ApiDeniedError, ApiUnreachableError
 from snapshot.preflight.answers import LEAVES_ALONE, can_be_proven
@@ -93,11 +93,10 @@ def certificate(facts: Facts) -> Look:
     ends_at = facts.cluster.door.certificate_ends_at
     if not facts.cluster.door.name and facts.no_way is None:
         return Look("certificate", "not used: PVE is asked by pvesh")
+    if ends_at is None and (facts.no_way is not None or facts.cluster.door.error is not None):
+        return Look("certificate", "", because="api")
     if ends_at is None:
-        text = (
-            "its end could not be read" if facts.cluster.door.error is None and facts.cluster.door.name else "see api"
-        )
-        return Look("certificate", "", (not_known("certificate", text),))
+        return Look("certificate", "", (not_known("certificate", "its end could not be read"),))
     text = f"good until {iso(ends_at)}"
     if ends_at - facts.now > CERTIFICATE_SECONDS:
         return Look("certificate", text)
@@ -109,7 +108,7 @@ def privileges(facts: Facts) -> Look:
     """Each privilege that a command needs, against what the token has."""
     rights = facts.cluster.rights
     if rights.value is None:
-        return Look("privileges", "", (not_known("privileges", f"PVE does not tell: {rights.why}"),))
+        return unanswered("privileges", rights, "PVE does not tell")
     needed = list(_needed(facts, rights.value))
     lacking = [(some, path, why) for some, path, why, is_held in needed if not is_held]
     held = [f"{_shown(some)} on {path}" for some, path, _, is_held in needed if is_held]
@@ -160,8 +159,11 @@ def clock(facts: Facts) -> Look:
     found: list[Finding] = []
     off, synced = facts.cluster.door.clock_off_seconds, facts.machine.is_synced
     remedy = "`chronyc tracking` on both shows which is wrong; `systemctl restart chrony` there"
-    if off is None:
+    is_unasked = off is None and (facts.no_way is not None or facts.cluster.door.error is not None)
+    if off is None and not is_unasked:
         found.append(not_known("clock", "the API's host was not asked for its time"))
+    elif off is None:
+        pass  # the look at the API says why
     elif abs(off) > CLOCK_SECONDS:
         way = "ahead of" if off > 0 else "behind"
         text = f"this machine's clock is {abs(off):.0f} s {way} that of {facts.cluster.door.name}"
@@ -171,6 +173,9 @@ def clock(facts: Facts) -> Look:
     elif not synced:
         text = "the kernel says that this machine's clock follows no time server"
         found.append(finding("clock-not-synced", "clock", text, "`systemctl enable --now chrony`"))
+    if is_unasked:
+        text = "it follows a time server; whether it is as the API's host is not known" if not found else ""
+        return Look("clock", text, tuple(found), because="api")
     return Look("clock", "" if found else "as the API's host, and synchronised", tuple(found))
 
 
@@ -178,7 +183,7 @@ def nodes(facts: Facts) -> Look:
     """Quorum, nodes that are off, versions, and what they mean for the owner of a freeze."""
     cluster = facts.cluster
     if cluster.nodes.value is None:
-        return Look("nodes", "", (not_known("nodes", f"PVE does not tell: {cluster.nodes.why}"),))
+        return unanswered("nodes", cluster.nodes, "PVE does not tell")
     found: list[Finding] = []
     if cluster.quorate.value is False:
         remedy = "`pvecm status` on a node shows who is missing"

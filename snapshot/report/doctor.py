@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,9 +11,9 @@ from snapshot.doctor.facts import Look
 from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity
 from snapshot.doctor.guests import Diagnosis, is_consistent
 from snapshot.doctor.worth import Best
+from snapshot.report.folded import WIDTH, folded
 from snapshot.report.text import check_lines, fact_lines
 
-WIDTH = 80
 _MARKS = {Severity.ERROR: "ERROR", Severity.WARNING: "warning", Severity.NOTE: "note"}
 _WORDS = {
     Best.FILESYSTEM_CONSISTENT: "filesystem",
@@ -44,26 +43,44 @@ def lines(found: Examination, *, named: bool, verbose: bool, terse: bool) -> lis
     said = ["installation"]
     for look in found.looks:
         said += _of_look(look)
-    said += ["", *table(found.guests, found.now), *_why(found.guests)]
+    said += [*_not_known(found.looks), "", *table(found.guests, found.now), *_why(found.guests)]
     for row in found.guests:
         said += _of_guest(row, shows_notes=shows_notes)
         if named and len(found.guests) == 1:  # what is not well has been told as a finding
-            said += [line for check in row.checks if not check.code for line in check_lines(check)]
-            said += fact_lines(row.facts)
+            well = [line for check in row.checks if not check.code for line in check_lines(check)]
+            said += [piece for line in (*well, *fact_lines(row.facts)) for piece in folded(line, further=12)]
     hidden = 0 if shows_notes else sum(1 for row in found.guests for f in row.findings if f.severity is Severity.NOTE)
     more = f"; {counted(hidden, 'note')} about guests: --verbose" if hidden else ""
-    return [*said, "", f"{closing(found)}{more}"]
+    return [*said, "", *folded(f"{closing(found)}{more}", further=8)]
 
 
 def _of_look(look: Look) -> list[str]:
-    if not look.findings:
-        return [f"{'ok':>9}  {look.name}: {look.text}"]
-    return [line for one in look.findings for line in _lines(one)]
+    said = [line for one in look.findings for line in _lines(one)]
+    if look.because and look.text:
+        said += folded(f"{look.name}: {look.text}: see {look.because}", _margin("?"))
+    return said if said or look.because else folded(f"{look.name}: {look.text}", _margin("ok"))
+
+
+def _not_known(looks: Iterable[Look]) -> list[str]:
+    """What is not known because of another's finding, one line a cause."""
+    names: dict[str, list[str]] = {}
+    for look in looks:
+        if look.because and not look.text:
+            names.setdefault(look.because, []).append(look.name)
+    return [
+        line
+        for because, some in names.items()
+        for line in folded(f"{', '.join(some)}: not known: see {because}", _margin("?"))
+    ]
 
 
 def _lines(found: Finding) -> list[str]:
-    said = [f"{_MARKS[found.severity]:>9}  {found.code}: {found.subject}: {found.text}"]
-    return [*said, f"{'':>9}  -> {found.remedy}"] if found.remedy else said
+    said = folded(f"{found.code}: {found.subject}: {found.text}", _margin(_MARKS[found.severity]))
+    return [*said, *folded(found.remedy, f"{_margin('')}-> ")] if found.remedy else said
+
+
+def _margin(mark: str) -> str:
+    return f"{mark:>9}  "
 
 
 def _of_guest(row: Diagnosis, *, shows_notes: bool) -> Iterator[str]:
@@ -71,7 +88,7 @@ def _of_guest(row: Diagnosis, *, shows_notes: bool) -> Iterator[str]:
     if shown:
         name = f" ({clean(row.name, 60)})" if row.name else ""
         yield ""
-        yield f"guest {row.vmid}{name} on {row.node}"
+        yield from folded(f"guest {row.vmid}{name} on {row.node}")
         for one in shown:
             yield from _lines(one)
 
@@ -125,7 +142,7 @@ def _why(rows: Iterable[Diagnosis]) -> list[str]:
     said: list[str] = []
     for (what, why), vmids in by_reason.items():
         text = f"{what} at best: {clean(why, 300)}: {ranges(sorted(vmids))}"
-        said += ["", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
+        said += ["", *folded(text)]
     return said
 
 

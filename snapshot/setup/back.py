@@ -56,9 +56,9 @@ def take_back(places: Places, pve: Pve, record: Record, say: Callable[[str], Non
                 f"{entry.name} cannot be taken back ({error.strerror})",
                 remedy="mend that, then run `safe-snapshot setup --undo` again: it goes on there",
             ) from None
-        say(f"{found.what}: {f'LEFT, {found.left}' if found.left else 'taken back'}")
         done.append(found)
         record.drop(entry)
+        say(f"{len(done)} seen to, {len(record.entries)} to go")
         if entry.kind == place.FOLDER and Path(entry.name) == places.state:
             place.take_folder_away(entry)  # not before the record has left it
     return _merged(done)

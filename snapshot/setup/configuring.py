@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from snapshot.config import reading
 from snapshot.config.settings import Config
 from snapshot.errors import ConfigError
-from snapshot.setup.exporter import NodeExporter
 from snapshot.setup.place import FileStep, content
 from snapshot.setup.tomltext import set_key
 
@@ -32,20 +31,22 @@ class Wanted(NamedTuple):
         return f'[{self.table}] {self.key} = "{self.value}"'
 
 
-def wanted_keys(raw: bytes | None, config: Config, exporter: NodeExporter | None, token_id: str) -> list[Wanted]:
-    """What an operator has not said and this node needs. ``token_id``: the one whose secret the token file gets, or "".
-
-    A key that the file sets, to whatever value, is the operator's.
-    """
+def says(raw: bytes | None, table: str, *keys: str) -> bool:
+    """Whether the file sets one of these keys, to whatever value: then it is the operator's."""
     said: dict[str, Any] = tomllib.loads((raw or b"").decode("utf-8-sig"))
+    return any(key in said.get(table, {}) for key in keys)
+
+
+def wanted_keys(raw: bytes | None, config: Config, folder: Path | None, token_id: str) -> list[Wanted]:
+    """What an operator has not said and this node needs. ``folder``: where the running node_exporter looks, if that is
+    elsewhere; ``token_id``: the one whose secret the token file gets, or "".
+    """
     found: list[Wanted] = []
     if token_id and config.api.token_id not in ("", token_id):
         found.append(Wanted("api", "token_id", token_id))
-    if exporter is not None and exporter.folder is not None and "textfile" not in said.get("metrics", {}):
-        textfile = exporter.folder / TEXTFILE
-        if textfile != config.metrics.textfile:
-            found.append(Wanted("metrics", "textfile", str(textfile)))
-    is_silent = not any(way in said.get("notify", {}) for way in NOTIFY_WAYS)
+    if folder is not None:
+        found.append(Wanted("metrics", "textfile", str(folder / TEXTFILE)))
+    is_silent = not says(raw, "notify", *NOTIFY_WAYS)
     if is_silent and os.access(config.notify.sendmail, os.X_OK):
         found.append(Wanted("notify", "mail_to", "root"))
     return found

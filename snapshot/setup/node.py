@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.config.settings import DEFAULT_PATH, JournalConfig, LocalConfig
+from snapshot.doctor.exporter import DEBIANS_FOLDER
 from snapshot.errors import SafeSnapshotError
 from snapshot.setup import record
-from snapshot.setup.exporter import DEBIAN
 
 
 class Places(NamedTuple):
@@ -21,7 +21,7 @@ class Places(NamedTuple):
     hook: Path = Path("/usr/bin/vzdump-hook")
     state: Path = JournalConfig().path.parent
     proc: Path = Path("/proc")
-    textfiles: Path = DEBIAN
+    textfiles: Path = Path(DEBIANS_FOLDER)
     pvesh: str = LocalConfig().pvesh
     systemctl: str = "/usr/bin/systemctl"
 

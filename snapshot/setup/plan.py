@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 from snapshot.base.text import clean
 from snapshot.commands import folder as own_commands
-from snapshot.config.settings import TOKEN_ID, Config, MetricsConfig
+from snapshot.config.settings import TOKEN_ID, Config
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.setup import configuring, exporter, ownscript, place, tokens, vzdumpconf
+from snapshot.setup import configuring, ownscript, place, tokens, vzdumpconf
 from snapshot.setup.accounts import USER, needed_privileges
 from snapshot.setup.jobs import JobStep, ScriptedJob, own_scripts
 from snapshot.setup.node import Places
 from snapshot.setup.place import FileStep, FolderStep, StateStep
 from snapshot.setup.pve import Pve
+from snapshot.setup.readers import Readers, look_for_readers
 from snapshot.setup.record import Record
 from snapshot.setup.rights import plan_rights
 from snapshot.setup.step import SetupStep
@@ -32,6 +33,8 @@ class SetupPlan(NamedTuple):
     notes: list[str]
     jobs: list[ScriptedJob]
     """With a script of their own, that ``with_jobs`` would mend."""
+    timer_note: str = ""
+    """Why nobody looks every minute: the doctor tells that too, where it looks at what became of the node."""
     unguarded: str = ""
     """Why backups do not call us when all steps are done; empty when they do."""
 
@@ -51,27 +54,29 @@ class _Planner:
     def plan(self, *, with_jobs: bool) -> SetupPlan:
         """Everything, the hook last of all: from then on it is called."""
         token_steps, token_id = self._access()
-        found = exporter.running(self._places.proc)
-        wanted = configuring.wanted_keys(self._raw, self._config, found, token_id)
+        readers = look_for_readers(self._places, self._raw, self._config)
+        wanted = configuring.wanted_keys(self._raw, self._config, readers.folder, token_id)
         config = configuring.config_step(Path(os.path.realpath(self._places.config)), self._raw, wanted)
         hook = self._hook()
+        units = plan_units(self._places.systemctl)
         mended, left = self._jobs()
         job_steps: list[SetupStep] = [JobStep(self._pve, job) for job in mended] if with_jobs else []
         if not with_jobs:
             self._copies = self._copies[: len(self._copies) - self._of_jobs]
         steps: list[SetupStep] = [
-            *self._folders(found),
+            *self._folders(readers),
             *token_steps,
             *([config] if config else []),
             *self._copies,
             *hook,
             *job_steps,
-            *plan_units(self._places.systemctl, self.notes),
+            *units.steps,
         ]
-        self.notes += left
+        self.notes += [*([readers.note] if readers.note else []), *units.notes, *left]
         if steps and (self._config.notify.is_wanted or any(key.table == "notify" for key in wanted)):
             self.notes.append("then one message is sent on each way of [notify], to try it")
-        return SetupPlan(steps, list(dict.fromkeys(self.notes)), [] if with_jobs else mended, self._unguarded)
+        notes = list(dict.fromkeys(self.notes))
+        return SetupPlan(steps, notes, [] if with_jobs else mended, units.timer_note, self._unguarded)
 
     # ------------------------------------------------------------------ access
 
@@ -166,7 +171,7 @@ class _Planner:
 
     # ---------------------------------------------------------------- folders
 
-    def _folders(self, found: exporter.NodeExporter | None) -> list[SetupStep]:
+    def _folders(self, readers: Readers) -> list[SetupStep]:
         places = self._places
         steps: list[SetupStep] = []
         if not places.state.is_dir():
@@ -175,14 +180,9 @@ class _Planner:
             steps.append(FolderStep(places.config.parent, 0o700, f"{places.config.parent}: make it"))
         if self._copies and not self._commands.is_dir():
             steps.append(FolderStep(self._commands, 0o755, f"{self._commands}: make it, for your own commands"))
-        if found is not None and found.folder is None:
-            self.notes.append(
-                "node_exporter runs without --collector.textfile.directory: nobody reads our metrics (docs/install.md)"
-            )
-        textfiles = found.folder if found is not None and found.folder is not None else places.textfiles
-        if self._config.metrics.textfile in (None, MetricsConfig().textfile) or found is not None:
-            missing = [path for path in (textfiles, *textfiles.parents) if not path.is_dir()]
-            steps += [FolderStep(path, 0o755, f"{path}: make it, for the metrics") for path in reversed(missing)]
+        wanted = readers.made
+        missing = [path for path in (wanted, *wanted.parents) if not path.is_dir()] if wanted is not None else []
+        steps += [FolderStep(path, 0o755, f"{path}: make it, for the metrics") for path in reversed(missing)]
         return steps
 
 

@@ -59,26 +59,42 @@ class UnitStep(NamedTuple):
         _change(self.program, "enable", self.unit)
 
 
-def plan_units(program: str, notes: list[str]) -> list[SetupStep]:
+class UnitPlan(NamedTuple):
+    """What is to be done about the units, and of which that cannot be."""
+
+    steps: list[SetupStep]
+    notes: list[str]
+    timer_note: str = ""
+    """About the timer, and the service where that has the same trouble."""
+
+
+def plan_units(program: str) -> UnitPlan:
     """The units that are there and switched off. ``program``: systemctl."""
-    steps: list[SetupStep] = []
-    for unit in UNITS:
-        try:
-            _, state = _run(program, "is-enabled", unit)
-        except SafeSnapshotError as error:
-            state = str(error)
-        if state == "disabled":
-            steps.append(UnitStep(program, unit))
-        elif state != "enabled":
-            notes.append(f"{unit} {_why(state)}: nobody looks at boot and every minute (docs/install.md)")
-    return steps
+    whys = {unit: _why(program, unit) for unit in UNITS}
+    steps: list[SetupStep] = [UnitStep(program, unit) for unit, why in whys.items() if why is None]
+    if whys[TIMER] and whys[TIMER] == whys[SERVICE]:
+        return UnitPlan(
+            steps, [], f"{TIMER} and its service: {whys[TIMER]}: nobody looks at boot and every minute {_SEE}"
+        )
+    notes = [f"{SERVICE}: {whys[SERVICE]}: nobody looks at boot {_SEE}"] if whys[SERVICE] else []
+    return UnitPlan(steps, notes, f"{TIMER}: {whys[TIMER]}: nobody looks every minute {_SEE}" if whys[TIMER] else "")
 
 
-def _why(state: str) -> str:
+_SEE = "(docs/install.md)"
+
+
+def _why(program: str, unit: str) -> str | None:
+    """Why the unit cannot be enabled; empty where it is, None where it can be."""
+    try:
+        _, state = _run(program, "is-enabled", unit)
+    except SafeSnapshotError as error:
+        state = str(error)
+    if state in ("enabled", "disabled"):
+        return None if state == "disabled" else ""
     if "masked" in state:
-        return "is masked"
+        return "masked"
     is_absent = state == "not-found" or "No such file" in state  # the latter before systemd 253
-    return "is not installed" if is_absent else f"cannot be enabled ({clean(state, 120)})"
+    return "not installed" if is_absent else f"cannot be enabled ({clean(state, 120)})"
 
 
 def switch_off(program: str, entry: Entry) -> TakenBack:

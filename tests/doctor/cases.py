@@ -60,6 +60,12 @@ def with_mount(**row: object) -> GuestFacts:
 # -- configuration and ways to PVE
 
 
+@case("strangers-may-write")
+def a_configuration_that_all_may_write(clinic: Clinic) -> None:
+    """It names the programs that root runs."""
+    clinic.lab.config_path.chmod(0o666)
+
+
 @case("config-broken")
 def a_setting_that_is_none(clinic: Clinic) -> None:
     clinic.rule(vmid=100, colour="blue")
@@ -192,7 +198,7 @@ def the_first_pve_that_does_not(clinic: Clinic) -> None:
     pass
 
 
-@case("clock-off", "last-run-old", "look-old", "metrics-stale")
+@case("clock-off", "last-run-old", "look-old")
 def a_clock_that_is_two_days_ahead(clinic: Clinic) -> None:
     clinic.ahead(days=2)
 
@@ -333,6 +339,20 @@ def a_timer_that_is_not_enabled(clinic: Clinic) -> None:
     clinic.units(state="disabled")
 
 
+@case("recover-not-run")
+def a_node_without_the_timer_for_hours(clinic: Clinic) -> None:
+    """That nobody has looked, and that the metrics are old, follows from it."""
+    clinic.units(timer="")
+    clinic.look_at(seen_at=time.time() - HOUR)
+    clinic.metrics_at(time.time() - HOUR)
+
+
+@case("look-old")
+def a_timer_that_runs_and_does_nothing(clinic: Clinic) -> None:
+    clinic.look_at(seen_at=time.time() - HOUR)
+    clinic.metrics_at(time.time() - HOUR)
+
+
 @near()
 def a_cron_line_in_place_of_the_timer(clinic: Clinic) -> None:
     clinic.units(timer="")
@@ -365,19 +385,19 @@ def a_disk_that_is_nearly_full(clinic: Clinic) -> None:
     clinic.is_full = True
 
 
-@case("journal-broken", "not-known")
+@case("journal-broken")
 def a_journal_that_is_a_folder(clinic: Clinic) -> None:
     clinic.lab.journal_path.unlink()
     clinic.lab.journal_path.mkdir()
 
 
-@case("journal-broken", "not-known")
+@case("journal-broken")
 def a_journal_that_is_none(clinic: Clinic) -> None:
     """Whoever freezes sets a broken one aside; the doctor changes nothing."""
     clinic.lab.journal_path.write_bytes(b"no journal" * 1000)
 
 
-@case("no-journal", "not-known")
+@case("no-journal")
 def a_journal_that_is_not_there_yet(clinic: Clinic) -> None:
     clinic.lab.journal_path.unlink()
 
@@ -404,6 +424,26 @@ def no_folder_for_the_metrics(clinic: Clinic) -> None:
 @case("textfile-not-read", "nobody-told")
 def an_exporter_that_reads_elsewhere(clinic: Clinic) -> None:
     clinic.exporter("--collector.textfile.directory", "/var/lib/elsewhere", name="/usr/local/bin/node_exporter")
+
+
+@case("textfile-not-read", "nobody-told")
+def an_exporter_whose_textfile_collector_is_off(clinic: Clinic) -> None:
+    clinic.exporter("--no-collector.textfile", f"--collector.textfile.directory={clinic.lab.metrics_path.parent}")
+
+
+@case("textfile-not-read", "nobody-told")
+def an_exporter_of_a_container(clinic: Clinic) -> None:
+    clinic.exporter(f"--collector.textfile.directory={clinic.lab.metrics_path.parent}", is_elsewhere=True)
+
+
+@case("not-known")
+def an_exporter_that_may_not_be_looked_at(clinic: Clinic) -> None:
+    (clinic.root / "proc/77/root").unlink()
+
+
+@case("not-known")
+def a_proc_that_shows_nobody(clinic: Clinic) -> None:
+    (clinic.root / "proc/1/cmdline").unlink()
 
 
 @near()

@@ -138,9 +138,20 @@ class Clinic:
         path.chmod(mode)
         return path
 
-    def exporter(self, *flags: str, name: str = "/usr/bin/prometheus-node-exporter", pid: int = 77) -> None:
-        """A node_exporter that runs."""
-        self.write(f"proc/{pid}/cmdline", "\0".join([name, *flags]) + "\0")
+    def exporter(
+        self,
+        *flags: str,
+        name: str = "/usr/bin/prometheus-node-exporter",
+        pid: int = 77,
+        is_elsewhere: bool = False,
+    ) -> None:
+        """A node_exporter that runs, perhaps in a container."""
+        for number, words in ((pid, [name, *flags]), (1, ["/sbin/init"]), ("self", ["doctor"])):
+            path = self.write(f"proc/{number}/cmdline", "\0".join(words) + "\0")
+            root = path.with_name("root")
+            root.unlink(missing_ok=True)
+            root.symlink_to(self.root / "container" if number == pid and is_elsewhere else self.root)
+        (self.root / "container").mkdir(exist_ok=True)
 
     def units(self, timer: str = "active", state: str = "enabled", result: str = "success") -> None:
         """What systemctl says of the two."""

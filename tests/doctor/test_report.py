@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snapshot.cli import doctor as command
 from snapshot.doctor.examine import Examination
@@ -12,7 +15,9 @@ from snapshot.doctor.facts import Look
 from snapshot.doctor.findings import finding
 from snapshot.doctor.guests import Diagnosis
 from snapshot.doctor.worth import Best, Worth
+from snapshot.model import Check, CheckResult
 from snapshot.report import doctor as report
+from snapshot.report.folded import folded
 from tests.doctor.kit import Clinic, clinic
 from tests.engine.kit import check
 from tests.json_schema import follows_the_schema
@@ -52,6 +57,75 @@ def test_the_table_uses_all_of_the_80_columns() -> None:
     assert "x" * 23 in line
 
 
+def paragraphs(lines: list[str]) -> list[str]:
+    """Each in one line."""
+    return [" ".join(paragraph.split()) for paragraph in "\n".join(lines).split("\n\n")]
+
+
+def is_narrow(line: str) -> bool:
+    """Whether it fits into 80 columns, or is wider by one word or one command in backticks alone."""
+    words = re.sub(r"`[^`]*`", "command", line.strip().removeprefix("-> ")).split()
+    return len(line) <= 80 or len(words) == 1
+
+
+WORDS = st.lists(
+    st.one_of(
+        st.text("abc-/.,;:`", min_size=1, max_size=12),
+        st.text("abc/", min_size=60, max_size=120),
+        st.text("ab ", min_size=1, max_size=100).map(lambda text: f"`{text}`"),
+    ),
+    max_size=30,
+).map(" ".join)
+
+
+@given(WORDS, st.text(" >-", max_size=20), st.one_of(st.none(), st.integers(0, 20)))
+def test_no_line_is_wider_than_80_columns_but_for_one_word_and_none_is_lost(
+    text: str, first: str, further: int | None
+) -> None:
+    lines = folded(text, first, further)
+    assert " ".join(" ".join(lines).split()) == " ".join(f"{first}{text}".split())
+    beginning, *rest = [line.removeprefix(first) for line in lines[:1]] + lines[1:]
+    for line in rest:
+        assert len(line) - len(line.lstrip()) == (len(first) if further is None else further)
+    for indent, line in ((len(first), beginning), *((0, line) for line in rest)):
+        words = re.sub(r"`[^`]*`", "command", line).split()
+        assert indent + len(line) <= 80 or len(words) == 1, line
+    for copied in re.findall(r"`[^`]*`", text):
+        assert any(copied in line for line in lines), "what is copied stays in one piece"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_no_line_of_findings_looks_and_checks_is_wider_than_80_columns(named: bool) -> None:
+    text = "a rather long word on what was found, and more of it " * 4
+    path = "/a" * 60
+    one = finding("agent-silent", "guest 100", f"{text} {path} {text}", f"{text} `{text}` {path}", 100)
+    checks = tuple(Check("any", CheckResult.OK, f"{text} {path} {text}") for _ in range(2))
+    seen = row(name="n" * 70, node="m" * 70, findings=(one,), checks=checks, facts={"addresses": [text, path]})
+    looks = (Look("api", text), Look("configuration", path), Look("clock", "", (one,)), Look("jobs", text, (), "api"))
+    found = Examination((*looks, *(Look(f"look{n}", "", (), "api") for n in range(20))), (seen,), NOW)
+    lines = report.lines(found, named=named, verbose=False, terse=False)
+    assert all(map(is_narrow, lines)), "\n".join(lines)
+    assert paragraphs(lines)[0].count(path) == 3
+    assert any(f"`{text}`" in line for line in lines)
+
+
+def test_what_is_not_known_because_of_another_finding_is_told_once_and_never_as_well() -> None:
+    looks = (
+        Look("api", "", (finding("api-unreachable", "api", "refused"),)),
+        Look("jobs", "", because="api"),
+        Look("clock", "it follows a time server", because="api"),
+        Look("nodes", "", because="api"),
+        Look("backups", "", because="journal"),
+    )
+    lines = report.lines(Examination(looks, (), NOW), named=False, verbose=False, terse=False)
+    assert [line.strip() for line in lines[2:5]] == [
+        "?  clock: it follows a time server: see api",
+        "?  jobs, nodes: not known: see api",
+        "?  backups: not known: see journal",
+    ]
+    assert not any(line.startswith("       ok") for line in lines)
+
+
 def test_guests_of_one_reason_share_a_paragraph() -> None:
     rows = [row(vmid, snapshot=CRASH, backup=CRASH) for vmid in range(100, 400)]
     seen = report.lines(Examination((), tuple(rows), NOW), named=False, verbose=False, terse=False)
@@ -78,7 +152,9 @@ def test_vmids_that_follow_each_other_are_told_as_a_range(vmids: list[int], show
 def test_notes_about_guests_are_counted_until_somebody_asks_for_them() -> None:
     noted = row(findings=(finding("replicated", "guest 100", "it is", vmid=100),))
     found = Examination((Look("api", "answers"),), (noted,), NOW)
-    assert "1 note about guests: --verbose" in report.lines(found, named=False, verbose=False, terse=False)[-1]
+    assert paragraphs(report.lines(found, named=False, verbose=False, terse=False))[-1].endswith(
+        "; 1 note about guests: --verbose"
+    )
     for named, verbose in ((True, False), (False, True)):
         assert "replicated: guest 100: it is" in "\n".join(
             report.lines(found, named=named, verbose=verbose, terse=False)
@@ -103,7 +179,8 @@ def test_the_command_names_guest_code_and_remedy(lab: Clinic) -> None:
     assert any("agent-silent: guest 101: " in line for line in lines)
     assert "apt install qemu-guest-agent" in run.stdout
     assert "VirtIO" not in run.stdout, "it is no Windows"
-    assert "1 warning" in lines[-1]
+    assert "1 warning" in paragraphs(lines)[-1]
+    assert all(map(is_narrow, lines)), "\n".join(lines)
     assert run.stdout.index(" 101 guest101") < run.stdout.index(" 100 guest100"), "the worst first"
 
 

@@ -121,7 +121,10 @@ POST = "snapshot/pve/https_post.py"
 ALARM_TESTS = "tests/notify/test_alarms.py"
 DOCTOR_WORTH = "snapshot/doctor/worth.py"
 DOCTOR_ROUNDS = "snapshot/doctor/rounds.py"
+DOCTOR_EXPORTER = "snapshot/doctor/exporter.py"
 DOCTOR_REPORT = "snapshot/report/doctor.py"
+EXPORTER_TESTS = "tests/doctor/test_exporter.py"
+REPORT_TESTS = "tests/doctor/test_report.py"
 VISIT_TESTS = "tests/doctor/test_visit.py"
 WORTH_TESTS = "tests/doctor/test_worth.py"
 ROUNDS_TESTS = "tests/doctor/test_rounds.py"
@@ -3560,6 +3563,116 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        if access.clock.monotonic() >= ends_at:\n",
         "        if access.clock.monotonic() < 0:\n",
         f"{ROUNDS_TESTS}::test_once_the_time_is_up_no_examination_begins_and_each_guest_is_told_as_not_examined",
+    ),
+    mutation(
+        "a folder of a container is taken for this node's",
+        DOCTOR_EXPORTER,
+        "        if self.is_elsewhere is not False:\n            return None\n",
+        "",
+        f"{EXPORTER_TESTS}::test_of_one_with_another_root_no_folder_is_ours",
+        f"{SETUP_TESTS}::test_a_folder_of_a_containers_node_exporter_is_not_made",
+    ),
+    mutation(
+        "metrics that a container's exporter cannot see are called read",
+        DOCTOR_EXPORTER,
+        "if self.is_elsewhere or not any(",
+        "if not any(",
+        f"{EXPORTER_TESTS}::test_of_one_with_another_root_no_folder_is_ours",
+    ),
+    mutation(
+        "an exporter that may not be looked at is called one of ours",
+        DOCTOR_EXPORTER,
+        "        return True if self.is_elsewhere is False else None\n",
+        "        return True\n",
+        f"{EXPORTER_TESTS}::test_of_one_whose_root_may_not_be_looked_at_nothing_is_known",
+        "tests/doctor/test_findings.py::test_it_is_found_and_nothing_else_is[an_exporter_that_may_not_be_looked_at]",
+    ),
+    mutation(
+        "a service that systemd shields is taken for a container",
+        DOCTOR_EXPORTER,
+        'not os.path.samefile(proc / str(pid) / "root", proc / "self/root")',
+        'os.readlink(proc / str(pid) / "ns/mnt") != os.readlink(proc / "self/ns/mnt")',
+        f"{EXPORTER_TESTS}::test_one_with_mounts_of_its_own_and_our_root_is_one_of_ours",
+    ),
+    mutation(
+        "an exporter whose textfile collector is off is called a reader",
+        DOCTOR_EXPORTER,
+        "folders = () if is_off else ",
+        "folders = ",
+        f"{EXPORTER_TESTS}::test_one_whose_textfile_collector_is_off_reads_no_folder",
+        f"{SETUP_TESTS}::test_no_metrics_go_where_a_node_exporter_does_not_look_and_the_operator_is_told",
+    ),
+    mutation(
+        "setup takes a pattern for a folder",
+        DOCTOR_EXPORTER,
+        " and name.isprintable() and not is_pattern(name))",
+        " and name.isprintable())",
+        f"{EXPORTER_TESTS}::test_no_pattern_and_no_odd_name_is_a_folder_to_write_to",
+        f"{SETUP_TESTS}::test_no_metrics_go_where_a_node_exporter_does_not_look_and_the_operator_is_told",
+    ),
+    mutation(
+        "a /proc that hides others is taken for one without exporters",
+        DOCTOR_EXPORTER,
+        '    if _words(proc / "1") is None:\n        return None\n',
+        "",
+        f"{EXPORTER_TESTS}::test_a_proc_that_does_not_show_the_first_process_tells_of_nobody",
+        "tests/doctor/test_findings.py::test_it_is_found_and_nothing_else_is[a_proc_that_shows_nobody]",
+    ),
+    mutation(
+        "a textfile that the operator names is moved",
+        "snapshot/setup/readers.py",
+        '(not exporters or configuring.says(raw, "metrics", "textfile"))',
+        "not exporters",
+        f"{SETUP_TESTS}::test_a_textfile_that_the_operator_names_is_not_moved_to_where_an_exporter_looks",
+    ),
+    mutation(
+        "the doctor does not look who may change the configuration",
+        "snapshot/doctor/examine.py",
+        "(*silences.folder_lines(config), *silences.config_lines(config, config_path))",
+        "(*silences.folder_lines(config),)",
+        "tests/doctor/test_findings.py::test_it_is_found_and_nothing_else_is[a_configuration_that_all_may_write]",
+    ),
+    mutation(
+        "what is not known because of another finding is called well",
+        DOCTOR_REPORT,
+        "return said if said or look.because else folded(",
+        "return said if said else folded(",
+        f"{REPORT_TESTS}::test_what_is_not_known_because_of_another_finding_is_told_once_and_never_as_well",
+    ),
+    mutation(
+        "a timer that does not run is told by what follows from it, too",
+        "snapshot/doctor/habits.py",
+        "    return known and timer.get",
+        "    return False and known and timer.get",
+        "tests/doctor/test_findings.py::test_it_is_found_and_nothing_else_is[a_node_without_the_timer_for_hours]",
+    ),
+    mutation(
+        "a command is cut where it has to be copied",
+        "snapshot/report/folded.py",
+        'lambda found: found[0].replace(" ", _HELD)',
+        "lambda found: found[0]",
+        f"{REPORT_TESTS}::test_no_line_is_wider_than_80_columns_but_for_one_word_and_none_is_lost",
+    ),
+    mutation(
+        "findings run over the edge of the terminal",
+        DOCTOR_REPORT,
+        '    said = folded(f"{found.code}: {found.subject}: {found.text}", _margin(_MARKS[found.severity]))\n',
+        '    said = [f"{_margin(_MARKS[found.severity])}{found.code}: {found.subject}: {found.text}"]\n',
+        f"{REPORT_TESTS}::test_no_line_of_findings_looks_and_checks_is_wider_than_80_columns",
+    ),
+    mutation(
+        "setup's plan runs over the edge of the terminal",
+        "snapshot/cli/setup.py",
+        '            lines += folded(step.what, f"{number:>3}. ", 7)\n',
+        '            lines.append(f"{number:>3}. {step.what}")\n',
+        f"{SETUP_COMMAND}::test_it_shows_asks_once_does_and_the_way_back_is_byte_for_byte",
+    ),
+    mutation(
+        "setup tells its plan again while it works",
+        "snapshot/cli/setup.py",
+        'session.say(f"step {done + 1} of {len(found.steps)}")',
+        'session.say(f"step {done + 1} of {len(found.steps)}: {one.what}")',
+        f"{SETUP_COMMAND}::test_it_shows_asks_once_does_and_the_way_back_is_byte_for_byte",
     ),
     mutation(
         "one odd guest keeps the others from being examined",

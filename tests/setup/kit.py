@@ -69,6 +69,10 @@ class Bench:
         root = folder / node
         for name in ("etc/vzdump-hooks", "var/lib/vzdump-hooks", "usr/bin", "root", "proc"):
             (root / name).mkdir(parents=True)
+        for pid in ("1", "self"):
+            (root / "proc" / pid).mkdir()
+            (root / "proc" / pid / "cmdline").write_bytes(b"/sbin/init\0")
+            (root / "proc" / pid / "root").symlink_to(root)
         hook = root / "usr/bin/vzdump-hook"
         hook.write_text("#!/bin/sh\n")
         hook.chmod(0o755)
@@ -106,6 +110,13 @@ esac
 """)
         program.chmod(0o755)
         return program
+
+    def run_exporter(self, *words: str, root: Path | None = None) -> None:
+        """A node_exporter that runs, perhaps below a root of its own."""
+        folder = self.places.proc / "12"
+        folder.mkdir()
+        (folder / "root").symlink_to(root or self.root)
+        (folder / "cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
 
     def install_units(self) -> None:
         """As somebody does who installs by hand: nothing is enabled."""

@@ -55,7 +55,16 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PY
 
 
 def run(bench: Bench, *arguments: str, pvesh: Path | None = None) -> Run:
-    return run_command(argv(bench, *arguments, pvesh=pvesh), env=ENVIRONMENT)
+    done = run_command(argv(bench, *arguments, pvesh=pvesh), env=ENVIRONMENT)
+    if not {"--json", "--dry-run"} & {*arguments}:  # commands and changes of files are shown as they are
+        narrow(done.stdout)
+    return done
+
+
+def narrow(shown: str) -> None:
+    """No line of setup's own is wider than 80 columns, but for a single word."""
+    for line in shown.splitlines():
+        assert len(line) <= 80 or len(line.split()) == 1 or line.startswith(("warning: ", "ERROR: ")), line
 
 
 def at_a_terminal(bench: Bench, answers: str, *arguments: str) -> tuple[int, str]:
@@ -75,7 +84,9 @@ def at_a_terminal(bench: Bench, answers: str, *arguments: str) -> tuple[int, str
         shown += data
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
-    return os.waitstatus_to_exitcode(status), shown.decode().replace("\r\n", "\n")
+    text = shown.decode().replace("\r\n", "\n")
+    narrow(re.sub(r"^.*\[y/N\].*$", "", text, flags=re.MULTILINE))
+    return os.waitstatus_to_exitcode(status), text
 
 
 def test_it_shows_asks_once_does_and_the_way_back_is_byte_for_byte(bench: Bench) -> None:
@@ -83,7 +94,10 @@ def test_it_shows_asks_once_does_and_the_way_back_is_byte_for_byte(bench: Bench)
     status, shown = at_a_terminal(bench, "y\n")
     assert status == 0, shown
     assert shown.count("[y/N]") == 1
-    assert "role FreezeGuard: make it, with VM.Audit VM.Snapshot" in shown
+    assert shown.count("role FreezeGuard: make it, with VM.Audit VM.Snapshot") == 1, "the plan is told once"
+    steps = re.findall(r"^ *(\d+)\. ", shown, re.MULTILINE)
+    assert [f" step {number} of {len(steps)}\n" in shown for number in steps] == [True] * len(steps) != []
+    assert "is not installed: nobody looks" not in shown, "the doctor tells that"
     assert "pve1 is set up" in shown
     assert "mail to root: " in shown
     assert b"To: root" in (bench.folder / "mail").read_bytes()
@@ -115,6 +129,7 @@ def test_a_no_changes_nothing(bench: Bench) -> None:
 
 
 def test_a_dry_run_prints_every_command_and_file_and_changes_nothing(bench: Bench) -> None:
+    assert run(bench, "--dry-run").stdout.count("nobody looks") == 1
     bench.install_units()
     before = bench.files()
     done = run(bench, "--dry-run")
@@ -139,6 +154,10 @@ def test_the_jobs_question_comes_only_where_there_is_such_a_job(bench: Bench) ->
     write_jobs(bench.lab.root, {"b1": {"schedule": "21:00", "script": str(mine)}})
     status, shown = at_a_terminal(bench, "y\ny\n")
     assert (status, shown.count("[y/N]")) == (0, 2), shown
+    told, more = shown.split("with them, too:\n")
+    assert re.search(r"^ *\d+\. job b1: take its own script", more, re.MULTILINE)
+    assert "user freeze-guard@pve: make it" in told
+    assert "user freeze-guard@pve: make it" not in more
     assert "script" not in read_jobs(bench.lab.root)["b1"]
 
 

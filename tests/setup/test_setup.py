@@ -27,6 +27,7 @@ from tests.unit.kit import START, VirtualClock, record
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="setup is root's")
 
 USER, ROLE = "freeze-guard@pve", "FreezeGuard"
+READS = "--collector.textfile.directory"
 
 
 @pytest.fixture
@@ -199,16 +200,9 @@ def test_a_user_that_somebody_else_has_taken_over_since_stays(bench: Bench) -> N
 # -- the configuration ------------------------------------------------------------------------------------------------
 
 
-def exporter(bench: Bench, *words: str) -> None:
-    for pid in ("12", "self"):
-        (bench.places.proc / pid / "ns").mkdir(parents=True)
-        (bench.places.proc / pid / "ns/mnt").symlink_to("mnt:[1]")
-    (bench.places.proc / "12/cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
-
-
 def test_the_textfile_goes_where_the_running_node_exporter_looks(bench: Bench) -> None:
     folder = bench.root / "textfiles"
-    exporter(bench, "/usr/local/bin/node_exporter", f"--collector.textfile.directory={folder}")
+    bench.run_exporter("/usr/local/bin/node_exporter", f"-collector.textfile.directory={folder}")
     bench.set_up()
     assert reading.load(bench.places.config).metrics.textfile == folder / "vzdump_hooks.prom"
     assert folder.stat().st_mode & 0o777 == 0o755
@@ -217,9 +211,58 @@ def test_the_textfile_goes_where_the_running_node_exporter_looks(bench: Bench) -
     assert not folder.exists()
 
 
-def test_a_node_exporter_that_reads_no_textfiles_is_told(bench: Bench) -> None:
-    exporter(bench, "/usr/local/bin/node_exporter")
-    assert any("runs without --collector.textfile.directory" in note for note in bench.set_up().notes)
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ([], "runs without --collector.textfile.directory"),
+        (["--no-collector.textfile", f"{READS}=/srv/t"], "with its textfile collector switched off"),
+        (["--collector.disable-defaults", f"{READS}=/srv/t"], "with its textfile collector switched off"),
+        ([f"{READS}=/srv/*", READS, "/opt/[ab]"], "reads /srv/*, /opt/[ab], and [metrics] textfile must name one"),
+    ],
+)
+def test_no_metrics_go_where_a_node_exporter_does_not_look_and_the_operator_is_told(
+    bench: Bench, flags: list[str], word: str
+) -> None:
+    bench.run_exporter("/usr/local/bin/node_exporter", *flags)
+    assert reading.load(bench.places.config).metrics == Config().metrics
+    (note,) = [note for note in bench.set_up().notes if "node_exporter" in note]
+    assert note.startswith("node_exporter (pid 12) ")
+    assert word in note
+    assert f"the metrics go to {bench.places.textfiles}" in note
+    assert reading.load(bench.places.config).metrics == Config().metrics
+    assert bench.places.textfiles.is_dir()
+
+
+def test_a_folder_of_a_containers_node_exporter_is_not_made(bench: Bench) -> None:
+    folder = bench.root / "textfiles"
+    bench.run_exporter("node_exporter", f"{READS}={folder}", root=bench.folder)
+    assert any("runs in a container" in note for note in bench.set_up().notes)
+    assert not folder.exists()
+
+
+def test_a_textfile_that_the_operator_names_stays_and_one_that_a_pattern_reads_too(bench: Bench) -> None:
+    bench.run_exporter("node_exporter", f"{READS}={bench.root}/srv/*")
+    bench.write_config(f'[metrics]\ntextfile = "{bench.root}/srv/a/x.prom"\n')
+    found = bench.set_up()
+    assert not [note for note in found.notes if "node_exporter" in note]
+    assert (bench.root / "srv/a").is_dir()
+    assert str(reading.load(bench.places.config).metrics.textfile) == f"{bench.root}/srv/a/x.prom"
+    bench.take_back()
+    bench.write_config('[metrics]\ntextfile = ""\n')
+    assert not any("for the metrics" in step.what for step in bench.plan().steps)
+
+
+def test_a_textfile_that_the_operator_names_is_not_moved_to_where_an_exporter_looks(bench: Bench) -> None:
+    bench.run_exporter("node_exporter", f"{READS}={bench.root}/read")
+    bench.write_config(f'[metrics]\ntextfile = "{bench.root}/mine/x.prom"\n')
+    bench.set_up()
+    assert str(reading.load(bench.places.config).metrics.textfile) == f"{bench.root}/mine/x.prom"
+    assert not (bench.root / "read").exists()
+
+
+def test_where_proc_shows_nobody_no_exporter_is_called_missing(bench: Bench) -> None:
+    (bench.places.proc / "1/cmdline").unlink()
+    assert any("whether a node_exporter runs cannot be seen" in note for note in bench.plan().notes)
 
 
 @pytest.mark.parametrize("says", ['[notify]\nmail_to = ""\n', '[notify]\nheartbeat_file = "/etc/beat"\n'])
@@ -383,7 +426,7 @@ def test_a_job_that_runs_on_other_nodes_too_is_left_to_the_operator(folder: Path
 
 
 def test_units_that_are_there_are_enabled_and_those_that_were_stay(bench: Bench) -> None:
-    assert any("is not installed" in note for note in bench.plan().notes)
+    assert "safe-snapshot-recover.timer and its service: not installed" in bench.plan().timer_note
     bench.install_units()
     (bench.root / "units/safe-snapshot-recover.timer.on").touch()
     bench.set_up()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snapshot.setup.configuring import SAMPLE
-from snapshot.setup.exporter import NodeExporter, running
 from snapshot.setup.tomltext import set_key
 from snapshot.setup.vzdumpconf import script, with_script, without
 
@@ -117,27 +115,3 @@ def test_in_the_sample_one_line_changes() -> None:
     different = [(a, b) for a, b in zip(text.splitlines(), changed.splitlines(), strict=True) if a != b]
     assert [b for _, b in different] == ['textfile = "/srv/t.prom"']
     assert tomllib.loads(changed)["metrics"] == {"textfile": "/srv/t.prom"}
-
-
-@pytest.mark.parametrize(
-    ("words", "folder"),
-    [
-        (["/usr/bin/prometheus-node-exporter"], "/var/lib/prometheus/node-exporter"),
-        (["node_exporter", "--collector.textfile.directory=/a/b", "--web.x"], "/a/b"),
-        (["node_exporter", "--collector.textfile.directory", "/a/b"], "/a/b"),
-        (["node_exporter", "--collector.textfile.directory"], None),
-        (["node_exporter", "--collector.textfile.directory=rel"], None),
-        (["node_exporter"], None),
-    ],
-)
-def test_where_a_node_exporter_looks(tmp_path: Path, words: list[str], folder: str | None) -> None:
-    for pid in ("7", "self"):
-        (tmp_path / pid / "ns").mkdir(parents=True)
-        (tmp_path / pid / "ns/mnt").symlink_to("mnt:[1]")
-    (tmp_path / "7/cmdline").write_bytes("\0".join([*words, ""]).encode())
-    assert running(tmp_path) == NodeExporter(7, Path(folder) if folder else None)
-    (tmp_path / "7/ns/mnt").unlink()
-    (tmp_path / "7/ns/mnt").symlink_to("mnt:[2]")
-    assert running(tmp_path) == NodeExporter(7, None), "what it calls that folder is another one of ours"
-    (tmp_path / "7/cmdline").write_bytes(b"/usr/bin/vi\0node_exporter\0")
-    assert running(tmp_path) is None

@@ -142,6 +142,20 @@ def test_the_plan_says_that_a_message_is_sent(bench: Bench) -> None:
 
 def test_units_that_systemctl_cannot_tell_of_are_not_called_missing(bench: Bench) -> None:
     Path(bench.places.systemctl).write_text("#!/bin/sh\necho Failed to connect to bus >&2; exit 1\n")
-    notes = [note for note in bench.plan().notes if note.startswith("safe-snapshot-recover")]
-    assert len(notes) == 2
-    assert all("cannot be enabled (Failed to connect to bus)" in note for note in notes)
+    found = bench.plan()
+    assert "timer and its service: cannot be enabled (Failed to connect to bus)" in found.timer_note
+    assert not any("safe-snapshot-recover" in note for note in found.notes), "one cause, one line"
+
+
+def test_a_unit_that_is_masked_alone_is_told_alone(bench: Bench) -> None:
+    bench.install_units()
+    text = Path(bench.places.systemctl).read_text()
+    mask = 'case "$1 $unit" in "is-enabled safe-snapshot-recover.%s") echo masked; exit 1;; esac\n'
+    for unit in ("service", "timer"):
+        Path(bench.places.systemctl).write_text(text.replace('case "$1" in', f'{mask % unit}case "$1" in', 1))
+        found = bench.plan()
+        told = [*found.notes, found.timer_note]
+        assert (
+            [note for note in told if "masked" in note] == [note for note in told if f"r.{unit}: masked" in note] != []
+        )
+        assert bool(found.timer_note) is (unit == "timer")

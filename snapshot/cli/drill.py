@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from snapshot.base.signals import SignalGate
 from snapshot.cli.line import Seconds, Session, common, pass_session, vmid_argument
+from snapshot.doctor.examine import Surroundings, examine
 from snapshot.drill.drill import DrillReport, DrillTools, examined, held, question
+from snapshot.drill.ready import UNHEARD
 from snapshot.errors import SafeSnapshotError
 from snapshot.model import CheckResult, Vmid
 from snapshot.pve.access import open_access
@@ -34,7 +37,8 @@ def drill(session: Session, *, vmid: Vmid, is_agreed: bool, max_window: float) -
     """
     session.vmid = vmid
     config, access = session.config(), session.access()
-    report = examined(vmid, access, session.me)
+    around = Surroundings(session.clock, session.me, is_root=os.geteuid() == 0)
+    report = examined(vmid, access, session.me, examine(session.config_path, around, [vmid]).looks)
     session.explain([line for check in report.checks for line in text.check_lines(check)])
     guest = report.guest
     if report.error is None and guest is not None:
@@ -53,7 +57,8 @@ def drill(session: Session, *, vmid: Vmid, is_agreed: bool, max_window: float) -
             max_window_seconds=max_window,
         )
         report = held(report, tools)
-    warnings = [f"{check.name}: {check.message}" for check in report.checks if check.result is CheckResult.WARNING]
+    told = (check for check in report.checks if check.code not in UNHEARD or not report.alarms)
+    warnings = [f"{check.name}: {check.message}" for check in told if check.result is CheckResult.WARNING]
     session.finish(_lines(report, warnings), _data(report), warnings=warnings, error=report.error)
 
 

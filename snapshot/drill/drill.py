@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
 from snapshot.config.settings import Config
+from snapshot.doctor.facts import Look
 from snapshot.drill import cut, firing, ready
 from snapshot.drill.play import PlayTools, play
 from snapshot.drill.rounds import KINDS, Breakage, DrillRound, judged
@@ -55,9 +57,11 @@ class DrillReport(NamedTuple):
     error: SafeSnapshotError | InterruptedBySignalError | None = None
 
 
-def examined(vmid: Vmid, access: Access, me: ProcessIdentity) -> DrillReport:
-    """The parts and the guest, before anything is frozen. What is in the way is the report's ``error``."""
-    checks = ready.parts(access, vmid)
+def examined(vmid: Vmid, access: Access, me: ProcessIdentity, looks: Sequence[Look]) -> DrillReport:
+    """The parts and the guest, before anything is frozen. What is in the way is the report's ``error``. ``looks``: what
+    the doctor found.
+    """
+    checks = ready.parts(access, vmid, looks)
     broken = [check for check in checks if check.result is CheckResult.FAILED]
     if broken:
         return DrillReport(None, checks, error=_failed([check.name for check in broken], "nothing was frozen"))
@@ -110,7 +114,7 @@ def held(report: DrillReport, tools: DrillTools) -> DrillReport:
         return report._replace(rounds=tuple(rounds), error=error)
     drift = (tools.clock.time() - wall) - (tools.clock.monotonic() - began)
     tools.say("the alarms' paths: metrics, mail, webhook")
-    alarms = tuple(firing.fire(tools.config, tools.clock, guest, rounds))
+    alarms = tuple(firing.fire(tools.config, tools.clock, guest, rounds, ready.unheard(report.checks, tools.config)))
     broken = [found.part for found in rounds if found.part]
     broken += ["clock"] if abs(drift) > CLOCK_SECONDS else []
     broken += [tried.way for tried in alarms if not tried.ok]

@@ -11,7 +11,7 @@ from snapshot.base.files import open_regular
 from snapshot.config.settings import Config
 from snapshot.drill.rounds import DrillRound
 from snapshot.errors import JournalError
-from snapshot.journal import families, silences
+from snapshot.journal import families
 from snapshot.journal.drills import note_drill
 from snapshot.journal.record import new_id
 from snapshot.journal.series import local_name
@@ -25,8 +25,8 @@ METRICS = "metrics"
 MOST_BYTES = 64 << 20
 
 
-def fire(config: Config, clock: Clock, guest: Guest, rounds: Sequence[DrillRound]) -> list[Tried]:
-    """Use each path that is configured; what came of it."""
+def fire(config: Config, clock: Clock, guest: Guest, rounds: Sequence[DrillRound], unheard: str) -> list[Tried]:
+    """Use each path that is configured; what came of it. ``unheard``: why nobody would see the metrics."""
     is_kept = all(found.is_kept for found in rounds)
     lines = [
         f"THIS IS A DRILL. Guest {guest.vmid} ({guest.name}) on {guest.node} was frozen on purpose, to see that",
@@ -39,14 +39,13 @@ def fire(config: Config, clock: Clock, guest: Guest, rounds: Sequence[DrillRound
     came_of_it = "every bound kept" if is_kept else "NOT every bound kept"
     title = f"DRILL: {guest.node}: guest {guest.vmid} was frozen on purpose, {came_of_it}"
     body = letter.drill_body(new_id(), local_name(), clock.time(), title, "\n".join(lines))
-    return [*_metrics(config, clock, is_kept=is_kept), *tell.send_each(config, body, clock)]
+    return [*_metrics(config, clock, unheard, is_kept=is_kept), *tell.send_each(config, body, clock)]
 
 
-def _metrics(config: Config, clock: Clock, *, is_kept: bool) -> list[Tried]:
+def _metrics(config: Config, clock: Clock, unheard: str, *, is_kept: bool) -> list[Tried]:
     """A series of the drill's own, for the alert ``Drill``: no series of a run moves."""
     gateway, path = config.metrics.pushgateway, config.metrics.textfile
     place = str(path) if path is not None else gateway.url if gateway is not None else ""
-    missing = silences.textfile_line(config)
     now = clock.time()
     try:
         with closing(Journal(config.journal.path)) as journal:
@@ -54,8 +53,8 @@ def _metrics(config: Config, clock: Clock, *, is_kept: bool) -> list[Tried]:
             problems = publish(config, journal, clock)
     except JournalError as error:
         return [Tried(METRICS, place, False, error.message)]
-    if missing or problems:
-        return [Tried(METRICS, place, False, missing or "; ".join(problems))]
+    if unheard or problems:
+        return [Tried(METRICS, place, False, unheard or "; ".join(problems))]
     if not place:
         return []  # as the operator wants it
     if path is not None and path.parent.is_dir() and not _has(path, now):

@@ -1,54 +1,88 @@
 """What is looked at before a drill: nothing is frozen where a part is broken that would have to thaw.
 
-Each check has the part's name. What only shows when it is used (a mail, the metrics' file) is used at the drill's end.
+Each check has the part's name. What the doctor knows too is his word, by his codes; the drill itself looks at what he
+does not: the guards, whether the journal can be written, the guest's socket. What only shows when it is used (a mail,
+the metrics' file) is used at the drill's end.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from snapshot.base import detached
-from snapshot.config.settings import LauncherKind
-from snapshot.config.token import has_file
-from snapshot.doctor.machine import TIMER
-from snapshot.errors import ApiDeniedError, ApiError, ConfigError, JournalError
+from snapshot.config.settings import Config, LauncherKind
+from snapshot.doctor.facts import Look
+from snapshot.doctor.findings import NOT_KNOWN
+from snapshot.errors import JournalError
 from snapshot.guard.launcher import uses_systemd
 from snapshot.journal.store import Journal
 from snapshot.model import Check, CheckResult, Vmid
 from snapshot.pve.access import Access
-from snapshot.pve.credentials import Credentials
-
-SYSTEMCTL_SECONDS = 10.0
 
 AHEAD_SECONDS = 5.0
 """How far ahead of the clock a window in the journal may lie: the clock has gone back since."""
 
+UNHEARD = frozenset({"textfile-folder", "textfile-not-read"})
+"""Codes of the doctor's for metrics that nobody reads."""
+
+PARTS: Mapping[str, str] = {
+    **dict.fromkeys(("recover-not-run", "recover-fails", "look-old"), "unit"),
+    **dict.fromkeys(("no-token", "token-unusable", "api-denied"), "token"),
+    **dict.fromkeys(("no-way", "api-unreachable", "api-failing", "certificate-refused", "certificate-expires"), "api"),
+    **dict.fromkeys(("state-folder", "state-full", "journal-broken"), "state"),
+    **dict.fromkeys(("clock-off", "clock-not-synced"), "clock"),
+    **dict.fromkeys((*UNHEARD, "metrics-stale", "nobody-told"), "metrics"),
+    "letters-not-sent": "notify",
+}
+"""The doctor's codes that are about a part of the drill's."""
+_BROKEN = frozenset(
+    {
+        *("recover-not-run", "token-unusable", "api-denied", "no-way", "api-unreachable", "api-failing"),
+        *("certificate-refused", "state-folder"),
+    }
+)
+"""Those with which no guest is frozen on purpose."""
+_WELL = {"recover": "unit", "api": "token"}
+"""Looks of the doctor's that say something where all is well, by their names, and the part that is well then."""
+
 _OK, _WARNING, _FAILED = CheckResult.OK, CheckResult.WARNING, CheckResult.FAILED
 
 
-def parts(access: Access, vmid: Vmid) -> tuple[Check, ...]:
-    """Every part that thaws, or tells of it. Nothing raises."""
-    return tuple(c for check in (_unit, _guards, _token, _state) for c in check(access)) + _socket(access, vmid)
+def parts(access: Access, vmid: Vmid, looks: Sequence[Look]) -> tuple[Check, ...]:
+    """Every part that thaws, or tells of it. ``looks``: the doctor's. Nothing raises."""
+    found = (*_guards(access), *asked(looks), *_state(access), *_socket(access, vmid))
+    broken = {check.name for check in found if check.result is _FAILED}
+    return tuple(check for check in found if check.result is not _OK or check.name not in broken)
 
 
-def _unit(access: Access) -> Iterator[Check]:
-    if not detached.systemd_is_running():
-        what = "systemd does not run here, or we are not root: nothing is said of the timer"
-        yield Check("unit", _WARNING, what)
-        return
-    for word, what in (("is-enabled", "is not enabled"), ("is-active", "does not run")):
-        try:
-            status, _ = detached.run(("systemctl", "--quiet", word, TIMER), SYSTEMCTL_SECONDS)
-        except OSError as error:
-            yield Check("unit", _FAILED, f"systemctl cannot be asked ({error})")
-            return
-        if status != 0:
-            yield Check("unit", _FAILED, f"{TIMER} {what}", f"`systemctl enable --now {TIMER}`")
-            return
-    yield Check("unit", _OK, f"{TIMER} is enabled and runs")
+def asked(looks: Sequence[Look]) -> Iterator[Check]:
+    """What the doctor has found of the drill's parts, by their names; that all is well where he found nothing."""
+    for look in looks:
+        checks = list(_of_look(look))
+        if not checks and look.name in _WELL:
+            yield Check(_WELL[look.name], _OK, look.text)
+        yield from checks
+
+
+def _of_look(look: Look) -> Iterator[Check]:
+    for found in look.findings:
+        part = PARTS.get(found.code, "")
+        if found.code == NOT_KNOWN and look.name == "recover":
+            part = "unit"
+        if part:
+            result = _FAILED if found.code in _BROKEN else _WARNING
+            yield Check(part, result, found.text, found.remedy, found.code)
+
+
+def unheard(checks: Sequence[Check], config: Config) -> str:
+    """Why nobody would see the metrics, as the doctor found it, and what to do; "" where somebody does. The guest is
+    thawed all the same, so nothing waits for that: it is named at the drill's end.
+    """
+    if config.metrics.pushgateway is not None:
+        return ""
+    return next((f"{check.message}: {check.remedy}" for check in checks if check.code in UNHEARD), "")
 
 
 def _guards(access: Access) -> Iterator[Check]:
@@ -58,30 +92,6 @@ def _guards(access: Access) -> Iterator[Check]:
     is_chosen = access.config.guard.launcher is LauncherKind.DETACHED
     why = '[guard] launcher = "detached"' if is_chosen else "systemd does not run here, or we are not root"
     yield Check("systemd", _WARNING, f"{why}: nobody starts a killed guard again, so its round is not played")
-
-
-def _token(access: Access) -> Iterator[Check]:
-    if access.api is None:
-        yield _no_token(access)
-        return
-    try:
-        access.api.request("GET", "version", timeout_seconds=AHEAD_SECONDS)
-    except ApiDeniedError as error:
-        yield Check("token", _FAILED, error.message, error.remedy)
-    except ApiError as error:
-        yield Check("api", _FAILED, error.message, error.remedy or "look at pveproxy and pvedaemon on the node")
-    else:
-        yield Check("token", _OK, f"{access.api.name} takes it")
-
-
-def _no_token(access: Access) -> Check:
-    if not has_file(access.config):
-        return Check("token", _WARNING, "there is none: pvesh stands in for the API")
-    try:
-        (access.credentials or Credentials(access.config)).wait()
-    except (ConfigError, ApiError) as error:
-        return Check("token", _FAILED, error.message, error.remedy)
-    return Check("token", _FAILED, "it cannot be used", "see [api] token_file")
 
 
 def _state(access: Access) -> Iterator[Check]:

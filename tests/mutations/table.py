@@ -48,6 +48,7 @@ DRILL_FIRING = "snapshot/drill/firing.py"
 DRILL_TESTS = "tests/drill/test_drill.py"
 CHECK_TESTS = "tests/engine/test_what_check_says.py"
 SELF_TESTS = "tests/hook/test_self_test.py"
+DRILL_PARTS = "tests/drill/test_parts.py"
 DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
@@ -3473,9 +3474,30 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a drill does not look whether PVE takes the token",
         DRILL_READY,
-        'yield Check("token", _FAILED, error.message, error.remedy)\n    except ApiError',
-        'yield Check("token", _OK, error.message, error.remedy)\n    except ApiError',
+        '"token-unusable", "api-denied", "no-way"',
+        '"token-unusable", "no-way"',
         f"{DRILL_TESTS}::test_a_revoked_token_is_named_and_nothing_is_frozen",
+    ),
+    mutation(
+        "a unit that is off keeps no drill from freezing",
+        DRILL_READY,
+        '*("recover-not-run", "token-unusable"',
+        '*("token-unusable"',
+        f"{DRILL_PARTS}::test_a_finding_of_the_doctors_is_named_as_the_part_that_it_is_about[unit-recover-not-run0]",
+    ),
+    mutation(
+        "a drill calls a part well that the doctor has found broken",
+        DRILL_READY,
+        "if check.result is not _OK or check.name not in broken)",
+        "if check.name)",
+        f"{DRILL_PARTS}::test_a_part_that_is_broken_is_not_called_well_too",
+    ),
+    mutation(
+        "metrics that nobody reads pass for an alarm's path that works",
+        DRILL_FIRING,
+        "    if unheard or problems:",
+        "    if problems:",
+        f"{DRILL_PARTS}::test_metrics_that_nobody_reads_are_a_broken_alarm_and_the_remedy_is_told",
     ),
     mutation(
         "a drill freezes a guest that PVE has locked",
@@ -3501,7 +3523,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "metrics that were not written pass for an alarm's path that works",
         DRILL_FIRING,
-        "    if missing or problems:",
+        "    if unheard or problems:",
         "    if False:",
         f"{DRILL_TESTS}::test_a_textfile_folder_that_is_not_there_is_named",
     ),

@@ -13,6 +13,7 @@ from snapshot.cli.line import Seconds, Session, common, end_at_once, pass_sessio
 from snapshot.config.settings import DEFAULT_PATH
 from snapshot.doctor.examine import WITHIN_SECONDS, Surroundings, examine
 from snapshot.doctor.findings import Severity
+from snapshot.doctor.rounds import CUT_SECONDS
 from snapshot.errors import ConfigError, FindingsError
 from snapshot.model import Vmid
 from snapshot.report import doctor as report
@@ -28,7 +29,8 @@ MONITOR_SECONDS = 45.0
     "--within",
     type=Seconds(1),
     metavar="SECONDS",
-    help=f"Begin no guest's examination later than this ({WITHIN_SECONDS:.0f}; with --monitor {MONITOR_SECONDS:.0f}).",
+    help=f"Ask nothing later than this ({WITHIN_SECONDS:.0f}; with --monitor {MONITOR_SECONDS:.0f}), and wait for no "
+    f"answer {CUT_SECONDS:.0f} s later.",
 )
 @common()
 @pass_session

@@ -33,7 +33,7 @@ NOTHING: Mapping[str, object] = {
 }
 """What every outcome has, in JSON."""
 EXAMINE_SECONDS = 30.0
-"""For how long the doctor begins examinations of guests: by itself it takes the time it needs."""
+"""For how long the doctor asks: by itself it takes the time it needs."""
 NEXT = "try it: vzdump <vmid> --mode snapshot --storage <storage>, and read its log"
 
 

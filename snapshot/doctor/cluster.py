@@ -98,6 +98,9 @@ def look(access: Access) -> Cluster:
     rights, nodes = _ask(lambda: estate.rights(main)), _ask(lambda: estate.nodes(main))
     listing = _ask(api.listing)
     online = [node.name for node in nodes.value or () if node.online][:MOST_NODES]
+    folds_tags = functools.cache(access.folds_tags)
+    if any(rule.tag for rule in access.config.guest):
+        folds_tags()  # now, while there is time to ask
     return Cluster(
         door=door,
         version=version,
@@ -110,7 +113,7 @@ def look(access: Access) -> Cluster:
         scripts={node: _script_of(main, node, rights) for node in online},
         versions={node: api.qemu_server_version(node) for node in online},
         replicated=_ask(lambda: estate.replicated(main)),
-        folds_tags=functools.cache(access.folds_tags),
+        folds_tags=folds_tags,
     )
 
 

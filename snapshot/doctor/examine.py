@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snapshot.base.aside import Aside
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.commands import folder
@@ -20,15 +21,15 @@ from snapshot.doctor.facts import Facts, Look
 from snapshot.doctor.findings import Finding, Severity, finding, worst_first
 from snapshot.doctor.guests import About, Diagnosis, Examined
 from snapshot.doctor.machine import Machine
-from snapshot.doctor.rounds import Progress
+from snapshot.doctor.rounds import Limit, Progress
 from snapshot.doctor.worth import HookState
-from snapshot.errors import ConfigError
+from snapshot.errors import ConfigError, ReplyLostError
 from snapshot.journal import silences
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve.access import Access, open_access
 
 WITHIN_SECONDS = 300.0
-"""For how long examinations of guests are begun. Five hundred guests take about two minutes over the API."""
+"""For how long anything is asked. Five hundred guests take about two minutes over the API."""
 
 
 class Surroundings(NamedTuple):
@@ -67,9 +68,10 @@ def examine(
     within_seconds: float = WITHIN_SECONDS,
 ) -> Examination:
     """Look at the installation and at ``vmids`` (at every guest without any). Never raises for what it may find."""
+    limit = Limit.begun(within_seconds, surroundings.clock)
     config, problems = reading.load_lenient(config_path)
     access, no_way = _open(config, surroundings.clock)
-    cluster = clusters.look(access) if access is not None else clusters.nothing_known(no_way or ConfigError("no way"))
+    cluster = _look(access, limit) if access is not None else clusters.nothing_known(no_way or ConfigError("no way"))
     facts = _facts(config, config_path or DEFAULT_PATH, cluster, surroundings)
     facts = facts._replace(problems=tuple(problems), no_way=no_way, **_how(config, access))
     looks = tuple(
@@ -83,7 +85,7 @@ def examine(
     examined: list[Examined] = []
     if access is not None and wanted:
         how = rounds.preflight(access)
-        examined = rounds.examine_all(access, wanted, how, within_seconds, surroundings.progress)
+        examined = rounds.examine_all(access, wanted, how, limit, surroundings.progress)
     silent = habits.of_guests(facts)
     rows = [guests.row(one, _about(one.guest, facts, silent.get(one.guest.id, []))) for one in examined]
     rows += [_unlisted(vmid, facts) for vmid in rounds.missing(cluster, vmids)]
@@ -96,6 +98,16 @@ def _open(config: Config, clock: Clock) -> tuple[Access | None, ConfigError | No
         return open_access(config, clock), None
     except ConfigError as error:
         return None, error
+
+
+def _look(access: Access, limit: Limit) -> Cluster:
+    """What PVE tells of the cluster; nothing where it has not told all within the limit."""
+    asking = Aside(lambda: clusters.look(access), "doctor-cluster")
+    try:
+        return asking.result(max(0.0, limit.ends_at - access.clock.monotonic()) + rounds.CUT_SECONDS)
+    except TimeoutError:
+        remedy = "`systemctl status pveproxy pvedaemon` on the node; --within gives it more time"
+        return clusters.nothing_known(ReplyLostError(f"{limit.used_up} before PVE had answered", remedy=remedy))
 
 
 def _how(config: Config, access: Access | None) -> dict[str, Any]:

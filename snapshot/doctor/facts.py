@@ -49,6 +49,12 @@ class Facts(NamedTuple):
         script = self.machine.script
         return script.path if script is not None and script.exists and script.executable else ""
 
+    @property
+    def is_api_silent(self) -> bool:
+        """Whether the API's host told nothing about itself, and the look at the API says why."""
+        cluster = self.cluster
+        return self.no_way is not None or cluster.door.error is not None or cluster.version.why == SEE_API
+
 
 class Look(NamedTuple):
     """What one probe came to: what is so, in words, and its findings. Without findings, and not ``because`` of another

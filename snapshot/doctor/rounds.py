@@ -1,15 +1,18 @@
 """The examination of many guests: at most AT_ONCE at the same time, within a limit, with a word on how far it is.
 
 An agent has one seat, and over the API a silent one takes one of PVE's three workers for 3 s: so few at once. What was
-not reached in time is not known, and said so.
+not reached in time, or not answered, is not known, and said so.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
+from snapshot.base.aside import Aside
+from snapshot.base.clock import Clock
 from snapshot.config.settings import GuestSettings
 from snapshot.doctor.cluster import Cluster
 from snapshot.doctor.guests import Examined
@@ -25,9 +28,30 @@ from snapshot.pve.guests import Listed
 
 AT_ONCE = 2
 """How many guests are examined at the same time."""
+CUT_SECONDS = 5.0
+"""How much longer than the limit an answer is waited for that was asked for before; then it is left to its thread."""
+LOOK_SECONDS = 0.25
+"""How often the clock is looked at meanwhile."""
 
 Progress = Callable[[int, int], None]
 """Told how many of how many are done."""
+
+
+class Limit(NamedTuple):
+    """Of a whole visit: nothing is asked later than ``ends_at``, by the monotonic clock."""
+
+    seconds: float
+    ends_at: float
+
+    @classmethod
+    def begun(cls, seconds: float, clock: Clock) -> Limit:
+        """The one that begins now."""
+        return cls(seconds, clock.monotonic() + seconds)
+
+    @property
+    def used_up(self) -> str:
+        """What is said of who was not asked."""
+        return f"the {self.seconds:.0f} s of this run were used up"
 
 
 class Patient(NamedTuple):
@@ -68,31 +92,58 @@ def patients(cluster: Cluster, access: Access, vmids: Sequence[int], past: Past,
 
 
 def examine_all(
-    access: Access, wanted: Sequence[Patient], examine: Callable[[Patient], Health], seconds: float, progress: Progress
+    access: Access, wanted: Sequence[Patient], examine: Callable[[Patient], Health], limit: Limit, progress: Progress
 ) -> list[Examined]:
-    """Each guest's examination, or why there is none. Nothing is begun once ``seconds`` are over."""
-    ends_at = access.clock.monotonic() + seconds
+    """Each guest's examination, or why there is none. None begins once the limit is over, and one that goes on for
+    CUT_SECONDS more is not waited for.
+    """
+    clock = access.clock
+    waiting: queue.SimpleQueue[Patient] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Examined] = queue.SimpleQueue()
+    is_left = threading.Event()
+    begun: set[int] = set()
     done: dict[int, Examined] = {}
+    for patient in wanted:
+        waiting.put(patient)
 
-    def one(patient: Patient) -> Examined:
-        guest = patient.listed.guest
-        if access.clock.monotonic() >= ends_at:
-            return Examined(guest, patient.settings, why_not=f"the {seconds:.0f} s of this run were used up")
-        return _examined(patient, examine)
+    def work() -> None:
+        while clock.monotonic() < limit.ends_at and not is_left.is_set():
+            try:
+                patient = waiting.get_nowait()
+            except queue.Empty:
+                return
+            begun.add(patient.listed.guest.vmid)
+            answers.put(_examined(patient, examine))
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor") as pool:
-        running: set[Future[Examined]] = {pool.submit(one, patient) for patient in wanted}
+    at_work = [Aside(work, f"doctor-{number}") for number in range(min(AT_ONCE, len(wanted)))]
+
+    def take(timeout_seconds: float) -> bool:
         try:
-            while running:
-                over, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in over:
-                    found = future.result()
-                    done[found.guest.vmid] = found
-                progress(len(done), len(wanted))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [done[patient.listed.guest.vmid] for patient in wanted]
+            found = answers.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return False
+        done[found.guest.vmid] = found
+        progress(len(done), len(wanted))
+        return True
+
+    try:
+        while len(done) < len(wanted) and clock.monotonic() < limit.ends_at + CUT_SECONDS:
+            is_over = all(one.is_over for one in at_work)  # before the look at the answers, or the last is missed
+            if not take(0 if is_over else LOOK_SECONDS) and is_over:
+                break
+        while take(0):
+            pass
+    finally:
+        is_left.set()
+    if len(done) < len(wanted):
+        progress(len(wanted), len(wanted))
+    return [done.get(patient.listed.guest.vmid) or _left(patient, begun, limit) for patient in wanted]
+
+
+def _left(patient: Patient, begun: set[int], limit: Limit) -> Examined:
+    guest = patient.listed.guest
+    why = f"{limit.used_up}{' before it had answered' if guest.vmid in begun else ''}"
+    return Examined(guest, patient.settings, why_not=why)
 
 
 def _examined(patient: Patient, examine: Callable[[Patient], Health]) -> Examined:

@@ -91,10 +91,10 @@ def _api(facts: Facts) -> Iterator[Finding]:
 def certificate(facts: Facts) -> Look:
     """How long the API's certificate is good. One that is refused is told with the API."""
     ends_at = facts.cluster.door.certificate_ends_at
-    if not facts.cluster.door.name and facts.no_way is None:
-        return Look("certificate", "not used: PVE is asked by pvesh")
-    if ends_at is None and (facts.no_way is not None or facts.cluster.door.error is not None):
+    if ends_at is None and facts.is_api_silent:
         return Look("certificate", "", because="api")
+    if not facts.cluster.door.name:
+        return Look("certificate", "not used: PVE is asked by pvesh")
     if ends_at is None:
         return Look("certificate", "", (not_known("certificate", "its end could not be read"),))
     text = f"good until {iso(ends_at)}"
@@ -159,12 +159,10 @@ def clock(facts: Facts) -> Look:
     found: list[Finding] = []
     off, synced = facts.cluster.door.clock_off_seconds, facts.machine.is_synced
     remedy = "`chronyc tracking` on both shows which is wrong; `systemctl restart chrony` there"
-    is_unasked = off is None and (facts.no_way is not None or facts.cluster.door.error is not None)
+    is_unasked = off is None and facts.is_api_silent
     if off is None and not is_unasked:
         found.append(not_known("clock", "the API's host was not asked for its time"))
-    elif off is None:
-        pass  # the look at the API says why
-    elif abs(off) > CLOCK_SECONDS:
+    elif off is not None and abs(off) > CLOCK_SECONDS:
         way = "ahead of" if off > 0 else "behind"
         text = f"this machine's clock is {abs(off):.0f} s {way} that of {facts.cluster.door.name}"
         found.append(finding("clock-off", "clock", text, remedy))
@@ -174,7 +172,7 @@ def clock(facts: Facts) -> Look:
         text = "the kernel says that this machine's clock follows no time server"
         found.append(finding("clock-not-synced", "clock", text, "`systemctl enable --now chrony`"))
     if is_unasked:
-        text = "it follows a time server; whether it is as the API's host is not known" if not found else ""
+        text = "" if found else "it follows a time server; whether it is as the API's host is not known"
         return Look("clock", text, tuple(found), because="api")
     return Look("clock", "" if found else "as the API's host, and synchronised", tuple(found))
 

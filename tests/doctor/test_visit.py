@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from snapshot.doctor import cluster, rounds
 from snapshot.doctor.findings import NOT_EXAMINED
 from snapshot.doctor.worth import Best
 from tests.doctor.kit import HOOK, Clinic, clinic
@@ -175,6 +178,20 @@ def test_whatever_is_broken_the_doctor_says_so_in_lines(what: str) -> None:
         run = check(lab, lab.safe_snapshot("doctor"))
         assert run.exit_code == 14, run
         assert run.stdout.rpartition("\n\n")[2].startswith("doctor: "), "the last paragraph says it all"
+
+
+def test_a_pve_that_answers_nothing_holds_the_visit_no_longer_than_its_limit(well: Clinic) -> None:
+    is_over = threading.Event()
+    with (
+        mock.patch.object(rounds, "CUT_SECONDS", 0.01),
+        mock.patch.object(cluster, "look", side_effect=lambda access: is_over.wait(30.0)),
+    ):
+        found = well.visit(within_seconds=0.01)
+    assert not is_over.is_set()
+    is_over.set()
+    assert [one.code for one in found.findings] == ["api-failing"]
+    assert "were used up before PVE had answered" in found.findings[0].text
+    assert found.guests == ()
 
 
 def test_many_guests_cost_one_list_and_few_requests_each(well: Clinic) -> None:

@@ -3568,8 +3568,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the doctor asks many agents at once",
         DOCTOR_ROUNDS,
-        "with ThreadPoolExecutor(AT_ONCE, ",
-        "with ThreadPoolExecutor(8, ",
+        "for number in range(min(AT_ONCE, len(wanted)))",
+        "for number in range(min(8, len(wanted)))",
         f"{ROUNDS_TESTS}::test_two_are_examined_at_once_and_never_more",
     ),
     mutation(
@@ -3582,8 +3582,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the doctor's visit has no end",
         DOCTOR_ROUNDS,
-        "        if access.clock.monotonic() >= ends_at:\n",
-        "        if access.clock.monotonic() < 0:\n",
+        "        while clock.monotonic() < limit.ends_at and not is_left.is_set():\n",
+        "        while not is_left.is_set():\n",
         f"{ROUNDS_TESTS}::test_once_the_time_is_up_no_examination_begins_and_each_guest_is_told_as_not_examined",
     ),
     mutation(
@@ -3695,6 +3695,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         'session.say(f"step {done + 1} of {len(found.steps)}")',
         'session.say(f"step {done + 1} of {len(found.steps)}: {one.what}")',
         f"{SETUP_COMMAND}::test_it_shows_asks_once_does_and_the_way_back_is_byte_for_byte",
+    ),
+    mutation(
+        "one agent that never answers holds the doctor",
+        DOCTOR_ROUNDS,
+        "        while len(done) < len(wanted) and clock.monotonic() < limit.ends_at + CUT_SECONDS:\n",
+        "        while len(done) < len(wanted):\n",
+        f"{ROUNDS_TESTS}::test_an_answer_that_does_not_come_holds_nobody_for_long_once_the_time_is_up",
+    ),
+    mutation(
+        "a PVE that never answers holds the doctor",
+        "snapshot/doctor/examine.py",
+        "        return asking.result(max(0.0, limit.ends_at - access.clock.monotonic()) + rounds.CUT_SECONDS)\n",
+        "        return asking.result(300.0)\n",
+        f"{VISIT_TESTS}::test_a_pve_that_answers_nothing_holds_the_visit_no_longer_than_its_limit",
     ),
     mutation(
         "one odd guest keeps the others from being examined",

@@ -4,6 +4,7 @@ others.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -25,13 +26,13 @@ class Token(NamedTuple):
 
 
 def read_private(path: Path, what: str, *, missing: str, setting: str, not_for: int = 0o077) -> str:
-    """What is in a file that holds a secret, without the white space around it. ConfigError, which names ``what`` the
-    file is and says nothing of what is in it, where it is not there, no ASCII, or not root's alone (``not_for``: the
-    bits of a mode that it must not have).
+    """What is in a file that holds a secret, without the white space around it and an editor's byte order mark.
+    ConfigError, which names ``what`` the file is and says nothing of what is in it, where it is not there, no ASCII, or
+    not root's alone (``not_for``: the bits of a mode that it must not have).
     """
     try:
         raw, found = read_file(path)
-        text, mode = raw.decode("ascii").strip(), stat.S_IMODE(found.st_mode)
+        text, mode = raw.removeprefix(codecs.BOM_UTF8).decode("ascii").strip(), stat.S_IMODE(found.st_mode)
     except FileNotFoundError:
         raise ConfigError(f"the {what} file {path} does not exist", remedy=missing) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ from snapshot.base.files import open_regular
 from snapshot.base.text import clean
 from snapshot.doctor import exporter
 from snapshot.doctor.exporter import RunningExporter
+from snapshot.pve import vzdumpconf
 
 PROGRAM_SECONDS = 5.0
 FILES_SECONDS = 3.0
@@ -105,20 +106,16 @@ class Machine:
         )
 
     def _script(self) -> tuple[Script | None, bool | None, float | None]:
-        """``script:`` of vzdump.conf (PVE::VZDump, read_vzdump_defaults: one ``key: value`` a line)."""
         path = self._root / "etc/vzdump.conf"
         try:
             with open_regular(path) as file:
-                text, set_at = file.read(MOST_BYTES).decode(errors="replace"), os.fstat(file.fileno()).st_mtime
+                raw, set_at = file.read(MOST_BYTES), os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None, False, None
         except OSError:
             return None, None, None
-        lines = (line.partition(":") for line in text.splitlines() if not line.lstrip().startswith("#"))
-        named = [value.strip() for key, colon, value in lines if colon and key.strip() == "script"]
-        if not named or not named[-1]:
-            return None, True, set_at
-        return self._script_at(named[-1]), True, set_at
+        named = os.fsdecode(vzdumpconf.script(raw))
+        return (self._script_at(named) if named else None), True, set_at
 
     def _script_at(self, named: str) -> Script:
         path = self._root / named.lstrip("/")

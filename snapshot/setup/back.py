@@ -15,10 +15,11 @@ from snapshot.errors import SafeSnapshotError
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
 from snapshot.model import GuestKind
+from snapshot.pve import vzdumpconf
 from snapshot.pve.atwork import running_here
 from snapshot.pve.guests import AgentOption, GuestApi
 from snapshot.pve.here import options_of
-from snapshot.setup import jobs, place, rights, tokens, units, vzdumpconf
+from snapshot.setup import jobs, place, rights, tokens, units
 from snapshot.setup.configuring import TEXTFILE
 from snapshot.setup.node import Places
 from snapshot.setup.plan import SCRIPT_KIND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from snapshot.commands import folder as own_commands
 from snapshot.config.settings import TOKEN_ID, Config
 from snapshot.config.token import token
 from snapshot.errors import ConfigError, SafeSnapshotError
-from snapshot.setup import configuring, ownscript, place, tokens, vzdumpconf
+from snapshot.pve import vzdumpconf
+from snapshot.setup import configuring, ownscript, place, tokens
 from snapshot.setup.accounts import USER, needed_privileges
 from snapshot.setup.jobs import JobStep, ScriptedJob, own_scripts
 from snapshot.setup.node import Places
@@ -121,6 +123,8 @@ class _Planner:
         path = Path(os.path.realpath(self._places.vzdump_conf))
         raw = place.content(path)
         script = vzdumpconf.script(raw or b"")
+        if (raw or b"").startswith(codecs.BOM_UTF8):
+            self.notes.append(f"{path} begins with a byte order mark, so PVE passes its first line over: take it out")
         if script and self._is_ours(script):
             return []
         if script and not self._take_over(script, f"{path}: "):

@@ -6,6 +6,7 @@ files were before, and no secret.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -34,6 +35,39 @@ class Entry(NamedTuple):
     facts: Mapping[str, Any]
 
 
+_TEXT, _TEXTS, _PERHAPS = (str,), (list,), (str, type(None))
+FACTS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "file": {"before": _PERHAPS, "after": _TEXT},
+    "script": {"before": _PERHAPS, "after": _TEXT},
+    "folder": {},
+    "unit": {},
+    "token": {"file": _TEXT},
+    "role": {"before": (list, type(None)), "privileges": _TEXTS},
+    "user": {},
+    "right": {},
+    "job": {"script": _TEXT},
+}
+"""What an entry of each kind tells. A kind that is not here is a later version's, and left to it (back.py)."""
+
+
+def _checked(entry: Entry) -> Entry:
+    """The entry. ValueError for one that no setup has written: what it says would be done all the same."""
+    wanted = FACTS.get(entry.kind, {}) if isinstance(entry.kind, str) else {}
+    texts: list[object] = [entry.kind, entry.name]
+    for key, types in wanted.items():
+        value = entry.facts.get(key, 0)
+        if not isinstance(value, types):
+            raise ValueError(f"{key} of a change is odd")
+        texts += value if isinstance(value, list) else [value] if value is not None else []
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("a name in it is none")
+    if entry.kind in ("file", "script", "folder") and not entry.name.startswith("/"):
+        raise ValueError("a file in it has no absolute name")
+    if "before" in wanted and isinstance(entry.facts["before"], str):
+        base64.b64decode(entry.facts["before"], validate=True)
+    return entry
+
+
 class Record:
     """The entries, oldest first. Every change of them is on disk when the call returns; OSError when it is not."""
 
@@ -49,7 +83,7 @@ class Record:
             tree = json.loads(raw)
             if tree["version"] != VERSION:
                 raise ValueError(f"its version is {tree['version']!r:.20}")
-            entries = [Entry(str(e["kind"]), str(e["name"]), dict(e["facts"])) for e in tree["entries"]]
+            entries = [_checked(Entry(e["kind"], e["name"], dict(e["facts"]))) for e in tree["entries"]]
         except FileNotFoundError:
             entries = []
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ def token_id(name: str) -> str:
 
 def holds(path: Path, name: str) -> bool:
     """Whether the file has this token's secret."""
-    return (place.content(path) or b"").startswith(f"{token_id(name)}=".encode())
+    return (place.content(path) or b"").removeprefix(codecs.BOM_UTF8).startswith(f"{token_id(name)}=".encode())
 
 
 class TokenStep(NamedTuple):

@@ -7,22 +7,28 @@ import re
 import tomllib
 from typing import Any
 
+_MARK = "\ufeff"
+"""A byte order mark, as some editors put it in front of a file: it stays there."""
+
 
 def set_key(text: str, table: str, key: str, value: str) -> str | None:
     """The text with ``key`` of ``[table]`` set to a string; None where that cannot be done without a person.
 
     In the place of the key, else of its commented example, else at the table's beginning, else in a table at the end.
     """
-    line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    mark = _MARK if text.startswith(_MARK) else ""
+    done = _set(text.removeprefix(mark), table, key, f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return f"{mark}{done}" if _differs_only(text, f"{mark}{done}", table, key, value) else None
+
+
+def _set(text: str, table: str, key: str, line: str) -> str:
     lines = text.splitlines(keepends=True)
     begin = next((number for number, one in enumerate(lines, 1) if _header(one) == table), None)
     if begin is None:
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-        done = f"{text}{gap}[{table}]\n{line}\n"
-    else:
-        end = next((n for n, one in enumerate(lines[begin:], begin) if _header(one) is not None), len(lines))
-        done = "".join(_placed(lines, begin, end, key, line))
-    return done if _differs_only(text, done, table, key, value) else None
+        return f"{text}{gap}[{table}]\n{line}\n"
+    end = next((n for n, one in enumerate(lines[begin:], begin) if _header(one) is not None), len(lines))
+    return "".join(_placed(lines, begin, end, key, line))
 
 
 def _placed(lines: list[str], begin: int, end: int, key: str, line: str) -> list[str]:
@@ -50,4 +56,4 @@ def _differs_only(old: str, new: str, table: str, key: str, value: str) -> bool:
 
 
 def _tree(text: str) -> dict[str, Any]:
-    return tomllib.loads(text.removeprefix("\ufeff"))
+    return tomllib.loads(text.removeprefix(_MARK))

@@ -243,6 +243,16 @@ def a_vzdump_conf_without_a_script(clinic: Clinic) -> None:
 
 
 @case("no-script")
+def a_line_that_pve_does_not_take_for_a_script(clinic: Clinic) -> None:
+    clinic.write("etc/vzdump.conf", "\ufeffscript: /usr/bin/vzdump-hook\nscript : /usr/bin/vzdump-hook\n")
+
+
+@case("no-script")
+def a_script_that_was_taken_out_again(clinic: Clinic) -> None:
+    clinic.write("etc/vzdump.conf", "script: /usr/bin/vzdump-hook\nscript: 0\n")
+
+
+@case("no-script")
 def a_node_without_vzdump_conf(clinic: Clinic) -> None:
     (clinic.root / "etc/vzdump.conf").unlink()
 

@@ -15,6 +15,8 @@ from snapshot.cli.main import main_group
 from snapshot.doctor.examine import Examination
 from snapshot.doctor.facts import Look
 from snapshot.doctor.findings import CODES, Finding, Severity, finding
+from snapshot.doctor.guests import Diagnosis
+from snapshot.doctor.worth import Best, Worth
 from snapshot.errors import ConfigError
 from snapshot.report import doctor as report
 from tests.doctor.kit import Clinic, clinic
@@ -63,6 +65,30 @@ def test_what_is_found_several_times_is_told_once_with_its_number() -> None:
     assert "; x agent-silent (2); guest 1 agent-silent; guest 2 agent-silent and 2 more | " in report.monitor_line(
         found(WARNING, WARNING, *(finding("agent-silent", f"guest {number}", "what") for number in range(1, 5))), 1.5
     )
+
+
+def test_the_figures_are_what_was_found() -> None:
+    """Each has a number of its own, so none can stand in another's place."""
+    good, bad = Worth(Best.OFFLINE, "off"), Worth(Best.CRASH_CONSISTENT, "no agent")
+
+    def row(vmid: int, snapshot: Worth, backup: Worth, *findings: Finding) -> Diagnosis:
+        return Diagnosis(vmid, "", "pve1", "qemu", True, "?", "?", snapshot, backup, None, findings)
+
+    rows = [row(vmid, good, bad) for vmid in range(100, 105)]
+    rows += [row(vmid, good, good) for vmid in range(105, 109)]
+    rows += [row(109, bad, bad, UNSEEN, NOTE), row(110, bad, bad, UNSEEN, WARNING)]
+    seen = Examination((Look("any", "", (ERROR, NOTE, *[WARNING] * 5)),), tuple(rows), 0.0)
+    assert report.monitor_line(seen, 1.5).partition(" | ")[2].split() == [
+        "errors=1;;0;0",
+        "warnings=8;0;;0",
+        "notes=2;;;0",
+        "guests=11;;;0",
+        "snapshots_consistent=9;;;0;11",
+        "backups_consistent=4;;;0;11",
+        "not_examined=2;;;0;11",
+        "time=1.50s;;;0",
+    ]
+    assert " - 1 error, 8 warnings, 11 guests; " in report.monitor_line(seen, 1.5)
 
 
 @pytest.mark.parametrize("severity", Severity)

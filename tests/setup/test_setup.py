@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -16,7 +17,7 @@ from snapshot.errors import ConfigError, SafeSnapshotError
 from snapshot.journal.store import Journal
 from snapshot.setup import back
 from snapshot.setup.node import node_name
-from snapshot.setup.record import turn
+from snapshot.setup.record import FACTS, turn
 from snapshot.setup.step import ChangedMeanwhileError
 from tests.lab.node.node import GuestSpec
 from tests.lab.node.ops_backup import read_jobs, write_jobs
@@ -299,6 +300,27 @@ def test_a_configuration_that_was_changed_since_is_left(bench: Bench) -> None:
     assert not bench.places.record.exists()
 
 
+def test_a_byte_order_mark_in_front_of_a_file_is_taken_and_stays(bench: Bench) -> None:
+    """Some editors put one there, and nobody sees it."""
+    mark = codecs.BOM_UTF8
+    bench.places.config.write_bytes(mark + bench.places.config.read_bytes())
+    bench.places.vzdump_conf.write_bytes(mark + b"script: /root/mine\nmode: snapshot\n")
+    before = {path: path.read_bytes() for path in (bench.places.config, bench.places.vzdump_conf)}
+    found = bench.set_up()
+    assert [note for note in found.notes if "begins with a byte order mark, so PVE passes its first line over" in note]
+    assert bench.places.config.read_bytes().startswith(mark + b'[notify]\nmail_to = "root"\n')
+    assert reading.load(bench.places.config).notify.mail_to == "root"
+    assert bench.places.vzdump_conf.read_bytes() == (
+        before[bench.places.vzdump_conf] + b"script: " + os.fsencode(bench.places.hook) + b"\n"
+    )
+    bench.token_file.write_bytes(mark + bench.token_file.read_bytes())
+    assert token(reading.load(bench.places.config)).id == f"{USER}!hooks-pve1"
+    assert not bench.plan().steps
+    assert not left(bench)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not bench.token_file.exists()
+
+
 # -- vzdump.conf and own scripts --------------------------------------------------------------------------------------
 
 
@@ -458,6 +480,47 @@ def test_a_record_that_cannot_be_read_stops_everything(bench: Bench) -> None:
     with pytest.raises(SafeSnapshotError, match="cannot be read in"):
         bench.take_back()
     assert not bench.places.vzdump_conf.exists()
+
+
+FILE = {"kind": "file", "name": "/nowhere/a", "facts": {"before": "bWluZQ==", "after": "x"}}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**FILE, "name": "/a\0b"},
+        {**FILE, "name": "a"},
+        {**FILE, "name": 3},
+        {**FILE, "kind": None},
+        {**FILE, "facts": {"after": "x"}},
+        {**FILE, "facts": {"before": 3, "after": "x"}},
+        {**FILE, "facts": {"before": "%%%", "after": "x"}},
+        {**FILE, "facts": {"before": None, "after": "x\0"}},
+        {"kind": "script", "name": "/a", "facts": {}},
+        {"kind": "folder", "name": "b\0", "facts": {}},
+        {"kind": "unit", "name": "x\0y", "facts": {}},
+        {"kind": "token", "name": "x", "facts": {}},
+        {"kind": "token", "name": "x", "facts": {"file": "/a\0"}},
+        {"kind": "job", "name": "x", "facts": {}},
+        {"kind": "role", "name": "x", "facts": {"before": 3, "privileges": []}},
+        {"kind": "role", "name": "x", "facts": {"before": None, "privileges": [3]}},
+        {"kind": "moon\0", "name": "x", "facts": {}},
+    ],
+)
+def test_a_record_that_no_setup_has_written_is_not_gone_by(bench: Bench, entry: dict[str, object]) -> None:
+    text = json.dumps({"version": 1, "entries": [FILE, entry]})
+    bench.places.record.write_text(text)
+    with pytest.raises(SafeSnapshotError, match="cannot be read in"):
+        bench.take_back()
+    assert bench.places.record.read_text() == text
+
+
+def test_every_kind_of_change_that_setup_makes_is_read_again(bench: Bench) -> None:
+    bench.install_units()
+    write_jobs(bench.lab.root, {"b1": {"schedule": "21:00", "script": str(script(bench))}})
+    bench.set_up(with_jobs=True)
+    kinds = {entry.kind for entry in back.Record.open(bench.places.record).entries}
+    assert kinds == set(back.ORDER) == set(FACTS)
 
 
 def test_nothing_is_taken_back_while_a_freeze_window_is_open(bench: Bench) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshot.pve.vzdumpconf import script, with_script, without
 from snapshot.setup.configuring import SAMPLE
 from snapshot.setup.tomltext import set_key
-from snapshot.setup.vzdumpconf import script, with_script, without
 
 OURS = b"/usr/bin/vzdump-hook"
 CONFS = [
@@ -32,6 +32,8 @@ CONFS = [
     (b"script: /\xff\xe4\n\n\n", b"/\xff\xe4"),
     (b"script: script: /a\n", b"script: /a"),
     (b"script: 0\n", b""),
+    (b"\xef\xbb\xbfscript: /a\n", b""),
+    (b"\xef\xbb\xbf# mine\nscript: /a\n", b"/a"),
 ]
 PERL = r"""
 local $/; my $raw = <STDIN>; my $found = '';
@@ -94,6 +96,8 @@ def test_a_file_that_names_another_script_by_now_is_not_known_how_to_mend() -> N
         ("[ notify ] # z\nca_file = '/a'\n", "[ notify ] # z\nmail_to = \"root\"\nca_file = '/a'\n"),
         ("[notify]", '[notify]\nmail_to = "root"\n'),
         ("\ufeff[hook]\n", '\ufeff[hook]\n\n[notify]\nmail_to = "root"\n'),
+        ("\ufeff[notify]\n#mail_to = ''\n", '\ufeff[notify]\nmail_to = "root"\n'),
+        ("\ufeff", '\ufeff[notify]\nmail_to = "root"\n'),
     ],
 )
 def test_a_key_is_set_where_an_operator_would(before: str, after: str) -> None:

@@ -17,8 +17,8 @@ def set_key(text: str, table: str, key: str, value: str) -> str | None:
     In the place of the key, else of its commented example, else at the table's beginning, else in a table at the end.
     """
     mark = _MARK if text.startswith(_MARK) else ""
-    done = _set(text.removeprefix(mark), table, key, f"{key} = {json.dumps(value, ensure_ascii=False)}")
-    return f"{mark}{done}" if _differs_only(text, f"{mark}{done}", table, key, value) else None
+    done = mark + _set(text.removeprefix(mark), table, key, f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return done if _differs_only(text, done, table, key, value) else None
 
 
 def _set(text: str, table: str, key: str, line: str) -> str:

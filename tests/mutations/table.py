@@ -48,6 +48,9 @@ DRILL_FIRING = "snapshot/drill/firing.py"
 DRILL_TESTS = "tests/drill/test_drill.py"
 CHECK_TESTS = "tests/engine/test_what_check_says.py"
 SELF_TESTS = "tests/hook/test_self_test.py"
+UNIT_TESTS = "tests/packaging/test_units.py"
+RECOVER_UNIT = "contrib/systemd/safe-snapshot-recover.service"
+SAMPLE_UNIT = "contrib/systemd/sample/safe-snapshot@.service"
 DRILL_PARTS = "tests/drill/test_parts.py"
 DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
@@ -4021,5 +4024,80 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    _check_may_look(session.config_path or DEFAULT_PATH)\n",
         "",
         "tests/doctor/test_monitor.py::test_who_may_not_read_the_configuration_is_not_examined",
+    ),
+    *(
+        mutation(f"a unit: {name}", file, old, new, f"{UNIT_TESTS}::{test}")
+        for name, file, old, new, test in (
+            (
+                "what outlives the minute's is ended with it",
+                RECOVER_UNIT,
+                "KillMode=process\n",
+                "KillMode=mixed\n",
+                "test_what_outlives_a_unit_is_not_ended_with_it[safe-snapshot-recover.service]",
+            ),
+            (
+                "a guard is ended with the run that it belongs to",
+                SAMPLE_UNIT,
+                "KillMode=process\n",
+                "",
+                "test_what_outlives_a_unit_is_not_ended_with_it[sample/safe-snapshot@.service]",
+            ),
+            (
+                "the minute's fills the journal",
+                RECOVER_UNIT,
+                "LogLevelMax=notice\n",
+                "LogLevelMax=info\n",
+                "test_the_minutes_unit_starts_without_a_token_and_does_not_fill_the_journal",
+            ),
+            (
+                "the minute's lines have no levels",
+                RECOVER_UNIT,
+                "recover --logfmt\n",
+                "recover\n",
+                "test_the_minutes_unit_starts_without_a_token_and_does_not_fill_the_journal",
+            ),
+            (
+                "the minute's does not start where there is no token",
+                RECOVER_UNIT,
+                "SetCredential=token:\\n\n",
+                "",
+                "test_the_minutes_unit_starts_without_a_token_and_does_not_fill_the_journal",
+            ),
+            (
+                "it is not given the token",
+                SAMPLE_UNIT,
+                "LoadCredential=token:/etc/vzdump-hooks/token\n",
+                "",
+                "test_a_unit_is_given_the_token_and_hides_its_file_from_no_guard_in_its_group[sample/safe-snapshot@.service]",
+            ),
+            (
+                "root's key is hidden from pvesh",
+                RECOVER_UNIT,
+                "ProtectHome=read-only\n",
+                "ProtectHome=yes\n",
+                "test_pvesh_can_reach_a_guest_on_another_node_from_within_the_unit[safe-snapshot-recover.service]",
+            ),
+            (
+                "pvesh cannot write where PVE keeps its own",
+                SAMPLE_UNIT,
+                "ReadWritePaths=-/etc/pve\n",
+                "",
+                "test_pvesh_can_reach_a_guest_on_another_node_from_within_the_unit[sample/safe-snapshot@.service]",
+            ),
+            (
+                "no address of the sixth version is reached",
+                RECOVER_UNIT,
+                "AF_INET AF_INET6 AF_NETLINK",
+                "AF_INET AF_NETLINK",
+                "test_pvesh_can_reach_a_guest_on_another_node_from_within_the_unit[safe-snapshot-recover.service]",
+            ),
+            (
+                "a setting that systemd does not know passes for one",
+                RECOVER_UNIT,
+                "PrivateTmp=yes\n",
+                "PrivateTemp=yes\n",
+                "test_systemd_understands_each_line[safe-snapshot-recover.service]",
+            ),
+        )
     ),
 )

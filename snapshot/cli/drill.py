@@ -55,6 +55,7 @@ def drill(session: Session, *, vmid: Vmid, is_agreed: bool, max_window: float) -
             gate=gate,
             say=session.say,
             max_window_seconds=max_window,
+            adopt=session.launcher(config).adopt,
         )
         report = held(report, tools)
     told = (check for check in report.checks if check.code not in UNHEARD or not report.alarms)
@@ -79,7 +80,11 @@ def _lines(report: DrillReport, warnings: list[str]) -> list[str]:
     lines += [f"{a.way} to {a.place}: {'' if a.ok else 'BROKEN: '}{a.detail}" for a in report.alarms]
     if report.error is not None:
         return [*lines, f"ERROR: {report.error}"]
-    return [*lines, f"the drill of guest {report.guest.vmid if report.guest else ''}: every bound kept"]
+    closing = f"the drill of guest {report.guest.vmid if report.guest else ''}: every bound kept"
+    if report.not_played:
+        names = ", ".join(kind.name for kind in report.not_played)
+        closing += f" that was tried; NOT SHOWN: {names} (see the warning)"
+    return [*lines, closing]
 
 
 def _data(report: DrillReport) -> dict[str, object]:

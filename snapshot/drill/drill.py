@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from snapshot.drill.play import PlayTools, play
 from snapshot.drill.rounds import KINDS, Breakage, DrillRound, judged
 from snapshot.errors import GuestUnfitError, InterruptedBySignalError, SafeSnapshotError
 from snapshot.guard.launcher import uses_systemd
+from snapshot.guard.link import GuardSpec
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Health, Say, Vmid
 from snapshot.notify.sending import Tried
 from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
@@ -45,6 +46,8 @@ class DrillTools(NamedTuple):
     gate: Gate
     say: Say
     max_window_seconds: float
+    adopt: Callable[[GuardSpec], None]
+    """Starts a guard for the window of a guest that the drill could not thaw."""
 
 
 class DrillReport(NamedTuple):
@@ -54,6 +57,8 @@ class DrillReport(NamedTuple):
     checks: tuple[Check, ...] = ()
     rounds: tuple[DrillRound, ...] = ()
     alarms: tuple[Tried, ...] = ()
+    not_played: tuple[Breakage, ...] = ()
+    """Rounds that cannot be played here: what they would show is not known."""
     error: SafeSnapshotError | InterruptedBySignalError | None = None
 
 
@@ -101,6 +106,7 @@ def held(report: DrillReport, tools: DrillTools) -> DrillReport:
     """Play the rounds with the guest of an examined ``report``, and use the alarms' paths. Raises nothing of ours."""
     guest = report.guest
     assert guest is not None
+    report = report._replace(not_played=tuple(kind for kind in KINDS if kind not in _kinds(tools.config)))
     cut.sweep(tools.config)
     rounds: list[DrillRound] = []
     wall, began = tools.clock.time(), tools.clock.monotonic()
@@ -142,6 +148,7 @@ def _round(kind: Breakage, guest: Guest, tools: DrillTools) -> DrillRound:
             me=tools.me,
             gate=tools.gate,
             max_window_seconds=tools.max_window_seconds,
+            adopt=tools.adopt,
         ),
     )
     found = judged(seen)

@@ -26,7 +26,8 @@ from snapshot.drill.cut import write_cut
 from snapshot.drill.disk import DiskWatch, Stillness, stillness
 from snapshot.drill.rounds import Breakage, SeenRound
 from snapshot.drill.victim import VictimOrder
-from snapshot.errors import InterruptedBySignalError, JournalError
+from snapshot.errors import GuardError, InterruptedBySignalError, JournalError, StillFrozenError
+from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
 from snapshot.journal.record import DRILL, WindowRecord
 from snapshot.journal.store import Journal
@@ -63,6 +64,8 @@ class PlayTools(NamedTuple):
     me: ProcessIdentity
     gate: Gate
     max_window_seconds: float
+    adopt: Callable[[GuardSpec], None]
+    """Starts a guard for the window of a guest that nobody could thaw."""
 
 
 def play(kind: Breakage, guest: Guest, tools: PlayTools) -> SeenRound:
@@ -255,7 +258,13 @@ class _Round:
         if row is not None and row.guard_pid and process_lives(row.guard_pid, row.guard_pid_start):
             with contextlib.suppress(OSError):
                 os.kill(row.guard_pid, signal.SIGKILL)
-        report = thaw_now(self._guest, self._tools.access)
+        try:
+            report = thaw_now(self._guest, self._tools.access)
+        except StillFrozenError:
+            if row is not None:  # we are not the last who tries
+                with contextlib.suppress(GuardError):
+                    self._tools.adopt(spec_of(row, self._tools.config))
+            raise
         self._now(thawed_by_drill=report.route or "an unknown route")
         if row is not None:
             with contextlib.suppress(JournalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from snapshot.base.clock import duration
@@ -42,6 +43,15 @@ KINDS = (
     Breakage("api-cut", "who froze it is killed, and its guard has no API", "route", cuts_api=True),
     Breakage("guard-killed", "who froze it is killed, and its guard too", "systemd", kills_guard=True),
 )
+
+
+REMEDIES: Mapping[str, str] = {
+    "guard": "`journalctl -t vzdump-hooks-guard` has what it met",
+    "freeze": "`safe-snapshot check` of the guest tells what its agent lacks",
+    "route": "look at the agent's socket, and whether `pvesh get /version` answers",
+    "systemd": "`journalctl -u 'vzdump-hooks-guard-*'` tells what became of it",
+}
+"""What to do about a part that a round has shown to be broken. Where nothing shows it, the line says what would."""
 
 
 class SeenRound(NamedTuple):
@@ -89,6 +99,8 @@ class DrillRound(NamedTuple):
         """For a person; the first one says it all."""
         mark = {True: "kept", False: "BROKEN", None: "NOT SHOWN"}[self.is_kept]
         found = [f"{self.name}: {mark}" + (f": {self.detail}" if self.detail else "")]
+        if self.is_kept is False and self.part in REMEDIES:
+            found.append(f"  -> {REMEDIES[self.part]}")
         if self.stood is not None:
             found.append(f"  it stood still for {self.stood}, by its disks")
         if self.after is not None:
@@ -109,7 +121,8 @@ def judged(seen: SeenRound) -> DrillRound:
 def _judgement(seen: SeenRound, bound: float) -> tuple[bool | None, str, str]:
     kind, after = seen.kind, seen.still.after
     if seen.trouble:
-        return False, "guard" if seen.frozen_at is None else kind.part, seen.trouble
+        before = "freeze" if seen.arm_seconds else "guard"
+        return False, before if seen.frozen_at is None else kind.part, seen.trouble
     if seen.thawed_by_drill:
         return False, kind.part, f"nobody had thawed it when its time was over: {bound:.1f} s were promised"
     if seen.still.wrote_frozen:

@@ -17,15 +17,18 @@ from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import Config, JournalConfig
 from snapshot.drill.cut import sweep, write_cut
 from snapshot.journal.store import Journal
-from tests.engine.kit import in_our_window
+from tests.engine.kit import in_our_window, the_guest
 from tests.json_schema import follows_the_schema
 from tests.lab.fixtures import real_guest
+from tests.lab.guest.agentmodel import Refusal
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Run, Site, wait_for
 from tests.notify.receivers import MailServer, WebServer, sendmail, write_secret
 from tests.process.processes import guarded_site, guards, the_guard
 from tests.process.timeline import Timeline
 from tests.unit.kit import record
+
+THAW = "guest-fsfreeze-thaw"
 
 
 @contextlib.contextmanager
@@ -129,7 +132,9 @@ def test_mail_that_is_down_is_named() -> None:
     with drill_site() as (lab, timeline), told(lab):
         lab.settings["notify"]["sendmail"] = "/bin/false"
         lab.write_config()
-        assert broken(drill(lab)) == ["mail"]
+        run = drill(lab)
+        assert broken(run) == ["mail"]
+        assert run.json["error"]["remedy"] == "the lines above say how"
         all_is_well(lab, timeline)
 
 
@@ -157,7 +162,12 @@ def test_a_wrong_socket_folder_is_named_and_nothing_is_frozen(node: str) -> None
     with drill_site() as (lab, timeline):
         lab.settings["local"] = {"node": node, "socket_folder": str(lab.run / "nowhere")}
         lab.write_config()
-        assert broken(drill(lab)) == ["socket"]
+        run = drill(lab)
+        assert broken(run) == ["socket"]
+        assert run.json["error"]["remedy"] == "nothing was frozen"
+        text = lab.safe_snapshot("drill", "100", "--yes").text
+        assert "socket: BROKEN: " in text
+        assert "see [local] socket_folder; PVE's is /var/run/qemu-server" in text
         assert not timeline.freezes()
 
 
@@ -186,6 +196,38 @@ def test_a_hung_guard_is_named_and_the_drill_thaws() -> None:
         assert "the drill itself" in only["route"]
         assert max(end - start for start, end in timeline.freezes()) < 30
         all_is_well(lab, timeline)
+
+
+def test_a_guest_that_nobody_can_thaw_is_told_with_an_exit_code_of_its_own_and_left_to_a_guard() -> None:
+    with drill_site() as (lab, timeline):
+        the_guest(lab).faults.refuse[THAW] = Refusal("CommandNotFound", f"Command {THAW} has been disabled")
+        run = drill(lab, "--max-window", "3")
+        assert (run.exit_code, run.json["error"]["code"]) == (8, "still-frozen"), run.text
+        assert "GUEST 100 MAY STILL BE FROZEN" in run.json["error"]["message"]
+        assert run.json["error"]["remedy"]
+        assert timeline.is_frozen()
+        del the_guest(lab).faults.refuse[THAW]
+        timeline.wait_until_thawed_for(0.5)
+        assert wait_for(lambda: lab.windows()[0].closed_at is not None, 60)
+        all_is_well(lab, timeline)
+
+
+def test_a_freeze_whose_answer_is_lost_is_told_and_leaves_its_guard() -> None:
+    with drill_site() as (lab, timeline):
+        lab.settings["freeze"] |= {"freeze_timeout_seconds": 1, "late_freeze_seconds": 600}
+        lab.write_config()
+        lab.node.fault("fsfreeze-freeze", "hold")  # it may be carried out at any time
+        run = drill(lab)
+        assert broken(run) == ["freeze"]
+        (only,) = run.json["rounds"]
+        assert "a freeze whose answer was lost may still come: its guard stays" in only["detail"]
+        assert not timeline.is_frozen()
+        guard = the_guard(lab)
+        (window,) = lab.windows()
+        assert (window.guard_pid, window.closed_at, window.freeze_outcome) == (guard, None, "unknown")
+        lab.node.release()
+        assert wait_for(lambda: lab.windows()[0].late_freezes > 0, 60), "the freeze came, and its guard saw it"
+        timeline.wait_until_thawed_for(0.5)
 
 
 def test_a_signal_ends_the_drill_with_the_guest_thawed() -> None:
@@ -251,7 +293,9 @@ def test_nobody_is_frozen_unasked() -> None:
 def test_a_guest_at_work_is_left_alone() -> None:
     with drill_site() as (lab, timeline):
         lab.node.set_config(100, lock="backup")
-        assert drill(lab).exit_code == 4
+        run = drill(lab)
+        assert run.exit_code == 4
+        assert "`qm unlock 100`" in run.json["error"]["remedy"]
         assert not timeline.freezes()
 
 
@@ -269,8 +313,11 @@ def test_a_guest_in_another_drills_window_is_to_be_waited_for() -> None:
 def test_a_guest_that_is_frozen_or_off_is_left_alone() -> None:
     with drill_site() as (lab, timeline):
         lab.guest.ask("guest-fsfreeze-freeze")
-        assert drill(lab).exit_code == 13
+        run = drill(lab)
+        assert run.exit_code == 13
+        assert run.json["error"]["remedy"].endswith("to end it: `safe-snapshot thaw 100`")
         assert timeline.is_frozen()
         lab.guest.ask("guest-fsfreeze-thaw")
         lab.guest.stop()
-        assert drill(lab).exit_code == 4
+        run = drill(lab)
+        assert (run.exit_code, run.json["error"]["remedy"]) == (4, "a drill needs one that runs")

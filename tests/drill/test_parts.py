@@ -9,12 +9,14 @@ import pytest
 from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import NoGate
+from snapshot.cli.drill import _lines as shown
 from snapshot.config import reading
 from snapshot.config.settings import Config, MetricsConfig, Pushgateway
 from snapshot.doctor.findings import CODES
 from snapshot.drill import drill
 from snapshot.drill.drill import DrillReport, DrillTools, held
 from snapshot.drill.ready import PARTS, UNHEARD, asked, parts, unheard
+from snapshot.drill.rounds import KINDS
 from snapshot.model import Check, CheckResult
 from snapshot.pve.access import open_access
 from tests.doctor.kit import Clinic, clinic
@@ -76,7 +78,16 @@ def test_metrics_that_nobody_reads_are_a_broken_alarm_and_the_remedy_is_told(
     config, clock = reading.load(well.lab.config_path), SystemClock()
     access = open_access(config, clock)
     tools = DrillTools(
-        config, well.lab.config_path, access, access, clock, ProcessIdentity.own(), NoGate(), lambda line: None, 10.0
+        config,
+        well.lab.config_path,
+        access,
+        access,
+        clock,
+        ProcessIdentity.own(),
+        NoGate(),
+        lambda line: None,
+        10.0,
+        lambda spec: None,
     )
     report = held(DrillReport(GUEST, tuple(checks(well))), tools)
     assert report.error is not None
@@ -84,6 +95,13 @@ def test_metrics_that_nobody_reads_are_a_broken_alarm_and_the_remedy_is_told(
     (tried,) = report.alarms
     assert "node_exporter (pid 77) reads /else" in tried.detail
     assert 'textfile = "/else/' in tried.detail, "what to do"
+
+
+def test_a_round_that_is_not_played_is_not_called_kept() -> None:
+    *_, last = shown(DrillReport(GUEST, not_played=KINDS[-1:]), [])
+    assert last == "the drill of guest 100: every bound kept that was tried; NOT SHOWN: guard-killed (see the warning)"
+    *_, last = shown(DrillReport(GUEST), [])
+    assert last == "the drill of guest 100: every bound kept"
 
 
 def test_metrics_that_are_pushed_need_no_reader() -> None:

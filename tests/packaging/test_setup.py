@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.json_schema import follows_the_schema
 from tests.lab.node.ops_backup import write_jobs
 from tests.packaging.debian import CHECKOUT, build, debian, require_root
 from tests.packaging.node import NodeTree, node_tree
@@ -63,6 +65,30 @@ def test_three_commands_lead_to_a_guarded_backup_and_an_alarm_path_that_was_trie
     assert "freeze-guard@pve!hooks-" in bare.read("etc/vzdump-hooks/token")
     used = {request.user for request in bare.lab.node.requests("agent") if request.user}
     assert {user.partition("!")[0] for user in used} <= {"freeze-guard@pve"}
+
+
+def test_a_drill_in_a_bare_node_shows_what_can_be_shown_without_systemd(bare: NodeTree) -> None:
+    bare.ok("dpkg --install /root/vzdump-hooks_*.deb")
+    bare.ok("safe-snapshot setup", "y\n")
+    status, shown = bare.shell("safe-snapshot --json drill 100 --yes")
+    found = follows_the_schema(json.loads(shown[shown.index("{") :]))
+    assert (status, found["exit_code"], found["error"]) == (0, 0, None), shown
+    rounds = [(one["name"], one["is_kept"], one["route"]) for one in found["rounds"]]
+    socket = "its guard over agent socket /var/run/qemu-server/100.qga"
+    assert rounds == [("owner-killed", True, socket), ("api-cut", True, socket)]
+    told = {check["name"]: (check["result"], check["message"]) for check in found["checks"]}
+    assert told["systemd"][0] == "warning"
+    assert "its round is not played" in told["systemd"][1]
+    assert told["unit"][0] == "warning", "without systemd nobody can say that the timer runs"
+    assert [(tried["way"], tried["ok"]) for tried in found["alarms"]] == [("metrics", True), ("mail", True)]
+    assert "Subject: DRILL: " in bare.read("var/mail/root")
+    assert 'kept="yes"' in bare.read("var/lib/prometheus/node-exporter/vzdump_hooks.prom")
+    assert not bare.lab.guest.is_frozen()
+    assert "no open window, no frozen guest" in bare.ok("safe-snapshot status")
+    assert "drill-without-api" not in bare.ok("ls -A /var/lib/vzdump-hooks")
+    status, shown = bare.shell("safe-snapshot drill 100 --yes")
+    assert status == 0, shown
+    assert "every bound kept that was tried; NOT SHOWN: guard-killed" in shown.splitlines()[-1]
 
 
 def nothing_there(node: NodeTree) -> None:

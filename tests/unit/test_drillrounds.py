@@ -19,7 +19,7 @@ from snapshot.config.settings import (
 )
 from snapshot.drill.cut import NOWHERE, cut
 from snapshot.drill.disk import Reading, Span, Stillness, stillness
-from snapshot.drill.rounds import KINDS, PROMISED_SECONDS, SeenRound, judged
+from snapshot.drill.rounds import KINDS, PROMISED_SECONDS, REMEDIES, DrillRound, SeenRound, judged
 from snapshot.model import Policy
 from snapshot.pve.blockstat import _sum_of
 
@@ -88,6 +88,27 @@ def test_what_the_drill_had_to_thaw_names_the_part_that_did_not(kind: object, pa
 def test_a_round_without_a_freeze_is_not_kept() -> None:
     found = judged(SeenRound(OWNER, trouble="the guard did not arm"))
     assert (found.is_kept, found.part, found.detail) == (False, "guard", "the guard did not arm")
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (judged(SeenRound(OWNER, trouble="the guard did not arm")), "`journalctl -t vzdump-hooks-guard`"),
+        (judged(SeenRound(OWNER, 1.0, trouble="freeze refused: no")), "`safe-snapshot check`"),
+        (judged(SeenRound(API, 1.0, 5.0, 6.0, thawed_by_drill="pvesh")), "`pvesh get /version`"),
+        (judged(SeenRound(GUARD, 1.0, 5.0, 6.0, thawed_by_drill="pvesh")), "`journalctl -u 'vzdump-hooks-guard-*'`"),
+        (judged(SeenRound(OWNER, 1.0, 5.0, 6.0)), "let it write meanwhile"),
+    ],
+    ids=["guard", "freeze", "route", "systemd", "disk"],
+)
+def test_a_round_that_is_not_kept_tells_what_to_do(found: DrillRound, remedy: str) -> None:
+    assert remedy in "\n".join(found.lines)
+    assert set(REMEDIES) >= {kind.part for kind in KINDS}
+
+
+def test_a_freeze_that_failed_behind_an_armed_guard_is_not_the_guards_fault() -> None:
+    found = judged(SeenRound(OWNER, 1.0, trouble="freeze refused: no"))
+    assert (found.is_kept, found.part) == (False, "freeze")
 
 
 def test_a_disk_that_was_written_meanwhile_proves_nothing() -> None:

@@ -30,7 +30,8 @@ CALLER = "$(systemctl show -p MainPID --value caller)"
 RESTARTED_SECONDS = 90.0
 # By default; the guard's own word on it, and what systemd took of it, are looked at.
 WATCHDOG_SECONDS = watchdog_seconds(Config())
-LOOP_HANGS = "/run/a-guards-loop-hangs"
+LOOP_HANGS = "/run/a-guards-loop-is-to-hang"
+HANGS = "/run/a-guards-loop-hangs"
 
 
 @pytest.fixture(scope="module", name="machine")
@@ -97,14 +98,17 @@ def test_systemd_starts_a_killed_guard_again_and_it_thaws(lab: Site, machine: Sy
 @pytest.mark.parametrize("hangs", ["stopped", "in its loop"])
 def test_systemd_starts_a_guard_that_hangs_again_and_it_thaws(lab: Site, machine: SystemdMachine, hangs: str) -> None:
     """With its owner dead: nobody else thaws before the minute's recover. A hung process keeps its connections."""
-    machine.shell(
-        f"""sed -i 's@^            self._moves()$@            while os.path.exists("{LOOP_HANGS}"): pass\\n&@' """
-        "/usr/lib/python3/dist-packages/snapshot/guard/inbox.py"
-    )
+    hang = f'while os.path.exists("{LOOP_HANGS}"): open("{HANGS}", "w").close()'
+    inbox = "/usr/lib/python3/dist-packages/snapshot/guard/inbox.py"
+    machine.shell(f"rm -f {HANGS}; sed -i 's@^            self._moves()$@            {hang}\\n&@' {inbox}")
     guard = hold_frozen(lab, machine)
     unit = machine.shell("systemctl list-units --plain --no-legend 'vzdump-hooks-guard-100-*'").split()[0]
     assert machine.shell(f"systemctl show -p WatchdogUSec --value {unit}") == f"{WATCHDOG_SECONDS:g}s"
-    machine.shell(f"kill -STOP {guard}" if hangs == "stopped" else f"touch {LOOP_HANGS}")
+    if hangs == "stopped":
+        machine.shell(f"kill -STOP {guard}")
+    else:
+        machine.shell(f"touch {LOOP_HANGS}")
+        assert wait_for(lambda: machine.control(f"test -e {HANGS}")[0] == 0, 60)
     hung_at = time.monotonic()
     machine.shell(f"kill -9 {CALLER}")
     assert wait_for(lambda: guard_of(machine) != guard, WATCHDOG_SECONDS + 60), guards_journal(machine)
@@ -186,10 +190,10 @@ def test_a_guard_that_recover_started_in_its_own_group_outlives_the_unit(lab: Si
     lab.node.fault("/snapshot$", "hold", method="POST")
     machine.shell(f"systemd-run --quiet --collect --unit=caller {RUN} --policy require 100", timeout=60)
     assert wait_for(lambda: len(lab.node.requests("/snapshot")) >= 2, 120), machine.shell("journalctl -n 50 --no-pager")
-    lab.node.fault("fsfreeze-thaw", "status", reason="QEMU guest agent is not running")
+    lab.node.fault("fsfreeze-thaw", "status", reason="QEMU guest agent is not running", times=None)
     machine.shell("systemctl kill --kill-who=all --signal=KILL caller; date +%s >/root/since")
     status, _ = machine.control("systemctl start safe-snapshot-recover.service", timeout=300)
-    assert status == 1
+    assert status == 1, machine.shell("journalctl -b -n 60 --no-pager", timeout=120)
     assert machine.shell("systemctl show -p ActiveState --value safe-snapshot-recover") == "failed"
     left = machine.shell("cat /sys/fs/cgroup/system.slice/safe-snapshot-recover.service/cgroup.procs").split()
     assert len(left) == 1, "the guard"

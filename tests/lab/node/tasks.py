@@ -276,15 +276,19 @@ def _worker(log: TaskLog, upid: Upid, body: Callable[[], int], ready: int, go: i
     os._exit(code)
 
 
-def stop_worker(upid: Upid, grace: float) -> None:
-    """TERM to the worker's process group, KILL when it still runs after ``grace`` seconds, looked at five times."""
+def stop_worker(upid: Upid, grace: float) -> bool:
+    """TERM to the worker's process group, KILL when it still runs after ``grace`` seconds, looked at five times.
+
+    Returns whether it ended by itself.
+    """
     if not is_running(upid.pid, upid.pstart):
-        return
+        return True
     with contextlib.suppress(ProcessLookupError):
         os.killpg(upid.pid, signal.SIGTERM)
     for _ in range(5):
         if not is_running(upid.pid):
-            return
+            return True
         time.sleep(grace / 5)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(upid.pid, signal.SIGKILL)
+    return False

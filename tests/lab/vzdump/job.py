@@ -169,9 +169,11 @@ class VzdumpJob:
             guests[entry["vmid"]] = GuestResult(**plain, archive=archive, log_lines=tuple(lines))
         return JobResult(self.upid, self._tasks.exit_status(self._parsed), tuple(self.log_lines), guests)
 
-    def stop(self) -> None:
-        """Stop the task as PVE does: TERM to the worker's process group, KILL when it runs 5 s later."""
-        stop_worker(self._parsed, STOP_SECONDS)
+    def stop(self) -> bool:
+        """Stop the task as PVE does: TERM to the worker's process group, KILL when it runs 5 s later. Returns whether
+        it ended by itself.
+        """
+        return stop_worker(self._parsed, STOP_SECONDS)
 
     def terminate(self) -> None:
         """Only the TERM of a stop."""

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from snapshot.base.watchdog import LOOK_SECONDS
 from snapshot.guard.seams import Recorder
@@ -15,15 +16,27 @@ from snapshot.model import ThawReport
 STACK_BYTES = 1 << 20
 """Of the thread; the guard's memory is locked, and the usual 8 MiB would be too."""
 
+CATCH_UP_SECONDS = 5.0
+"""How often what could not be recorded is tried again."""
+
 FINISH_SECONDS = 60.0
 """How long the end of the guard waits for its records: the guest is thawed by then."""
+
+
+class PatientRecorder(Recorder, Protocol):
+    """One that keeps what it cannot write."""
+
+    def catch_up(self) -> None:
+        """Try again to write it."""
+        ...
 
 
 class BackgroundRecorder:
     """guard.seams.Recorder that hands everything to another one in a thread, in order. Never blocks, never raises."""
 
-    def __init__(self, behind: Recorder) -> None:
+    def __init__(self, behind: PatientRecorder, catch_up_seconds: float = CATCH_UP_SECONDS) -> None:
         self._behind = behind
+        self._catch_up_seconds = catch_up_seconds
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         earlier = threading.stack_size(STACK_BYTES)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -63,6 +76,12 @@ class BackgroundRecorder:
             seconds -= LOOK_SECONDS
 
     def _run(self) -> None:
-        while (record := self._work.get()) is not None:
+        is_over = False
+        while not is_over:
+            try:
+                record = self._work.get(timeout=self._catch_up_seconds)
+            except queue.Empty:
+                record = self._behind.catch_up
+            is_over = record is None
             with contextlib.suppress(Exception):  # one record lost to a bug must not cost the next
-                record()
+                (record or self._behind.catch_up)()

@@ -38,6 +38,8 @@ class JournalRecorder:
         self._clock = clock
         self._me = me
         self._log = log
+        self._owed: list[Callable[[WindowRecord], dict[str, object]]] = []
+        """What could not be written, oldest first."""
 
     def intervened(self, cause: Cause, report: ThawReport) -> None:
         """See Recorder."""
@@ -118,17 +120,36 @@ class JournalRecorder:
     def _write(self, **values: object) -> None:
         self._record(lambda record: values)
 
+    def catch_up(self) -> None:
+        """Write what could not be written: the disk may have room again. A guard may watch for an hour yet, and till
+        then everybody goes by the journal.
+        """
+        if self._owed:
+            self._write_owed()
+
     def _record(self, values_for: Callable[[WindowRecord], dict[str, object]]) -> None:
-        """Set columns of the window's row, when there is one; what goes wrong goes to the log."""
+        """Set columns of the window's row, when there is one; what goes wrong goes to the log, and is tried again."""
+        self._owed.append(values_for)
+        trouble = self._write_owed()
+        if trouble is not None:
+            self._say(logging.ERROR, "not-recorded", detail=str(trouble))
+
+    def _write_owed(self) -> JournalError | None:
         try:
             with closing(self._open_journal()) as journal:
-                record = journal.get(self._spec.window_id)
-                values = values_for(record) if record is not None else {}
-                if values:
-                    journal.update(self._spec.window_id, **values)
+                is_news = False
+                while self._owed:
+                    record = journal.get(self._spec.window_id)
+                    values = self._owed[0](record) if record is not None else {}
+                    if values:
+                        journal.update(self._spec.window_id, **values)
+                        is_news = True
+                    self._owed.pop(0)
+                if is_news:
                     self._after(journal)
         except JournalError as error:
-            self._say(logging.ERROR, "not-recorded", detail=str(error))
+            return error
+        return None
 
     def _after(self, journal: Journal) -> None:
         for problem in self._publish(journal):

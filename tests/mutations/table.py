@@ -3987,6 +3987,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/unit/test_moves.py::test_the_question_behind_a_slow_thaw_is_a_step_of_its_own",
     ),
     mutation(
+        "what a guard could not record is not tried again",
+        "snapshot/guard/background.py",
+        "                record = self._behind.catch_up\n",
+        "                continue\n",
+        "tests/unit/test_recorder.py::test_what_a_guard_cannot_write_on_a_full_disk_is_written_once_there_is_room",
+    ),
+    mutation(
         "a guard that waits for its records looks hung",
         "snapshot/guard/background.py",
         "            moves()\n",

@@ -69,10 +69,9 @@ def test_a_disk_that_fills_up_in_the_window_changes_nothing_about_the_thaw() -> 
         assert recovered.exit_code == 9, recovered.text
         assert "disk is full" in recovered.text
         (disk / "filler").unlink()
-        assert wait_for(lambda: not guards(lab))  # one that lives has the window, and leaves it to its owner to record
-        recovered = lab.safe_snapshot("recover")
-        assert recovered.exit_code == 0, recovered.text
-        assert wait_for(lambda: lab.windows()[0].thawed_at is not None), recovered.text
+        # Without any other run: the guard that it left behind catches up.
+        assert wait_for(lambda: lab.windows()[0].thawed_at is not None)
+        assert lab.safe_snapshot("recover").exit_code == 0
 
 
 def test_a_full_disk_is_found_before_a_freeze() -> None:

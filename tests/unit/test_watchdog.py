@@ -87,6 +87,9 @@ def test_a_guard_moves_while_it_waits_for_its_records(monkeypatch: pytest.Monkey
         def left_open(self) -> None:
             hangs.wait()
 
+        def catch_up(self) -> None:
+            """Nothing is owed."""
+
     recorder, moved = BackgroundRecorder(Hung()), list[int]()
     recorder.left_open()
     recorder.finish(0.2, moves=lambda: moved.append(1))

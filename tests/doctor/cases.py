@@ -510,7 +510,7 @@ def an_agent_that_waits_for_a_start(clinic: Clinic) -> None:
 
 @case("agent-silent")
 def an_agent_that_is_gone(clinic: Clinic) -> None:
-    clinic.guest.kill_agent()
+    clinic.silence()
 
 
 @case("agent-not-asked")
@@ -622,7 +622,7 @@ def a_disk_without_a_backup(clinic: Clinic) -> None:
 @case("require-not-met", "agent-silent")
 def a_guest_that_must_be_frozen_and_cannot(clinic: Clinic) -> None:
     clinic.rule(vmid=100, policy="require")
-    clinic.guest.kill_agent()
+    clinic.silence()
 
 
 @near()
@@ -673,6 +673,7 @@ def a_guest_that_is_paused(clinic: Clinic) -> None:
     guests = clinic.lab.node.settings.guests
     clinic.lab.node.set(guests={**guests, "100": {**guests["100"], "qmpstatus": "paused"}})
     clinic.guest.pause()
+    clinic.is_silent = True
 
 
 @case("running-not-known")

@@ -22,6 +22,7 @@ from snapshot.doctor.machine import SERVICE, TIMER, Machine
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.store import Journal
 from snapshot.model import Vmid
+from snapshot.pve.qga import SYNC_SECONDS, SocketChannel
 from tests.engine.kit import QUICK_LIMITS
 from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest
@@ -56,6 +57,8 @@ class Clinic:
     """The journal's folder cannot be written to."""
     is_full: bool = False
     """The disk under the journal has less than it should."""
+    is_silent: bool = False
+    """The only agent answers nothing, so an answer needs not be waited for."""
 
     @property
     def guest(self) -> ScriptedGuest:
@@ -70,12 +73,18 @@ class Clinic:
         with (
             mock.patch.object(habits, "FREE_BYTES", limit),
             mock.patch.object(past, "can_write", return_value=not self.is_read_only),
+            mock.patch.object(SocketChannel.__init__, "__defaults__", (0.1 if self.is_silent else SYNC_SECONDS,)),
         ):
             return examine(self.lab.config_path, around, [Vmid(vmid) for vmid in vmids], within_seconds=within_seconds)
 
     def codes(self, *vmids: int) -> set[str]:
         """The codes that it finds."""
         return {one.code for one in self.visit(*vmids).findings}
+
+    def silence(self) -> None:
+        """The only guest's agent is gone."""
+        self.guest.kill_agent()
+        self.is_silent = True
 
     def elsewhere(self) -> None:
         """The doctor stands on no node. What lies on one alone cannot be asked then."""

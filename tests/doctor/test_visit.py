@@ -119,6 +119,7 @@ def test_a_guest_in_a_window_of_ours_is_not_asked(well: Clinic, by_socket: bool)
 
 
 def test_a_busy_agent_is_not_called_well(well: Clinic) -> None:
+    well.is_silent = True
     with busy_agent(well.guest):
         (row,) = well.visit().guests
     assert (row.agent, row.freeze) == ("silent", "no")

@@ -27,11 +27,24 @@ def bench(folder: Path) -> Bench:
     return found
 
 
+def names(bench: Bench, script: bytes) -> bytes:
+    bench.places.vzdump_conf.write_bytes(b"script: " + script.replace(b"%s", os.fsencode(bench.root)) + b"\n")
+    return bench.places.vzdump_conf.read_bytes()
+
+
 @pytest.mark.parametrize("name", [b"'%s/root/mine'", b"%s/root", b"/odd\0name", b"relative.sh"])
-def test_no_node_is_called_set_up_whose_backups_call_somebody_else(bench: Bench, name: bytes) -> None:
-    bench.places.vzdump_conf.write_bytes(b"script: " + name.replace(b"%s", os.fsencode(bench.root)) + b"\n")
-    before = bench.places.vzdump_conf.read_bytes()
+def test_a_script_that_is_left_keeps_the_node_from_being_called_guarded(bench: Bench, name: bytes) -> None:
+    before = names(bench, name)
     for _ in range(2):  # when there is nothing to do but that, too
+        found = bench.set_up()
+        assert found.unguarded.startswith(f"{bench.places.vzdump_conf} still names ")
+    assert not found.steps
+    assert bench.places.vzdump_conf.read_bytes() == before
+
+
+def test_no_node_is_called_set_up_whose_backups_call_somebody_else(bench: Bench) -> None:
+    before = names(bench, b"/odd\0name")
+    for _ in range(2):
         done = run(bench, "--yes")
         assert done.exit_code == 1, done.text
         assert "no backup of pve1 is guarded yet" in done.stderr

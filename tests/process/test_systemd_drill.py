@@ -1,4 +1,4 @@
-"""The drill on a real guest under a real systemd: the bounds kept, and six sabotages, each named. Slow.
+"""The drill on a real guest under a real systemd: the bounds kept, and seven sabotages, each named. Slow.
 
 A Debian machine in QEMU is the guest's node as far as our programs see: systemd, their units, the agent's socket. The
 guest is a real one on this machine, and so is PVE's API; the guest's disk is watched by another monitor connection.
@@ -129,3 +129,12 @@ def test_a_wrong_textfile_folder_and_mail_that_is_down_are_both_named(node: Node
     onthenode.configure(node.machine, textfile="/var/lib/nowhere/x.prom", sendmail="/bin/false")
     # On a very busy machine the disk may not tell a round closely enough: that is named beside them.
     assert {"metrics", "mail"} <= set(node.broken().split(", "))
+
+
+def test_metrics_that_the_node_exporter_does_not_read_are_named(node: Node) -> None:
+    stand_in = "systemd-run --unit=stand-in bash -c 'exec -a node_exporter sleep 3600'"
+    node.machine.shell(f"{stand_in}; until grep -qs ^node_exporter /proc/[0-9]*/cmdline; do sleep 0.1; done", 60)
+    try:
+        assert "metrics" in node.broken().split(", ")
+    finally:
+        node.machine.shell("systemctl stop stand-in", 60)

@@ -13,7 +13,7 @@ from snapshot.model import Guest, GuestKind, Vmid
 MOST_NEAR = 3
 
 
-class Why(Enum):
+class Grounds(Enum):
     """Why a guest that a term names is left out all the same."""
 
     EXCLUDED = "excluded"
@@ -22,14 +22,13 @@ class Why(Enum):
     NODE = "node"
     TEMPLATE = "template"
     KIND = "kind"
-    STOPPED = "stopped"
 
 
 class LeftOut(NamedTuple):
     """A guest that is left out, with the reason in words."""
 
     guest: Guest
-    why: Why
+    why: Grounds
     reason: str
     named: bool = False
     """The line names it, by its vmid or its whole name: whoever did so will wonder."""
@@ -63,8 +62,6 @@ class Fit(NamedTuple):
 
     kinds: tuple[GuestKind, ...] = tuple(GuestKind)
     templates: bool = False
-    stopped: bool = True
-    """Whether guests that are shut down are wanted too."""
 
 
 USUAL = Fit()
@@ -103,7 +100,7 @@ def choose(
 
     Neither the order of the terms nor that of the listing changes anything. ``folds_tags`` as in GuestRule.matches.
     """
-    ordered = sorted(listing, key=lambda guest: (guest.vmid, guest.node, guest.kind.value))
+    ordered = sorted(listing, key=lambda guest: (guest.vmid, str(guest)))
     known = list({guest.vmid: guest for guest in reversed(ordered)}.values())[::-1]
     chosen: list[Guest] = []
     left_out: list[LeftOut] = []
@@ -132,24 +129,28 @@ def _any(terms: Sequence[Term], guest: Guest, folds_tags: Callable[[], bool]) ->
 
 
 def _left_out(selection: Selection, guest: Guest, folds_tags: Callable[[], bool], fit: Fit) -> LeftOut | None:
-    """Why a guest that a term names is left out, or None. Exclude stands first: it wins."""
+    """Grounds a guest that a term names is left out, or None. Exclude stands first: it wins."""
     named = any(_names(term, guest) for term in selection.guests)
     by = next((term for term in selection.exclude if term.matches(guest, folds_tags)), None)
     if by is not None:
-        return LeftOut(guest, Why.EXCLUDED, f"--exclude {by}", named)
-    for why, option in ((Why.TAG, selection.tags), (Why.POOL, selection.pools), (Why.NODE, selection.nodes)):
+        return LeftOut(guest, Grounds.EXCLUDED, f"--exclude {by}", named)
+    for why, option in (
+        (Grounds.TAG, selection.tags),
+        (Grounds.POOL, selection.pools),
+        (Grounds.NODE, selection.nodes),
+    ):
         if option and not _any(option, guest, folds_tags):
             return LeftOut(guest, why, f"not {_WHERE[why]} {' or '.join(term.word for term in option)}", named)
     if guest.template and not fit.templates:
-        return LeftOut(guest, Why.TEMPLATE, "a template", named)
+        return LeftOut(guest, Grounds.TEMPLATE, "a template", named)
     if guest.kind not in fit.kinds:
-        return LeftOut(guest, Why.KIND, f"a {'container' if guest.kind is GuestKind.LXC else 'virtual machine'}", named)
-    if not guest.running and not fit.stopped:
-        return LeftOut(guest, Why.STOPPED, "not running", named)
+        return LeftOut(
+            guest, Grounds.KIND, f"a {'container' if guest.kind is GuestKind.LXC else 'virtual machine'}", named
+        )
     return None
 
 
-_WHERE = {Why.TAG: "tagged", Why.POOL: "in the pool", Why.NODE: "on the node"}
+_WHERE = {Grounds.TAG: "tagged", Grounds.POOL: "in the pool", Grounds.NODE: "on the node"}
 
 
 def _names(term: Term, guest: Guest) -> bool:
@@ -171,11 +172,12 @@ def _near(term: Term, known: Sequence[Guest]) -> tuple[str, ...]:
     """What was perhaps meant, as it would be written."""
     if term.kind is TermKind.ALL:
         return ()
-    if term.kind is TermKind.VMID and term.vmid is None:
+    if term.kind is TermKind.VMID:
         below = [guest.vmid for guest in known if guest.vmid < term.first][-1:]
         above = [guest.vmid for guest in known if guest.vmid > term.last][:1]
-        return tuple(str(vmid) for vmid in (*below, *above))
-    word = str(term.first) if term.kind is TermKind.VMID else term.word
+        alike = _alike(str(term), [str(guest.vmid) for guest in known]) if term.vmid else ()
+        return tuple(dict.fromkeys((*map(str, (*below, *above)), *alike)))[:MOST_NEAR]
+    word = term.word
     near = _alike(word, _CANDIDATES[term.kind](known))
     if term.kind is not TermKind.NAME:
         return near
@@ -192,12 +194,11 @@ def _alike(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
     import difflib  # noqa: PLC0415 - 1.7 ms of every hook phase, for a message
 
     by_folded = {text.lower(): text for text in sorted(set(candidates)) if text}
-    found = difflib.get_close_matches(word.lower(), list(by_folded), n=MOST_NEAR)
+    found = difflib.get_close_matches(word.lower().strip("*?"), list(by_folded), n=MOST_NEAR, cutoff=0.55)
     return tuple(by_folded[text] for text in found)
 
 
 _CANDIDATES: dict[TermKind, Callable[[Sequence[Guest]], Iterable[str]]] = {
-    TermKind.VMID: lambda known: [str(guest.vmid) for guest in known],
     TermKind.NAME: lambda known: ["all", *(guest.name for guest in known), *(str(guest.vmid) for guest in known)],
     TermKind.TAG: lambda known: [tag for guest in known for tag in guest.tags],
     TermKind.POOL: lambda known: [pool for guest in known for pool in parents_of(guest.pool)],

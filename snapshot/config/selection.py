@@ -207,6 +207,18 @@ class Selection(NamedTuple):
         is_named = not self.guests or any(term.holds(vmid) for term in self.guests)
         return is_named and not any(term.holds(vmid) for term in self.exclude)
 
+    @property
+    def needs_pve(self) -> bool:
+        """Whether only PVE can tell who is meant: by tags, and by pools."""
+        found = (*self.guests, *self.tags, *self.pools, *self.exclude)
+        return any(term.kind in (TermKind.TAG, TermKind.POOL, TermKind.LABEL) for term in found)
+
+    def means(self, guest: Guest, folds_tags: Callable[[], bool] = lambda: True) -> bool:
+        """Whether this guest is meant; choice.py says why not."""
+        options = (self.guests, self.tags, self.pools, self.nodes)
+        is_in = all(not option or any(term.matches(guest, folds_tags) for term in option) for option in options)
+        return is_in and not any(term.matches(guest, folds_tags) for term in self.exclude)
+
     def words(self) -> list[str]:
         """The selection as words of a command line."""
         found = [str(term) for term in self.guests]

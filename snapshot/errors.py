@@ -33,7 +33,7 @@ them. An exit code that is not in the table means failure too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -229,6 +229,18 @@ class InterruptedBySignalError(BaseException):
 
 Failure = SafeSnapshotError | InterruptedBySignalError
 """What a run may end in."""
+
+
+WORST_FIRST = (8, 128, 13, 11, 12, 9, 7, 6, 4, 5, 3, 2, 1, 10, 14)
+"""Exit codes of many guests in one run, by who needs whom most: a guest that may be frozen before one without a
+snapshot, that before what is only not recorded. 128 stands for every signal.
+"""
+
+
+def worst_of(failures: Iterable[Failure | None]) -> Failure | None:
+    """The one whose exit code a run of many ends with: the first of the worst; None where nothing failed."""
+    found = [failure for failure in failures if failure is not None]
+    return min(found, key=lambda failure: WORST_FIRST.index(min(failure.exit_code, 128)), default=None)
 
 
 class ExitCode(NamedTuple):

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 from scripts.generators import field_texts
+from snapshot.config.choice import LeftOut
 from snapshot.doctor.facts import Look
 from snapshot.doctor.guests import Diagnosis
 from snapshot.drill.rounds import DrillRound
@@ -38,6 +39,9 @@ class _Fields:
     def __init__(self, of: Mapping[str, Any], like: type[Any] | None = None) -> None:
         self.of = of
         self.like = like
+
+    def __or__(self, other: None) -> Any:
+        return Union[self, other]  # noqa: UP007 - of an object, which is no type
 
 
 _COLUMNS = get_type_hints(WindowRecord) | {
@@ -98,6 +102,34 @@ COMMANDS: dict[str, dict[str, Any]] = {
 }
 """Each command, its own keys and what they hold; the last two print no object but an error's."""
 
+_ERROR: dict[str, Any] = {"code": str, "message": str, "remedy": str, "exit_code": int}
+
+MANY: dict[str, dict[str, Any]] = {
+    "check": {
+        "guests": list[
+            _Fields(  # type: ignore[misc]
+                {
+                    "guest": Guest,
+                    "checks": list[Check],
+                    "facts": Mapping[str, Any],
+                    "frozen": bool,
+                    "error": _Fields(_ERROR) | None,
+                }
+            )
+        ],
+        "left_out": list[LeftOut],
+    },
+    "thaw": {
+        "guests": list[
+            _Fields(  # type: ignore[misc]
+                {"vmid": int, "thaw": ThawReport | None, "warnings": list[str], "error": _Fields(_ERROR) | None}
+            )
+        ],
+        "left_out": list[LeftOut],
+    },
+}
+"""The keys in their place where the line does not name one guest by its vmid and nothing else."""
+
 _SIMPLE: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -140,18 +172,22 @@ def schema() -> dict[str, Any]:
         "then": {"properties": {"error": {"type": "null"}}},
         "else": {"properties": {"error": {"type": "object"}}},
         "allOf": [
-            {"if": {"properties": {"command": {"const": name}}}, "then": _own(keys)} for name, keys in COMMANDS.items()
+            {"if": {"properties": {"command": {"const": name}}}, "then": _own(keys, MANY.get(name, {}))}
+            for name, keys in COMMANDS.items()
         ],
     }
 
 
-def _own(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """A command's own keys: all of them, or none of them beside an error."""
-    found: dict[str, Any] = {"properties": {name: of_type(kind) for name, kind in keys.items()}}
+def _own(keys: Mapping[str, Any], many: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's own keys: all of them, or none of them beside an error. ``many``: those of several guests."""
+    both = {**keys, **many}
+    found: dict[str, Any] = {"properties": {name: of_type(kind) for name, kind in both.items()}}
     if keys:
-        found["dependentRequired"] = {key: list(keys) for key in keys}
+        shapes = [shape for shape in (keys, many) if shape]
+        found["dependentRequired"] = {key: list(shape) for shape in shapes for key in shape}
     found["if"] = {"properties": {"error": {"type": "null"}}}
-    found["then"] = {"required": list(keys)} if keys else False
+    required = [{"required": list(shape)} for shape in (keys, many) if shape]
+    found["then"] = False if not required else required[0] if len(required) == 1 else {"oneOf": required}
     return found
 
 

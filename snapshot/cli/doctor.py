@@ -9,13 +9,18 @@ from pathlib import Path
 import click
 
 from snapshot.base import streams
-from snapshot.cli.line import Seconds, Session, common, end_at_once, pass_session, vmids_argument
+from snapshot.cli.guests import guests_options, vmids_of
+from snapshot.cli.line import Seconds, Session, common, end_at_once, pass_session
+from snapshot.config import reading
+from snapshot.config.choice import EVERY
+from snapshot.config.selection import Selection
 from snapshot.config.settings import DEFAULT_PATH
 from snapshot.doctor.examine import WITHIN_SECONDS, Surroundings, examine
 from snapshot.doctor.findings import Severity
 from snapshot.doctor.rounds import CUT_SECONDS
 from snapshot.errors import ConfigError, FindingsError
 from snapshot.model import Vmid
+from snapshot.pve.access import open_access
 from snapshot.report import doctor as report
 
 MONITOR_SECONDS = 45.0
@@ -23,7 +28,7 @@ MONITOR_SECONDS = 45.0
 
 
 @click.command(short_help="What is wrong with this installation and its guests?")
-@vmids_argument()
+@guests_options()
 @click.option("--monitor", is_flag=True, help="One line for Nagios and CheckMK, exit status 0 to 3.")
 @click.option(
     "--within",
@@ -34,8 +39,8 @@ MONITOR_SECONDS = 45.0
 )
 @common()
 @pass_session
-def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: float | None) -> None:
-    """Look at the installation and at every guest (or the guests VMID): what is wrong, what a snapshot and a backup of
+def doctor(session: Session, selection: Selection, monitor: bool, within: float | None) -> None:
+    """Look at the installation and at every guest (or each GUEST): what is wrong, what a snapshot and a backup of
     each can be worth at best and why, and the command that mends it. Freezes nothing and changes nothing.
 
     Exit code 0: well, or notes alone. 14: errors or warnings. With --monitor 0 to 3, as Nagios takes them.
@@ -45,6 +50,7 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
     if session.config_path is not None and not session.config_path.exists():
         raise ConfigError(f"the configuration {session.config_path} does not exist", remedy="see contrib/config.toml")
     began_at = session.clock.monotonic()
+    vmids = _vmids(session, selection)
     progress = show_progress if not (monitor or session.is_quiet or session.as_json) else lambda done, of: None
     found = examine(
         session.config_path,
@@ -62,6 +68,14 @@ def doctor(session: Session, vmids: tuple[Vmid, ...], monitor: bool, within: flo
         {"installation": found.looks, "guests": found.guests, "counts": counts},
         error=FindingsError(report.closing(found), remedy="each finding has its remedy") if bad else None,
     )
+
+
+def _vmids(session: Session, selection: Selection) -> tuple[Vmid, ...]:
+    """Whom the line names; nobody where it names nobody, and vmids as they stand: those PVE does not list are found."""
+    if selection.is_empty:
+        return ()
+    config, _ = reading.load_lenient(session.config_path)  # what is wrong with it is among the findings
+    return selection.plain or vmids_of(session, open_access(config, session.clock), selection, EVERY)
 
 
 def _check_may_look(path: Path) -> None:

@@ -14,12 +14,13 @@ import click
 from snapshot.base.text import clean, counted
 from snapshot.cli.completion import complete_terms, complete_words
 from snapshot.cli.line import Decorator, Session
-from snapshot.config.choice import USUAL, Choice, Fit, choose
+from snapshot.config.choice import EVERY, USUAL, Choice, Fit, choose
 from snapshot.config.selection import Selection, Term, TermKind, terms, words
 from snapshot.errors import GuestRemovedError, GuestUnfitError
 from snapshot.model import Guest, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
+from snapshot.report.history import Question
 
 METAVAR = "[GUEST]..."
 MISSING = (
@@ -40,6 +41,7 @@ def guests_options(*, required: bool = False) -> Decorator:
             selection = Selection(*(values.pop(f"selected_{name}") for name in Selection._fields))
             if required and selection.is_empty:
                 raise click.UsageError(MISSING)
+            _check_exclude(selection)
             return command(*args, selection=selection, **values)
 
         wrapped: Callable[..., Any] = called
@@ -57,6 +59,16 @@ def guests_options(*, required: bool = False) -> Decorator:
         )(wrapped)
 
     return decorate
+
+
+def _check_exclude(selection: Selection) -> None:
+    """A usage error for ``all --exclude 100 101``, where 101 is meant to be left out and would be taken."""
+    others = [str(term) for term in selection.guests if term.kind is not TermKind.ALL]
+    if selection.exclude and others and len(others) < len(selection.guests):
+        meant = ",".join([*map(str, selection.exclude), *others])
+        raise click.UsageError(
+            f"{', '.join(others[:3])} beside `all` means nothing: to leave these out too write `--exclude {meant}`"
+        )
 
 
 _OPTIONS: tuple[tuple[tuple[str, str], TermKind | None, str], ...] = (
@@ -117,6 +129,21 @@ def vmids_of(
     return plain
 
 
+def past_of(session: Session, selection: Selection) -> Question:
+    """The question to the journal about a selection's windows. The journal knows vmids, names and nodes, of guests that
+    are gone too; PVE is asked for tags and pools only, which it knows of the present. Raises as ``resolve`` then.
+    """
+    if selection.is_empty:
+        return Question()
+    if selection.single is not None:
+        return Question(selection.single)
+    if not selection.needs_pve:
+        return Question(means=selection.means)
+    vmids = frozenset(resolve(session, session.access(), selection, EVERY).vmids)
+    session.warn_aside()
+    return Question(means=lambda guest: guest.vmid in vmids)
+
+
 def check(choice: Choice, listing: Sequence[Guest]) -> None:
     """GuestUnfitError when something names nobody, or nobody is left."""
     if not listing:
@@ -126,7 +153,10 @@ def check(choice: Choice, listing: Sequence[Guest]) -> None:
         )
     if choice.unmatched:
         kind = GuestRemovedError if all(one.term.vmid for one in choice.unmatched) else GuestUnfitError
-        raise kind(_joined(str(one) for one in choice.unmatched), remedy="nothing was begun; check the words")
+        raise kind(
+            _joined(str(one) for one in choice.unmatched),
+            remedy="nothing was begun; check the words, and whether this token may see the guest",
+        )
     if not choice.guests:
         count = counted(len(choice.left_out), "guest")
         reasons = dict.fromkeys(out.reason for out in choice.left_out)

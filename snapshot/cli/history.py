@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from snapshot.cli.line import Session, common, pass_session, since_option, vmid_argument
+from snapshot.cli.guests import guests_options, past_of
+from snapshot.cli.line import Session, common, pass_session, since_option
+from snapshot.config.selection import Selection
 from snapshot.journal.record import WindowRecord
-from snapshot.model import Vmid
 from snapshot.report import history as past
-from snapshot.report.history import Question
 
 DEFAULT_LINES = 50
 
 
 @click.command()
-@vmid_argument(required=False)
+@guests_options()
 @since_option(None)
 @click.option("--failed", is_flag=True, help="Only windows that failed.")
 @click.option("--limit", "-n", type=click.IntRange(min=0), help=f"So many; 0: all [default: {DEFAULT_LINES} lines].")
@@ -26,12 +26,16 @@ DEFAULT_LINES = 50
 @common()
 @pass_session
 def history(
-    session: Session, *, vmid: Vmid | None, since: float | None, failed: bool, limit: int | None, as_csv: bool
+    session: Session, *, selection: Selection, since: float | None, failed: bool, limit: int | None, as_csv: bool
 ) -> None:
-    """List freeze windows, newest first; of guest VMID or of all."""
+    """List freeze windows, newest first; of each GUEST or of all.
+
+    Guests are known by the journal's own vmids, names and nodes; PVE is asked for --tag, --pool and labels alone.
+    """
     if session.as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    found = past.windows(session.config().journal.path, Question(vmid, since, failed))
+    question = past_of(session, selection)._replace(since_at=since, failed=failed)
+    found = past.windows(session.config().journal.path, question)
     if session.as_json or as_csv:
         chosen = _first(found, limit or 0)
         if session.as_json:

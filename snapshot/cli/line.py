@@ -130,6 +130,12 @@ class Session:
             for line in lines:
                 streams.err(line)
 
+    def warn_aside(self) -> None:
+        """The warnings until now on standard error, for a command whose standard output is something else."""
+        if not self.as_json and not self.is_quiet:
+            for warning in self.warnings:
+                streams.err(f"warning: {warning}")
+
     def finish(
         self,
         lines: Sequence[str | Line],
@@ -194,11 +200,6 @@ pass_session = click.make_pass_decorator(Session)
 def vmid_argument(*, required: bool = True) -> Decorator:
     """The argument VMID."""
     return click.argument("vmid", callback=_vmid, required=required)
-
-
-def vmids_argument() -> Decorator:
-    """The argument VMID, any number of them."""
-    return click.argument("vmids", metavar="[VMID]...", nargs=-1, callback=_vmids)
 
 
 def common(envvar: str | None = None, *, has_json: bool = True) -> Decorator:
@@ -284,10 +285,6 @@ def _note_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
 
 def _vmid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Vmid | None:
     return None if value is None else _checked(parse_vmid, value)
-
-
-def _vmids(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Vmid, ...]:
-    return tuple(dict.fromkeys(_checked(parse_vmid, value) for value in values))
 
 
 def _since(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

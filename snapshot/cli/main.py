@@ -51,6 +51,7 @@ def main_group(ctx: click.Context) -> None:
     safe-snapshot 100                   take a snapshot of guest 100
     safe-snapshot 100 --policy require  only if it is proven consistent
     safe-snapshot check 100             can guest 100 be frozen?
+    safe-snapshot check all --tag prod  can each of these be?
     safe-snapshot status                open windows and frozen guests
     safe-snapshot thaw 100              the rescue: thaw guest 100 now
 

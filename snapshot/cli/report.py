@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from snapshot.base import files
-from snapshot.cli.line import Session, common, pass_session, since_option, vmid_argument
+from snapshot.cli.guests import guests_options, past_of
+from snapshot.cli.line import Session, common, pass_session, since_option
+from snapshot.config.selection import Selection
 from snapshot.errors import UsageError
-from snapshot.model import Vmid
-from snapshot.report.history import Question
 
 
 @click.command()
@@ -19,15 +19,17 @@ from snapshot.report.history import Question
     "--html", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to; - for stdout."
 )
 @since_option("1y")
-@vmid_argument(required=False)
+@guests_options()
 @common(has_json=False)
 @pass_session
-def report(session: Session, *, file: Path, since: float, vmid: Vmid | None) -> None:
-    """Write one self-contained HTML page about all windows of a year, or of guest VMID."""
+def report(session: Session, *, file: Path, since: float, selection: Selection) -> None:
+    """Write one self-contained HTML page about all windows of a year, or of each GUEST (as in `history`)."""
     from snapshot.report.digest import digest  # noqa: PLC0415 - 4 ms, which only this command needs
     from snapshot.report.html import page  # noqa: PLC0415 - 6 ms, as above
 
-    found = digest(session.config().journal.path, Question(vmid, since), session.clock.time())
+    found = digest(
+        session.config().journal.path, past_of(session, selection)._replace(since_at=since), session.clock.time()
+    )
     text = page(found)
     if str(file) == "-":
         click.echo(text, nl=False)

@@ -22,6 +22,8 @@ class Grounds(Enum):
     NODE = "node"
     TEMPLATE = "template"
     KIND = "kind"
+    WINDOW = "window"
+    """Found by `thaw` alone: who has the guest frozen thaws it."""
 
 
 class LeftOut(NamedTuple):

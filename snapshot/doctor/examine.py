@@ -153,6 +153,7 @@ def _about(guest: Guest, facts: Facts, silent: Sequence[Finding]) -> About:
         schedule=(cluster.replicated.value or {}).get(guest.vmid, ""),
         last_run_at=facts.past.last_runs.get(guest.id),
         silences=tuple(silent),
+        folds_tags=cluster.folds_tags,
     )
 
 

@@ -129,6 +129,12 @@ GUEST_CODES: Mapping[str, Code] = {
         "No backup job that is switched on holds this guest.",
         "Add it to one, or ignore this where backups are made another way.",
     ),
+    "label-odd": _G(
+        "warning",
+        "A tag of the guest looks like a label (`snap-daily-7`) and is not taken as it stands: it is none, or another "
+        "word than was meant.",
+        "Write the tag anew: a label and how many to keep; many-guests.md.",
+    ),
     "require-not-met": _G(
         "error",
         "Policy `require`, and the guest cannot be frozen: it has no backup and no snapshot until that is mended.",

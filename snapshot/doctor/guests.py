@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from snapshot.base.text import clean
+from snapshot.config.labels import labels_of
 from snapshot.config.settings import GuestSettings
 from snapshot.doctor import worth
 from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity, finding, of_check, worst_first
 from snapshot.doctor.worth import Best, HookState, Worth
+from snapshot.errors import SafeSnapshotError
 from snapshot.model import Check, CheckResult, Guest, GuestKind, Health, Policy
 from snapshot.preflight.answers import INSTALL_COMMANDS
 from snapshot.pve.guests import AgentOption
@@ -60,6 +62,8 @@ class Examined(NamedTuple):
     settings: GuestSettings
     health: Health | None = None
     why_not: str = ""
+    error: SafeSnapshotError | None = None
+    """What kept it from being examined, where something failed."""
 
 
 class About(NamedTuple):
@@ -71,13 +75,14 @@ class About(NamedTuple):
     """How often PVE replicates it; empty: not, or not known."""
     last_run_at: float | None = None
     silences: tuple[Finding, ...] = ()
+    folds_tags: Callable[[], bool] = lambda: True
 
 
 def row(examined: Examined, about: About) -> Diagnosis:
     """The guest as the table shows it, worst findings first in its list."""
     guest, health = examined.guest, examined.health
     loses = ",".join(key for key, _ in cache_unsafe(health.config)) if health is not None else ""
-    found = [*_findings(examined, about), *about.silences]
+    found = [*_findings(examined, about), *_labels(guest, about), *about.silences]
     return Diagnosis(
         vmid=guest.vmid,
         name=guest.name,
@@ -124,6 +129,13 @@ def _findings(examined: Examined, about: About) -> Iterator[Finding]:
     if about.hook.jobs is not None and not about.hook.jobs and not guest.template:
         text = "no backup job that is switched on holds it"
         yield finding("not-in-a-job", subject, text, "`pvesh get /cluster/backup` lists the jobs", guest.vmid)
+
+
+def _labels(guest: Guest, about: About) -> Iterator[Finding]:
+    for odd in labels_of(guest.tags, about.folds_tags).odd:
+        what, _, mend = odd.why.partition("; ")
+        remedy = mend or f"change the guest's tags: `{tool(guest)} config {guest.vmid}` shows them"
+        yield finding("label-odd", f"guest {guest.vmid}", f"tag {odd.tag!r}: {what}", remedy, guest.vmid)
 
 
 def _in_context(found: Finding, guest: Guest, health: Health) -> Finding:

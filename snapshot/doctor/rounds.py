@@ -151,7 +151,7 @@ def _examined(patient: Patient, examine: Callable[[Patient], Health]) -> Examine
     try:
         return Examined(guest, patient.settings, examine(patient))
     except SafeSnapshotError as error:
-        return Examined(guest, patient.settings, why_not=str(error))
+        return Examined(guest, patient.settings, why_not=str(error), error=error)
     except Exception as bug:  # noqa: BLE001 - one odd guest must not keep the others from being examined
         return Examined(guest, patient.settings, why_not=f"internal error ({type(bug).__name__}: {bug})")
 

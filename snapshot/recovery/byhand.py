@@ -10,7 +10,7 @@ from snapshot.base.procfs import ProcessIdentity
 from snapshot.errors import GuardError, GuestRemovedError, GuestUnfitError, JournalError
 from snapshot.guard.link import GuardSpec, spec_of
 from snapshot.journal.book import JournalBook
-from snapshot.journal.living import is_in_progress
+from snapshot.journal.living import is_in_hand, is_in_progress
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
 from snapshot.model import Guest, GuestKind, Node, ThawReport, Vmid
@@ -55,6 +55,18 @@ def guest_to_thaw(access: Access, vmid: Vmid) -> Guest:
         for window in _open_windows(access, vmid):
             return window.guest
         raise
+
+
+def in_hand(access: Access, me: ProcessIdentity) -> frozenset[int]:
+    """The vmids of guests in a window that somebody of ours sees to, and in good time. A journal that cannot be read
+    knows of none.
+    """
+    path, now = access.config.journal.path, access.clock.time()
+    with suppress(JournalError):
+        if path.exists():
+            with closing(Journal(path, read_only=True)) as journal:
+                return frozenset(w.vmid for w in journal.open_windows() if is_in_hand(w, access.config, now, me))
+    return frozenset()
 
 
 def _clear_the_way(access: Access, vmid: Vmid, me: ProcessIdentity) -> None:

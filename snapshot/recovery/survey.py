@@ -5,7 +5,7 @@ It changes nothing, and leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import NamedTuple
 
@@ -37,6 +37,16 @@ class Survey(NamedTuple):
     problem: SafeSnapshotError | None
     lost: tuple[str, ...] = ()
     """Ids of open windows that do not say whose they are."""
+    is_part: bool = False
+    """Only of some guests: the rest was looked at, and is not told."""
+
+    def of(self, means: Callable[[int], bool]) -> Survey:
+        """What was seen of these guests. Where none of them was looked at for PVE could not be asked, that stays."""
+        windows = tuple(window for window in self.windows if means(window.vmid))
+        looks = tuple(look for look in self.round.looks if means(look.vmid))
+        in_need = frozenset(window.id for window in windows) & self.in_need
+        seen = self._replace(windows=windows, round=self.round._replace(looks=looks), in_need=in_need, is_part=True)
+        return seen if looks else seen._replace(problem=self.problem or self.round.problem)
 
     @property
     def frozen(self) -> tuple[Guest, ...]:

@@ -243,6 +243,6 @@ def _row(key: tuple[str, int], guest: _Guest) -> GuestRow:
 def _frozen_now(path: Path, question: Question) -> tuple[tuple[str, str, float], ...]:
     return tuple(
         (window.guest.id, window.node, window.frozen_at or window.intent_at)
-        for window in history.open_windows(path, question.vmid)
+        for window in history.open_windows(path, question)
         if may_be_frozen(window)
     )

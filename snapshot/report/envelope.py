@@ -64,7 +64,7 @@ class Envelope:
     def _tail(self) -> dict[str, object]:
         return {
             "warnings": list(dict.fromkeys(self.warnings)),
-            "error": _of_error(self.error),
+            "error": error_data(self.error),
             "exit_code": self.exit_code,
         }
 
@@ -93,7 +93,8 @@ def result_data(result: Result) -> dict[str, object]:
     }
 
 
-def _of_error(error: Failure | None) -> dict[str, object] | None:
+def error_data(error: Failure | None) -> dict[str, object] | None:
+    """The key ``error``, of a command and of one guest among many."""
     if error is None:
         return None
     return {"code": error.code, "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}

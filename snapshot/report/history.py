@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from snapshot.base.clock import iso
 from snapshot.journal.record import COLUMNS, WindowRecord
 from snapshot.journal.store import Journal
+from snapshot.model import Guest, GuestKind, Node, Vmid
 
 BATCH = 2000
 
@@ -40,12 +41,27 @@ _LINE = "{:<25} {:<12} {:<12} {:<8} {:>9}  {:<21} {}"
 _HEAD = _LINE.format("TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON")
 
 
+_ASKED = ("failure_stage", "vmid", "kind", "node", "guest_name")
+"""Columns that Question.holds looks at."""
+
+
 class Question(NamedTuple):
-    """Which windows: of one guest or all, begun at or after an instant, only failed ones."""
+    """Which windows: of one guest, of some or of all, begun at or after an instant, only failed ones."""
 
     vmid: int | None = None
     since_at: float | None = None
     failed: bool = False
+    means: Callable[[Guest], bool] | None = None
+    """Whether a guest's windows are wanted; the guest is known by vmid, name and node."""
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row that was read is wanted: what is not asked in SQL."""
+        if self.failed and not row["failure_stage"]:
+            return False
+        if self.means is None:
+            return True
+        kind = GuestKind.LXC if row["kind"] == GuestKind.LXC.value else GuestKind.QEMU
+        return self.means(Guest(Vmid(row["vmid"]), Node(row["node"] or ""), kind, row["guest_name"] or ""))
 
 
 def parse_since(text: str, now: float) -> float:
@@ -72,7 +88,7 @@ def parse_since(text: str, now: float) -> float:
 def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any]]:
     """The windows' ``columns``, newest first. JournalError when there is no journal or it cannot be read."""
     where, values = _condition(question)
-    chosen = ", ".join(dict.fromkeys((*columns, "intent_at", "id", "failure_stage")))
+    chosen = ", ".join(dict.fromkeys((*columns, "intent_at", "id", *_ASKED)))
     sql = f"""SELECT {chosen} FROM windows WHERE {where} AND (intent_at < ? OR (intent_at = ? AND id < ?))
         AND intent_at <= ? ORDER BY intent_at DESC, id DESC LIMIT {BATCH}"""  # noqa: S608 - names and marks of our own
     # The last condition repeats the first two in a form that SQLite's index by time can use.
@@ -83,7 +99,7 @@ def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> It
         while True:
             rows = journal.query(sql, (*values, instant, instant, window, instant))
             # Here and not in SQL: with few failures one batch would otherwise read the whole file.
-            yield from (row for row in journal.checked(rows) if row["failure_stage"] or not question.failed)
+            yield from (row for row in journal.checked(rows) if question.holds(row))
             if len(rows) < BATCH:
                 return
             instant, window = rows[-1]["intent_at"], rows[-1]["id"]
@@ -94,10 +110,12 @@ def windows(path: Path, question: Question) -> Iterator[WindowRecord]:
     return (WindowRecord(**{name: row[name] for name in COLUMNS}) for row in read(path, question))
 
 
-def open_windows(path: Path, vmid: int | None) -> list[WindowRecord]:
-    """Windows that were never closed, whenever they began."""
+def open_windows(path: Path, question: Question) -> list[WindowRecord]:
+    """Windows that were never closed, whenever they began, whether they failed or not."""
+    any_of_them = question._replace(failed=False)
     with closing(Journal(path, read_only=True)) as journal:
-        return journal.open_windows(vmid)
+        found = journal.open_windows(question.vmid)
+    return [window for window in found if any_of_them.holds(window._asdict())]
 
 
 def lines(found: Iterable[WindowRecord]) -> Iterator[str]:

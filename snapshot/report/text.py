@@ -164,7 +164,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
     ]
     lines += [f"warning: {oddity}, so NOT KNOWN whether it is a frozen guest" for oddity in found.round.oddities]
     if not lines and found.problem is None:
-        return ["no open window, no frozen guest"]
+        return [f"{'of these guests: ' if found.is_part else ''}no open window, no frozen guest"]
     if not found.windows and not found.frozen and unknown:
         lines.append(f"no open window; {counted(len(unknown), 'guest')} not known")
     if found.problem is not None:

@@ -636,6 +636,16 @@ def a_guest_that_must_be_frozen_and_is_off(clinic: Clinic) -> None:
     clinic.guest.stop()
 
 
+@case("label-odd")
+def a_tag_that_only_looks_like_a_label(clinic: Clinic) -> None:
+    clinic.lab.node.set_config(100, tags="prod;snap-daily")
+
+
+@near()
+def tags_that_are_labels(clinic: Clinic) -> None:
+    clinic.lab.node.set_config(100, tags="prod;snap-daily-7;snapper")
+
+
 @case("replicated")
 def a_guest_that_is_replicated(clinic: Clinic) -> None:
     clinic.lab.node.set(replication=[{"id": "100-0", "guest": 100, "type": "local", "target": "pve2"}])

@@ -54,6 +54,12 @@ SAMPLE_UNIT = "contrib/systemd/sample/safe-snapshot@.service"
 DRILL_PARTS = "tests/drill/test_parts.py"
 DRILL_ROUNDS_TESTS = "tests/unit/test_drillrounds.py"
 
+CHOICE = "snapshot/config/choice.py"
+LABELS = "snapshot/config/labels.py"
+SELECTION_TESTS = "tests/unit/test_selection.py"
+LABEL_TESTS = "tests/unit/test_labels.py"
+MANY_GUESTS = "tests/engine/test_many_guests.py"
+
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
@@ -4070,6 +4076,127 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        lines.append(Line(line, done if r.ok else streams.ERROR))",
         "        lines.append(Line(line, done))",
         "tests/unit/test_streams.py::test_what_recover_did_matters_more_than_what_it_found_as_it_was",
+    ),
+    mutation(
+        "a guest that is excluded is taken all the same",
+        CHOICE,
+        "    by = next((term for term in selection.exclude if term.matches(guest, folds_tags)), None)",
+        "    by = None",
+        f"{SELECTION_TESTS}::test_exclude_wins_always",
+        f"{SELECTION_TESTS}::test_options_restrict_and_exclude_wins",
+    ),
+    mutation(
+        "whom a selection means depends on the order of PVE's list",
+        CHOICE,
+        "    ordered = sorted(listing, key=lambda guest: (guest.vmid, str(guest)))",
+        "    ordered = list(listing)",
+        f"{SELECTION_TESTS}::test_no_order_changes_anything",
+    ),
+    mutation(
+        "a template is chosen with the others",
+        CHOICE,
+        "    if guest.template and not fit.templates:",
+        "    if False:",
+        f"{SELECTION_TESTS}::test_templates_and_kinds_that_cannot_are_left_out_with_the_reason",
+    ),
+    mutation(
+        "tags fold case in a cluster that knows it",
+        "snapshot/config/selection.py",
+        " for tag in guest.tags) and folds_tags()",
+        " for tag in guest.tags)",
+        f"{SELECTION_TESTS}::test_tags_fold_case_as_the_cluster_does",
+    ),
+    mutation(
+        "a pool stands for those whose names only begin alike",
+        "snapshot/config/selection.py",
+        '        pool = pool.rpartition("/")[0]',
+        "        pool = pool[:-1]",
+        f"{SELECTION_TESTS}::test_a_pool_is_none_that_only_begins_alike",
+    ),
+    mutation(
+        "a term that names nobody passes unnoticed beside others",
+        "snapshot/cli/guests.py",
+        "    if choice.unmatched:",
+        "    if False:",
+        f"{MANY_GUESTS}::test_what_names_nobody_is_an_error_before_anything_begins",
+    ),
+    mutation(
+        "guests behind an --exclude that were meant to be left out are taken",
+        "snapshot/cli/guests.py",
+        "            _check_exclude(selection)\n",
+        "",
+        f"{MANY_GUESTS}::test_who_writes_several_behind_an_exclude_is_asked_whom_he_means",
+    ),
+    mutation(
+        "a tag that only looks like a label is left out without a word",
+        LABELS,
+        "            odd.append(OddTag(tag, str(error)))\n            continue",
+        "            continue",
+        f"{LABEL_TESTS}::test_a_tag_that_looks_like_one_and_makes_no_sense_is_told",
+        f"{LABEL_TESTS}::test_no_tag_of_pves_goes_wrong_or_unsaid",
+    ),
+    mutation(
+        "of two numbers for one label the smaller counts",
+        LABELS,
+        "        found[label.name] = max(label,",
+        "        found[label.name] = min(label,",
+        f"{LABEL_TESTS}::test_of_two_numbers_for_one_label_the_larger_counts_and_it_is_told",
+    ),
+    mutation(
+        "the rescue of several asks PVE who they are",
+        "snapshot/cli/thaw.py",
+        "    if selection.plain:",
+        "    if False:",
+        f"{MANY_GUESTS}::test_plain_vmids_are_thawed_with_a_broken_configuration_and_no_listing",
+    ),
+    mutation(
+        "one guest that cannot be thawed keeps the others from it",
+        "snapshot/cli/thaw.py",
+        "            done = ThawedGuest(vmid, None, (), error)",
+        "            raise",
+        f"{MANY_GUESTS}::test_one_that_cannot_be_thawed_keeps_no_other_from_it",
+    ),
+    mutation(
+        "a thaw of many breaks the windows that are in hand",
+        "snapshot/cli/thaw.py",
+        "        if guest.vmid in held and",
+        "        if False and",
+        f"{MANY_GUESTS}::test_a_thaw_of_many_leaves_a_guest_to_its_window_that_is_in_hand",
+    ),
+    mutation(
+        "a run of many ends with the exit code of the first that failed",
+        "snapshot/errors.py",
+        "    return min(found, key=lambda failure: WORST_FIRST.index(min(failure.exit_code, 128)), default=None)",
+        "    return next(iter(found), None)",
+        "tests/unit/test_many.py::test_the_worst_is_who_needs_somebody_most",
+    ),
+    mutation(
+        "the status of guests that nobody looked at is called well",
+        SURVEY,
+        "        return seen if looks else seen._replace(problem=self.problem or self.round.problem)",
+        "        return seen",
+        "tests/unit/test_many.py::test_a_status_of_guests_that_nobody_looked_at_is_not_well",
+    ),
+    mutation(
+        "the shell waits for PVE however long it takes",
+        "snapshot/cli/completion.py",
+        ".result(WITHIN_SECONDS)",
+        ".result(600.0)",
+        "tests/unit/test_many.py::test_completion_waits_for_no_answer_beyond_its_limit",
+    ),
+    mutation(
+        "the shell's line shows that PVE could not be asked",
+        "snapshot/cli/completion.py",
+        "    except Exception:  # noqa: BLE001",
+        "    except TimeoutError:  # noqa: BLE001",
+        f"{MANY_GUESTS}::test_completion_is_silent_and_bounded_whatever_happens",
+    ),
+    mutation(
+        "the shell's line shows that a command is misspelt",
+        "snapshot/cli/group.py",
+        " is None and not ctx.resilient_parsing:",
+        " is None:",
+        f"{MANY_GUESTS}::test_completion_is_silent_and_bounded_whatever_happens",
     ),
     mutation(
         "a node is called set up whose backups call somebody else",

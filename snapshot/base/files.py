@@ -154,3 +154,20 @@ def open_regular(path: Path) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_own_folder(folder: Path) -> int:
+    """Our own folder, closed to everybody else; made where there is none. OSError where none can be had."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        found = os.fstat(opened)
+        if found.st_uid != os.geteuid():
+            raise PermissionError(f"{folder} belongs to somebody else")
+        if found.st_mode & 0o077:
+            os.fchmod(opened, 0o700)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened

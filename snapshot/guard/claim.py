@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base.files import open_own_folder
 from snapshot.base.procfs import ProcessIdentity
 
 TRIES = 5
@@ -45,7 +46,7 @@ class Claim:
         if self._path is None or not self.is_held:
             return
         with contextlib.suppress(OSError):
-            folder = _open_folder(self._path.parent)
+            folder = open_own_folder(self._path.parent)
             try:
                 os.unlink(self._path.name, dir_fd=folder)
                 for name in os.listdir(folder):
@@ -59,7 +60,7 @@ class Claim:
 def take(folder: Path, window_id: str, me: ProcessIdentity | None = None) -> Claim | Holder:
     """The claim on a window, or who has it. Never raises."""
     try:
-        opened = _open_folder(folder)
+        opened = open_own_folder(folder)
     except OSError:
         return Claim()
     try:
@@ -86,23 +87,6 @@ def _take(folder: int, path: Path, me: ProcessIdentity) -> Claim | Holder:
             if not is_ours:
                 os.close(descriptor)
     return Claim()
-
-
-def _open_folder(folder: Path) -> int:
-    """Our own folder, closed to everybody else. OSError where there is none and none can be made."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
-    try:
-        found = os.fstat(opened)
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} belongs to somebody else")
-        if found.st_mode & 0o077:
-            os.fchmod(opened, 0o700)
-    except OSError:
-        os.close(opened)
-        raise
-    return opened
 
 
 def _open_file(folder: int, name: str) -> int:

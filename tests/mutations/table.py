@@ -95,6 +95,8 @@ HEAL = "snapshot/recovery/heal.py"
 SETTLE = "snapshot/recovery/settle.py"
 OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
+SLOTS = "snapshot/base/slots.py"
+SLOTS_TESTS = "tests/unit/test_slots.py"
 PROCESS = "snapshot/base/hardening.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
 JOURNAL_FILE = "snapshot/journal/file.py"
@@ -1513,7 +1515,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "the claims' folder stays open to others",
-        CLAIM,
+        "snapshot/base/files.py",
         "        if found.st_mode & 0o077:",
         "        if False:",
         f"{CLAIM_TESTS}::test_the_folder_and_its_files_are_closed_to_everybody_else",
@@ -1553,6 +1555,40 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=folder)  # read-only",
         "        raise  # read-only",
         f"{CLAIM_TESTS}::test_a_disk_that_is_full_or_read_only_by_now_costs_no_claim",
+    ),
+    mutation(
+        "there are more slots than were said",
+        SLOTS,
+        """
+    except BlockingIOError:
+        return False
+""",
+        """
+    except BlockingIOError:
+        return True
+""",
+        f"{SLOTS_TESTS}::test_there_are_so_many_slots_and_no_more",
+    ),
+    mutation(
+        "who comes takes the slot that another waits for",
+        SLOTS,
+        "        if _locks(waiting, fcntl.LOCK_EX):  # nobody waits",
+        "        if True:",
+        f"{SLOTS_TESTS}::test_who_comes_while_others_wait_takes_no_short_cut",
+    ),
+    mutation(
+        "a slot that is given back is kept",
+        SLOTS,
+        "        descriptor, self._descriptor = self._descriptor, -1",
+        "        descriptor, self._descriptor = self._descriptor, -1\n        descriptor = os.dup(descriptor)",
+        f"{SLOTS_TESTS}::test_who_gives_it_back_has_it_no_more_and_who_ends_neither",
+    ),
+    mutation(
+        "a folder that cannot be used costs the run",
+        SLOTS,
+        "            return Slot(problem=",
+        "            raise TimeoutError from error\n            return Slot(problem=",
+        f"{SLOTS_TESTS}::test_where_no_folder_can_be_had_there_is_no_limit_and_it_says_why",
     ),
     mutation(
         "a living owner is counted as dead",

@@ -6,6 +6,7 @@ them. An exit code that is not in the table means failure too.
 ::
 
     SafeSnapshotError                    1
+    ├── NoTurnError                      1
     ├── UsageError                       2
     ├── ConfigError                      3
     ├── GuestUnfitError                  4
@@ -50,6 +51,12 @@ class SafeSnapshotError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class NoTurnError(SafeSnapshotError):
+    """As many windows as may be open at once on the guest's node were open for too long. Nothing was done."""
+
+    code = "no-turn"
 
 
 class UsageError(SafeSnapshotError):

@@ -59,11 +59,13 @@ class Slot:
 class Slots:
     """``count`` slots of a ``name``, which is part of a file's name, in a folder that nobody else can enter."""
 
-    def __init__(self, folder: Path, name: str, count: int, clock: Clock) -> None:
+    def __init__(self, folder: Path, name: str, count: int, clock: Clock, *, quickest: bool = False) -> None:
+        """``quickest``: they are held for moments, so all look often from the start."""
         self._folder = folder
         self._name = name
         self._count = max(1, count)
         self._clock = clock
+        self._slowest = QUICKEST_SECONDS if quickest else SLOWEST_SECONDS
 
     def take(
         self,
@@ -118,7 +120,7 @@ class Slots:
             if not has_told:
                 waits()
             has_told = True
-            sleep(min(left, max(QUICKEST_SECONDS, SLOWEST_SECONDS / (1.0 + now - started))))
+            sleep(min(left, max(QUICKEST_SECONDS, self._slowest / (1.0 + now - started))))
             if (found := _first_free(slots)) is not None:
                 return _without(files, found)
             now = self._clock.monotonic()

@@ -27,6 +27,7 @@ from snapshot.journal.record import new_id
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
+from snapshot.pve.turns import Turns
 from snapshot.report import text
 from snapshot.report.envelope import result_data
 from snapshot.take.operation import safe_snapshot
@@ -77,7 +78,7 @@ def take(
     gate = session.gate = SignalGate()
     tools = Tools(
         config=config,
-        access=access,
+        access=access._replace(turns=Turns(config, session.clock)),
         clock=session.clock,
         me=session.me,
         open_journal=lambda: Journal(config.journal.path),

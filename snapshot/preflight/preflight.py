@@ -58,15 +58,16 @@ class Preflight:
         wish: Callable[[Guest], Wish] = lambda guest: Wish(),
         for_snapshot: bool = True,
         details: bool = False,
+        found: Guest | None = None,
     ) -> Health:
         """Every check in order; later ones are left out when an earlier one makes them pointless.
 
-        ``wish`` is asked once the guest's tags and pool are known. ``details`` also collects the guest's OS, agent
-        version, addresses and filesystems. Raises ApiError when PVE cannot be asked at all; GuestUnfitError never: a
-        guest that is not there is a failed check.
+        ``found``: the guest, if PVE was asked for it a moment ago. ``wish`` is asked once the guest's tags and pool are
+        known. ``details`` also collects the guest's OS, agent version, addresses and filesystems. Raises ApiError when
+        PVE cannot be asked at all; GuestUnfitError never: a guest that is not there is a failed check.
         """
         try:
-            guest = self._api.find(vmid)
+            guest = found or self._api.find(vmid)
         except GuestUnfitError as error:
             return Health(None, (Check("found", CheckResult.FAILED, error.message, error.remedy, "guest-not-found"),))
         known = Known(wants_facts=details)

@@ -21,6 +21,7 @@ from snapshot.pve.qga import SocketChannel
 from snapshot.pve.standby import Standby, WithStandby, can_run
 from snapshot.pve.tasks import Tasks
 from snapshot.pve.transport import Transport
+from snapshot.pve.turns import PatientChannel, Turns
 
 
 class Access(NamedTuple):
@@ -37,6 +38,8 @@ class Access(NamedTuple):
     """Who we are to the API; every host of the cluster gets the same."""
     moves: Callable[[], None] = lambda: None
     """Called ahead of each request of a thaw, by a guard that must show that it does not hang. Must not block."""
+    turns: Turns | None = None
+    """For what a run does before its guest is at risk; None for those that wait for nobody."""
 
     @property
     def main(self) -> Transport:
@@ -113,7 +116,10 @@ def tasks_of(access: Access) -> Tasks:
 
 def fastest_channel(access: Access, guest: Guest) -> AgentChannel:
     """The quickest way to the guest's agent: its socket on this node, else the API."""
-    return access.socket(guest) or ApiChannel(access.main, guest)
+    socket = access.socket(guest)
+    if socket is None and access.turns is not None:
+        return PatientChannel(access.main, guest, access.turns)
+    return socket or ApiChannel(access.main, guest)
 
 
 def pvesh_of(config: Config) -> PveshTransport:

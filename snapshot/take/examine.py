@@ -8,9 +8,39 @@ from snapshot.journal.book import plain_record
 from snapshot.journal.record import may_be_frozen
 from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
 from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
+from snapshot.pve.guests import GuestApi
 from snapshot.recovery.heal import Healed, heal
 from snapshot.take import judging, telling
 from snapshot.take.run import Run
+
+
+def wait_for_turn(run: Run) -> None:
+    """So many windows at once at the guest's node; the others wait here, where nothing is known that may grow old.
+
+    NoTurnError.
+    """
+    tools, turns = run.tools, run.tools.access.turns
+    if turns is None or run.request.dry_run:
+        return
+    waited = False
+
+    def waits(line: str) -> None:
+        nonlocal waited
+        waited = True
+        tools.say(line)
+
+    with tools.gate.open():
+        try:
+            found = GuestApi(tools.access.main).find(run.request.vmid)
+        except GuestUnfitError:
+            return  # there is no such guest: the preflight says it
+    run.turn = turns.window(found.node, waits=waits, sleep=run.sleep)
+    if run.turn.problem:
+        run.warnings.append(f"{run.turn.problem}: it is not counted how many windows are open at once")
+    if waited:
+        tools.say("goes on: it is this guest's turn")
+    else:
+        run.found = found
 
 
 def examine(run: Run) -> tuple[Guest, Verdict | None]:
@@ -52,8 +82,9 @@ def _preflight(run: Run) -> Health:
     is_dry = run.request.dry_run
     with run.tools.gate.open():
         health = Preflight(run.tools.access).examine(
-            run.request.vmid, snapshot_name=run.name, wish=wish, details=is_dry
+            run.request.vmid, snapshot_name=run.name, wish=wish, details=is_dry, found=run.found
         )
+    run.found = None
     if is_dry or health.frozen:
         health = with_windows(health, run.tools.access, run.tools.me)
     run.guest, run.checks = health.guest, health.checks

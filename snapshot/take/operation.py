@@ -17,7 +17,7 @@ from snapshot.errors import (
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
 from snapshot.take import judging, knock, own, telling, unfrozen
-from snapshot.take.examine import examine
+from snapshot.take.examine import examine, wait_for_turn
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
 from snapshot.take.pvesnapshot import PveSnapshot
@@ -35,11 +35,13 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
     error: Failure | None = None
     try:
         with what_is_there_told(run):
+            wait_for_turn(run)
             _take(run)
             let_signals_through(tools)
     except (SafeSnapshotError, InterruptedBySignalError) as failure:
         error = failure
     run.publish()
+    run.turn.release()
     own.verdict(run, error)
     return run.result(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from snapshot.base.clock import compact
+from snapshot.base.slots import Slot
 from snapshot.errors import Failure, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
@@ -29,6 +30,10 @@ class Run:
         self.settings = config.for_guest(request.vmid)
         """For this guest; its tags and pool count once they are known."""
         self.book = open_book(tools.open_journal)
+        self.turn = Slot()
+        """Of the guest's node, until all is recorded."""
+        self.found: Guest | None = None
+        """The guest as PVE has listed it, where that was a moment ago."""
         self.guest: Guest | None = None
         self.checks: tuple[Check, ...] = ()
         self.plan = ""
@@ -52,6 +57,7 @@ class Run:
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
         """A new window of ours; see WindowSpec."""
         config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
+        turns = tools.access.turns
         spec = WindowSpec(
             guest=guest,
             source="snapshot",
@@ -73,8 +79,14 @@ class Run:
                 thawer=Thawer(build_ladder(tools.access, guest, ahead=True), thawing_of(config), tools.clock),
                 freezing=ApiChannel(tools.access.main, guest),
                 gate=tools.gate,
+                turn=lambda: turns.call(guest.node, self.sleep) if turns is not None else Slot(),
             ),
         )
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, where a signal may come through."""
+        with self.tools.gate.open():
+            self.tools.clock.sleep(seconds)
 
     def snapshot_of(self, guest: Guest, mark: str) -> PveSnapshot:
         """This run's snapshot in PVE, which nothing is done about yet."""

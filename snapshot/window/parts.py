@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
+from snapshot.base.slots import Slot
 from snapshot.guard.link import GuardSpec, Launcher
 from snapshot.journal.record import WindowRecord
 from snapshot.model import FreezeOutcome, Guest, Owner, WindowTimes
@@ -99,6 +100,8 @@ class WindowTools(NamedTuple):
     freezing: AgentChannel
     """Where the freeze is sent."""
     gate: Gate
+    turn: Callable[[], Slot] = Slot
+    """Waits until the freeze may be sent; it is over when the freeze is answered, or thawed. TimeoutError."""
 
 
 class Instants(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+from snapshot.base.slots import Slot
 from snapshot.errors import GuardError, JournalError
 from snapshot.guard.link import Op
 from snapshot.journal.record import new_id
@@ -47,6 +48,7 @@ class Window:
         self.frozen_at: float | None = None
         self.thawed_at: float | None = None
         self._row = OwnRow(self.id, spec, tools)
+        self._turn = Slot()
         self._freeze_sent: float | None = None
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
@@ -136,7 +138,7 @@ class Window:
         InterruptedBySignalError comes through, with the reply recorded as unknown; leaving the context thaws.
         """
         spec, guard = self.spec, self._armed_guard()
-        obstacle = self._obstacle(guard)
+        obstacle = (self._wait_for_turn() if knock is None else "") or self._obstacle(guard)
         if obstacle:
             self.break_off(obstacle, Word.NOT_STARTED)
             self._machine.on(Event.DISARMED)
@@ -219,6 +221,7 @@ class Window:
         if self.may_be_frozen and self.report is None:
             self._make_sure()
         self._tools.thawer.get_up()
+        self._turn.release()
         if self.report is None:
             self._dismiss(0.0)
             if self.reply is not None:  # refused: nothing to thaw, but the journal wants to know
@@ -286,8 +289,17 @@ class Window:
         self._machine.on(ANSWERED[reply.outcome])
         if reply.outcome is not FreezeOutcome.UNKNOWN:
             self._armed_guard().tell(Op.FROZEN)
+            self._turn.release()
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
             self.frozen_at = self._tools.clock.time()
+
+    def _wait_for_turn(self) -> str:
+        """An unanswered freeze keeps one of pvedaemon's workers. Why it is not our turn; "" when it is."""
+        try:
+            self._turn = self._tools.turn()
+        except TimeoutError as error:
+            return str(error)
+        return ""
 
     def _obstacle(self, guard: OwnGuard) -> str:
         """Why the freeze must not be sent after all; "" when it may."""

@@ -97,6 +97,7 @@ OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
 SLOTS = "snapshot/base/slots.py"
 SLOTS_TESTS = "tests/unit/test_slots.py"
+TURNS_TESTS = "tests/engine/test_turns.py"
 PROCESS = "snapshot/base/hardening.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
 JOURNAL_FILE = "snapshot/journal/file.py"
@@ -1582,6 +1583,39 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        descriptor, self._descriptor = self._descriptor, -1",
         "        descriptor, self._descriptor = self._descriptor, -1\n        descriptor = os.dup(descriptor)",
         f"{SLOTS_TESTS}::test_who_gives_it_back_has_it_no_more_and_who_ends_neither",
+    ),
+    mutation(
+        "a run does not wait for its turn",
+        "snapshot/take/examine.py",
+        "    if turns is None or run.request.dry_run:",
+        "    if True or turns is None or run.request.dry_run:",
+        f"{TURNS_TESTS}::test_a_run_waits_while_as_many_windows_as_may_be_are_open_and_says_so",
+    ),
+    mutation(
+        "no signal ends a wait for a turn",
+        "snapshot/take/run.py",
+        """
+        with self.tools.gate.open():
+            self.tools.clock.sleep(seconds)
+""",
+        """
+        self.tools.clock.sleep(seconds)
+""",
+        f"{TURNS_TESTS}::test_a_signal_ends_the_wait_and_nothing_was_done",
+    ),
+    mutation(
+        "a freeze takes a node's last worker",
+        WINDOW,
+        '        obstacle = (self._wait_for_turn() if knock is None else "") or self._obstacle(guard)',
+        "        obstacle = self._obstacle(guard)",
+        f"{TURNS_TESTS}::test_a_freeze_that_would_take_the_nodes_last_worker_is_not_sent",
+    ),
+    mutation(
+        "a question before a window takes a node's last worker",
+        "snapshot/pve/access.py",
+        "    if socket is None and access.turns is not None:",
+        "    if False:",
+        f"{TURNS_TESTS}::test_a_question_that_would_take_it_is_not_sent_either",
     ),
     mutation(
         "a folder that cannot be used costs the run",

@@ -20,9 +20,9 @@ from tests.json_schema import STRICT, follows_the_schema
 from tests.unit.kit import record
 
 CODES = [
-    "failed usage configuration guest-unfit guest-removed api api-unreachable api-denied api-failure reply-lost",
-    "not-consistent snapshot-failed still-frozen journal journal-busy not-recorded freeze-unclear guard window-taken",
-    "foreign-freeze findings interrupted",
+    "failed no-turn usage configuration guest-unfit guest-removed api api-unreachable api-denied api-failure",
+    "reply-lost not-consistent snapshot-failed still-frozen journal journal-busy not-recorded freeze-unclear guard",
+    "window-taken foreign-freeze findings interrupted",
 ]
 FAILURES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Failure)]
 

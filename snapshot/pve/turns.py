@@ -1,0 +1,83 @@
+"""Turns: how many of ours may be at one node at once, whichever runs of this machine they belong to.
+
+A node has three pvedaemon workers for everybody, and each snapshot is a task of its own there. So windows queue before
+their guest is at risk, and so do the calls that may keep a worker for as long as an agent is silent: a question to an
+agent before the window, and the freeze. Nothing waits between a freeze and its thaw, no thaw ever waits, and neither do
+a guard, a recovery or a backup's hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from snapshot.base.clock import Clock
+from snapshot.base.slots import FOLDER, Slot, Slots
+from snapshot.config.settings import Config
+from snapshot.errors import NoTurnError
+from snapshot.model import Guest, Node
+from snapshot.pve.agent import ApiChannel, CommandNotSentError
+from snapshot.pve.transport import Transport
+
+WINDOWS_AT_ONCE = 10
+"""At one node. More of them gain nothing: each costs its node the start of a task, and the guard a process here."""
+
+CALLS_AT_ONCE = 2
+"""At one node: one of its three workers is left, for a thaw of ours and for everybody else."""
+
+WINDOW_SECONDS = 3600.0
+"""How long a run waits for its window's turn."""
+
+CALL_SECONDS = 5.0
+"""How long a call waits for its turn: less than a guard may be armed before its freeze (window/ownrow.py)."""
+
+
+class Turns:
+    """The turns at this cluster's nodes, counted beside the journal by all runs of this machine."""
+
+    def __init__(self, config: Config, clock: Clock, windows: int = WINDOWS_AT_ONCE) -> None:
+        self._folder = config.journal.path.parent / FOLDER
+        self._clock = clock
+        self._windows = windows
+
+    def window(
+        self, node: Node, *, waits: Callable[[str], object], sleep: Callable[[float], None] | None = None
+    ) -> Slot:
+        """The turn of one window. ``waits`` is told once that this one waits. NoTurnError after WINDOW_SECONDS."""
+        slots = Slots(self._folder, f"window-{node}", self._windows, self._clock)
+        line = f"waiting: {self._windows} windows are open on {node}, as many as may be at once"
+        try:
+            return slots.take(WINDOW_SECONDS, waits=lambda: waits(line), sleep=sleep)
+        except TimeoutError:
+            raise NoTurnError(
+                f"{self._windows} windows of other runs were open on {node} for {WINDOW_SECONDS:g} s: nothing was done",
+                remedy="try again later, `safe-snapshot status` tells of windows that stay open",
+            ) from None
+
+    def call(self, node: Node, sleep: Callable[[float], None] | None = None) -> Slot:
+        """The turn of one call. TimeoutError after CALL_SECONDS."""
+        slots = Slots(self._folder, f"call-{node}", CALLS_AT_ONCE, self._clock, quickest=True)
+        try:
+            return slots.take(CALL_SECONDS, sleep=sleep)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{CALLS_AT_ONCE} calls of ours to agents on {node} are unanswered, and a third would take its last "
+                f"pvedaemon worker: not sent within {CALL_SECONDS:g} s"
+            ) from None
+
+
+class PatientChannel(ApiChannel):
+    """The agent through the API, when it is this call's turn: for questions before a window."""
+
+    def __init__(self, transport: Transport, guest: Guest, turns: Turns) -> None:
+        super().__init__(transport, guest)
+        self._turns = turns
+        self._node = guest.node
+
+    def call(self, command: str, *, timeout_seconds: float, keep_open: bool = False) -> object:
+        """See AgentChannel.call."""
+        try:
+            turn = self._turns.call(self._node)
+        except TimeoutError as error:
+            raise CommandNotSentError(str(error)) from error
+        with turn:
+            return super().call(command, timeout_seconds=timeout_seconds, keep_open=keep_open)

@@ -15,8 +15,9 @@ from snapshot.journal.record import printable
 from snapshot.journal.store import Journal
 from snapshot.metrics import textfile
 
-TURN_SECONDS = 3.0
-"""How long to wait for another writer. A guard that is still thawing publishes too: this is its longest pause."""
+TURN_SECONDS = 15.0
+"""How long to wait for another writer: on a node that is busy with many runs each takes its time. No guest is frozen
+then, and a guard publishes beside its thaw (guard/background.py)."""
 PUSH_SECONDS = 3.0
 
 

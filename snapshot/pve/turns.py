@@ -27,17 +27,23 @@ CALLS_AT_ONCE = 2
 WINDOW_SECONDS = 3600.0
 """How long a run waits for its window's turn."""
 
-CALL_SECONDS = 5.0
-"""How long a call waits for its turn: less than a guard may be armed before its freeze (window/ownrow.py)."""
+CALL_SECONDS = 60.0
+"""How long a call waits for its turn: twice as long as a freeze is waited for."""
+
+ROUND_SECONDS = 4.0
+"""How often one that waits may say that it lives: more often than a window's row grows old (window/ownrow.py)."""
 
 
 class Turns:
     """The turns at this cluster's nodes, counted beside the journal by all runs of this machine."""
 
-    def __init__(self, config: Config, clock: Clock, windows: int = WINDOWS_AT_ONCE) -> None:
+    def __init__(
+        self, config: Config, clock: Clock, windows: int = WINDOWS_AT_ONCE, call_seconds: float = CALL_SECONDS
+    ) -> None:
         self._folder = config.journal.path.parent / FOLDER
         self._clock = clock
         self._windows = windows
+        self._call_seconds = call_seconds
 
     def window(
         self, node: Node, *, waits: Callable[[str], object], sleep: Callable[[float], None] | None = None
@@ -53,16 +59,24 @@ class Turns:
                 remedy="try again later, `safe-snapshot status` tells of windows that stay open",
             ) from None
 
-    def call(self, node: Node, sleep: Callable[[float], None] | None = None) -> Slot:
-        """The turn of one call. TimeoutError after CALL_SECONDS."""
+    def call(
+        self,
+        node: Node,
+        sleep: Callable[[float], None] | None = None,
+        still_waits: Callable[[], object] = lambda: None,
+    ) -> Slot:
+        """The turn of one call. TimeoutError when it does not come; ``still_waits`` is called every ROUND_SECONDS."""
         slots = Slots(self._folder, f"call-{node}", CALLS_AT_ONCE, self._clock, quickest=True)
-        try:
-            return slots.take(CALL_SECONDS, sleep=sleep)
-        except TimeoutError:
-            raise TimeoutError(
-                f"{CALLS_AT_ONCE} calls of ours to agents on {node} are unanswered, and a third would take its last "
-                f"pvedaemon worker: not sent within {CALL_SECONDS:g} s"
-            ) from None
+        ends_at = self._clock.monotonic() + self._call_seconds
+        while (left := ends_at - self._clock.monotonic()) > 0:
+            try:
+                return slots.take(min(left, ROUND_SECONDS), sleep=sleep)
+            except TimeoutError:
+                still_waits()
+        raise TimeoutError(
+            f"{CALLS_AT_ONCE} calls of ours to agents on {node} are unanswered, and a third would take its last "
+            f"pvedaemon worker: not sent within {self._call_seconds:g} s"
+        )
 
 
 class PatientChannel(ApiChannel):

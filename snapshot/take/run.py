@@ -79,7 +79,7 @@ class Run:
                 thawer=Thawer(build_ladder(tools.access, guest, ahead=True), thawing_of(config), tools.clock),
                 freezing=ApiChannel(tools.access.main, guest),
                 gate=tools.gate,
-                turn=lambda: turns.call(guest.node, self.sleep) if turns is not None else Slot(),
+                turn=lambda waits: turns.call(guest.node, self.sleep, waits) if turns is not None else Slot(),
             ),
         )
 

@@ -100,8 +100,9 @@ class WindowTools(NamedTuple):
     freezing: AgentChannel
     """Where the freeze is sent."""
     gate: Gate
-    turn: Callable[[], Slot] = Slot
-    """Waits until the freeze may be sent; it is over when the freeze is answered, or thawed. TimeoutError."""
+    turn: Callable[[Callable[[], object]], Slot] = lambda still_waits: Slot()
+    """Waits until the freeze may be sent, and says from time to time that it does. It is over when the freeze is
+    answered, or thawed. TimeoutError when it never comes."""
 
 
 class Instants(NamedTuple):

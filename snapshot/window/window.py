@@ -295,9 +295,10 @@ class Window:
 
     def _wait_for_turn(self) -> str:
         """An unanswered freeze keeps one of pvedaemon's workers. Why it is not our turn; "" when it is."""
+        columns = self._armed_guard().columns
         try:
-            self._turn = self._tools.turn()
-        except TimeoutError as error:
+            self._turn = self._tools.turn(lambda: self._row.armed(columns))  # else a recovery takes us for dead
+        except (TimeoutError, JournalError) as error:
             return str(error)
         return ""
 

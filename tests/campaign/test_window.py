@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from snapshot.base.procfs import ProcessIdentity, process_start
+from snapshot.base.slots import Slot
 from snapshot.errors import JournalBusyError, WindowTakenError
 from snapshot.guard.link import GuardSpec, Op
 from snapshot.journal.record import WindowRecord, new_id
@@ -85,6 +86,7 @@ def window(
     on_arm: Callable[[GuardSpec], None] = lambda spec: None,
     nearest: ScriptedChannel | None = None,
     kind: type[Window] = Window,
+    turn: Callable[[Callable[[], object]], Slot] = lambda still_waits: Slot(),
 ) -> Window:
     """A window on ``route``'s clock with a real journal. The thaw goes over ``nearest``, if there is another one."""
     spec = WindowSpec(
@@ -104,6 +106,7 @@ def window(
         thawer=thawer(route.clock, [nearest or route]),
         freezing=route,
         gate=OpenGate(),
+        turn=turn,
     )
     return kind(spec, tools)
 
@@ -125,6 +128,34 @@ def test_the_intent_is_on_disk_before_the_guard_is_armed(journal: Journal) -> No
     known: list[WindowRecord | None] = []
     with window(journal, frozen_guest(), on_arm=lambda spec: known.append(journal.get(spec.window_id))):
         assert known[0] is not None
+
+
+def test_a_freeze_that_waits_long_for_its_turn_is_still_sent_for_its_row_is_kept_young(journal: Journal) -> None:
+    route = frozen_guest()
+    seen: list[float] = []
+
+    def turn(still_waits: Callable[[], object]) -> Slot:
+        for _ in range(5):
+            route.clock.sleep(4.0)
+            still_waits()
+            seen.append(journal.open_windows(GUEST.vmid)[0].deadline_at - route.clock.time())
+        return Slot()
+
+    with window(journal, route, turn=turn) as mine:
+        assert mine.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+    assert seen == pytest.approx([10.0] * 5)
+
+
+def test_a_turn_that_never_comes_is_no_freeze_and_leaves_nothing_to_thaw(journal: Journal) -> None:
+    def turn(_still_waits: Callable[[], object]) -> Slot:
+        raise TimeoutError("two others are unanswered")
+
+    route = frozen_guest()
+    with window(journal, route, turn=turn) as mine:
+        reply = mine.freeze()
+    assert reply.outcome is FreezeOutcome.REFUSED
+    assert reply.detail == "two others are unanswered"
+    assert mine.report is None
 
 
 def test_a_journal_that_others_hold_is_waited_for_while_the_guest_is_not_frozen(journal: Journal) -> None:

@@ -17,6 +17,7 @@ from snapshot.journal.store import Journal
 from snapshot.model import Policy, Vmid
 from snapshot.pve.access import open_access
 from snapshot.pve.transport import Transport
+from snapshot.pve.turns import Turns
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
 from tests.lab.site import Site
@@ -65,7 +66,9 @@ class Capped:
         self._transport.close()
 
 
-def snapshot(lab: Site, name: str, policy: Policy, requests: list[str] | None = None) -> Result:
+def snapshot(
+    lab: Site, name: str, policy: Policy, requests: list[str] | None = None, turns: Turns | None = None
+) -> Result:
     """Take one. Raises only what is a bug. ``requests`` gets Capped.requests as they are sent."""
     config = reading.load(lab.config_path)
     clock = SystemClock()
@@ -78,7 +81,7 @@ def snapshot(lab: Site, name: str, policy: Policy, requests: list[str] | None = 
             Request(vmid=Vmid(100), name=name, policy=policy),
             Tools(
                 config=config,
-                access=access._replace(api=capped),
+                access=access._replace(api=capped, turns=turns),
                 clock=clock,
                 me=ProcessIdentity.own(),
                 open_journal=lambda: Journal(config.journal.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Iterator
 
@@ -12,8 +13,10 @@ from snapshot.base.clock import SystemClock
 from snapshot.base.slots import FOLDER, Slots
 from snapshot.config.settings import Config, JournalConfig
 from snapshot.errors import NoTurnError
-from snapshot.model import Node
+from snapshot.model import Node, Policy, VerdictKind
 from snapshot.pve.turns import CALLS_AT_ONCE, WINDOW_SECONDS, WINDOWS_AT_ONCE, Turns
+from snapshot.window.ownrow import READY_SECONDS
+from tests.engine.inprocess import snapshot
 from tests.engine.kit import check, snapshots, take
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, Started, site
@@ -83,23 +86,42 @@ def test_a_turn_that_never_comes_is_an_error_with_a_remedy() -> None:
         assert Turns(config, clock).window(Node("pve2"), waits=told.append).is_held
 
 
+def briefly(lab: Site) -> Turns:
+    """The turns of a run that does not wait long for a call's."""
+    return Turns(Config(journal=JournalConfig(lab.journal_path)), SystemClock(), call_seconds=0.3)
+
+
 def test_a_freeze_that_would_take_the_nodes_last_worker_is_not_sent() -> None:
-    """Nor is a question before it: on the node they go to the agent's socket, which keeps no worker."""
+    """On the node questions go to the agent's socket, which keeps no worker."""
     with site() as lab:
         lab.on_the_node()
         with taken(lab, "call", CALLS_AT_ONCE):
-            run = take(lab, "--json")
-        assert run.exit_code == 0
-        assert run.json["verdict"]["kind"] == "crash-consistent"
-        assert "2 calls of ours to agents on pve1 are unanswered" in str(run.json)
+            result = snapshot(lab, "s1", Policy.PREFER, turns=briefly(lab))
+        assert result.error is None
+        assert result.verdict is not None
+        assert result.verdict.kind is VerdictKind.CRASH_CONSISTENT
+        assert "2 calls of ours to agents on pve1 are unanswered" in result.verdict.reason
         assert not lab.node.requests("/agent/fsfreeze-freeze")
 
 
 def test_a_question_that_would_take_it_is_not_sent_either() -> None:
     with site() as lab, taken(lab, "call", CALLS_AT_ONCE):
-        run = take(lab, "--json")
-        assert run.json["verdict"]["kind"] == "crash-consistent"
+        result = snapshot(lab, "s1", Policy.PREFER, turns=briefly(lab))
+        assert result.verdict is not None
+        assert result.verdict.kind is VerdictKind.CRASH_CONSISTENT
         assert not lab.node.requests("/agent/")
+
+
+def test_a_window_that_waits_for_its_freeze_stays_alive_in_the_journal() -> None:
+    """Else a recovery would take its owner for dead, and the freeze would be late."""
+    clock, waited = VirtualClock(), list[float]()
+    with site() as lab, taken(lab, "call", CALLS_AT_ONCE), pytest.raises(TimeoutError):
+        Turns(Config(journal=JournalConfig(lab.journal_path)), clock).call(
+            Node("pve1"), still_waits=lambda: waited.append(clock.now)
+        )
+    steps = [later - earlier for earlier, later in itertools.pairwise([0.0, *waited, clock.now])]
+    assert len(waited) >= 10
+    assert max(steps) < READY_SECONDS
 
 
 def test_a_thaw_waits_for_nobody() -> None:

@@ -1611,6 +1611,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{TURNS_TESTS}::test_a_freeze_that_would_take_the_nodes_last_worker_is_not_sent",
     ),
     mutation(
+        "a window that waits for its freeze grows old",
+        WINDOW,
+        "            self._turn = self._tools.turn(lambda: self._row.armed(columns))",
+        "            self._turn = self._tools.turn(lambda: columns)",
+        f"{WINDOW_TESTS}::test_a_freeze_that_waits_long_for_its_turn_is_still_sent_for_its_row_is_kept_young",
+    ),
+    mutation(
         "a question before a window takes a node's last worker",
         "snapshot/pve/access.py",
         "    if socket is None and access.turns is not None:",

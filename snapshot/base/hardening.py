@@ -17,7 +17,10 @@ from pathlib import Path
 
 from snapshot.base.procfs import call_process, process_start
 
-MCL_CURRENT, MCL_FUTURE = 1, 2
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+MADV_POPULATE_READ = 22
+"""mman-common.h; since Linux 5.14."""
+
 OOM_SCORE_ADJUST = "-900"
 
 ENDING_SECONDS = 1.0
@@ -28,8 +31,12 @@ _FACILITY_DAEMON = 3
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-def harden(name: str) -> None:
-    """A name, locked memory and a low OOM score, where allowed: whoever thaws must be the last to go."""
+def harden(name: str, *, is_forked: bool = False) -> None:
+    """A name, locked memory and a low OOM score, where allowed: whoever thaws must be the last to go.
+
+    ``is_forked``: from a process that has locked all that we share with it. To lock it as usual would copy it; so every
+    page is fetched as it is, and locked where it lies. What is written to is copied then, and stays.
+    """
     call_process(name)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUST, encoding="ascii")
@@ -37,8 +44,19 @@ def harden(name: str) -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     is_unlimited = os.geteuid() == 0 or limit == resource.RLIM_INFINITY
     flags = MCL_CURRENT | MCL_FUTURE if is_unlimited else MCL_CURRENT
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).mlockall(flags)
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if is_forked:
+            _fetch_all(libc)
+            flags |= MCL_ONFAULT
+        libc.mlockall(flags)
+
+
+def _fetch_all(libc: ctypes.CDLL) -> None:
+    """Every page that this process can read is in memory, and in its page tables, and none is copied for that."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_POPULATE_READ)
 
 
 class Witnessed:

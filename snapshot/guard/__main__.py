@@ -14,7 +14,7 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,14 +54,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", default="")
     parser.add_argument("--config", type=Path)
     options = parser.parse_args(argv)
-    spec: GuardSpec = options.spec
+    return guard(options.spec, options.socket, config_path=options.config, notify=unit.notify_socket())
+
+
+class Moves:
+    """What is called ahead of each request, for ways to PVE that are made before the guard that goes them."""
+
+    def __init__(self) -> None:
+        self.goes_to: Callable[[], None] = lambda: None
+
+    def __call__(self) -> None:
+        self.goes_to()
+
+
+class Ready(NamedTuple):
+    """What has been read and opened ahead, by the process that a guard is forked from (nursery.py)."""
+
+    config: Config
+    access: Access
+    moves: Moves
+
+
+def guard(
+    spec: GuardSpec, address: str, *, notify: str, config_path: Path | None = None, ready: Ready | None = None
+) -> int:
+    """See main. ``notify``: who watches that it moves, as systemd's NOTIFY_SOCKET."""
     log = open_log()
     clock, me = SystemClock(), ProcessIdentity.own()
-    watchdog = Watchdog(unit.notify_socket(), clock)
-    connection = detached.connect(options.socket) if options.socket else None
+    watchdog = Watchdog(notify, clock)
+    connection = detached.connect(address) if address else None
     try:
         may_refuse = connection is not None and not spec.others_freeze
-        config = _configuration(options.config, spec, log, is_armed_by_owner=may_refuse)
+        config = ready.config if ready else _configuration(config_path, spec, log, is_armed_by_owner=may_refuse)
         watchdog.begins(watchdog_seconds(config))
         claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
         if not isinstance(claim, Claim):
@@ -69,10 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             if connection is not None:
                 _say(connection, {"op": "taken", **claim._asdict()})
             return 0
-        access = open_access(config, clock, moves=watchdog.moves)
+        if ready is not None:
+            ready.moves.goes_to = watchdog.moves
+        access = ready.access if ready else open_access(config, clock, moves=watchdog.moves)
         recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
         thawer = prepare(spec, access, ahead=connection is not None)
-        harden("fsfreeze-guard")
+        harden("fsfreeze-guard", is_forked=ready is not None)
         inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock, watchdog.moves)
     except (SafeSnapshotError, OSError) as error:
         log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))
@@ -90,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
                 orphan = unknown_orphan(spec, clock)
             if orphan is not None:
-                cause = orphan.cause or (Cause.OWNER_DIED if options.socket else Cause.RECOVERY)
+                cause = orphan.cause or (Cause.OWNER_DIED if address else Cause.RECOVERY)
                 core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
     except Exception as error:  # noqa: BLE001 - the guest is thawed, or nothing was frozen (GuardCore)
         log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))

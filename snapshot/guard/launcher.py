@@ -16,7 +16,18 @@ from snapshot.config.settings import Config, LauncherKind
 from snapshot.errors import GuardError
 from snapshot.guard.link import AnotherGuardError, GuardSpec, Op, watchdog_seconds
 
-UNIT_PROPERTIES = {
+NURSERY_PROPERTIES = {
+    "OOMScoreAdjust": "-900",
+    # TERM is for the guard: its pvesh may be carrying the thaw. And a pvesh that cannot even be killed would keep
+    # systemd from starting the guard again, for twice TimeoutStopSec, were the whole group to end first.
+    "KillMode": "process",
+    # TERM makes it thaw first: give it the time.
+    "TimeoutStopSec": "90s",
+    "SyslogIdentifier": "vzdump-hooks-guard",
+    "LimitMEMLOCK": "infinity",
+}
+
+UNIT_PROPERTIES = NURSERY_PROPERTIES | {
     # SIGKILL, a crash, an error: start it again; it takes its window over.
     "Restart": "on-failure",
     "RestartSec": "500ms",
@@ -27,15 +38,10 @@ UNIT_PROPERTIES = {
     "NotifyAccess": "main",
     "WatchdogSignal": "SIGKILL",
     "TimeoutStartSec": "90s",
-    "OOMScoreAdjust": "-900",
-    # TERM is for the guard: its pvesh may be carrying the thaw. And a pvesh that cannot even be killed would keep
-    # systemd from starting the guard again, for twice TimeoutStopSec, were the whole group to end first.
-    "KillMode": "process",
-    # TERM makes it thaw first: give it the time.
-    "TimeoutStopSec": "90s",
-    "SyslogIdentifier": "vzdump-hooks-guard",
-    "LimitMEMLOCK": "infinity",
 }
+
+ORDER_SECONDS = 3.0
+"""How long the nursery may take to fork a guard."""
 
 
 class ConnectedGuard:
@@ -79,13 +85,52 @@ class ProcessLauncher:
         self._config = config
         self._config_path = config_path
         self._clock = clock
+        self._nursery = ""
+        self._starter: socket.socket | None = None
+        self._nurse: subprocess.Popen[bytes] | None = None
+
+    def preload(self) -> str:
+        """Many windows follow: start the process from which their guards are forked (nursery.py). Why there is none;
+        "" where there is. Without one each guard is started by itself, as for one window.
+
+        It is there for this process and all that it forks, and ends behind the last of them and the last guard.
+        """
+        address = detached.new_address("guards")
+        timeout = self._config.guard.arm_timeout_seconds
+        try:
+            with detached.listen(address) as listener:
+                process = self._nurse = self._begin(
+                    ["snapshot.guard.nursery", "--socket", address, *self._config_option()],
+                    unit=f"vzdump-hooks-guards-{os.urandom(4).hex()}",
+                    description="Guards of the freeze windows of many guests",
+                    properties=NURSERY_PROPERTIES,
+                )
+                self._starter = detached.accept_from(process, listener, timeout, self._clock)
+            self._starter.settimeout(timeout)
+            answer = json.loads(detached.read_line(self._starter))
+            if "address" not in answer:
+                raise ValueError(answer["error"])
+            self._nursery = str(answer["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.hang_up()
+            return f"each guard is started by itself, for the process that would fork them is not there ({error})"
+        return ""
+
+    def hang_up(self) -> None:
+        """No further guard is wanted of the nursery: it ends behind its last one."""
+        self._nursery = ""
+        if self._starter is not None:
+            self._starter.close()
+            self._starter = None
+        if self._nurse is not None:
+            self._nurse.poll()
 
     def arm(self, spec: GuardSpec) -> ConnectedGuard:
         """See guard.link.Launcher."""
         address = detached.new_address(spec.window_id)
         timeout = self._config.guard.arm_timeout_seconds
         with detached.listen(address) as listener:
-            process = self._start(spec, "--socket", address)
+            process = None if self._is_forked(spec, address) else self._start(spec, "--socket", address)
             try:
                 connection = detached.accept_from(process, listener, timeout, self._clock)
             except OSError as error:
@@ -111,24 +156,48 @@ class ProcessLauncher:
         """Start a guard for a window whose owner and guard are gone. It reports to nobody. Raises GuardError."""
         self._start(spec)
 
+    def _is_forked(self, spec: GuardSpec, address: str) -> bool:
+        """Whether the nursery, if there is one, has forked a guard that reports at ``address``."""
+        connection = detached.connect(self._nursery) if self._nursery else None
+        if connection is None:
+            return False
+        with connection:
+            try:
+                connection.settimeout(ORDER_SECONDS)
+                connection.sendall(json.dumps({"spec": spec.to_json(), "address": address}).encode() + b"\n")
+                return "pid" in json.loads(detached.read_line(connection))
+            except (OSError, ValueError, TypeError):
+                return False
+
+    def _config_option(self) -> list[str]:
+        return [] if self._config_path is None else ["--config", str(self._config_path)]
+
     def _start(self, spec: GuardSpec, *options: str) -> subprocess.Popen[bytes] | None:
         # systemd expands $ and % in a unit's command line; JSON has another way to write them.
         order = spec.to_json().replace("$", "\\u0024").replace("%", "\\u0025")
-        arguments = ["snapshot.guard", "--spec", order, *options]
-        if self._config_path is not None:
-            arguments += ["--config", str(self._config_path)]
         try:
-            if not uses_systemd(self._config):
-                return detached.start_process(arguments)
-            detached.start_unit(
-                arguments,
+            return self._begin(
+                ["snapshot.guard", "--spec", order, *options, *self._config_option()],
                 unit=f"vzdump-hooks-guard-{spec.vmid}-{spec.window_id[:8]}-{os.urandom(2).hex()}",
                 description=f"Guard of the freeze window of guest {spec.vmid}",
                 properties=_properties(self._config),
-                timeout_seconds=self._config.guard.arm_timeout_seconds,
             )
         except OSError as error:
             raise GuardError(f"the guard cannot be started ({error})", remedy="the guest was not frozen") from error
+
+    def _begin(
+        self, arguments: list[str], *, unit: str, description: str, properties: dict[str, str]
+    ) -> subprocess.Popen[bytes] | None:
+        """A process of its own, detached or as a unit (None). OSError."""
+        if not uses_systemd(self._config):
+            return detached.start_process(arguments)
+        detached.start_unit(
+            arguments,
+            unit=unit,
+            description=description,
+            properties=properties,
+            timeout_seconds=self._config.guard.arm_timeout_seconds,
+        )
         return None
 
 

@@ -96,6 +96,8 @@ SETTLE = "snapshot/recovery/settle.py"
 OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
 SLOTS = "snapshot/base/slots.py"
+NURSERY = "snapshot/guard/nursery.py"
+NURSERY_TESTS = "tests/process/test_nursery.py"
 SLOTS_TESTS = "tests/unit/test_slots.py"
 TURNS_TESTS = "tests/engine/test_turns.py"
 PROCESS = "snapshot/base/hardening.py"
@@ -1585,6 +1587,62 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SLOTS_TESTS}::test_who_gives_it_back_has_it_no_more_and_who_ends_neither",
     ),
     mutation(
+        "a forked guard that is killed is not forked again",
+        NURSERY,
+        "            if status != 0 and not self._is_ending:",
+        "            if False:",
+        f"{NURSERY_TESTS}::test_one_that_is_killed_is_forked_again_and_takes_its_window_over",
+    ),
+    mutation(
+        "a forked guard that hangs is left to it",
+        NURSERY,
+        "            if now - ward.heard_at > ward.limit_seconds:",
+        "            if False:",
+        f"{NURSERY_TESTS}::test_one_that_hangs_is_killed_for_it_and_forked_again",
+    ),
+    mutation(
+        "a forked guard has no session of its own",
+        NURSERY,
+        "            os.setsid()",
+        "            pass",
+        f"{NURSERY_TESTS}::test_a_forked_guard_is_a_process_of_its_own_with_nothing_inherited",
+    ),
+    mutation(
+        "a forked guard inherits what the others have open",
+        NURSERY,
+        "            os.closerange(3, _MOST_DESCRIPTORS)",
+        "            pass",
+        f"{NURSERY_TESTS}::test_a_forked_guard_is_a_process_of_its_own_with_nothing_inherited",
+    ),
+    mutation(
+        "a stopped nursery leaves its guards to themselves",
+        NURSERY,
+        "            os.kill(pid, signal.SIGTERM)",
+        "            os.kill(pid, 0)",
+        f"{NURSERY_TESTS}::test_a_nursery_that_is_stopped_lets_its_guards_thaw_first",
+    ),
+    mutation(
+        "a nursery ends before its last guard",
+        NURSERY,
+        "        while (self._has_starter and not self._is_ending) or self._wards or self._to_fork_again:",
+        "        while self._has_starter and not self._is_ending:",
+        f"{NURSERY_TESTS}::test_a_nursery_ends_behind_its_starter_and_its_last_guard",
+    ),
+    mutation(
+        "a forked guard copies all that it shares",
+        PROCESS,
+        "            flags |= MCL_ONFAULT",
+        "            pass",
+        f"{NURSERY_TESTS}::test_forked_guards_stay_in_memory_and_share_most_of_it",
+    ),
+    mutation(
+        "a window is not held where the nursery is gone",
+        "snapshot/guard/launcher.py",
+        "            process = None if self._is_forked(spec, address) else self._start",
+        "            process = None if self._is_forked(spec, address) or self._nursery else self._start",
+        f"{NURSERY_TESTS}::test_guards_outlive_a_nursery_that_is_killed_and_the_next_one_is_started_by_itself",
+    ),
+    mutation(
         "a run does not wait for its turn",
         "snapshot/take/examine.py",
         "    if turns is None or run.request.dry_run:",
@@ -1988,8 +2046,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the guard is a stranger to its owner's seat",
         "snapshot/guard/__main__.py",
-        'harden("fsfreeze-guard")',
-        'harden("python3")',
+        'harden("fsfreeze-guard", ',
+        'harden("python3", ',
         "tests/process/test_guard_anatomy.py::test_a_guard_is_known_by_its_name",
     ),
     mutation(

@@ -24,6 +24,7 @@ from snapshot.errors import ConfigError, Failure, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
 from snapshot.pve.access import Access, open_access
+from snapshot.pve.neighbours import with_neighbours
 from snapshot.report.envelope import Envelope
 from snapshot.report.history import parse_since
 
@@ -84,8 +85,8 @@ class Session:
         return reading.load(self.config_path)
 
     def access(self) -> Access:
-        """The ways to PVE. ConfigError when there is none."""
-        return open_access(self.config(), self.clock, self._say_or_keep)
+        """The ways to PVE, by other nodes too, which an earlier run has seen. ConfigError when there is none."""
+        return open_access(with_neighbours(self.config()), self.clock, self._say_or_keep)
 
     def rescue_access(self) -> Access:
         """The ways to PVE for what must go on with a broken configuration: what can be read of it, and a warning each

@@ -27,6 +27,7 @@ from snapshot.journal.record import new_id
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
+from snapshot.pve.neighbours import remember
 from snapshot.pve.turns import Turns
 from snapshot.report import text
 from snapshot.report.envelope import result_data
@@ -74,7 +75,8 @@ def take(
     safe-snapshot --json 100
     """
     session.vmid = vmid
-    config, access = session.config(), session.access()
+    access = session.access()
+    config = access.config
     gate = session.gate = SignalGate()
     tools = Tools(
         config=config,
@@ -101,6 +103,8 @@ def take(
         ),
         tools,
     )
+    if not dry_run and result.guest is not None:
+        remember(access, tools.open_journal)
     warnings = [*result.warnings, *([] if dry_run else _leave_ping(session, config, result))]
     session.explain(text.result_details(result))
     lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)

@@ -64,7 +64,7 @@ class ApiConfig(NamedTuple):
     taken in its place, where there is one (docs/install.md)."""
     peers: tuple[str, ...] = ()
     """Other nodes' addresses to go through when the host cannot be used (on a node, pvesh does that). A thaw also finds
-    them in /cluster/status, while the host answers."""
+    them in /cluster/status, while the host answers; so does `safe-snapshot`, which keeps them for the next run."""
     ca_file: Path | None = None
     """The CA that signed the node's certificate; by default PVE's own where it exists, else the system's."""
 

@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--spec", required=True, type=GuardSpec.from_json)
     parser.add_argument("--socket", default="")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--peer", action="append", default=[], help="another node, where the configuration names none")
     options = parser.parse_args(argv)
-    return guard(options.spec, options.socket, config_path=options.config, notify=unit.notify_socket())
+    spec, peers = options.spec, options.peer
+    return guard(spec, options.socket, config_path=options.config, notify=unit.notify_socket(), peers=peers)
 
 
 class Moves:
@@ -76,7 +78,13 @@ class Ready(NamedTuple):
 
 
 def guard(
-    spec: GuardSpec, address: str, *, notify: str, config_path: Path | None = None, ready: Ready | None = None
+    spec: GuardSpec,
+    address: str,
+    *,
+    notify: str,
+    config_path: Path | None = None,
+    ready: Ready | None = None,
+    peers: Sequence[str] = (),
 ) -> int:
     """See main. ``notify``: who watches that it moves, as systemd's NOTIFY_SOCKET."""
     log = open_log()
@@ -86,6 +94,7 @@ def guard(
     try:
         may_refuse = connection is not None and not spec.others_freeze
         config = ready.config if ready else _configuration(config_path, spec, log, is_armed_by_owner=may_refuse)
+        config = with_peers(config, peers)
         watchdog.begins(watchdog_seconds(config))
         claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
         if not isinstance(claim, Claim):
@@ -125,6 +134,11 @@ def guard(
         recorder.finish(moves=watchdog.moves)
     claim.release()
     return 0
+
+
+def with_peers(config: Config, peers: Sequence[str]) -> Config:
+    """With the other nodes that the owner goes by, where the configuration names none."""
+    return config if config.api.peers else config._replace(api=config.api._replace(peers=tuple(peers)))
 
 
 def _configuration(path: Path | None, spec: GuardSpec, log: logging.Logger, *, is_armed_by_owner: bool) -> Config:

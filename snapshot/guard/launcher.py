@@ -170,7 +170,9 @@ class ProcessLauncher:
                 return False
 
     def _config_option(self) -> list[str]:
-        return [] if self._config_path is None else ["--config", str(self._config_path)]
+        """The configuration, and the nodes that its reader knows beside it (pve/neighbours.py)."""
+        found = [] if self._config_path is None else ["--config", str(self._config_path)]
+        return found + [word for peer in self._config.api.peers for word in ("--peer", peer)]
 
     def _start(self, spec: GuardSpec, *options: str) -> subprocess.Popen[bytes] | None:
         # systemd expands $ and % in a unit's command line; JSON has another way to write them.

@@ -30,7 +30,7 @@ from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.hardening import harden, open_log
 from snapshot.config import reading
 from snapshot.errors import ApiError, SafeSnapshotError
-from snapshot.guard.__main__ import Moves, Ready, guard
+from snapshot.guard.__main__ import Moves, Ready, guard, with_peers
 from snapshot.guard.link import GuardSpec
 from snapshot.metrics import exposition
 from snapshot.pve.access import Access, open_access
@@ -218,13 +218,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vzdump-hooks-guards", description="internal: forks many windows' guards")
     parser.add_argument("--socket", required=True)
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--peer", action="append", default=[])
     options = parser.parse_args(argv)
     starter = detached.connect(options.socket)
     if starter is None:
         return 1
     clock, moves = SystemClock(), Moves()
     try:
-        config = reading.load(options.config)
+        config = with_peers(reading.load(options.config), options.peer)
         access = open_access(config, clock, moves=moves)
         _rehearse(access)
         listener = detached.listen(address := detached.new_address("guards"))

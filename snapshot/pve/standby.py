@@ -52,6 +52,8 @@ class Standby:
         self._say = say
         self._same_token = same_token
         self._until: float | None = None
+        self.turn = 0
+        """Which of the others is asked first: the one that has answered last."""
         self.is_proven = False
         """The API has answered this process."""
 
@@ -109,14 +111,16 @@ class WithStandby:
             else:
                 standby.is_proven = True
                 return answer
-        for other in standby.others[:-1]:
+        for _ in standby.others[1:]:
+            other = standby.others[standby.turn]
             try:
                 return other.request(method, path, params, timeout_seconds=timeout_seconds)
             except ApiError as error:
                 if not standby.may_go_on(method, path, error):
                     raise
+                standby.turn = (standby.turn + 1) % len(standby.others)
                 standby.moves()
-        return standby.others[-1].request(method, path, params, timeout_seconds=timeout_seconds)
+        return standby.others[standby.turn].request(method, path, params, timeout_seconds=timeout_seconds)
 
     def close(self) -> None:
         """See Transport.close."""

@@ -97,6 +97,7 @@ OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
 SLOTS = "snapshot/base/slots.py"
 NURSERY = "snapshot/guard/nursery.py"
+FAILOVER_TESTS = "tests/engine/test_failover.py"
 NURSERY_TESTS = "tests/process/test_nursery.py"
 SLOTS_TESTS = "tests/unit/test_slots.py"
 TURNS_TESTS = "tests/engine/test_turns.py"
@@ -1641,6 +1642,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "            process = None if self._is_forked(spec, address) else self._start",
         "            process = None if self._is_forked(spec, address) or self._nursery else self._start",
         f"{NURSERY_TESTS}::test_guards_outlive_a_nursery_that_is_killed_and_the_next_one_is_started_by_itself",
+    ),
+    mutation(
+        "a peer that is off is asked first with each request",
+        STANDBY,
+        "                standby.turn = (standby.turn + 1) % len(standby.others)",
+        "                return standby.others[-1].request(method, path, params, timeout_seconds=timeout_seconds)",
+        "tests/unit/test_standby.py::test_one_that_did_not_answer_is_not_asked_first_again",
+    ),
+    mutation(
+        "a guard does not know the nodes that its owner goes by",
+        "snapshot/guard/launcher.py",
+        '        return found + [word for peer in self._config.api.peers for word in ("--peer", peer)]',
+        "        return found",
+        f"{FAILOVER_TESTS}::test_the_guard_of_such_a_run_knows_them_too",
+    ),
+    mutation(
+        "no run remembers the cluster's nodes",
+        "snapshot/cli/take.py",
+        "    if not dry_run and result.guest is not None:",
+        "    if False:",
+        f"{FAILOVER_TESTS}::test_without_peers_the_nodes_that_an_earlier_run_has_seen_take_over",
     ),
     mutation(
         "a run does not wait for its turn",

@@ -137,6 +137,7 @@ def test_the_peers_take_their_turns_where_there_is_no_pvesh() -> None:
     assert WithStandby(both.api, standby).request("POST", FREEZE) == "by pvesh"
     assert dead.asked == [("POST", FREEZE)]
     dead.answer = SILENT
+    standby.turn = 0  # as in a process that begins
     with pytest.raises(ReplyLostError):
         WithStandby(both.api, standby).request("POST", FREEZE)
     assert WithStandby(both.api, standby).request("GET", "cluster/resources") == "by pvesh"
@@ -148,3 +149,15 @@ def test_a_token_that_one_host_refuses_is_not_shown_to_the_next() -> None:
     with pytest.raises(ApiDeniedError):
         WithStandby(both.api, standby).request("GET", "cluster/resources")
     assert both.pvesh.asked == []
+
+
+def test_one_that_did_not_answer_is_not_asked_first_again() -> None:
+    """A node that is off costs its whole time limit with each request."""
+    clock, said = VirtualClock(), list[str]()
+    api, off, good = Answering("api", UNREACHABLE), Answering("off", UNREACHABLE), Answering("good", "by the good one")
+    both = WithStandby(api, Standby([off, good], clock, said.append, same_token=True))
+    assert [both.request("GET", "cluster/resources") for _ in range(3)] == ["by the good one"] * 3
+    assert len(off.asked) == 1
+    assert len(said) == 1
+    good.answer, off.answer = UNREACHABLE, "by the other"
+    assert both.request("POST", FREEZE) == "by the other"

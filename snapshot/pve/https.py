@@ -105,10 +105,9 @@ class HttpsTransport:
         return answer
 
     def close(self) -> None:
-        """See Transport.close."""
+        """See Transport.close. What was read and made once is kept: processes that are forked then share it."""
         if self._api is not None:
             self._api._store["session"].close()
-            self._api = None
 
     def _connect(self) -> ProxmoxAPI:
         if not self._endpoint.ca_data:

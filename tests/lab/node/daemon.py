@@ -31,6 +31,9 @@ class Daemon:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._busy = self._most_busy = self._calls = 0
+        self._full_since: float | None = None
+        self._longest_full = self._longest_wait = 0.0
 
     def start(self) -> None:
         """Fork the workers: before there is an event loop, so that a fork copies little."""
@@ -44,7 +47,9 @@ class Daemon:
 
     async def call(self, method: str, template: str, values: dict[str, Any], user: str) -> Answer:
         """Wait for a free worker and let it do the call. ``acted_at`` says when it began (time.monotonic)."""
+        came_at = time.monotonic()
         worker = await self._idle.get()
+        self._begins(came_at)
         try:
             answer = await worker.ask({"method": method, "template": template, "values": values, "user": user})
         except (OSError, asyncio.IncompleteReadError, ValueError):
@@ -53,8 +58,35 @@ class Daemon:
             await worker.open()
             answer = {"status": 596, "message": "Unexpected end-of-file", "errors": None, "front": True}
         finally:
+            self._ends()
             self._idle.put_nowait(worker)
         return answer
+
+    def _begins(self, came_at: float) -> None:
+        now = time.monotonic()
+        self._calls += 1
+        self._busy += 1
+        self._most_busy = max(self._most_busy, self._busy)
+        self._longest_wait = max(self._longest_wait, now - came_at)
+        if self._busy == WORKERS:
+            self._full_since = now
+
+    def _ends(self) -> None:
+        self._longest_full = max(self._longest_full, self._full())
+        self._full_since = None
+        self._busy -= 1
+
+    def _full(self) -> float:
+        return time.monotonic() - self._full_since if self._full_since is not None else 0.0
+
+    def seen(self) -> dict[str, float]:
+        """How its workers were taken up so far: see LabNode.workers."""
+        return {
+            "calls": self._calls,
+            "most_busy": self._most_busy,
+            "longest_full": max(self._longest_full, self._full()),
+            "longest_wait": self._longest_wait,
+        }
 
 
 class _Worker:

@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -90,6 +90,16 @@ class Request:
     outcome: str = "running"
 
 
+@dataclass(frozen=True)
+class Workers:
+    """A node's pvedaemon workers: calls so far, and the high-water marks."""
+
+    calls: int
+    most_busy: int
+    longest_full: float  # how long all of them were busy at a stretch, in seconds: then nobody else is served
+    longest_wait: float  # how long a call waited for a free one
+
+
 class LabNode:
     """One or more PVE nodes of one cluster, served by one process. Start it with ``with``.
 
@@ -134,8 +144,7 @@ class LabNode:
         self.token_file.write_text(f"{self.token_id}={self.token_secret}\n")
         self.token_file.chmod(0o600)
         self.pvesh = self._install_pvesh()
-        for guest in guests:
-            self.add_guest(guest if isinstance(guest, GuestSpec) else _spec_of(guest))
+        self._add_guests([guest if isinstance(guest, GuestSpec) else _spec_of(guest) for guest in guests])
 
     # ------------------------------------------------------------------- life
 
@@ -282,20 +291,28 @@ class LabNode:
 
     def add_guest(self, spec: GuestSpec) -> None:
         """Let the node know a guest, or describe one anew."""
-        entry = {
-            "kind": spec.kind,
-            "run": str(spec.run or self.root / "run"),
-            "drives": spec.drives,
-            "pool": spec.pool,
-            "running": spec.running,
+        self._add_guests([spec])
+
+    def _add_guests(self, specs: Sequence[GuestSpec]) -> None:
+        """All in one step: five hundred of them, one by one, would take a minute."""
+        entries = {
+            str(spec.vmid): {
+                "kind": spec.kind,
+                "run": str(spec.run or self.root / "run"),
+                "drives": spec.drives,
+                "pool": spec.pool,
+                "running": spec.running,
+            }
+            for spec in specs
         }
-        self.set(guests={**self.settings.guests, str(spec.vmid): entry})
-        values = {**default_config(spec.kind, spec.vmid), **spec.config}
-        kept = {key: value for key, value in values.items() if value is not None}
+        self.set(guests={**self.settings.guests, **entries})
         for node, kind, vmid in list(self.store.everywhere()):
-            if vmid == spec.vmid:
+            if str(vmid) in entries:
                 self.store.path(node, kind, vmid).unlink()
-        self.store.write(GuestConfig(spec.node or self.node, spec.kind, spec.vmid, kept))
+        for spec in specs:
+            values = {**default_config(spec.kind, spec.vmid), **spec.config}
+            kept = {key: value for key, value in values.items() if value is not None}
+            self.store.write(GuestConfig(spec.node or self.node, spec.kind, spec.vmid, kept))
 
     def set_diskwrite(self, counters: Mapping[int, int]) -> None:
         """What /cluster/resources says that these guests have written; 0 for those that nobody has set."""
@@ -404,6 +421,10 @@ class LabNode:
             open_now += change
             most = max(most, open_now)
         return most
+
+    def workers(self) -> dict[str, Workers]:
+        """By node: how its three pvedaemon workers were taken up since the server started."""
+        return {name: Workers(**seen) for name, seen in self._order("workers").items()}
 
     def points(self) -> list[dict[str, Any]]:
         """Every volume snapshot: vmid, name, and the monotonic instants ``began`` and ``ended`` around it."""

@@ -138,6 +138,8 @@ class Server:
                 return self._api.faults.release()
             case "held":
                 return self._api.faults.held()
+            case "workers":
+                return {name: daemon.seen() for name, daemon in self._daemons.items()}
             case "stop_front":
                 return self._stop_front(order["node"])
             case "start_front":

@@ -1,7 +1,8 @@
 """A whole Debian guest: systemd, the packaged agent, and everything, the agent's programs included, on the disk that
 is frozen. The lab's usual guest lives in memory and freezes a data disk only.
 
-Built once with debootstrap (root and a Debian mirror needed; some minutes) and kept in the lab's cache.
+Built once with debootstrap (root and a Debian mirror needed; some minutes) and kept in the lab's cache. Debian 12, or
+what ``LAB_DEBIAN`` names: ``trixie`` is PVE 9's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.lab.guest.image import GUEST_FILES
 from tests.lab.guest.real import RealGuest
 
 _PACKAGES = ("systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "qemu-guest-agent")
+_SUITE = os.environ.get("LAB_DEBIAN", "bookworm")
 _DISK_MIB = 1500
 _MEMORY_MIB = 512
 # The lab's control port and writer, as services of this guest. /run is a tmpfs under systemd.
@@ -54,7 +56,7 @@ _FILES = {
 
 
 class DebianGuest(RealGuest):
-    """Debian 12 with systemd. ``control`` and the rest work as in the lab's own guest."""
+    """Debian with systemd. ``control`` and the rest work as in the lab's own guest."""
 
     def __init__(self, vmid: int, run: Path) -> None:
         super().__init__(vmid, run, fs="ext4", memory=_MEMORY_MIB, from_saved_state=False)
@@ -91,7 +93,7 @@ def built(more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str,
 
     ``more_files`` are (path, content, mode).
     """
-    inputs = (_PACKAGES, _DISK_MIB, _FILES, *((more_packages, more_files) if more_packages or more_files else ()))
+    inputs = (_SUITE, _PACKAGES, _DISK_MIB, _FILES, more_packages, more_files)
     key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     target = packages.cache_dir() / "debian" / key
     with packages.locked("debian"):
@@ -109,7 +111,7 @@ def built(more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str,
 def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tuple[str, int]]) -> None:
     include = f"--include={','.join(debs)}"
     done = subprocess.run(
-        [packages.tool("debootstrap"), "--variant=minbase", include, "bookworm", tree],
+        [packages.tool("debootstrap"), "--variant=minbase", include, _SUITE, tree],
         capture_output=True,
         text=True,
         check=False,

@@ -26,7 +26,8 @@ them. An exit code that is not in the table means failure too.
     ├── GuardError                      12
     │   └── WindowTakenError            12
     ├── ForeignFreezeError              13
-    └── FindingsError                   14
+    ├── FindingsError                   14
+    └── NotPrunedError                  15
 
     InterruptedBySignalError       128 + n   (a BaseException: a signal is no error, and whoever handles errors, ours or
                                               all of them, must not end up handling it)
@@ -215,6 +216,15 @@ class FindingsError(SafeSnapshotError):
 
     code = "findings"
     exit_code = 14
+
+
+class NotPrunedError(SafeSnapshotError):
+    """Not every snapshot that no rule keeps could be removed. What is left is named, with the reason; nothing else was
+    removed.
+    """
+
+    code = "not-pruned"
+    exit_code = 15
 
 
 class InterruptedBySignalError(BaseException):

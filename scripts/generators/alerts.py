@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snapshot.journal import families as f
+from snapshot.journal import labelfamilies as labels
 
 SETTINGS: dict[str, str] = {
     "guestLabels": "cluster, id, vmid",
@@ -195,6 +196,29 @@ unless on (%(guestLabels)s) {_RUN}""",
         "Nobody knows whether a guest is frozen",
         f"{_GUEST} has written nothing for {{{{ $value | humanizeDuration }}}}, and nobody could tell whether it is "
         "frozen ({{ $labels.why }}).",
+    ),
+    Alert(
+        "LabelMissed",
+        "warning",
+        f"""(
+  time()
+  - max by (%(guestLabels)s, label) ({{__name__=~"{labels.LABEL_LAST.name}|{labels.LABEL_EXPECTED.name}"}})
+  > max by (%(guestLabels)s, label) ({labels.LABEL_LIMIT.name})
+)
++ on (%(guestLabels)s, label) group_right ()
+0 * max by (%(guestLabels)s, node, label) ({labels.LABEL_LIMIT.name})""",
+        "A label that a guest's tag asks for did not come",
+        f"{_GUEST} asks by its tag for {{{{ $labels.label }}}} snapshots, and for {{{{ $value | humanizeDuration }}}} "
+        "none was taken.",
+        hold="%(staleFor)s",
+    ),
+    Alert(
+        "LabelLeftOut",
+        "warning",
+        f"{labels.LABEL_LEFT_OUT.name} == 1",
+        "The last run of a label left a guest out",
+        f"{_GUEST} got no snapshot in the last {{{{ $labels.label }}}} run. `safe-snapshot status` on the node that "
+        "took it says why. Clears with the next one that the guest gets.",
     ),
     Alert(
         "BackupWithoutHook",

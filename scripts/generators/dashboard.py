@@ -38,6 +38,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from snapshot.journal import families as f
+from snapshot.journal import labelfamilies as labels
 
 PATH = "contrib/grafana/vzdump-hooks.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -126,6 +127,7 @@ def build() -> dashboard.Dashboard:
         .with_panel(_run_too_old())
         .with_panel(_look_age())
         .with_panel(_of_the_nodes())
+        .with_panel(_labels())
         .with_row(dashboard.Row("Windows"))
         .with_panel(_heat_map())
         .with_panel(_quantiles())
@@ -296,6 +298,18 @@ def _of_the_nodes() -> stat.Panel:
         f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < 86400) or vector(0))"
         f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < 86400) or vector(0))"
         f' + (count(time() - {f.LAST_DRILL.name}{{{_FLEET}, kept="no"}} < 86400) or vector(0))',
+        "none",
+        _ALARM,
+    )
+
+
+def _labels() -> stat.Panel:
+    newest = f"max by (id, label) ({labels.LABEL_LAST.name} or {labels.LABEL_EXPECTED.name})"
+    return _stat(
+        "Labels that did not come, or left a guest out",
+        f"{labels.LABEL_LIMIT.help}. {labels.LABEL_LEFT_OUT.help}.",
+        f"(count(time() - {newest} > on (id, label) max by (id, label) ({labels.LABEL_LIMIT.name}{{{_FLEET}}})) "
+        f"or vector(0)) + (sum({labels.LABEL_LEFT_OUT.name}{{{_FLEET}}}) or vector(0))",
         "none",
         _ALARM,
     )

@@ -21,12 +21,24 @@ from snapshot.drill.rounds import DrillRound
 from snapshot.errors import exit_codes
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
-from snapshot.model import Check, FreezeReply, Guest, Policy, ThawReport, Upid, Verdict, WindowTimes
+from snapshot.model import (
+    Check,
+    FreezeReply,
+    Guest,
+    GuestKind,
+    Policy,
+    ThawReport,
+    Upid,
+    Verdict,
+    VerdictKind,
+    WindowTimes,
+)
 from snapshot.notify.tell import Tried
 from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import history
 from snapshot.report.envelope import VERSION
+from snapshot.retention.ours import Left
 from snapshot.setup.step import Planned, TakenBack
 from snapshot.window.verdict import Proof
 
@@ -49,6 +61,40 @@ _COLUMNS = get_type_hints(WindowRecord) | {
 }
 """What a window's columns hold: of some of them every word is known."""
 
+
+_SNAPSHOT = _Fields(
+    {
+        "snapshot": str,
+        "label": str | None,
+        "run": str | None,
+        "taken_at": int,
+        "taken": str,
+        "age_seconds": float,
+        "verdict": VerdictKind | None,
+        "consistent": bool | None,
+        "holds_ram": bool,
+        "ours": bool,
+        "keeps": bool,
+        "why": str,
+        "left": Left | None,
+        "remedy": str | None,
+    }
+)
+"""A snapshot as retention sees it; ``left`` is why it is left alone whatever the rule says."""
+
+_RETAINED = _Fields(
+    {
+        "vmid": int,
+        "node": str,
+        "kind": GuestKind,
+        "name": str,
+        "rules": Mapping[str, str],
+        "snapshots": list[_SNAPSHOT],  # type: ignore[valid-type]
+        "removed": list[_SNAPSHOT],  # type: ignore[valid-type]
+        "error": str | None,
+    }
+)
+"""One guest's share of `list` and `prune`; ``rules`` by label, as PVE writes prune-backups."""
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "take": {
@@ -97,6 +143,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "rounds": list[DrillRound],
         "alarms": list[Tried],
     },
+    "list": {"guests": list[_RETAINED]},  # type: ignore[valid-type]
+    "prune": {"dry_run": bool, "guests": list[_RETAINED]},  # type: ignore[valid-type]
     "report": {},
     "metrics": {},
 }

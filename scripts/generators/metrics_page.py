@@ -8,10 +8,10 @@ from snapshot.journal.families import (
     FAILURES,
     FAMILIES,
     GUARD_CAUSES,
-    GUEST_LABELS,
     HOOK_PHASES,
     VERDICTS,
 )
+from snapshot.journal.family import GUEST_LABELS
 from snapshot.words import Word
 
 PATH = "docs/metrics.md"

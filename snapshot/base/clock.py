@@ -39,6 +39,11 @@ class SystemClock:
             time.sleep(seconds)
 
 
+def local_time(instant: float) -> time.struct_time:
+    """A Unix time in this machine's own zone."""
+    return time.localtime(instant)
+
+
 def iso(instant: float) -> str:
     """A Unix time as local ISO 8601 with seconds and offset, for people and journals."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(instant))

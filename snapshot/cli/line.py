@@ -37,7 +37,8 @@ Exit codes:
   4   guest not fit for it          12  the guard cannot be started
   5   PVE API                       13  the guest is frozen by somebody else
   6   not consistent (require)      14  the doctor found something
-  7   PVE could not take it         128+n  ended by signal n
+  7   PVE could not take it         15  not all was removed that should be
+                                    128+n  ended by signal n
                                     docs/exit-codes.md has more
 """
 

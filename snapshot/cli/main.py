@@ -25,6 +25,7 @@ from snapshot.cli.metrics import metrics
 from snapshot.cli.notify import notify
 from snapshot.cli.recover import recover
 from snapshot.cli.report import report
+from snapshot.cli.retention import list_snapshots, prune_snapshots
 from snapshot.cli.setup import setup
 from snapshot.cli.status import status
 from snapshot.cli.take import take
@@ -60,7 +61,10 @@ def main_group(ctx: click.Context) -> None:
     ctx.ensure_object(Session)
 
 
-for _command in (take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup, drill):
+for _command in (
+    *(take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup, drill),
+    *(list_snapshots, prune_snapshots),
+):
     main_group.add_command(_command)
 
 

@@ -16,7 +16,8 @@ from snapshot.journal.file import is_absent
 from snapshot.journal.living import is_manned
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import WindowRecord
-from snapshot.journal.silences import JOB_NOTE, Silence
+from snapshot.journal.silence import Silence
+from snapshot.journal.silences import JOB_NOTE
 from snapshot.journal.store import Journal
 from snapshot.recovery.overdue import needs_help
 

@@ -123,6 +123,8 @@ def carry_over(aside: Path, path: Path, error: Exception) -> str:
             _copy(old, new, "notes", "key, value, at", f"WHERE {' OR '.join(_NOTES_OF_JOBS)} ORDER BY key {order}")
             _copy(old, new, "told", "key, body, at", f"ORDER BY key {order}")
             _copy(old, new, "outbox", "number, id, way, at, body, attempts, next_at", f"ORDER BY number {order}")
+            _copy(old, new, "removals", schema.REMOVALS, f"ORDER BY number {order}")
+            _copy(old, new, "label_runs", schema.LABEL_RUNS, f"ORDER BY label {order}, id {order}")
         now = SystemClock().time()
         new.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (BEGUN_ANEW_NOTE, repr(now), now))
         carried: int = new.execute("SELECT count(*) FROM windows").fetchone()[0]

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import Enum
-from typing import NamedTuple
 
+from snapshot.journal.family import GUEST_LABELS, Family, Kind
+from snapshot.journal.labelfamilies import LABEL_FAMILIES
 from snapshot.journal.record import Cause
 from snapshot.model import VerdictKind
 from snapshot.words import Word
-
-GUEST_LABELS = ("id", "vmid", "node", "source")
-"""``id`` as prometheus-pve-exporter writes it (``qemu/100``), so that both can be joined."""
 
 BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -65,24 +62,6 @@ HOOK_PHASES = (
 )
 
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
-
-
-class Kind(Enum):
-    """Prometheus' metric types, as they stand in a ``# TYPE`` line."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Family(NamedTuple):
-    """One metric family. ``help`` is one sentence without a full stop, ``meaning`` what an operator reads out of it."""
-
-    name: str
-    kind: Kind
-    help: str
-    meaning: str
-    labels: tuple[str, ...] = GUEST_LABELS
 
 
 def _per_guest(*more: str) -> tuple[str, ...]:
@@ -334,6 +313,7 @@ FAMILIES = (
     CONFIG_BROKEN,
     BEGUN_ANEW,
     LAST_DRILL,
+    *LABEL_FAMILIES,
     BUILD_INFO,
 )
 

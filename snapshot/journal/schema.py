@@ -47,6 +47,10 @@ _LOOKS = """CREATE TABLE looks (
     run_limit_seconds REAL, first_seen_at REAL) WITHOUT ROWID"""
 
 
+REMOVALS = "number, id, name, run, taken_at, intent_at, upid, outcome, detail, ended_at"
+LABEL_RUNS = "label, id, vmid, node, expected_since_at, last_at, left_out_at, left_out_why"
+
+
 def _to_1(db: sqlite3.Connection) -> None:
     """Windows, series and notes, as 0.1.0 made them."""
     db.execute(_WINDOWS)
@@ -76,7 +80,22 @@ def _to_3(db: sqlite3.Connection) -> None:
     )
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3)
+def _to_4(db: sqlite3.Connection) -> None:
+    """What retention takes away (removals.py's), and the labels' runs (labelruns.py's)."""
+    db.execute(
+        """CREATE TABLE IF NOT EXISTS removals (number INTEGER PRIMARY KEY, id TEXT NOT NULL, name TEXT NOT NULL,
+        run TEXT NOT NULL, taken_at INTEGER NOT NULL, intent_at REAL NOT NULL, upid TEXT, outcome TEXT,
+        detail TEXT NOT NULL, ended_at REAL)"""
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS removals_by_guest ON removals (id, name)")
+    db.execute(
+        """CREATE TABLE IF NOT EXISTS label_runs (label TEXT NOT NULL, id TEXT NOT NULL, vmid INTEGER NOT NULL,
+        node TEXT NOT NULL, expected_since_at REAL, last_at REAL, left_out_at REAL, left_out_why TEXT NOT NULL,
+        PRIMARY KEY (label, id)) WITHOUT ROWID"""
+    )
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3, _to_4)
 VERSION = len(_STEPS)
 
 
@@ -126,6 +145,8 @@ def check(db: sqlite3.Connection) -> None:
         db.execute(f"SELECT {', '.join(looks.COLUMNS)} FROM looks LIMIT 0")  # noqa: S608 - as above
         db.execute("SELECT key, body, at FROM told LIMIT 0")
         db.execute("SELECT number, id, way, at, body, attempts, next_at FROM outbox LIMIT 0")
+        db.execute(f"SELECT {REMOVALS} FROM removals LIMIT 0")  # noqa: S608 - a constant
+        db.execute(f"SELECT {LABEL_RUNS} FROM label_runs LIMIT 0")  # noqa: S608 - a constant
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from snapshot.journal import families
 from snapshot.journal.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
+from snapshot.journal.family import GUEST_LABELS
 from snapshot.journal.record import OPEN, WindowRecord, has_ended, is_drill, measured_seconds, printable, was_sent
 from snapshot.model import VerdictKind
 
@@ -49,7 +50,7 @@ class Series(NamedTuple):
 
 _LABELS = {
     BUCKET: frozenset({"le"}),
-    **{family.name: frozenset(family.labels) - frozenset(families.GUEST_LABELS) for family in families.FAMILIES},
+    **{family.name: frozenset(family.labels) - frozenset(GUEST_LABELS) for family in families.FAMILIES},
 }
 """What a row's labels must be, by its name."""
 

@@ -21,8 +21,10 @@ from snapshot.errors import JournalError
 from snapshot.journal import families, outbox
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.file import GUARDS_FOLDER
+from snapshot.journal.labelruns import label_silences
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.journal.record import printable
+from snapshot.journal.silence import Silence
 from snapshot.journal.store import Journal
 from snapshot.model import Upid
 
@@ -46,23 +48,6 @@ NOT_KNOWN_SECONDS = 1800.0
 
 LOOK_SECONDS = 900.0
 """How old the last look at the guests may get: it is due each minute."""
-
-
-class Silence(NamedTuple):
-    """What should have happened and did not. ``key`` begins with the name of its runbook, and stays while it lasts."""
-
-    key: str
-    line: str
-    since_at: float | None = None
-    look: GuestLook | None = None
-    """The guest that it is about, where it is one's."""
-    has_end: bool = True
-    """An event has none: it is shown for EVENT_SECONDS."""
-
-    @property
-    def runbook(self) -> str:
-        """Its page in docs/runbooks, without .md; ``metrics`` has none."""
-        return self.key.partition(":")[0]
 
 
 _NO_SILENCE = frozenset({Why.NOT_ASKED.value, Why.AGENT_OFF.value, "our-window"})
@@ -284,6 +269,7 @@ def found_silent(journal: Journal, config: Config, now: float) -> Iterator[Silen
     runs = last_runs(journal)
     for look in looks.values():
         yield from _of_guest(look, runs.get(look.id), config, now)
+    yield from label_silences(journal, looks, now)
 
 
 def _unhooked_line(backup: UnhookedBackup) -> str:

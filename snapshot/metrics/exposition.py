@@ -21,9 +21,11 @@ from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
 from snapshot.config.settings import Config
-from snapshot.journal import families, silences
+from snapshot.journal import families, labelfamilies, silences
 from snapshot.journal.drills import last_drill
-from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS, Family, Kind
+from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS
+from snapshot.journal.family import Family, Kind
+from snapshot.journal.labelruns import label_runs, limit_seconds
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import may_be_frozen
 from snapshot.journal.series import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name
@@ -37,7 +39,7 @@ JOB = "vzdump_hooks"
 DAY_SECONDS = 86400.0
 
 Key = tuple[str, str, str, str]
-"""The values of families.GUEST_LABELS."""
+"""The values of family.GUEST_LABELS."""
 
 _PER_GUEST_COUNTERS = (families.ATTEMPTS, families.THAW_RETRIES, families.LATE_FREEZES)
 _PLAIN_GAUGES = (
@@ -172,6 +174,7 @@ def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
     yield from _of_looks(looks, config)
     yield from _not_of_a_window(rows)
     yield from _of_this_machine(journal, looks)
+    yield from _of_labels(journal, now - config.metrics.forget_guest_after_days * DAY_SECONDS)
 
 
 def _metric(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
@@ -278,6 +281,23 @@ def _of_this_machine(journal: Journal, looks: Mapping[str, GuestLook]) -> Iterat
     if drill is not None:
         drills.add_metric((*here, "yes" if drill.is_kept else "no"), drill.ended_at)
     yield drills
+
+
+def _of_labels(journal: Journal, forget_before_at: float) -> Iterator[Metric]:
+    """Whose label came when, and who was left out."""
+    last, since, limits, left = (_metric(family) for family in labelfamilies.LABEL_FAMILIES)
+    for run in label_runs(journal):
+        key = (run.id, str(run.vmid), run.node, run.label)
+        limit = limit_seconds(run.label)
+        if run.expected_since_at is None and run.newest_at < forget_before_at:
+            continue
+        if run.last_at is not None:
+            last.add_metric(key, run.last_at)
+        if run.expected_since_at is not None and limit:
+            since.add_metric(key, run.expected_since_at)
+            limits.add_metric(key, limit)
+        left.add_metric(key, float(run.left_out_at is not None))
+    yield from (last, since, limits, left)
 
 
 def _not_of_a_window(rows: _Rows) -> Iterator[Metric]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from snapshot.config.settings import Config
 from snapshot.journal.series import local_name
-from snapshot.journal.silences import Silence, found_silent
+from snapshot.journal.silence import Silence
+from snapshot.journal.silences import found_silent
 from snapshot.journal.store import Journal
 from snapshot.notify.alarm import BAD, FROZEN, Alarm, named
 from snapshot.notify.runs import LOOKED_NOTE, SETTLED_SECONDS, Runs
@@ -25,6 +26,8 @@ _HEADS: Mapping[str, str] = {
     "last-run-old": "no guarded backup for too long",
     "never-guarded": "never had a guarded backup",
     "guest-not-known": "nobody knows whether it is frozen",
+    "label-missed": "no snapshot of a label for too long",
+    "label-left-out": "left out by the last run of a label",
 }
 
 _NOT_FROZEN = "it is not frozen any more"
@@ -37,6 +40,8 @@ _TODO: Mapping[str, str] = {
     "last-run-old": "`safe-snapshot history {vmid}` on {node}: is the guest in a backup job, and does that run?",
     "never-guarded": "put it into a backup job; `safe-snapshot check {vmid}` on {node} says whether all is ready",
     "guest-not-known": "`safe-snapshot check {vmid}` on {node} asks its agent",
+    "label-missed": "`systemctl list-timers 'safe-snapshot*'` on {node}, or on the node that is to take it of {vmid}",
+    "label-left-out": "`safe-snapshot list {vmid}` on {node}: take it once what kept it away is over",
 }
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from snapshot.base.text import clean
 from snapshot.errors import ApiError, ApiFailureError, GuestRemovedError, GuestUnfitError, ReplyLostError
 from snapshot.model import NODE, Guest, GuestKind, Node, Upid, Vmid, parse_vmid
+from snapshot.pve.snapshots import Snapshot, Tree, tree_of
 from snapshot.pve.transport import Transport
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
@@ -77,19 +78,6 @@ class AgentOption(NamedTuple):
         turned = {"enabled", *(_FREEZE_KEYS if freeze else ())}
         rest = [(key, "1" if key in turned else setting) for key, setting in self.parts if key != "enabled"]
         return ",".join(f"{key}={setting}" for key, setting in (("enabled", "1"), *rest))
-
-
-class Snapshot(NamedTuple):
-    """A snapshot as PVE lists it. ``state`` is empty once it is whole, else ``prepare`` or ``delete``."""
-
-    name: str
-    description: str
-    state: str
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether PVE has finished it."""
-        return not self.state
 
 
 class Listed(NamedTuple):
@@ -240,13 +228,11 @@ class GuestApi:
 
     def snapshots(self, guest: Guest) -> Mapping[str, Snapshot]:
         """The guest's snapshots by name, without PVE's ``current``."""
-        rows = self._rows(f"{guest.path}/snapshot")
-        found = (
-            Snapshot(str(r["name"]), str(r.get("description", "")), str(r.get("snapstate", "")))
-            for r in rows
-            if r.get("name")
-        )
-        return {snapshot.name: snapshot for snapshot in found if snapshot.name != "current"}
+        return self.snapshot_tree(guest).snapshots
+
+    def snapshot_tree(self, guest: Guest) -> Tree:
+        """The same, and the one that the guest stands on."""
+        return tree_of(self._rows(f"{guest.path}/snapshot"))
 
     def privileges(self, guest: Guest) -> frozenset[str] | None:
         """What this token may do with the guest; None when PVE's answer does not tell.

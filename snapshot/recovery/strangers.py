@@ -19,6 +19,7 @@ from snapshot.pve.atwork import at_work
 from snapshot.pve.routes import build_ladder
 from snapshot.recovery import foreign
 from snapshot.recovery.frozen import Round, look_at_guests
+from snapshot.recovery.labels import look_at_labels
 from snapshot.thaw.rescue import thaw_now
 
 RECOVER_LIMIT_SECONDS = 20.0
@@ -206,6 +207,7 @@ class Strangers:
                 journal.set_note(LOOKED_NOTE, note, self._clock.time())
             if earlier is None:  # what they may have left frozen is an alarm by now, or among those of the note
                 journal.close_lost_windows(self._clock.time())
+            look_at_labels(self._access, journal, found.guests.values(), self._clock.time())
         except JournalError as error:
             self._keep(error)
 

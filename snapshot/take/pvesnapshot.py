@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from snapshot.base.clock import duration, iso
 from snapshot.errors import (
     ApiError,
     NotConsistentError,
@@ -21,6 +20,7 @@ from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import GuestApi
+from snapshot.pve.snapshots import description_of
 from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.frozen import guest_state
 from snapshot.take.request import Request, Tools
@@ -42,7 +42,7 @@ PAUSE_SECONDS = 0.5
 
 
 class PveSnapshot:
-    """The snapshot of one run. ``mark`` names the run: it stands in the description until the verdict does."""
+    """The snapshot of one run. ``mark`` names the run: it stands in the description."""
 
     def __init__(
         self, guest: Guest, request: Request, tools: Tools, *, name: str, mark: str, warnings: list[str]
@@ -329,14 +329,8 @@ class PveSnapshot:
         return bool(self.exists)
 
     def _description(self, verdict: Verdict | None) -> str:
-        lines = [self._request.description] if self._request.description else []
-        if verdict is None:
-            lines.append(f"safe-snapshot: verdict pending (run {self._mark})")
-        else:
-            frozen = self.frozen_seconds
-            span = f"; freeze window {duration(frozen)}" if frozen is not None else ""
-            lines.append(f"safe-snapshot: {verdict}{span}; {iso(self._tools.clock.time())}")
-        return "\n".join(lines)
+        at = self._tools.clock.time()
+        return description_of(self._request.description, self._mark, verdict, self.frozen_seconds, at)
 
 
 def _says_not_frozen(log: tuple[str, ...]) -> bool:

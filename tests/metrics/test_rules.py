@@ -39,6 +39,8 @@ ANNOUNCED = {
     "LookOld",
     "JournalBegunAnew",
     "Drill",
+    "LabelMissed",
+    "LabelLeftOut",
 }
 
 OF_A_NODE = {"HookErrors", "MetricsStale", "BackupWithoutHook", "ConfigBroken", "LookOld", "JournalBegunAnew", "Drill"}

@@ -26,7 +26,7 @@ import pytest
 from snapshot.base.clock import SystemClock
 from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
-from snapshot.journal import drills, families, series, silences
+from snapshot.journal import drills, families, labelruns, series, silences
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
 from snapshot.journal.looks import GuestLook, Why
 from snapshot.metrics import exposition, publish
@@ -58,6 +58,9 @@ def _everything(world: World) -> None:
     world.journal.set_note(silences.UNHOOKED_NOTE, f'["UPID:pve1:x", {world.clock.now}]', world.clock.now)
     world.journal.set_note(BEGUN_ANEW_NOTE, repr(world.clock.now), world.clock.now)
     drills.note_drill(world.journal, True, world.clock.now)
+    guest = Guest(Vmid(100), Node("pve1"), GuestKind.QEMU)
+    labelruns.note_expected(world.journal, [(guest, "daily")], world.clock.now, 0.0)
+    labelruns.note_run(world.journal, "daily", world.clock.now, [guest], [])
 
 
 @contextlib.contextmanager

@@ -152,6 +152,14 @@ JOBS = "snapshot/journal/jobs.py"
 JOB_PHASE = "vzdump_hooks/phases/job.py"
 JOB_TESTS = "tests/notify/test_jobs.py"
 JOB_HOOK_TESTS = "tests/hook/test_job_ping.py"
+KEEP = "snapshot/retention/keep.py"
+RETAINED = "snapshot/retention/ours.py"
+RETENTION_PLAN = "snapshot/retention/plan.py"
+PRUNE = "snapshot/retention/prune.py"
+LABEL_RUNS = "snapshot/journal/labelruns.py"
+KEEP_TESTS = "tests/retention/test_keep.py"
+PRUNE_TESTS = "tests/retention/test_prune.py"
+LABEL_RUN_TESTS = "tests/retention/test_labelruns.py"
 
 
 @dataclass(frozen=True)
@@ -4354,6 +4362,202 @@ MUTATIONS: tuple[Mutation, ...] = (
         " is None and not ctx.resilient_parsing:",
         " is None:",
         f"{MANY_GUESTS}::test_completion_is_silent_and_bounded_whatever_happens",
+    ),
+    mutation(
+        "a rule keeps the oldest of each period",
+        KEEP,
+        "key=lambda n: -instants[n])",
+        "key=lambda n: instants[n])",
+        f"{KEEP_TESTS}::test_each_recorded_history_gets_pves_own_answer",
+    ),
+    mutation(
+        "a longer period counts what a shorter one has covered",
+        KEEP,
+        "        if marks[n] is not None or period in covered:",
+        "        if marks[n] is not None:",
+        f"{KEEP_TESTS}::test_each_recorded_history_gets_pves_own_answer",
+    ),
+    mutation(
+        "a week belongs to the year that its day is in",
+        KEEP,
+        '    return f"{year}-W{week:02}"',
+        '    return f"{day.tm_year}-W{week:02}"',
+        f"{KEEP_TESTS}::test_each_recorded_history_gets_pves_own_answer",
+    ),
+    mutation(
+        "periods are those of Greenwich",
+        "snapshot/base/clock.py",
+        '    """A Unix time in this machine\'s own zone."""\n    return time.localtime(instant)',
+        '    """A Unix time in this machine\'s own zone."""\n    return time.gmtime(instant)',
+        f"{KEEP_TESTS}::test_the_zone_is_that_of_the_machine_that_prunes",
+    ),
+    mutation(
+        "newer crash-consistent snapshots cost a consistent one its place",
+        KEEP,
+        '        if (among := by_consistent.get(n, ""))',
+        '        if (among := "")',
+        f"{KEEP_TESTS}::test_newer_crash_consistent_ones_cost_a_consistent_one_nothing",
+        f"{KEEP_TESTS}::test_a_consistent_one_is_left_as_long_as_there_is_one",
+        f"{PRUNE_TESTS}::test_newer_crash_consistent_ones_never_cost_the_last_consistent_one",
+    ),
+    mutation(
+        "a snapshot without our mark is ours",
+        RETAINED,
+        "        return Candidate(one, left=Left.NO_MARK)",
+        '        run = ""',
+        f"{PRUNE_TESTS}::test_what_is_not_ours_is_named_and_left_with_the_reason",
+        f"{PRUNE_TESTS}::test_an_operator_makes_one_his_own_by_taking_the_mark_out",
+    ),
+    mutation(
+        "a snapshot whose name was chosen by hand is ours",
+        RETAINED,
+        "SnapshotName.parse(one.name, prefix)\n",
+        'SnapshotName.parse(one.name, prefix) or SnapshotName(prefix, "", "")\n',
+        f"{PRUNE_TESTS}::test_what_is_not_ours_is_named_and_left_with_the_reason",
+    ),
+    mutation(
+        "a snapshot that the journal does not know is ours",
+        RETAINED,
+        "run, left=Left.NOT_IN_JOURNAL, remedy=hint)",
+        "run)",
+        f"{PRUNE_TESTS}::test_what_is_not_ours_is_named_and_left_with_the_reason",
+        f"{PRUNE_TESTS}::test_without_a_journal_nothing_is_known_and_nothing_removed",
+    ),
+    mutation(
+        "a snapshot is ours by another guest's run",
+        RETAINED,
+        "(record.vmid, record.kind, record.snapshot_name) != (guest.vmid, guest.kind.value, one.name)",
+        "record.snapshot_name != one.name",
+        f"{PRUNE_TESTS}::test_what_is_not_ours_is_named_and_left_with_the_reason",
+    ),
+    mutation(
+        "a snapshot of an earlier version is ours by its name alone",
+        RETAINED,
+        "for record in known.by_name(guest, one.name) if _is_of_its_time(record, one)",
+        "for record in known.by_name(guest, one.name)",
+        f"{PRUNE_TESTS}::test_one_of_an_earlier_version_is_known_by_its_name_and_its_time",
+    ),
+    mutation(
+        "a snapshot whose run is not over is counted",
+        RETAINED,
+        "    if not has_ended(record):",
+        "    if False:",
+        f"{PRUNE_TESTS}::test_one_whose_run_is_not_over_does_not_count_yet",
+    ),
+    mutation(
+        "one label counts another's snapshots",
+        RETENTION_PLAN,
+        "if one.left is None and one.label == label]",
+        "if one.left is None]",
+        f"{PRUNE_TESTS}::test_each_label_keeps_to_its_own",
+        "tests/docs/test_retention_examples.py::test_an_example_keeps_as_many_as_the_page_says",
+    ),
+    mutation(
+        "what is not ours takes a place of ours",
+        RETENTION_PLAN,
+        "if one.left is None and one.label == label]",
+        "if one.label == label]",
+        f"{PRUNE_TESTS}::test_what_is_not_ours_takes_no_place_of_ours",
+    ),
+    mutation(
+        "the snapshot that a guest was rolled back to goes",
+        RETENTION_PLAN,
+        "    if not keeps and tree.parent == one.snapshot.name",
+        "    if tree.parent is None and tree.parent == one.snapshot.name",
+        f"{PRUNE_TESTS}::test_one_that_the_guest_was_rolled_back_to_stays_until_another_is_taken",
+    ),
+    mutation(
+        "a snapshot is removed as it was listed, whatever it is by now",
+        PRUNE,
+        "            now = next((other for other in self.plan() if other.name == row.name), None)",
+        "            now = row",
+        f"{PRUNE_TESTS}::test_another_of_the_same_name_that_came_meanwhile_is_left",
+        f"{PRUNE_TESTS}::test_one_that_is_the_last_consistent_one_by_now_is_left",
+    ),
+    mutation(
+        "a locked guest is not waited for",
+        PRUNE,
+        "            if not (guest.lock or self._is_in_window()) or not self._waits():",
+        "            if True:",
+        f"{PRUNE_TESTS}::test_a_guest_that_is_locked_is_waited_for",
+    ),
+    mutation(
+        "a removal locks a guest that a run of ours has in its window",
+        PRUNE,
+        "        return any(not has_ended(window) for",
+        "        return any(not window for",
+        f"{PRUNE_TESTS}::test_a_guest_that_a_run_has_in_its_window_is_waited_for",
+    ),
+    mutation(
+        "a snapshot that is kept after all keeps the others from going",
+        PRUNE,
+        "self._is_over or left not in HARMLESS",
+        "True",
+        f"{PRUNE_TESTS}::test_another_of_the_same_name_that_came_meanwhile_is_left",
+    ),
+    mutation(
+        "a snapshot is removed without the intent in the journal",
+        PRUNE,
+        "        number = self._removals.begin(self._guest, row.name, row.found.run, row.found.snapshot.taken_at)",
+        "        number = 0",
+        f"{PRUNE_TESTS}::test_without_its_intent_in_the_journal_nothing_is_removed",
+    ),
+    mutation(
+        "what a killed prune left open stays open",
+        PRUNE,
+        "            self._settle()\n",
+        "",
+        f"{PRUNE_TESTS}::test_a_prune_killed_at_any_step_is_finished_by_the_next",
+        f"{PRUNE_TESTS}::test_an_answer_that_is_lost_is_found_out",
+    ),
+    mutation(
+        "what others have left half removed is removed",
+        PRUNE,
+        '        if row.found.snapshot.state != "delete" or not is_ours:',
+        '        if row.found.snapshot.state != "delete":',
+        f"{PRUNE_TESTS}::test_what_others_left_half_removed_is_never_touched",
+    ),
+    mutation(
+        "what PVE could not remove is told without the way out of its lock",
+        PRUNE,
+        '        if lock != "snapshot-delete":',
+        "        if True:",
+        f"{PRUNE_TESTS}::test_what_pve_cannot_remove_is_named_with_the_remedy_and_ends_the_guests_turn",
+    ),
+    mutation(
+        "a dry run removes",
+        "snapshot/cli/retention.py",
+        "look(guest, rules, tools) if dry_run else prune(guest, rules, tools)",
+        "prune(guest, rules, tools)",
+        f"{PRUNE_TESTS}::test_a_dry_run_says_it_and_changes_nothing",
+    ),
+    mutation(
+        "a snapshot's description loses its run with the verdict",
+        "snapshot/pve/snapshots.py",
+        'said, f"safe-snapshot run {run}"])',
+        "said])",
+        "tests/retention/test_after.py::test_a_description_says_the_run_in_its_last_line_and_only_there",
+    ),
+    mutation(
+        "a label that does not come is not missed",
+        LABEL_RUNS,
+        "    return since if now - since > limit else None",
+        "    return None",
+        f"{LABEL_RUN_TESTS}::test_a_label_that_a_tag_asks_for_is_missed_after_its_period_and_the_slack",
+    ),
+    mutation(
+        "a label that another node takes is called missed",
+        "snapshot/recovery/labels.py",
+        "        if newest > (run.last_at or 0.0):",
+        "        if False:",
+        "tests/retention/test_look.py::test_a_label_is_called_missed_only_where_pve_lists_none_either",
+    ),
+    mutation(
+        "a guest that a label left out is told after it has got one",
+        LABEL_RUNS,
+        '                left_out_at = NULL, left_out_why = \'\'"""',
+        '                left_out_why = \'\'"""',
+        f"{LABEL_RUN_TESTS}::test_who_was_left_out_is_told_with_the_reason_until_a_run_comes_to_it",
     ),
     mutation(
         "a node is called set up whose backups call somebody else",

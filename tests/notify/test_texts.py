@@ -10,10 +10,13 @@ import pytest
 
 from snapshot.journal import silences
 from snapshot.journal.broken import BEGUN_ANEW_NOTE
+from snapshot.journal.labelruns import note_expected, note_run
 from snapshot.journal.looks import GuestLook
+from snapshot.model import Vmid
 from snapshot.notify import alarms, letter, tell
 from snapshot.recovery.strangers import Recovered
 from tests.metrics.conftest import World
+from tests.unit.kit import GUEST
 
 HOUR = 3600.0
 
@@ -51,7 +54,11 @@ def everything(world: World) -> tuple[Recovered, ...]:
         look(world, 103, seen_at=now, run_limit_seconds=60.0),
         look(world, 104, seen_at=now, first_seen_at=now - 40 * HOUR),
         look(world, 105, seen_at=now, state="", why="agent-busy", still_since_at=now - HOUR),
+        look(world, 107, seen_at=now, run_limit_seconds=0.0),
     ])  # fmt: skip
+    guest = GUEST._replace(vmid=Vmid(107), name="name-107")
+    note_expected(world.journal, [(guest, "daily")], now - 40 * HOUR, 0.0)
+    note_run(world.journal, "weekly", now, [], [(guest, "the guest is locked (backup)")])
     window = world.intent(106, owner="foreign", source="foreign", state="frozen", frozen_at=now)
     return (Recovered(106, "pve1", "foreign", "GUEST 106 IS FROZEN, by somebody else", window, ok=False),)
 
@@ -68,7 +75,7 @@ def test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command(world
             assert f"guest {guest['vmid']} ({guest['name']})" in event["what"]
             assert str(guest["vmid"]) in event["todo"]
             assert guest["node"] in event["todo"]
-    assert found["title"].endswith("guest 106 (guest-106) MAY STILL BE FROZEN, and 10 more")
+    assert found["title"].endswith("guest 106 (guest-106) MAY STILL BE FROZEN, and 12 more")
     assert re.search(r"\n  since 20\d\d-\d\d-\d\d \d\d:\d\d [+-]\d{4}\n", found["message"])
     assert len(max(found["message"].splitlines(), key=len)) < 300
     assert "The runbooks are in /usr/share/doc/vzdump-hooks/runbooks." in found["message"]

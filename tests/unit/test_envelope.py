@@ -22,7 +22,7 @@ from tests.unit.kit import record
 CODES = [
     "failed no-turn usage configuration guest-unfit guest-removed api api-unreachable api-denied api-failure",
     "reply-lost not-consistent snapshot-failed still-frozen journal journal-busy not-recorded freeze-unclear guard",
-    "window-taken foreign-freeze findings interrupted",
+    "window-taken foreign-freeze findings not-pruned interrupted",
 ]
 FAILURES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Failure)]
 

@@ -191,6 +191,38 @@
             },
           },
           {
+            alert: 'LabelMissed',
+            expr: |||
+              (
+                time()
+                - max by (%(guestLabels)s, label) ({__name__=~"pve_fsfreeze_label_last_timestamp_seconds|pve_fsfreeze_label_expected_since_timestamp_seconds"})
+                > max by (%(guestLabels)s, label) (pve_fsfreeze_label_limit_seconds)
+              )
+              + on (%(guestLabels)s, label) group_right ()
+              0 * max by (%(guestLabels)s, node, label) (pve_fsfreeze_label_limit_seconds)
+            ||| % $._config,
+            'for': "%(staleFor)s" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "A label that a guest's tag asks for did not come",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }} asks by its tag for {{ $labels.label }} snapshots, and for {{ $value | humanizeDuration }} none was taken.",
+              runbook_url: '%(runbooks)slabel-missed.md' % $._config,
+            },
+          },
+          {
+            alert: 'LabelLeftOut',
+            expr: |||
+              pve_fsfreeze_label_left_out == 1
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "The last run of a label left a guest out",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }} got no snapshot in the last {{ $labels.label }} run. `safe-snapshot status` on the node that took it says why. Clears with the next one that the guest gets.",
+              runbook_url: '%(runbooks)slabel-left-out.md' % $._config,
+            },
+          },
+          {
             alert: 'BackupWithoutHook',
             expr: |||
               time() - pve_fsfreeze_last_unhooked_backup_timestamp_seconds < %(eventSeconds)s

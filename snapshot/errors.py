@@ -10,14 +10,17 @@ them. An exit code that is not in the table means failure too.
     ├── UsageError                       2
     ├── ConfigError                      3
     ├── GuestUnfitError                  4
-    │   └── GuestRemovedError            4
+    │   ├── GuestRemovedError            4
+    │   └── StorageFullError             4
     ├── ApiError                         5
     │   ├── ApiUnreachableError          5
     │   ├── ApiDeniedError               5
     │   ├── ApiFailureError              5
+    │   ├── NodeOfflineError             5
     │   └── ReplyLostError               5
     ├── NotConsistentError               6
     ├── SnapshotFailedError              7
+    │   └── NoQuorumError                7
     ├── StillFrozenError                 8
     ├── JournalError                     9
     │   └── JournalBusyError             9
@@ -89,6 +92,12 @@ class GuestRemovedError(GuestUnfitError):
     code = "guest-removed"
 
 
+class StorageFullError(GuestUnfitError):
+    """A storage of the guest is too full for another snapshot ([fleet] storage_full_percent). Nothing was done."""
+
+    code = "storage-full"
+
+
 class ApiError(SafeSnapshotError):
     """The PVE API could not be used: unreachable, certificate, credentials, privilege, or an error of its own."""
 
@@ -122,6 +131,12 @@ class ApiFailureError(ApiError):
         self.status = status
 
 
+class NodeOfflineError(ApiError):
+    """The guest's node is offline: nothing was asked of it, and nothing was done."""
+
+    code = "node-offline"
+
+
 class ReplyLostError(ApiError):
     """A request was sent to the PVE API and no usable answer came: it may or may not have been carried out."""
 
@@ -147,6 +162,12 @@ class SnapshotFailedError(SafeSnapshotError):
 
     code = "snapshot-failed"
     exit_code = 7
+
+
+class NoQuorumError(SnapshotFailedError):
+    """The cluster has no quorum, so PVE changes no guest's configuration. The guest was not frozen."""
+
+    code = "no-quorum"
 
 
 class StillFrozenError(SafeSnapshotError):

@@ -19,6 +19,7 @@ from snapshot.doctor.facts import Look
 from snapshot.doctor.guests import Diagnosis
 from snapshot.drill.rounds import DrillRound
 from snapshot.errors import exit_codes
+from snapshot.fleet.outcome import GuestOutcome
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
 from snapshot.model import (
@@ -96,23 +97,26 @@ _RETAINED = _Fields(
 )
 """One guest's share of `list` and `prune`; ``rules`` by label, as PVE writes prune-backups."""
 
+_TAKE: dict[str, Any] = {
+    "vmid": int,
+    "guest": Guest | None,
+    "snapshot": str,
+    "snapshot_exists": bool | None,
+    "policy": Policy,
+    "plan": str | None,
+    "checks": list[Check],
+    "window": _Fields({"id": str | None, **get_type_hints(WindowTimes), "window_seconds": float | None}),
+    "freeze": FreezeReply | None,
+    "proof": Proof,
+    "thaw": ThawReport | None,
+    "upid": Upid | None,
+    "task": TaskEnd | None,
+    "verdict": Verdict | None,
+}
+"""What is told of one guest's snapshot."""
+
 COMMANDS: dict[str, dict[str, Any]] = {
-    "take": {
-        "vmid": int,
-        "guest": Guest | None,
-        "snapshot": str,
-        "snapshot_exists": bool | None,
-        "policy": Policy,
-        "plan": str | None,
-        "checks": list[Check],
-        "window": _Fields({"id": str | None, **get_type_hints(WindowTimes), "window_seconds": float | None}),
-        "freeze": FreezeReply | None,
-        "proof": Proof,
-        "thaw": ThawReport | None,
-        "upid": Upid | None,
-        "task": TaskEnd | None,
-        "verdict": Verdict | None,
-    },
+    "take": _TAKE,
     "check": {"guest": Guest | None, "checks": list[Check], "facts": Mapping[str, Any], "frozen": bool},
     "doctor": {"installation": list[Look], "guests": list[Diagnosis], "counts": Mapping[str, int]},
     "thaw": {"vmid": int, "thaw": ThawReport},
@@ -152,7 +156,28 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 _ERROR: dict[str, Any] = {"code": str, "message": str, "remedy": str, "exit_code": int}
 
+_OUTCOME = get_type_hints(GuestOutcome)
+_GUEST: dict[str, Any] = {
+    "vmid": int,
+    "node": str,
+    "name": str,
+    **{name: _OUTCOME[name] for name in ("snapshot", "snapshot_exists")},
+    "verdict": VerdictKind | None,
+    "reason": str,
+    "plan": str | None,
+    **{name: _OUTCOME[name] for name in ("frozen_seconds", "tries", "waited_seconds", "warnings")},
+    "error": _Fields(_ERROR) | None,
+    "exit_code": int,
+    "result": _Fields(_TAKE) | None,
+}
+"""One of many guests; see report.fleet.outcome_data."""
+
 MANY: dict[str, dict[str, Any]] = {
+    "take": {
+        "guests": list[_Fields(_GUEST, GuestOutcome)],  # type: ignore[misc]
+        "left_out": list[LeftOut],
+        "counts": Mapping[str, int],
+    },
     "check": {
         "guests": list[
             _Fields(  # type: ignore[misc]

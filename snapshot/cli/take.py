@@ -1,12 +1,13 @@
-"""``safe-snapshot take``, and without the word: the snapshot of one guest."""
+"""``safe-snapshot take``, and without the word: the snapshot of one guest; of several: many.py."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from typing import NoReturn
 
 import click
 
 from snapshot.base.signals import SignalGate
+from snapshot.cli.guests import guests_options
 from snapshot.cli.line import (
     EXIT_CODES,
     Seconds,
@@ -16,14 +17,14 @@ from snapshot.cli.line import (
     logfmt_option,
     name_option,
     pass_session,
-    vmid_argument,
 )
+from snapshot.cli.many import label_option, span_option, take_many
+from snapshot.cli.ping import has_fallen_back, leave_ping
 from snapshot.commands import folder
+from snapshot.config.reading import MOST_AT_ONCE
+from snapshot.config.selection import Selection
 from snapshot.config.settings import DEFAULT_PATH, Config
-from snapshot.errors import GuestUnfitError, JournalError
-from snapshot.journal.families import CONSISTENT_VERDICTS
-from snapshot.journal.jobs import pings_file, run_ended
-from snapshot.journal.record import new_id
+from snapshot.errors import GuestUnfitError
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
@@ -35,9 +36,10 @@ from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
 
 
-@click.command(epilog=EXIT_CODES, short_help="Take a snapshot of guest VMID.")
-@vmid_argument()
+@click.command(epilog=EXIT_CODES, short_help="Take a snapshot of one guest, or of many.")
+@guests_options(required=True)
 @click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
+@click.option("--label", default="", callback=label_option, help="A label: the name is safe-<label>-<date>-<time>.")
 @click.option(
     "--description", default="", callback=description_option, help="Its description; the verdict is added to it."
 )
@@ -51,30 +53,62 @@ from snapshot.take.request import Request, Result, Tools
 @click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
 @click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
 @click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
+@click.option("--at-once", type=click.IntRange(1, MOST_AT_ONCE), help="At most so many guests at once [default: 8].")
+@click.option(
+    "--wait",
+    callback=span_option,
+    metavar="TIME",
+    help="How long a locked guest is tried again [default: 10m].",
+)
 @logfmt_option
 @common()
 @pass_session
 def take(
     session: Session,
     *,
-    vmid: Vmid,
+    selection: Selection,
     name: str | None,
+    label: str,
     description: str,
     policy: str | None,
     freeze_timeout: float | None,
     max_window: float | None,
     vmstate: bool,
     dry_run: bool,
+    at_once: int | None,
+    wait: float | None,
 ) -> None:
-    """Take a snapshot of guest VMID; the word `take` may be left out.
+    """Take a snapshot of one guest, or of many at once; the word `take` may be left out.
 
     \b
     safe-snapshot 100
     safe-snapshot 100 --policy require --name before-upgrade
     safe-snapshot 100 --dry-run
     safe-snapshot --json 100
+    safe-snapshot all --tag prod --exclude 105 --label daily
+    safe-snapshot 100 101 200-299 --at-once 4
     """
-    session.vmid = vmid
+    request = Request(
+        vmid=selection.single or NO_GUEST,
+        name=name,
+        description=description,
+        policy=Policy(policy) if policy else None,
+        freeze_timeout_seconds=freeze_timeout,
+        max_window_seconds=max_window,
+        memory=vmstate,
+        dry_run=dry_run,
+    )
+    if selection.single is None or label or at_once is not None or wait is not None:
+        take_many(session, selection, request, label=label, at_once=at_once, wait_seconds=wait)
+    _take_one(session, request)
+
+
+NO_GUEST = Vmid(0)
+"""In a request for many: each worker puts its own."""
+
+
+def _take_one(session: Session, request: Request) -> NoReturn:
+    session.vmid = request.vmid
     access = session.access()
     config = access.config
     gate = session.gate = SignalGate()
@@ -90,43 +124,18 @@ def take(
         say=session.say,
         commands=folder.beside(session.config_path or DEFAULT_PATH),
     )
-    result = safe_snapshot(
-        Request(
-            vmid=vmid,
-            name=name,
-            description=description,
-            policy=Policy(policy) if policy else None,
-            freeze_timeout_seconds=freeze_timeout,
-            max_window_seconds=max_window,
-            memory=vmstate,
-            dry_run=dry_run,
-        ),
-        tools,
-    )
-    if not dry_run and result.guest is not None:
+    result = safe_snapshot(request, tools)
+    if not request.dry_run and result.guest is not None:
         remember(access, tools.open_journal)
-    warnings = [*result.warnings, *([] if dry_run else _leave_ping(session, config, result))]
+    is_no_run = request.dry_run or (result.guest is None and isinstance(result.error, GuestUnfitError))
+    warnings = [*result.warnings, *([] if is_no_run else _leave_ping(session, config, result))]
     session.explain(text.result_details(result))
     lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)
     session.finish(lines, result_data(result), warnings=warnings, error=result.error)
 
 
 def _leave_ping(session: Session, config: Config, result: Result) -> list[str]:
-    """Write down how the run ended, for the minute's recovery to tell. What cannot be written, as lines."""
-    is_no_run = result.guest is None and isinstance(result.error, GuestUnfitError)  # there is no such guest
-    if pings_file(config) is None or is_no_run:
-        return []
-    try:
-        with closing(Journal(config.journal.path)) as journal:
-            is_well = result.error is None and not _has_fallen_back(journal, result)
-            run_ended(journal, new_id(), session.clock.time(), is_well=is_well)
-    except JournalError as error:
-        return [f"notify: {error}"]
-    return []
+    def is_well(journal: Journal) -> bool:
+        return result.error is None and not has_fallen_back(journal, result.vmid, result.name)
 
-
-def _has_fallen_back(journal: Journal, result: Result) -> bool:
-    """Whether the guest should have been frozen and was not, as the journal has it."""
-    windows = journal.history(vmid=result.vmid, limit=10)
-    window = next((w for w in windows if w.snapshot_name == result.name), None)
-    return window is not None and window.failure_stage is not None and window.verdict not in CONSISTENT_VERDICTS
+    return leave_ping(config, session.clock, is_well)

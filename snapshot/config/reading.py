@@ -48,9 +48,13 @@ LONGEST = {
     "timeout_seconds": DAY_SECONDS,
     "run_limit_seconds": 400 * DAY_SECONDS,
     "forget_guest_after_days": 3650.0,
+    "wait_seconds": DAY_SECONDS,
+    "storage_full_percent": 100.0,
 }
 """The largest value of each number. A guard waits in one system call, which takes no month for a duration."""
-SHORTEST = {"freeze_timeout_seconds": 0.1, "max_window_seconds": 0.1, "run_limit_seconds": 0.0}
+MOST_AT_ONCE = 1000
+"""Of workers: each is a process."""
+SHORTEST = {"freeze_timeout_seconds": 0.1, "max_window_seconds": 0.1, "run_limit_seconds": 0.0, "wait_seconds": 0.0}
 """The smallest value, where it is not just above 0: no guest is frozen, and no task looked at, in a millisecond."""
 
 
@@ -196,6 +200,9 @@ def _check(config: Config, where: str, first_rule: int) -> None:
                 )
             if found["port"] and not 1 <= int(found["port"]) <= 65535:
                 raise ConfigError(f"{where}: [api] {name}: {found['port']} is not a port number")
+    for name, number in config.fleet._asdict().items():
+        if name.startswith("at_once") and not 1 <= number <= MOST_AT_ONCE:
+            raise ConfigError(f"{where}: [fleet] {name}: {number} is not a number from 1 to {MOST_AT_ONCE}")
     try:
         check_snapshot_name(f"{config.snapshot.name_prefix}-20260131-030005")
     except ValueError as error:

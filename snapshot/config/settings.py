@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snapshot.config.snapshots import FleetConfig, SnapshotConfig
 from snapshot.model import Policy
 
 TOKEN_ID = re.compile(r"[^\s!@:/=]+@[A-Za-z][A-Za-z0-9.\-_]*![A-Za-z][A-Za-z0-9.\-_]*\Z")
@@ -195,16 +196,6 @@ class GuardConfig(NamedTuple):
     arm_timeout_seconds: float = 10.0
 
 
-class SnapshotConfig(NamedTuple):
-    """``[snapshot]``: safe-snapshot's own settings."""
-
-    name_prefix: str = "safe"
-    task_timeout_seconds: float = 1800.0
-    """How long to wait for the snapshot task's end once the guest is thawed."""
-    lost_reply_seconds: float = 30.0
-    """How long to look for a snapshot whose request PVE never answered."""
-
-
 class HookConfig(NamedTuple):
     """``[hook]``: what vzdump-hook does in a backup."""
 
@@ -294,6 +285,7 @@ class Config(NamedTuple):
     notify: NotifyConfig = NotifyConfig()
     guard: GuardConfig = GuardConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
+    fleet: FleetConfig = FleetConfig()
     hook: HookConfig = HookConfig()
     commands: CommandsConfig = CommandsConfig()
     guest: tuple[GuestRule, ...] = ()

@@ -39,7 +39,7 @@ class Envelope:
 
     def render(self) -> str:
         """The object, for the eye too."""
-        return json.dumps(_plain({**self._head(), **self.data, **self._tail()}), indent=2, ensure_ascii=True)
+        return json.dumps(plain({**self._head(), **self.data, **self._tail()}), indent=2, ensure_ascii=True)
 
     def stream(self, key: str, items: Iterable[object], write: Callable[[str], object]) -> int:
         """Write the object with a list ``key`` that need not fit into memory; the exit code.
@@ -49,13 +49,13 @@ class Envelope:
         """
         frame, rest = self, iter(items)
         first = list(itertools.islice(rest, 1))
-        write(f"{json.dumps(_plain({**self._head(), **self.data}))[:-1]}, {json.dumps(key)}: [")
+        write(f"{json.dumps(plain({**self._head(), **self.data}))[:-1]}, {json.dumps(key)}: [")
         try:
             for piece in _separated(itertools.chain(first, rest)):
                 write(piece)
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             frame = replace(self, error=error)
-        write(f"\n], {json.dumps(_plain(frame._tail()))[1:]}\n")
+        write(f"\n], {json.dumps(plain(frame._tail()))[1:]}\n")
         return frame.exit_code
 
     def _head(self) -> dict[str, object]:
@@ -103,21 +103,22 @@ def error_data(error: Failure | None) -> dict[str, object] | None:
 def _separated(items: Iterable[object]) -> Iterator[str]:
     separator = "\n"
     for item in items:
-        yield separator + json.dumps(_plain(item))
+        yield separator + json.dumps(plain(item))
         separator = ",\n"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """``value`` as JSON knows it."""
     if isinstance(value, Upid):
         return value.text
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _plain(value._asdict())
+        return plain(value._asdict())
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, Path):
         return str(value)
     return value

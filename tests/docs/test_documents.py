@@ -25,7 +25,7 @@ def test_every_commented_setting_of_the_sample_is_the_default() -> None:
     lines = [line.removeprefix("#") if re.match(r"#\w+ = ", line) else line for line in SAMPLE.read_text().splitlines()]
     end = lines.index("#[[guest]]")
     tree = tomllib.loads("\n".join(line for line in lines[:end] if not line.endswith("= ...")))
-    assert len(tree) == 11
+    assert len(tree) == 12
     assert reading.parse(tree, "the sample") == Config()
 
 

@@ -60,6 +60,12 @@ SELECTION_TESTS = "tests/unit/test_selection.py"
 LABEL_TESTS = "tests/unit/test_labels.py"
 MANY_GUESTS = "tests/engine/test_many_guests.py"
 
+FLEET = "snapshot/fleet"
+FLEET_MANY = "tests/fleet/test_many.py"
+FLEET_KILLED = "tests/fleet/test_killed.py"
+FLEET_WORKER = "tests/fleet/test_worker.py"
+FLEET_PURE = "tests/fleet/test_pure.py"
+FLEET_CREW = "tests/fleet/test_crew.py"
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
@@ -1668,7 +1674,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "no run remembers the cluster's nodes",
         "snapshot/cli/take.py",
-        "    if not dry_run and result.guest is not None:",
+        "    if not request.dry_run and result.guest is not None:",
         "    if False:",
         f"{FAILOVER_TESTS}::test_without_peers_the_nodes_that_an_earlier_run_has_seen_take_over",
     ),
@@ -3304,7 +3310,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a run that fell back is pinged as well",
         "snapshot/cli/take.py",
-        "result.error is None and not _has_fallen_back(journal, result)",
+        "result.error is None and not has_fallen_back(journal, result.vmid, result.name)",
         "result.error is None",
         "tests/engine/test_notify.py::test_a_run_of_safe_snapshot_leaves_a_ping_that_says_how_it_ended",
     ),
@@ -4668,5 +4674,199 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "test_systemd_understands_each_line[safe-snapshot-recover.service]",
             ),
         )
+    ),
+    mutation(
+        "one more is at work than a limit allows",
+        f"{FLEET}/limits.py",
+        "<= self.limits.of(resource) or",
+        "<= self.limits.of(resource) + 1 or",
+        "tests/fleet/test_limits.py::test_single_guests_begin_whenever_they_can_and_never_over_a_limit",
+        f"{FLEET_MANY}::test_a_storage_of_all_nodes_is_shared_by_at_most_so_many",
+    ),
+    mutation(
+        "one that does not fit keeps all others waiting",
+        f"{FLEET}/limits.py",
+        "if count > 1}",
+        "if count}",
+        "tests/fleet/test_limits.py::test_single_guests_begin_whenever_they_can_and_never_over_a_limit",
+    ),
+    mutation(
+        "single guests overtake a group for ever",
+        f"{FLEET}/limits.py",
+        "if count > 1}",
+        "if False}",
+        "tests/fleet/test_limits.py::test_single_guests_do_not_overtake_a_group_for_ever",
+    ),
+    mutation(
+        "a locked guest is not tried once more when its time is over",
+        f"{FLEET}/waiting.py",
+        "return min(end, now + pause)",
+        "return now + pause",
+        f"{FLEET_PURE}::test_a_locked_guest_is_tried_until_its_time_is_over_and_once_more_at_its_end",
+    ),
+    mutation(
+        "the words of a worker that left ours unread are lost",
+        f"{FLEET}/link.py",
+        "what it said itself is there all the same\n            return self._connection.recv(MOST_BYTES)",
+        'what it said itself is there all the same\n            return b""',
+        f"{FLEET_WORKER}::test_the_words_of_a_worker_that_left_ours_unread_are_not_lost",
+    ),
+    mutation(
+        "a worker waits for a parent that does not read",
+        f"{FLEET}/link.py",
+        "        connection.setblocking(False)\n",
+        "",
+        f"{FLEET_WORKER}::test_a_parent_that_does_not_read_keeps_no_worker_waiting",
+    ),
+    mutation(
+        "a later worker hides the parent's death from an earlier one",
+        f"{FLEET}/worker.py",
+        "        for end in _ENDS:\n            end.close()\n",
+        "",
+        f"{FLEET_WORKER}::test_the_end_of_one_worker_is_seen_while_a_later_one_lives",
+    ),
+    Mutation(
+        "a terminal's Ctrl-C reaches the workers beside their parent",
+        (
+            edit(f"{FLEET}/worker.py", "        os.setpgid(0, 0)\n", ""),
+            edit(f"{FLEET}/worker.py", "            os.setpgid(pid, pid)\n", "            pass\n"),
+        ),
+        (f"{FLEET_WORKER}::test_what_a_terminal_sends_reaches_the_parent_alone",),
+    ),
+    mutation(
+        "a worker whose parent is gone begins a window",
+        f"{FLEET}/worker.py",
+        "        if self.pending is None and self._link.is_closed:\n",
+        "        if False:\n",
+        f"{FLEET_WORKER}::test_a_worker_whose_parent_is_gone_begins_no_window_and_finishes_the_one_it_is_in",
+        f"{FLEET_KILLED}::test_a_parent_that_is_killed_leaves_nobody_frozen_and_nobody_begins",
+    ),
+    mutation(
+        "a worker whose parent is gone does not finish what it has begun",
+        f"{FLEET}/worker.py",
+        "        if not self._has_begun:\n",
+        "        if True:\n",
+        f"{FLEET_WORKER}::test_a_worker_whose_parent_is_gone_begins_no_window_and_finishes_the_one_it_is_in",
+    ),
+    mutation(
+        "a signal that comes while a worker is started is lost",
+        f"{FLEET}/worker.py",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, ())",
+        f"{FLEET_WORKER}::test_a_signal_that_comes_while_a_worker_starts_is_not_lost",
+    ),
+    mutation(
+        "a run that is ended does not tell its workers",
+        f"{FLEET}/crew.py",
+        "                job.worker.signal(number)\n",
+        "                pass\n",
+        f"{FLEET_KILLED}::test_what_is_frozen_is_thawed_and_what_has_not_begun_does_not_begin",
+    ),
+    mutation(
+        "what has not begun begins though a signal has ended the run",
+        f"{FLEET}/crew.py",
+        "        queue, self._queue = self._queue, []\n",
+        "        self._is_over, self.bell.ended_by, queue = False, None, []\n",
+        f"{FLEET_KILLED}::test_what_is_frozen_is_thawed_and_what_has_not_begun_does_not_begin",
+    ),
+    mutation(
+        "the run is stopped while a guest is in its window",
+        f"{FLEET}/crew.py",
+        "        if bell.wants_stop and not self._at_work and not self._lost:\n",
+        "        if bell.wants_stop:\n",
+        f"{FLEET_KILLED}::test_ctrl_z_stops_the_run_once_no_guest_is_in_work_and_it_goes_on_when_it_may",
+    ),
+    mutation(
+        "a locked guest keeps its place while it waits",
+        f"{FLEET}/crew.py",
+        "            self._ledger.give_back(unit)\n        told = job.told\n",
+        "            job.told is not None and job.told['op'] == 'later' or self._ledger.give_back(unit)\n"
+        "        told = job.told\n",
+        f"{FLEET_MANY}::test_a_locked_guest_is_tried_again_and_keeps_no_slot_meanwhile",
+    ),
+    mutation(
+        "the storages of a guest are not waited for",
+        f"{FLEET}/crew.py",
+        "        for unit in self._ledger.admit(wanted):\n",
+        "        for unit in [unit for unit, _ in wanted]:\n",
+        f"{FLEET_MANY}::test_a_storage_of_all_nodes_is_shared_by_at_most_so_many",
+    ),
+    mutation(
+        "a crew sleeps though somebody may begin",
+        f"{FLEET}/crew.py",
+        "        if self._has_changed or (self.bell",
+        "        if (self.bell",
+        f"{FLEET_CREW}::test_where_no_process_can_be_started_the_others_end_first_and_then_it_is_tried_again",
+    ),
+    mutation(
+        "a guest whose worker died in its window is called thawed unseen",
+        f"{FLEET}/fate.py",
+        "    if may_be_frozen(window):\n",
+        "    if False:\n",
+        f"{FLEET_KILLED}::test_a_worker_that_dies_while_its_guest_cannot_be_thawed_is_the_worst_that_can_be",
+    ),
+    mutation(
+        "a lock that comes after the look ends the guest's turn",
+        f"{FLEET}/guestwork.py",
+        "(lock := _lock_of(result)) is not None",
+        "(lock := None) is not None",
+        f"{FLEET_MANY}::test_a_lock_that_comes_between_the_look_and_the_snapshot_is_waited_for_too",
+    ),
+    mutation(
+        "a hibernated guest is waited for",
+        f"{FLEET}/guestwork.py",
+        "lock and lock != locks.HIBERNATED and",
+        "lock and",
+        f"{FLEET_MANY}::test_a_guest_that_is_hibernated_is_not_waited_for",
+    ),
+    mutation(
+        "how full a guest's storages are is not looked at",
+        f"{FLEET}/guestwork.py",
+        "        self.warnings += room.refuse_by_use(guest, names, uses, bound)\n",
+        "",
+        f"{FLEET_MANY}::test_a_full_storage_is_named_and_costs_its_own_guests",
+    ),
+    mutation(
+        "a storage is full only beyond its bound",
+        f"{FLEET}/room.py",
+        "elif percent >= full_percent:",
+        "elif percent > full_percent:",
+        f"{FLEET_PURE}::test_a_storage_at_its_bound_is_refused_with_its_name_and_how_full_it_is",
+    ),
+    mutation(
+        "another node's storage of the same name counts",
+        f"{FLEET}/room.py",
+        "for use in uses if use.node == guest.node}",
+        "for use in uses}",
+        f"{FLEET_PURE}::test_the_same_name_on_another_node_is_another_storage",
+    ),
+    mutation(
+        "a guest is frozen in a cluster without quorum",
+        f"{FLEET}/guestwork.py",
+        "            self.warnings += room.check_cluster(work.guest, self._main)\n",
+        "",
+        f"{FLEET_MANY}::test_without_quorum_no_guest_is_frozen",
+    ),
+    mutation(
+        "two snapshots of a guest get one name in the hour that comes twice",
+        "snapshot/config/naming.py",
+        "    while str(name) in taken and",
+        "    while False and",
+        f"{FLEET_PURE}::test_no_two_snapshots_of_a_guest_get_one_name",
+        f"{FLEET_MANY}::test_a_name_that_is_taken_gets_a_number",
+    ),
+    mutation(
+        "the metrics of a run with many guests stay where they were",
+        "snapshot/cli/many.py",
+        "        self._session.warnings += self._publish()\n",
+        "",
+        f"{FLEET_MANY}::test_every_guest_is_done_and_told",
+    ),
+    mutation(
+        "live lines are drawn on a terminal that knows none",
+        "snapshot/base/terminal.py",
+        'in ("", "dumb", "unknown")',
+        'in ("", "unknown")',
+        f"{FLEET_MANY}::test_a_terminal_gets_live_lines_within_its_width_and_a_dumb_one_plain_lines",
     ),
 )

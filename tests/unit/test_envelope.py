@@ -20,9 +20,11 @@ from tests.json_schema import STRICT, follows_the_schema
 from tests.unit.kit import record
 
 CODES = [
-    "failed no-turn usage configuration guest-unfit guest-removed api api-unreachable api-denied api-failure",
-    "reply-lost not-consistent snapshot-failed still-frozen journal journal-busy not-recorded freeze-unclear guard",
-    "window-taken foreign-freeze findings not-pruned interrupted",
+    "failed no-turn usage configuration guest-unfit guest-removed storage-full",
+    "api api-unreachable api-denied api-failure node-offline reply-lost",
+    "not-consistent snapshot-failed no-quorum still-frozen",
+    "journal journal-busy not-recorded freeze-unclear guard window-taken",
+    "foreign-freeze findings not-pruned interrupted",
 ]
 FAILURES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Failure)]
 

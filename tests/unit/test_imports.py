@@ -25,6 +25,11 @@ LIBRARIES = {
     "prometheus_client": "snapshot/metrics/exposition.py",
     "click": "snapshot/cli/*.py",
 }
+# Where the environment is read beside the programs' entries, and which of it.
+EDGES = {
+    "snapshot/base/unit.py": ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM"),
+    "snapshot/base/terminal.py": ("TERM", "NO_COLOR"),
+}
 STANDARD_ONLY = (
     "snapshot/model.py",
     "snapshot/states.py",
@@ -144,22 +149,22 @@ def test_those_who_may_ask_for_their_own_pid_do() -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_the_environment_is_read_at_the_edge_alone(path: Path) -> None:
     name = str(path.relative_to(ROOT))
-    if name in ("snapshot/entry.py", "vzdump_hooks/entry.py", "snapshot/base/unit.py"):
+    if name in ("snapshot/entry.py", "vzdump_hooks/entry.py", *EDGES):
         return
     for node in ast.walk(tree(path)):
         read = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
         assert not read, (
             f"{name}:{getattr(node, 'lineno', 0)}: the environment is read where the programs start, in entry.py, and "
-            "systemd's words to a unit in snapshot/base/unit.py"
+            "systemd's words to a unit and the terminal's in snapshot/base"
         )
 
 
-def test_of_systemds_words_to_a_unit_nothing_else_is_read() -> None:
-    nodes = ast.walk(tree(ROOT / "snapshot/base/unit.py"))
+@pytest.mark.parametrize("edge", EDGES)
+def test_of_systemds_and_the_terminals_words_nothing_else_is_read(edge: str) -> None:
+    nodes = ast.walk(tree(ROOT / edge))
     calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func).startswith("os.")]
     read = [(ast.unparse(call.func), ast.literal_eval(call.args[0])) for call in calls]
-    names = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM")
-    assert read == [("os.environ.get", name) for name in names]
+    assert read == [("os.environ.get", name) for name in EDGES[edge]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

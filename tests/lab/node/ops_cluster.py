@@ -41,7 +41,8 @@ def cluster_status(host: Host, values: dict[str, Any], caller: Caller) -> list[d
     entries = sorted(host.settings.nodes.items())
     answer: list[dict[str, Any]] = []
     if len(entries) > 1:
-        cluster = {"type": "cluster", "id": "cluster", "name": "lab", "nodes": len(entries), "quorate": 1, "version": 1}
+        cluster = {"type": "cluster", "id": "cluster", "name": "lab", "nodes": len(entries), "version": 1}
+        cluster["quorate"] = int(host.settings.quorate)
         answer.append(cluster)
     for number, (name, entry) in enumerate(entries, 1):
         state = {"online": int(entry.get("online", True)), "local": int(name == values.get("_front")), "level": ""}
@@ -87,6 +88,7 @@ def resources(host: Host, values: dict[str, Any], caller: Caller) -> list[dict[s
         answer += [
             {"type": "storage", "id": f"storage/{node}/{name}", "node": node, "storage": name, "status": "available"}
             | {"plugintype": entry["type"], "content": entry.get("content", ""), "shared": entry.get("shared", 0)}
+            | entry.get("usage", {}).get(node, {"disk": 1 << 30, "maxdisk": 16 << 30})
             for node in sorted(settings.nodes)
             for name, entry in settings.storages.items()
             if caller.has(f"/storage/{name}", "Datastore.Audit")

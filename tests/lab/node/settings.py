@@ -47,7 +47,10 @@ class Settings:
     guests: dict[str, dict[str, Any]] = field(default_factory=dict)  # vmid -> kind, run, drives, pool, running
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> secret, acl: [[path, [privilege]]]
     users: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> password, acl
-    storages: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> type, content
+    storages: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # id -> type, content, shared, usage: {node: {disk, maxdisk}}
+    quorate: bool = True  # what /cluster/status says of a cluster
     pve_version: str = "9.2.6"  # qemu-server's: decides about privileges and freezing
     manager_version: str = ""  # pve-manager's, for GET /version; empty: the same as pve_version
     json_message: bool = True  # `message` in JSON errors: pve-http-server 5.2.0 and newer

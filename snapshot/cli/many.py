@@ -1,0 +1,219 @@
+"""``safe-snapshot`` with many guests: whom it means, as many at once as may be, and what came of each."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any, NoReturn
+
+import click
+
+from snapshot.base import terminal
+from snapshot.base.signals import NoGate
+from snapshot.base.streams import Line
+from snapshot.cli.guests import resolve
+from snapshot.cli.line import QUIET, Session
+from snapshot.cli.ping import has_fallen_back, leave_ping
+from snapshot.commands import folder
+from snapshot.config.labels import check_label
+from snapshot.config.naming import SnapshotName
+from snapshot.config.selection import Selection
+from snapshot.config.settings import DEFAULT_PATH, Config
+from snapshot.errors import JournalError, UsageError
+from snapshot.fleet import worker
+from snapshot.fleet.crew import Crew
+from snapshot.fleet.fate import fate_of
+from snapshot.fleet.guestwork import GuestWork
+from snapshot.fleet.job import Board, Job, Unit
+from snapshot.fleet.limits import AtOnce
+from snapshot.fleet.outcome import GuestOutcome
+from snapshot.fleet.worker import GuestWorker
+from snapshot.journal.store import Journal
+from snapshot.metrics.publish import publish
+from snapshot.model import Say, check_snapshot_name
+from snapshot.pve.access import open_access
+from snapshot.pve.neighbours import remember, with_neighbours
+from snapshot.pve.turns import Turns
+from snapshot.report import fleet, text
+from snapshot.report.boards import LiveBoard, LogfmtBoard, PlainBoard, SilentBoard
+from snapshot.report.envelope import plain, result_data
+from snapshot.take.request import Request, Result, Tools
+
+PUBLISH_EACH = 50
+"""After so many guests the metrics go out; what is not published then the minute's recovery publishes."""
+
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)\Z")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_WAIT = 86400.0
+
+
+def span_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """A time in seconds, from ``90``, ``90s``, ``10m`` or ``2h``; 0: not at all."""
+    if value is None:
+        return None
+    found = _SPAN.match(value)
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else -1.0
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise click.BadParameter(f"{value!r} is not a time: 90s, 10m, 2h, at most 24h")
+    return seconds
+
+
+def label_option(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A label, or a usage error with the rule."""
+    try:
+        return check_label(value) if value else ""
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+class Voice:
+    """Who hears what is said of the ways to PVE: the operator, and in a worker its parent."""
+
+    def __init__(self, to: Say) -> None:
+        self.to = to
+
+    def __call__(self, line: str) -> None:
+        self.to(line)
+
+
+def take_many(
+    session: Session,
+    selection: Selection,
+    request: Request,
+    *,
+    label: str,
+    at_once: int | None,
+    wait_seconds: float | None,
+) -> NoReturn:
+    """Take them, say what came of each, and end with the exit code of the worst."""
+    session.command = "take"
+    config, voice = session.config(), Voice(session.say)
+    _check_name(config, label, request)
+    access = open_access(with_neighbours(config), session.clock, voice)
+    choice = resolve(session, access, selection)
+    access.main.close()  # no connection is inherited
+    tools = Tools(
+        config=access.config,
+        access=access._replace(turns=Turns(config, session.clock)),
+        clock=session.clock,
+        me=session.me,
+        open_journal=lambda: Journal(config.journal.path),
+        launcher=session.launcher(config),
+        gate=NoGate(),
+        publish=lambda journal: [],
+        say=session.say,
+        commands=folder.beside(session.config_path or DEFAULT_PATH),
+    )
+    render = _render(session)
+
+    def hire(job: Job, is_last: bool) -> GuestWorker:
+        return worker.fork(
+            GuestWork(request, tools, job.guest, label, render, voice, is_last=is_last or request.dry_run)
+        )
+
+    publishing = Publishing(session, config, is_dry=request.dry_run)
+    crew = Crew(
+        [Unit([Job(guest)]) for guest in choice.guests],
+        AtOnce(at_once or config.fleet.at_once, config.fleet.at_once_per_node, config.fleet.at_once_per_storage),
+        config.fleet.wait_seconds if wait_seconds is None else wait_seconds,
+        hire,
+        lambda guest, dead, is_last: fate_of(guest, dead, is_last_look=is_last, open_journal=tools.open_journal),
+        _board(session, len(choice.guests)),
+        session.clock,
+        heard=publishing.heard,
+    )
+    worker.prepare()
+    outcomes = crew.run()
+    if not request.dry_run:
+        remember(access, tools.open_journal)
+    publishing.at_the_end(outcomes)
+    _finish(session, fleet.FleetResult(outcomes, choice.left_out, request.dry_run))
+
+
+def _check_name(config: Config, label: str, request: Request) -> None:
+    """A name that PVE would refuse, for every guest, is refused before anything begins."""
+    if label and request.name is not None:
+        raise UsageError("--label makes the name: leave --name out", remedy="or leave --label out")
+    try:
+        check_snapshot_name(str(SnapshotName(config.snapshot.name_prefix, label, "20260131-030005", 99)))
+    except ValueError as error:
+        raise UsageError(f"with the label {label!r}: {error}", remedy="take a shorter label") from None
+
+
+def _render(session: Session) -> Callable[[Result], Mapping[str, Any]]:
+    """What the parent will print of a guest beside what it always wants: no more is sent."""
+
+    def render(result: Result) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if session.as_json:
+            found["result"] = plain(result_data(result))
+        if session.as_logfmt:
+            found["logfmt"] = list(text.result_logfmt(result))
+        return found
+
+    return render
+
+
+def _board(session: Session, total: int) -> Board:
+    if session.as_json:
+        return SilentBoard()
+    if session.as_logfmt:
+        return LogfmtBoard(session.clock, is_quiet=session.is_quiet)
+    if session.is_quiet:
+        return SilentBoard()
+    if sys.stderr.isatty() and not terminal.is_dumb() and not session.is_verbose:
+        return LiveBoard(session.clock, in_colour=not terminal.refuses_colour(), total=total)
+    return PlainBoard(session.say, is_verbose=session.is_verbose)
+
+
+class Publishing:
+    """The metrics go out from here alone: workers that all rewrite one file would wait for each other."""
+
+    def __init__(self, session: Session, config: Config, *, is_dry: bool) -> None:
+        self._session = session
+        self._config = config
+        self._is_dry = is_dry
+        self._heard = 0
+
+    def heard(self, _outcome: GuestOutcome) -> None:
+        """One more guest is done."""
+        self._heard += 1
+        if self._heard % PUBLISH_EACH == 0:
+            self._publish()  # what goes wrong here goes wrong at the end too
+
+    def at_the_end(self, outcomes: list[GuestOutcome]) -> None:
+        """The metrics, and one ping for the whole run; what cannot be written is a warning."""
+        if self._is_dry:
+            return
+        self._session.warnings += self._publish()
+
+        def is_well(journal: Journal) -> bool:
+            return not any(
+                one.error is not None or has_fallen_back(journal, one.guest.vmid, one.snapshot) for one in outcomes
+            )
+
+        self._session.warnings += leave_ping(self._config, self._session.clock, is_well)
+
+    def _publish(self) -> list[str]:
+        if self._is_dry:
+            return []
+        try:
+            with closing(Journal(self._config.journal.path)) as journal:
+                return publish(self._config, journal, self._session.clock)
+        except JournalError as error:
+            return [str(error)]
+
+
+def _finish(session: Session, result: fleet.FleetResult) -> NoReturn:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    error = result.error
+    lines: list[str | Line]
+    if session.as_logfmt:
+        lines = [fleet.logfmt_summary(result)]
+    else:
+        lines = [*fleet.closing_lines(result, width=width, is_quiet=session.verbosity == QUIET)]
+        lines += [f"ERROR: {error}"] if error else []
+    session.finish(lines, fleet.fleet_data(result), error=error)

@@ -1,0 +1,187 @@
+"""What a worker does: one look at its guest, and then the snapshot as a run of this guest alone takes it.
+
+The look costs the guest nothing: is there quorum, is its node there, is it locked, is there room, which name is free.
+Then the worker says where the guest's disks are and waits until so many storages may be in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.config.naming import described, free_name
+from snapshot.errors import (
+    ApiError,
+    ApiFailureError,
+    Failure,
+    GuestUnfitError,
+    InterruptedBySignalError,
+    SafeSnapshotError,
+    SnapshotFailedError,
+)
+from snapshot.fleet import room
+from snapshot.fleet.link import Link, Stage
+from snapshot.fleet.worker import WorkerGate
+from snapshot.model import CheckResult, Guest, Say
+from snapshot.pve import locks
+from snapshot.pve.guests import GuestApi
+from snapshot.pve.storages import StorageUse, storage_uses
+from snapshot.take.operation import safe_snapshot
+from snapshot.take.request import Request, Result, Tools
+
+STALE_SECONDS = 10.0
+"""PVE reads how full its storages are as often (pvestatd): what was read before a longer wait is read again."""
+
+LOCKED_TEXT = "is locked ("
+"""PVE's words for a lock that was set after our look (PVE::AbstractConfig, check_lock)."""
+
+Render = Callable[[Result], Mapping[str, Any]]
+"""A result as the parent wants to have it: ``result``, ``logfmt``."""
+
+
+class Speaking(Protocol):
+    """Who hears what is said of the ways to PVE."""
+
+    to: Say
+
+
+class _LaterError(Exception):
+    """The guest is locked: it is tried again. Internal."""
+
+    def __init__(self, lock: str, why: str) -> None:
+        super().__init__(why)
+        self.lock = lock
+
+
+@dataclass(frozen=True)
+class GuestWork:
+    """One guest, once. Called in the worker."""
+
+    request: Request
+    """For any guest: its vmid and name are this one's."""
+    tools: Tools
+    guest: Guest
+    label: str
+    render: Render
+    voice: Speaking
+    """What the ways to PVE have to say: to the parent from here on."""
+    is_last: bool = True
+    """A lock is no reason to come again: the run says what it says of a guest that it is asked for alone."""
+
+    def __call__(self, link: Link, gate: WorkerGate) -> None:
+        """Do it, and tell the parent."""
+
+        def say(line: str, at: float | None = None) -> None:
+            link.tell("say", line=line, at=self.tools.clock.monotonic() if at is None else at)
+
+        self.voice.to = say
+        tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say)
+        look = _Look(self, tools, link)
+        try:
+            name = look.look()
+            link.tell("stage", stage=Stage.CHECKING.value)
+            result = safe_snapshot(replace(self._own_request(), name=name), tools)
+            if not self.is_last and (lock := _lock_of(result)) is not None:
+                raise _LaterError(*lock)
+        except _LaterError as later:
+            link.tell_whole("later", lock=later.lock, why=str(later))
+            return
+        except (SafeSnapshotError, InterruptedBySignalError) as error:
+            result = self._refused(error)
+        self._tell(link, replace(result, warnings=(*look.warnings, *result.warnings)))
+
+    def _own_request(self) -> Request:
+        text = described(self.request.description, self.label)
+        return replace(self.request, vmid=self.guest.vmid, description=text)
+
+    def _refused(self, error: Failure) -> Result:
+        if isinstance(error, InterruptedBySignalError):
+            message = f"guest {self.guest.vmid} was not begun: {error.message}"
+            error = InterruptedBySignalError(error.signal_number, message, remedy="run again for it")
+        settings = self.tools.config.for_guest(self.guest.vmid, self.guest.tags, self.guest.pool)
+        policy = self.request.policy or settings.policy
+        return Result(self.guest.vmid, self.request.name or "", policy, guest=self.guest, error=error)
+
+    def _tell(self, link: Link, result: Result) -> None:
+        error, verdict = result.error, result.verdict
+        values = {
+            "snapshot": result.name or None,
+            "snapshot_exists": result.snapshot_exists,
+            "verdict": verdict.kind.value if verdict else None,
+            "reason": verdict.reason if verdict else "",
+            "plan": result.plan,
+            "frozen_seconds": result.frozen_seconds,
+            "error": (error.code, error.message, error.remedy, error.exit_code) if error else None,
+            "warnings": list(dict.fromkeys(result.warnings)),
+        }
+        if not link.tell_whole("result", **values, **self.render(result)):
+            link.tell_whole("result", **values)  # too long as a whole
+
+
+class _Look:
+    """The look at one guest."""
+
+    def __init__(self, work: GuestWork, tools: Tools, link: Link) -> None:
+        self.work = work
+        self.tools = tools
+        self.link = link
+        self.warnings: list[str] = []
+        self._main = tools.access.main
+        self._api = GuestApi(self._main)
+
+    def look(self) -> str:
+        """The snapshot's name. Raises what keeps the guest from being done, and _LaterError."""
+        work, gate = self.work, self.tools.gate
+        with gate.open():
+            self.warnings += room.check_cluster(work.guest, self._main)
+            guest, config = self._config()
+            lock = str(config.get("lock") or "")
+            if lock and lock != locks.HIBERNATED and not work.is_last:
+                raise _LaterError(lock, locks.check_of(guest._replace(lock=lock)).message)
+            self._wait_for_storages(guest, config)
+            return work.request.name or self._name(guest)
+
+    def _config(self) -> tuple[Guest, Mapping[str, object]]:
+        """The guest where it is now, and its configuration; empty where PVE refuses it, which the run will say."""
+        guest = self.work.guest
+        try:
+            return guest, self._api.config(guest)
+        except ApiFailureError:
+            guest = self._api.find(guest.vmid)  # it was migrated since it was listed, or is gone
+            return guest, self._api.config(guest)
+
+    def _wait_for_storages(self, guest: Guest, config: Mapping[str, object]) -> None:
+        clock, bound = self.tools.clock, self.tools.config.fleet.storage_full_percent
+        names, uses = room.storages_of(guest, config), self._uses()
+        places = room.places_of(names, guest.node, uses)
+        self.link.tell("stage", stage=Stage.WAITING.value)
+        asked_at = clock.monotonic()
+        if not self.link.tell_whole("storages", places=places) or self.link.wait() is None:
+            raise EOFError
+        if clock.monotonic() - asked_at > STALE_SECONDS:
+            uses = self._uses()
+        self.warnings += room.refuse_by_use(guest, names, uses, bound)
+
+    def _uses(self) -> tuple[StorageUse, ...]:
+        try:
+            return storage_uses(self._main)
+        except ApiError:
+            return ()  # said of each storage then
+
+    def _name(self, guest: Guest) -> str:
+        prefix, now = self.tools.config.snapshot.name_prefix, self.tools.clock.time()
+        return free_name(prefix, self.work.label, now, self._api.snapshots(guest))
+
+
+def _lock_of(result: Result) -> tuple[str, str] | None:
+    """The lock that kept a run from its snapshot, and PVE's or our words for it; None when it was anything else."""
+    error = result.error
+    if isinstance(error, GuestUnfitError):
+        locked = next((c for c in result.checks if c.code == "guest-locked" and c.result is CheckResult.FAILED), None)
+        if locked is not None and locked.message == error.message:
+            return (result.guest.lock if result.guest else ""), locked.message
+    if isinstance(error, SnapshotFailedError) and LOCKED_TEXT in error.message and result.snapshot_exists is False:
+        return error.message.partition(LOCKED_TEXT)[2].partition(")")[0], error.message
+    return None

@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-real mutations hook-matrix report-pictures clean
+.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
@@ -32,6 +32,9 @@ bench: .venv/.ready  ## freeze windows and costs, as ratios in one run; ARGS=tra
 
 campaign: .venv/.ready  ## 50,000 freeze windows in virtual time, faults at every step
 	$(PY) -m tests.campaign --windows 50000 $(ARGS)
+
+campaign-groups: .venv/.ready  ## 50,000 freeze windows in groups, in virtual time, the leader killed too
+	$(PY) -m tests.campaign.grouprun --windows 50000 $(ARGS)
 
 campaign-real: .venv/.ready  ## 200 windows on real guests, processes killed at random instants
 	$(PY) -m tests.campaign_real --windows 200 $(ARGS)

@@ -19,6 +19,7 @@ them. An exit code that is not in the table means failure too.
     │   ├── NodeOfflineError             5
     │   └── ReplyLostError               5
     ├── NotConsistentError               6
+    │   └── GroupEndedError              6
     ├── SnapshotFailedError              7
     │   └── NoQuorumError                7
     ├── StillFrozenError                 8
@@ -155,6 +156,14 @@ class NotConsistentError(SafeSnapshotError):
 
     code = "not-consistent"
     exit_code = 6
+
+
+class GroupEndedError(NotConsistentError):
+    """Another guest of the group could not follow, which ended it for all (policy `all-or-none`): there is no snapshot
+    of this one, or it was removed again.
+    """
+
+    code = "group-ended"
 
 
 class SnapshotFailedError(SafeSnapshotError):

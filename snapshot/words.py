@@ -46,4 +46,5 @@ class Word(Enum):
     INTERRUPTED = "interrupted", "a signal ended the run"
     NO_ANSWER = "no-answer", "no thaw was confirmed, by whatever route"
     NOT_CONFIRMED = "not-confirmed", "the owner's time was over before a thaw was confirmed"
+    GROUP_ENDED = "group-ended", "another guest of its group could not follow, which ended it for all"
     NOT_STARTED = "not-started", "no guard could be armed, and without one nothing is frozen"

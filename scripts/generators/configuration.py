@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.generators import field_texts
+from snapshot.config.groups import GroupRule
 from snapshot.config.settings import Config, GuestRule
 
 PAGE = "docs/configuration.md"
@@ -47,6 +48,8 @@ def sample() -> str:
         "#[[guest]]",
     ]
     lines += ["#vmid = 100", '#policy = "require"']
+    lines += ["", "# Guests that belong together, for --group shop; see docs/groups.md:", "#[[group]]"]
+    lines += ['#name = "shop"', '#guests = ["web1", "101", "db*"]', '#policy = "all-or-none"']
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +58,7 @@ def _page() -> str:
     for name, cls in _sections():
         parts.append(f"\n## [{name}]\n\n{_about(cls)}\n\n{_table(cls)}")
     parts.append(f"\n## [[guest]]\n\n{_about(GuestRule)} Repeat the table for more guests.\n\n{_table(GuestRule)}")
+    parts.append(f"\n## [[group]]\n\n{_about(GroupRule)} Repeat the table for more groups.\n\n{_table(GroupRule)}")
     return "".join(parts)
 
 
@@ -68,7 +72,7 @@ def _table(cls: type) -> str:
 
 def _sections() -> list[tuple[str, type]]:
     hints = typing.get_type_hints(Config)
-    return [(name, hints[name]) for name in Config._fields if name != "guest"]
+    return [(name, hints[name]) for name in Config._fields if name not in ("guest", "group")]
 
 
 def _about(cls: type) -> str:

@@ -39,6 +39,7 @@ from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.strangers import Recovered
 from snapshot.report import history
 from snapshot.report.envelope import VERSION
+from snapshot.report.fleet import GroupTold
 from snapshot.retention.ours import Left
 from snapshot.setup.step import Planned, TakenBack
 from snapshot.window.verdict import Proof
@@ -177,6 +178,7 @@ MANY: dict[str, dict[str, Any]] = {
         "guests": list[_Fields(_GUEST, GuestOutcome)],  # type: ignore[misc]
         "left_out": list[LeftOut],
         "counts": Mapping[str, int],
+        "group": GroupTold | None,
     },
     "check": {
         "guests": list[

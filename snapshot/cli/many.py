@@ -17,7 +17,9 @@ from snapshot.base.streams import Line
 from snapshot.cli.guests import resolve
 from snapshot.cli.line import QUIET, Session
 from snapshot.cli.ping import has_fallen_back, leave_ping
+from snapshot.cli.together import Grouped, GroupWish, rule_of
 from snapshot.commands import folder
+from snapshot.config.groups import in_order
 from snapshot.config.labels import check_label
 from snapshot.config.naming import SnapshotName
 from snapshot.config.selection import Selection
@@ -26,6 +28,7 @@ from snapshot.errors import JournalError, UsageError
 from snapshot.fleet import worker
 from snapshot.fleet.crew import Crew
 from snapshot.fleet.fate import fate_of
+from snapshot.fleet.groupunit import HeldBoard
 from snapshot.fleet.guestwork import GuestWork
 from snapshot.fleet.job import Board, Job, Unit
 from snapshot.fleet.limits import AtOnce
@@ -33,8 +36,8 @@ from snapshot.fleet.outcome import GuestOutcome
 from snapshot.fleet.worker import GuestWorker
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
-from snapshot.model import Say, check_snapshot_name
-from snapshot.pve.access import open_access
+from snapshot.model import Guest, Say, check_snapshot_name
+from snapshot.pve.access import Access, open_access
 from snapshot.pve.neighbours import remember, with_neighbours
 from snapshot.pve.turns import Turns
 from snapshot.report import fleet, text
@@ -87,17 +90,60 @@ def take_many(
     label: str,
     at_once: int | None,
     wait_seconds: float | None,
+    wish: GroupWish,
 ) -> NoReturn:
     """Take them, say what came of each, and end with the exit code of the worst."""
     session.command = "take"
     config, voice = session.config(), Voice(session.say)
     _check_name(config, label, request)
+    rule, selection = rule_of(wish, config, selection) if wish.is_there else (None, selection)
     access = open_access(with_neighbours(config), session.clock, voice)
     choice = resolve(session, access, selection)
     access.main.close()  # no connection is inherited
-    tools = Tools(
-        config=access.config,
-        access=access._replace(turns=Turns(config, session.clock)),
+    tools = _tools(session, access._replace(turns=Turns(config, session.clock)))
+    render, grouped = _render(session), None
+    if rule is not None and not request.dry_run:
+        grouped = Grouped.begun(rule, in_order(selection, choice.guests), request, label, tools)
+        request = grouped.request
+    units = [grouped.unit] if grouped else [Unit([Job(guest)]) for guest in choice.guests]
+    fence = grouped.together.fence if grouped else None
+    board = _board(session, len(choice.guests))
+
+    def hire(job: Job, is_last: bool) -> GuestWorker:
+        is_last = is_last or request.dry_run
+        return worker.fork(GuestWork(request, tools, job.guest, label, render, voice, is_last=is_last, fence=fence))
+
+    def fate(guest: Guest, dead: GuestWorker, is_last: bool) -> GuestOutcome | None:
+        if grouped and grouped.unit.is_holding() and not is_last:
+            return None  # it reads the journal
+        return fate_of(guest, dead, is_last_look=is_last, open_journal=tools.open_journal)
+
+    publishing = Publishing(session, config, is_dry=request.dry_run)
+    crew = Crew(
+        units,
+        AtOnce(at_once or config.fleet.at_once, config.fleet.at_once_per_node, config.fleet.at_once_per_storage),
+        config.fleet.wait_seconds if wait_seconds is None else wait_seconds,
+        hire,
+        fate,
+        HeldBoard(board, grouped.unit.is_holding) if grouped else board,
+        session.clock,
+        heard=publishing.heard,
+    )
+    worker.prepare()
+    outcomes = crew.run()
+    if not request.dry_run:
+        remember(access, tools.open_journal)
+    told = grouped.told(outcomes) if grouped else None
+    publishing.at_the_end(outcomes)
+    _finish(session, fleet.FleetResult(outcomes, choice.left_out, request.dry_run, told))
+
+
+def _tools(session: Session, access: Access) -> Tools:
+    """What each worker works with, but for what is its own."""
+    config = access.config
+    return Tools(
+        config=config,
+        access=access,
         clock=session.clock,
         me=session.me,
         open_journal=lambda: Journal(config.journal.path),
@@ -107,30 +153,6 @@ def take_many(
         say=session.say,
         commands=folder.beside(session.config_path or DEFAULT_PATH),
     )
-    render = _render(session)
-
-    def hire(job: Job, is_last: bool) -> GuestWorker:
-        return worker.fork(
-            GuestWork(request, tools, job.guest, label, render, voice, is_last=is_last or request.dry_run)
-        )
-
-    publishing = Publishing(session, config, is_dry=request.dry_run)
-    crew = Crew(
-        [Unit([Job(guest)]) for guest in choice.guests],
-        AtOnce(at_once or config.fleet.at_once, config.fleet.at_once_per_node, config.fleet.at_once_per_storage),
-        config.fleet.wait_seconds if wait_seconds is None else wait_seconds,
-        hire,
-        lambda guest, dead, is_last: fate_of(guest, dead, is_last_look=is_last, open_journal=tools.open_journal),
-        _board(session, len(choice.guests)),
-        session.clock,
-        heard=publishing.heard,
-    )
-    worker.prepare()
-    outcomes = crew.run()
-    if not request.dry_run:
-        remember(access, tools.open_journal)
-    publishing.at_the_end(outcomes)
-    _finish(session, fleet.FleetResult(outcomes, choice.left_out, request.dry_run))
 
 
 def _check_name(config: Config, label: str, request: Request) -> None:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from snapshot.base.signals import SignalGate
-from snapshot.cli.guests import guests_options
+from snapshot.cli.guests import MISSING, guests_options
 from snapshot.cli.line import (
     EXIT_CODES,
     Seconds,
@@ -20,6 +20,7 @@ from snapshot.cli.line import (
 )
 from snapshot.cli.many import label_option, span_option, take_many
 from snapshot.cli.ping import has_fallen_back, leave_ping
+from snapshot.cli.together import GroupWish, group_options, refuse_odd
 from snapshot.commands import folder
 from snapshot.config.reading import MOST_AT_ONCE
 from snapshot.config.selection import Selection
@@ -37,7 +38,7 @@ from snapshot.take.request import Request, Result, Tools
 
 
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of one guest, or of many.")
-@guests_options(required=True)
+@guests_options()
 @click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
 @click.option("--label", default="", callback=label_option, help="A label: the name is safe-<label>-<date>-<time>.")
 @click.option(
@@ -53,6 +54,7 @@ from snapshot.take.request import Request, Result, Tools
 @click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
 @click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
 @click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
+@group_options
 @click.option("--at-once", type=click.IntRange(1, MOST_AT_ONCE), help="At most so many guests at once [default: 8].")
 @click.option(
     "--wait",
@@ -77,6 +79,9 @@ def take(
     dry_run: bool,
     at_once: int | None,
     wait: float | None,
+    group: str | None,
+    together: bool,
+    best_effort: bool,
 ) -> None:
     """Take a snapshot of one guest, or of many at once; the word `take` may be left out.
 
@@ -87,7 +92,13 @@ def take(
     safe-snapshot --json 100
     safe-snapshot all --tag prod --exclude 105 --label daily
     safe-snapshot 100 101 200-299 --at-once 4
+    safe-snapshot 100 101 102 --together
+    safe-snapshot --group shop
     """
+    wish = GroupWish(group, together, best_effort)
+    refuse_odd(wish, selection, vmstate=vmstate)
+    if selection.is_empty and group is None:
+        raise click.UsageError(MISSING)
     request = Request(
         vmid=selection.single or NO_GUEST,
         name=name,
@@ -98,8 +109,8 @@ def take(
         memory=vmstate,
         dry_run=dry_run,
     )
-    if selection.single is None or label or at_once is not None or wait is not None:
-        take_many(session, selection, request, label=label, at_once=at_once, wait_seconds=wait)
+    if selection.single is None or label or at_once is not None or wait is not None or wish.is_there:
+        take_many(session, selection, request, label=label, at_once=at_once, wait_seconds=wait, wish=wish)
     _take_one(session, request)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from snapshot.base.files import open_regular
 from snapshot.base.unit import credentials_folder
+from snapshot.config import groups
+from snapshot.config.groups import GroupRule
 from snapshot.config.settings import (
     DAY_SECONDS,
     DEFAULT_PATH,
@@ -105,16 +107,18 @@ def parse_lenient(tree: dict[str, Any], where: str) -> tuple[Config, list[str]]:
     """As load_lenient, of a decoded TOML ``tree``."""
     config, problems, rules = Config(), list[str](), _Rules(where)
     for name, value in tree.items():
-        is_list = name == "guest" and isinstance(value, list)
+        is_list = name in ("guest", "group") and isinstance(value, list)
         for number, part in enumerate(value if is_list else [value], 1):
             try:
                 found = parse({name: [part] if is_list else part}, where, first_rule=number)
                 for rule in found.guest:
                     rules.check(number, rule)
+                _check_groups(found.group, where, number, config.group)
             except ConfigError as error:
                 problems.append(str(error))
             else:
-                read: dict[str, Any] = {name: config.guest + found.guest if is_list else getattr(found, name)}
+                new = getattr(found, name)
+                read: dict[str, Any] = {name: getattr(config, name) + new if is_list else new}
                 config = config._replace(**read)
     return config, problems
 
@@ -182,7 +186,15 @@ class _Rules:
         known.update({key: (setting, number) for key, setting in rule.settings.items() if key not in known})
 
 
+def _check_groups(found: tuple[GroupRule, ...], where: str, first: int, earlier: tuple[GroupRule, ...]) -> None:
+    for number, rule in enumerate(found):
+        wrong = groups.problem(rule, (*earlier, *found[:number]))
+        if wrong:
+            raise ConfigError(f"{where}: [[group]] number {first + number}: {wrong}")
+
+
 def _check(config: Config, where: str, first_rule: int) -> None:
+    _check_groups(config.group, where, first_rule, ())
     rules = _Rules(where)
     for number, rule in enumerate(config.guest, first_rule):
         rules.check(number, rule)

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snapshot.config.groups import GroupRule
 from snapshot.config.snapshots import FleetConfig, SnapshotConfig
 from snapshot.model import Policy
 
@@ -289,6 +290,7 @@ class Config(NamedTuple):
     hook: HookConfig = HookConfig()
     commands: CommandsConfig = CommandsConfig()
     guest: tuple[GuestRule, ...] = ()
+    group: tuple[GroupRule, ...] = ()
 
     def for_guest(
         self, vmid: int, tags: Iterable[str] = (), pool: str = "", folds_tags: Callable[[], bool] = lambda: True

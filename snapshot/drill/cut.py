@@ -52,8 +52,9 @@ def cut(config: Config) -> str:
     api = config.api._replace(host=NOWHERE, peers=())
     lines = list[str]()
     for name, table in config._replace(api=api, metrics=config.metrics._replace(pushgateway=None))._asdict().items():
-        for rule in table if name == "guest" else (table,):
-            lines.append(f"[[{name}]]" if name == "guest" else f"[{name}]")
+        is_list = name in ("guest", "group")
+        for rule in table if is_list else (table,):
+            lines.append(f"[[{name}]]" if is_list else f"[{name}]")
             lines += _values(rule._asdict())
     return "\n".join(lines) + "\n"
 

@@ -23,11 +23,12 @@ from snapshot.errors import (
 )
 from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
-from snapshot.fleet.worker import WorkerGate
+from snapshot.fleet.worker import FencedGate, WorkerGate
 from snapshot.model import CheckResult, Guest, Say
 from snapshot.pve import locks
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.storages import StorageUse, storage_uses
+from snapshot.take.fence import Fence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
 
@@ -69,6 +70,8 @@ class GuestWork:
     """What the ways to PVE have to say: to the parent from here on."""
     is_last: bool = True
     """A lock is no reason to come again: the run says what it says of a guest that it is asked for alone."""
+    fence: Callable[[Link, Tools], Fence] | None = None
+    """Of a member of a group."""
 
     def __call__(self, link: Link, gate: WorkerGate) -> None:
         """Do it, and tell the parent."""
@@ -78,6 +81,8 @@ class GuestWork:
 
         self.voice.to = say
         tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say)
+        if self.fence is not None:
+            tools = replace(tools, gate=FencedGate(link), fence=self.fence(link, tools))
         look = _Look(self, tools, link)
         try:
             name = look.look()

@@ -67,6 +67,14 @@ class WorkerGate(SignalGate):
             self.pending = int(signal.SIGHUP)
 
 
+class FencedGate(WorkerGate):
+    """A member's of a group. The end of its parent ends the group; a snapshot that goes with it is removed still."""
+
+    def check(self) -> None:
+        """See Gate."""
+        SignalGate.check(self)
+
+
 class GuestWorker:
     """A worker, as its parent holds it."""
 

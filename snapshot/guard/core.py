@@ -137,7 +137,7 @@ class GuardCore:
             message = self._owner.first_word(self._inbox, self._spec.deadline_seconds)
             match message.what:
                 case Op.FREEZING:
-                    self._freeze_is_sent()
+                    self._freeze_is_sent(**message.values)
                     self._owner.heard(message)
                     return True
                 case Op.DISARM:
@@ -156,12 +156,12 @@ class GuardCore:
                 case _:
                     continue  # a worker that died before any freeze: the owner will notice, or end
 
-    def _freeze_is_sent(self) -> None:
+    def _freeze_is_sent(self, **told: float) -> None:
         self._knows_of_one_freeze = not self._is_at_risk and not self._spec.others_freeze
         self._is_at_risk = True
         now = self._clock.monotonic()
         self._late_until = now + self._spec.late_freeze_seconds
-        self._owner.starts(now, self._spec.deadline_seconds)
+        self._owner.starts(now, told.get("deadline_seconds", self._spec.deadline_seconds))
 
     def _at_risk(self) -> Cause | None:  # noqa: PLR0912 - one case a message
         """Wait until the owner disarms us (None) or until there is a reason to thaw."""

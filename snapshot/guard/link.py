@@ -28,7 +28,8 @@ class Op(Enum):
     ARM = "arm"
     FREEZING = "freezing"
     """A freeze is about to be sent: from now on the guest is at risk, and the deadline runs. ``sits`` above 0: the
-    owner keeps the agent's seat from before it to behind the thaw."""
+    owner keeps the agent's seat from before it to behind the thaw. ``deadline_seconds``: what is left of the deadline
+    that a group's windows share; without it the order's counts."""
     FROZEN = "frozen"
     """The freeze was answered: no late freeze can come of it."""
     THAWING = "thawing"

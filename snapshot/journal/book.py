@@ -111,7 +111,13 @@ def open_book(open_journal: Callable[[], Journal]) -> JournalBook:
     return JournalBook(open_journal)
 
 
-def plain_record(guest: Guest, snapshot_name: str, clock: Clock, me: ProcessIdentity | None = None) -> WindowRecord:
+def plain_record(
+    guest: Guest,
+    snapshot_name: str,
+    clock: Clock,
+    me: ProcessIdentity | None = None,
+    group_id: str | None = None,
+) -> WindowRecord:
     """The record of a snapshot without a freeze."""
-    me = me or ProcessIdentity.own()
-    return WindowRecord.begun(guest, Owner.SNAPSHOT, "snapshot", clock.time(), me)._replace(snapshot_name=snapshot_name)
+    begun = WindowRecord.begun(guest, Owner.SNAPSHOT, "snapshot", clock.time(), me or ProcessIdentity.own())
+    return begun._replace(snapshot_name=snapshot_name, group_id=group_id)

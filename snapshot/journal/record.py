@@ -89,6 +89,8 @@ class WindowRecord(NamedTuple):
     verdict: str | None = None
     reason: str | None = None
     closed_at: float | None = None
+    group_id: str | None = None
+    """The group that its guest was a member of: the group's name, ``-`` and eight hex digits of this very run."""
 
     @classmethod
     def begun(

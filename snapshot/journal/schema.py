@@ -95,7 +95,12 @@ def _to_4(db: sqlite3.Connection) -> None:
     )
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3, _to_4)
+def _to_5(db: sqlite3.Connection) -> None:
+    """Which windows belong together."""
+    db.execute("ALTER TABLE windows ADD COLUMN group_id TEXT")
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5)
 VERSION = len(_STEPS)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
-from snapshot.errors import Failure, InterruptedBySignalError
+from snapshot.errors import Failure, GroupEndedError, InterruptedBySignalError
 from snapshot.model import FreezeOutcome, FreezeReply, Guest
 from snapshot.pve import locks
 from snapshot.pve.locks import tool
+from snapshot.words import Word
 
 __all__ = ["failure_word", "of_freeze", "of_task", "tool"]
 
@@ -181,4 +182,5 @@ def _find(table: tuple[tuple[str | re.Pattern[str], str], ...], text: str, guest
 
 def failure_word(error: Failure) -> str:
     """A journal's ``failure_reason`` for an error that ended a window."""
-    return "interrupted" if isinstance(error, InterruptedBySignalError) else "not-started"
+    ended = Word.GROUP_ENDED if isinstance(error, GroupEndedError) else Word.NOT_STARTED
+    return str((Word.INTERRUPTED if isinstance(error, InterruptedBySignalError) else ended).value)

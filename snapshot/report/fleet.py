@@ -13,6 +13,7 @@ from snapshot.base.streams import Line
 from snapshot.base.text import clean, counted
 from snapshot.config.choice import LeftOut
 from snapshot.errors import Failure
+from snapshot.fleet.moment import Apart
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.model import VerdictKind
 from snapshot.report.many import error_of_all
@@ -22,12 +23,37 @@ NAME_WIDTH = 24
 NOT_DONE, DRY = "NOT DONE", "would be done"
 
 
+class GroupTold(NamedTuple):
+    """What is said of a group."""
+
+    id: str
+    name: str
+    policy: str
+    vmids: tuple[int, ...]
+    """In the order in which they were frozen."""
+    is_kept: bool
+    """Whether the snapshots were kept; where one could not follow they may have been removed."""
+    is_one_point_in_time: bool
+    words: str
+    spans: tuple[Apart, ...] = ()
+    """When each was frozen, and when its point in time was; without those that do not know."""
+    left: tuple[str, ...] = ()
+    """Snapshots that should not be there, and may be."""
+
+    @property
+    def lines(self) -> list[str]:
+        """For a person."""
+        return [*(f"warning: {line}" for line in self.left), f"group {self.name}: {self.words}"]
+
+
 class FleetResult(NamedTuple):
     """A run that has ended."""
 
     outcomes: Sequence[GuestOutcome]
     left_out: Sequence[LeftOut]
     is_dry: bool = False
+    group: GroupTold | None = None
+    """Where the guests were taken together."""
 
     @property
     def error(self) -> Failure | None:
@@ -54,7 +80,12 @@ def closing_lines(result: FleetResult, *, width: int | None, is_quiet: bool) -> 
     if not is_quiet:
         lines += _left_out_lines(result, width)
         lines += _warning_lines(result.outcomes, width)
-    return [*lines, summary(result)]
+    return [*lines, *_group_lines(result, width), summary(result)]
+
+
+def _group_lines(result: FleetResult, width: int | None) -> list[str]:
+    told = result.group.lines if result.group is not None else []
+    return [line for text in told for line in _wrapped(text, width, "")]
 
 
 def _table(outcomes: Sequence[GuestOutcome], width: int | None) -> list[str]:
@@ -172,6 +203,7 @@ def fleet_data(result: FleetResult) -> dict[str, object]:
             "not_done": words[NOT_DONE],
             "left_out": len(result.left_out),
         },
+        "group": result.group,
     }
 
 

@@ -185,4 +185,5 @@ def _condition(question: Question) -> tuple[str, tuple[object, ...]]:
 
 def _why(window: WindowRecord) -> str:
     failure = f"[{window.failure_stage}: {window.failure_reason or 'unspecified'}] " if window.failure_stage else ""
-    return failure + (window.reason or "")
+    group = f" (group {window.group_id})" if window.group_id else ""
+    return f"{failure}{window.reason or ''}{group}".strip()

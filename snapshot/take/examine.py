@@ -20,6 +20,8 @@ def wait_for_turn(run: Run) -> None:
     NoTurnError.
     """
     tools, turns = run.tools, run.tools.access.turns
+    if tools.fence.group_id is not None:
+        return  # the members of a group need theirs at once, and would wait for each other's
     if turns is None or run.request.dry_run:
         return
     waited = False
@@ -134,7 +136,7 @@ def record_refusal(run: Run, guest: Guest, obstacle: Check) -> None:
     """Policy require, and no snapshot: a failure that history and metrics shall know."""
     if run.request.dry_run:
         return
-    record = plain_record(guest, run.name, run.tools.clock, run.tools.me)
+    record = plain_record(guest, run.name, run.tools.clock, run.tools.me, run.tools.fence.group_id)
     run.warnings += run.book.try_begin(record)
     verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {obstacle.message}")
     run.warnings += run.book.try_close(record.id, run.tools.clock, verdict, "preflight", obstacle.name)

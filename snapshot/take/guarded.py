@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from snapshot.errors import (
     Failure,
+    GroupEndedError,
     GuardError,
     InterruptedBySignalError,
     JournalError,
@@ -83,6 +84,8 @@ def _close_failed(run: Run, window: SnapshotWindow, failed: Failure) -> None:
     stage, word, why = "snapshot", remedies.failure_word(failed), failed.message
     if isinstance(failed, SnapshotFailedError) and run.snapshot is not None and run.snapshot.is_finished:
         word, why = "task", f"no snapshot: {failed.message}"
+    if isinstance(failed, GroupEndedError) and window.broken_word is not None:
+        word = window.broken_word.value
     reply = window.reply
     if reply is not None and reply.outcome is not FreezeOutcome.ACKNOWLEDGED:
         stage, word = "freeze", reply.outcome.value

@@ -16,7 +16,7 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
-from snapshot.take import judging, knock, own, telling, unfrozen
+from snapshot.take import judging, knock, own, telling, together, unfrozen
 from snapshot.take.examine import examine, wait_for_turn
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
@@ -40,6 +40,7 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
             let_signals_through(tools)
     except (SafeSnapshotError, InterruptedBySignalError) as failure:
         error = failure
+        tools.fence.leave(failure.message)
     run.publish()
     run.turn.release()
     own.verdict(run, error)
@@ -53,8 +54,10 @@ def _take(run: Run, *, is_again: bool = False) -> None:
         own.before_freeze(run, guest)
     if run.request.dry_run:
         run.plan = telling.plan(run, guest, known)
-    elif known is None:
-        _frozen(run, guest, at_knock=not is_again and knock.is_wanted(run, guest))
+        return
+    together.examined(run)
+    if known is None:
+        _frozen(run, guest, at_knock=not is_again and run.tools.fence.group_id is None and knock.is_wanted(run, guest))
     elif run.pve_may_freeze:
         unfrozen.watched(run, guest, known)
     else:
@@ -70,11 +73,14 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
     window = run.window_of(guest, others_freeze=at_knock)
     snapshot = run.snapshot_of(guest, window.id)
     try:
-        with guarded(run, window):  # 2. intent, 3. guard; and on every way out 7. thaw
+        with guarded(run, window), together.leaving(run):  # 2. intent, 3. guard; and on every way out 7. thaw
+            together.turn_to_freeze(run, window)
             seat = window.sit() if at_knock else None
             reply = knock.freeze(run, snapshot, window, seat) if seat else window.freeze()  # 4. freeze
+            together.frozen(run, window, reply)
             if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
                 _point_in_time(run, snapshot, window)  # 5. point in time
+                together.turn_to_thaw(run, window)
                 window.prove()  # 6. proof
                 if window.broken_by and window.leave_to_pve():
                     snapshot.finish(window)  # the task may come to a freeze of PVE's own only now
@@ -109,8 +115,10 @@ def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> N
     try:
         with run.tools.gate.open():
             upid = snapshot.upid or snapshot.begin(limit)
-            if not tasks_of(run.tools.access).wait_for_end(upid, window.deadline, window.check):
+            tasks, check = tasks_of(run.tools.access), lambda: together.check(run, window)
+            if not tasks.wait_for_end(upid, window.deadline, check):
                 window.check()
+            snapshot.over_at = run.tools.clock.monotonic()
     except WindowBrokenError as broken:
         window.break_off(str(broken), broken.word)
     except ReplyLostError as error:
@@ -139,6 +147,10 @@ def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
     verdict = run.verdict
     assert verdict is not None
     consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
+    go = together.judged(run, verdict, follows=consistent, window=window)
+    if not go.keep and (consistent or window.broken_word is Word.GROUP_ENDED):
+        together.remove(run, snapshot, go, lambda found: run.close(window, found, "hold", Word.GROUP_ENDED.value))
+    verdict = run.verdict = together.worded(verdict, go)
     word = None if consistent else broken_word(window.proof, window.broken_word).value
     run.close(window, verdict, None if consistent else "hold", word)
     if not consistent and run.policy is Policy.REQUIRE:

@@ -8,12 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from snapshot.errors import (
-    ApiError,
-    NotConsistentError,
-    ReplyLostError,
-    SnapshotFailedError,
-)
+from snapshot.errors import ApiError, NotConsistentError, ReplyLostError, SnapshotFailedError
 from snapshot.model import FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
@@ -58,6 +53,9 @@ class PveSnapshot:
         """Whether the end of its task was waited for."""
         self.is_described = True
         """False when the verdict could not be written into its description."""
+        self.asked_at: float | None = None
+        self.over_at: float | None = None
+        """When PVE was asked, and its task seen to be over (monotonic): its point in time lies between."""
         self.frozen_seconds: float | None = None
         """How long the guest was frozen for it, once it is thawed; None when it was not, or nobody knows."""
         self._guest = guest
@@ -75,6 +73,7 @@ class PveSnapshot:
         """Start the task. ReplyLostError when nobody knows; SnapshotFailedError when PVE said no."""
         memory = self._request.memory and self._guest.running
         self.exists, self.has_begun = None, True
+        self.asked_at = self._tools.clock.monotonic()
         try:
             self.upid = self._task = self._api.create_snapshot(
                 self._guest, self.name, self._description(None), memory=memory, timeout_seconds=timeout_seconds

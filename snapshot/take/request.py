@@ -28,6 +28,7 @@ from snapshot.model import (
 )
 from snapshot.pve.access import Access
 from snapshot.pve.tasks import TaskEnd
+from snapshot.take.fence import Fence, NoFence
 from snapshot.window.verdict import Proof
 
 
@@ -60,6 +61,8 @@ class Tools:
     say: Say
     commands: Path | None = None
     """The folder of the administrator's own commands."""
+    fence: Fence = field(default_factory=NoFence)
+    """Where a member of a group waits for the others."""
 
 
 def frozen_seconds(freeze: FreezeReply | None, times: WindowTimes) -> float | None:
@@ -88,6 +91,8 @@ class Result:
     snapshot_exists: bool | None = False
     """Whether the snapshot is there; None when PVE did not say."""
     verdict: Verdict | None = None
+    group_id: str | None = None
+    """The group that it is a member of, as the journal has it."""
     warnings: tuple[str, ...] = ()
     error: Failure | None = None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from snapshot.base.clock import compact
 from snapshot.base.slots import Slot
-from snapshot.errors import Failure, NotRecordedError
+from snapshot.errors import Failure, GroupEndedError, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
-from snapshot.model import Check, Guest, Owner, Policy, Verdict, WindowTimes
+from snapshot.model import Check, Guest, GuestKind, Owner, Policy, Verdict, WindowTimes
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import build_ladder
+from snapshot.take.fence import Milestone
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.request import Request, Result, Tools
 from snapshot.thaw.pace import thawing_of
@@ -46,18 +49,25 @@ class Run:
         self.is_closed = False
         """Whether the window has its verdict."""
         self.verdict: Verdict | None = None
+        self.still: tuple[float | None, float | None] = None, None
+        """From when until when (monotonic) a guest that is off was seen to be so."""
         self.warnings: list[str] = []
         self._is_recorded = True
 
     @property
     def policy(self) -> Policy:
-        """What was asked for, or what is set for this guest."""
-        return self.request.policy or self.settings.policy
+        """What was asked for, or what is set for this guest. In a group that is all or none every guest must be frozen
+        that can be at all, which a container cannot.
+        """
+        asked = self.request.policy or self.settings.policy
+        is_qemu = self.guest is not None and self.guest.kind is GuestKind.QEMU
+        is_strict = self.tools.fence.all_or_none and is_qemu and asked is Policy.PREFER
+        return Policy.REQUIRE if is_strict else asked
 
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
         """A new window of ours; see WindowSpec."""
         config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
-        turns = tools.access.turns
+        turns = tools.access.turns if tools.fence.group_id is None else None  # it sends one freeze at a time by itself
         spec = WindowSpec(
             guest=guest,
             source="snapshot",
@@ -68,6 +78,7 @@ class Run:
             owner_limit_seconds=config.thaw.owner_limit_seconds,
             snapshot_name=self.name,
             others_freeze=others_freeze,
+            group_id=tools.fence.group_id,
         )
         return SnapshotWindow(
             spec,
@@ -80,6 +91,7 @@ class Run:
                 freezing=ApiChannel(tools.access.main, guest),
                 gate=tools.gate,
                 turn=lambda waits: turns.call(guest.node, self.sleep, waits) if turns is not None else Slot(),
+                thawed=self._thawed,
             ),
         )
 
@@ -87,6 +99,11 @@ class Run:
         """Wait, where a signal may come through."""
         with self.tools.gate.open():
             self.tools.clock.sleep(seconds)
+
+    def _thawed(self) -> None:
+        """The rest of the group is frozen still, and its turn comes: nothing is written before."""
+        with contextlib.suppress(GroupEndedError):
+            self.tools.fence.reach(Milestone.THAWED, lambda: None)
 
     def snapshot_of(self, guest: Guest, mark: str) -> PveSnapshot:
         """This run's snapshot in PVE, which nothing is done about yet."""
@@ -131,6 +148,7 @@ class Run:
             task=snapshot.task if snapshot else None,
             snapshot_exists=snapshot.exists if snapshot else False,
             verdict=self.verdict,
+            group_id=self.tools.fence.group_id,
             warnings=tuple(self.warnings),
             error=error,
         )

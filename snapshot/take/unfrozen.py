@@ -22,6 +22,7 @@ from snapshot.errors import (
 from snapshot.journal.book import plain_record
 from snapshot.model import FreezeOutcome, FreezeReply, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve import remedies
+from snapshot.take import together
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.run import Run
@@ -36,9 +37,10 @@ Close = Callable[[Verdict, str | None, str | None], None]
 def watched(run: Run, guest: Guest, known: Verdict) -> None:
     """PVE may freeze the guest by itself inside its task: a guard sees to it that it is thawed."""
     window = run.window_of(guest)
+    together.hold(run, window.id)
     snapshot = run.snapshot_of(guest, window.id)
     try:
-        with guarded(run, window, " for the freeze that PVE may make by itself"):
+        with guarded(run, window, " for the freeze that PVE may make by itself"), together.leaving(run):
             window.leave_to_pve()
             _take(run, snapshot, known, window)
     except NoGuardError as unguarded:
@@ -51,7 +53,8 @@ def watched(run: Run, guest: Guest, known: Verdict) -> None:
 def plain(run: Run, guest: Guest, known: Verdict) -> None:
     """Nobody freezes, as far as we know."""
     tools = run.tools
-    record = plain_record(guest, run.name, tools.clock, tools.me)
+    record = plain_record(guest, run.name, tools.clock, tools.me, tools.fence.group_id)
+    together.hold(run, record.id)
     snapshot = run.snapshot_of(guest, record.id)
     run.warnings += run.book.try_begin(record)
 
@@ -129,6 +132,7 @@ def _take(run: Run, snapshot: PveSnapshot, expected: Verdict, window: SnapshotWi
             window.pve_has_ended(is_thawed=True)  # it never began
         raise
     snapshot.finish(window)
+    together.taken(run, snapshot)
     run.verdict = snapshot.confirm(expected)
 
 
@@ -136,7 +140,12 @@ def _conclude(run: Run, snapshot: PveSnapshot, expected: Verdict, close: Close) 
     """A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not."""
     found = run.verdict
     assert found is not None
-    close(found, *(run.failure if found is expected else ("hold", "no-proof")))
+    stage, word = run.failure if found is expected else ("hold", "no-proof")
+    go = together.judged(run, found, follows=stage is None)
+    if not go.keep and (found.is_consistent or run.policy is not Policy.REQUIRE):
+        together.remove(run, snapshot, go, lambda gone: close(gone, "snapshot", Word.GROUP_ENDED.value))
+    found = run.verdict = together.worded(found, go)
+    close(found, stage, word)
     if run.policy is Policy.REQUIRE and not found.is_consistent:
         snapshot.remove_unproven(found)
     snapshot.describe(found)

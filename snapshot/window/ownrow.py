@@ -15,6 +15,9 @@ READY_SECONDS = 8.0
 """How long the freeze may follow the record of the armed guard: the deadline in it is what a recovery goes by, and it
 allows for 10 s (journal/living.ALIVE_MARGIN_SECONDS)."""
 
+WORN_SECONDS = 2.0
+"""How long after it a group that begins has it written anew: its members' guards are armed at different times."""
+
 
 class OwnRow:
     """A window's own row. Strict before the freeze (JournalError), lenient afterwards."""
@@ -37,9 +40,17 @@ class OwnRow:
         """Commit who guards the window, and its deadline. JournalError."""
         patiently(lambda: self._commit_armed(columns), self._tools.clock)
 
-    def is_too_old(self) -> bool:
-        """Whether a recovery may have given up a process that stood still, and closed its window."""
-        now, given_up = self._tools.clock.monotonic(), self._spec.max_window_seconds + self._spec.owner_limit_seconds
+    def is_worn(self) -> bool:
+        """Whether the record of the armed guard is some time old already."""
+        return self._tools.clock.monotonic() - self._armed_at > WORN_SECONDS
+
+    def is_too_old(self, began: float | None = None) -> bool:
+        """Whether a recovery may have given up a process that stood still, and closed its window.
+
+        ``began``: when the first freeze of a group was sent (monotonic), whose deadline is this one's too.
+        """
+        now = self._tools.clock.monotonic() if began is None else began
+        given_up = self._spec.max_window_seconds + self._spec.owner_limit_seconds
         return now - self._armed_at > READY_SECONDS or now - self._intended_at > given_up
 
     def record(self, values: Mapping[str, object], *, is_urgent: bool) -> None:

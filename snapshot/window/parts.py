@@ -64,11 +64,13 @@ class WindowSpec(NamedTuple):
     watch: tuple[tuple[int, int], ...] = ()
     others_freeze: bool = False
     """Whether PVE is at work before our freeze is sent: should its owner die, every freeze that is seen is thawed."""
+    group_id: str | None = None
+    """The group whose member it is."""
 
     def intent(self, window_id: str, at: float, me: ProcessIdentity) -> WindowRecord:
         """The row that is committed before anything else is done."""
         record = WindowRecord.begun(self.guest, self.owner, self.source, at, me, limit_seconds=self.max_window_seconds)
-        return record._replace(id=window_id, snapshot_name=self.snapshot_name, upid=self.upid)
+        return record._replace(id=window_id, snapshot_name=self.snapshot_name, upid=self.upid, group_id=self.group_id)
 
     def order_of(self, record: WindowRecord) -> GuardSpec:
         """What the window's guard is told."""
@@ -103,6 +105,8 @@ class WindowTools(NamedTuple):
     turn: Callable[[Callable[[], object]], Slot] = lambda still_waits: Slot()
     """Waits until the freeze may be sent, and says from time to time that it does. It is over when the freeze is
     answered, or thawed. TimeoutError when it never comes."""
+    thawed: Callable[[], None] = lambda: None
+    """Called once the thaw is confirmed and the guard disarmed, ahead of what is written. Must not raise."""
 
 
 class Instants(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from snapshot.guard.link import Op
 from snapshot.model import FreezeOutcome, FreezeState
 from snapshot.states import State, WindowMachine
+from snapshot.window.ownguard import OwnGuard
 from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.window import Window
 from snapshot.words import Word
@@ -36,6 +37,20 @@ class SnapshotWindow(Window):
     def deadline(self) -> float:
         """See Window: counted from the start of PVE's task, once it may freeze."""
         return super().deadline if self._pve_since is None else self._pve_since + self.spec.max_window_seconds
+
+    def renew(self) -> None:
+        """Say anew that the guard stands, if the others of a group let us wait. JournalError."""
+        if self._row.is_worn():
+            self._row.armed(self._armed_guard().columns)
+
+    def joins(self, began: float, ends_by: float) -> None:
+        """The freezes of a group have begun, one after the other, and all of it has one deadline (both monotonic)."""
+        self._group_began, self._group_ends_by = began, ends_by
+
+    def _obstacle(self, guard: OwnGuard) -> str:
+        if self._tools.clock.monotonic() >= self._group_ends_by:
+            return "the group's time is over: the others before it took too long"
+        return super()._obstacle(guard)
 
     def leave_to_pve(self) -> bool:
         """In the task that follows PVE may freeze the guest by itself, and it thaws once: the deadline runs from now.

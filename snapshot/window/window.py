@@ -56,6 +56,10 @@ class Window:
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
+        self._group_began: float | None = None
+        self._group_ends_by = float("inf")
+        self.proof_asked_at: float | None = None
+        """When the proof was asked for (monotonic): an answer of "frozen" holds for that instant at least."""
         self.is_carried_out = False
         """Whether a freeze whose answer was lost was seen to be carried out, and undone."""
 
@@ -84,7 +88,7 @@ class Window:
         """The monotonic instant at which the guest must be thawed."""
         if self._freeze_sent is None:
             raise RuntimeError("no freeze was sent")
-        return self._freeze_sent + self.spec.max_window_seconds
+        return min(self._freeze_sent + self.spec.max_window_seconds, self._group_ends_by)
 
     @property
     def instants(self) -> Instants:
@@ -144,11 +148,12 @@ class Window:
             self._machine.on(Event.DISARMED)
             self.reply = FreezeReply(FreezeOutcome.REFUSED, detail=obstacle)
             return self.reply
-        channel, seconds = self._tools.freezing, min(spec.freeze_timeout_seconds, spec.max_window_seconds)
+        left = min(spec.max_window_seconds, self._group_ends_by - self._tools.clock.monotonic())
+        channel, seconds = self._tools.freezing, min(spec.freeze_timeout_seconds, left)
         sits = knock is not None or self._tools.thawer.sit() is not None
         if knock is not None:
             channel, seconds = knock.seat, min(seconds, knock.until - self._tools.clock.monotonic())
-        guard.tell(Op.FREEZING, sits=float(sits))
+        guard.tell(Op.FREEZING, sits=float(sits), deadline_seconds=left)
         self._machine.on(Event.FREEZE_SENT)
         self._freeze_sent = self._tools.clock.monotonic()
         reply = FreezeReply(FreezeOutcome.UNKNOWN, detail="interrupted by a signal while freezing")
@@ -199,6 +204,7 @@ class Window:
         if self.is_frozen and not self.broken_by:
             try:
                 self._armed_guard().tell(Op.ASKING)
+                self.proof_asked_at = self._tools.clock.monotonic()
                 seconds = next((s for s in PROOF_SECONDS if s <= left), PROOF_SECONDS[-1])
                 state = agent.status(self._tools.thawer.fastest, seconds, keep_open=True)
                 self.proof = Proof.STILL_FROZEN if state is FreezeState.FROZEN else Proof.NOT_FROZEN
@@ -229,6 +235,7 @@ class Window:
             return None
         if self.report.confirmed:
             self._dismiss(self.late_seconds)
+            self._tools.thawed()
         else:
             self._replace_dead_guard()
             if self._guard:
@@ -306,7 +313,7 @@ class Window:
         """Why the freeze must not be sent after all; "" when it may."""
         if not guard.is_alive():
             return "the guard died before the freeze"
-        if self._row.is_too_old():
+        if self._row.is_too_old(self._group_began):
             return "too much time has passed since the intent: a very slow disk, or this process was stopped"
         return ""
 

@@ -95,8 +95,10 @@ class GuestBox:
     def __init__(self, scheduler: Scheduler, model: TracedAgent, node: str) -> None:
         self.model = model
         self.node = node
-        self.running = True
+        self.switched: list[tuple[float, bool]] = []
+        """When it was switched on and off."""
         self._scheduler = scheduler
+        self.running = True
         self._timer: Timer | None = None
         self._clients: dict[Client, float] = {}
         """And when each came."""
@@ -109,6 +111,20 @@ class GuestBox:
         self.on_change: Callable[[], None] = lambda: None
         self.on_ask: Callable[[Exchange], None] = lambda exchange: None
         """PVE has sent something to the agent."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is on."""
+        return self.switched[-1][1]
+
+    @running.setter
+    def running(self, is_on: bool) -> None:
+        self.switched.append((self._scheduler.now, is_on))
+
+    def was_off(self, began: float, ended: float) -> bool:
+        """Whether it was off for all of that time."""
+        before = [is_on for at, is_on in self.switched if at <= began]
+        return not before[-1] and not any(is_on for at, is_on in self.switched if began < at <= ended)
 
     @property
     def queue(self) -> dict[Client, float]:

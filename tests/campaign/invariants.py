@@ -144,7 +144,7 @@ def _responsible_from(window: WindowTrace, frozen: Held) -> float:
     """From when on somebody of ours must thaw: the deadline, or at once when the owner has gone or has ended."""
     assert window.freeze_sent_at is not None
     since = max((at for at in window.since if at <= frozen.began), default=window.freeze_sent_at)
-    deadline = since + window.max_window_seconds + GUARD_MARGIN_SECONDS
+    deadline = min(since + window.max_window_seconds, window.ends_by) + GUARD_MARGIN_SECONDS
     ended = window.owner.ended_at if window.owner.ended_at is not None else float("inf")
     return max(frozen.began, min(deadline, ended))
 
@@ -196,7 +196,7 @@ def _taken(world: World) -> Iterator[tuple[float, float]]:
 def _loses_its_turn(world: World, process: Process) -> float:
     """From when on an owner that stands still is ended by its guard."""
     mine = [
-        w.freeze_sent_at + w.max_window_seconds
+        min(w.freeze_sent_at + w.max_window_seconds, w.ends_by)
         for w in world.windows.values()
         if w.owner is process and w.freeze_sent_at
     ]
@@ -341,7 +341,7 @@ def _may_overlap(world: World, call: Call, other: Call) -> bool:
     ]
     if deaf:
         windows = [w for w in windows if w.freeze_sent_at and w.freeze_sent_at <= min(deaf)] or windows[:1]
-    deadline = max(((w.freeze_sent_at or 0.0) + w.max_window_seconds for w in windows), default=0.0)
+    deadline = max((min((w.freeze_sent_at or 0.0) + w.max_window_seconds, w.ends_by) for w in windows), default=0.0)
     roles = {call.process.role, other.process.role}
     if {"takeover", "recover"} & roles:
         # They know the deadline that the journal has: of an owner that stood still before its freeze, an earlier one.

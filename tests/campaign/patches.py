@@ -6,8 +6,8 @@ One table; an entry whose target is gone is an error, so that a refactoring cann
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from tests.campaign.seams import WorldJournal, WorldOwner, WorldTransport
 from tests.campaign.sockets import FCNTL, SELECT, sockets_of
 
 if TYPE_CHECKING:
+    from tests.campaign.scheduler import Scheduler
     from tests.campaign.world import World
 
 
@@ -68,10 +69,41 @@ class TaskPoll:
         return self._world.wait_for_worker(self._pid, milliseconds / 1000.0)
 
 
-@contextmanager
-def installed(world: World) -> Iterator[None]:
+class OfWhoAsks:
+    """What stands in a module for several worlds at once: the one is asked in which the running process lives."""
+
+    def __init__(self, by_view: dict[Scheduler, Any], core: Scheduler) -> None:
+        self._by_view = by_view
+        self._core = core
+
+    def _own(self) -> Any:
+        return self._by_view[self._core.me().view]
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        return self._own()(*args, **values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own(), name)
+
+
+def installed_for(worlds: Sequence[World], core: Scheduler) -> AbstractContextManager[None]:
+    """The engine's modules, with ``worlds`` under them, whose schedulers are views of one."""
+    tables = {world.scheduler: _table(world) for world in worlds}
+    first = next(iter(tables.values()))
+    shared = [
+        (module, name, OfWhoAsks({view: table[number][2] for view, table in tables.items()}, core))
+        for number, (module, name, _) in enumerate(first)
+    ]
+    return _installed(shared)
+
+
+def installed(world: World) -> AbstractContextManager[None]:
     """The engine's modules, with ``world`` under them."""
-    table = _table(world)
+    return _installed(_table(world))
+
+
+@contextmanager
+def _installed(table: list[tuple[ModuleType, str, Any]]) -> Iterator[None]:
     earlier: list[tuple[ModuleType, str, Any]] = [(module, name, getattr(module, name)) for module, name, _ in table]
     try:
         for module, name, value in table:

@@ -56,6 +56,8 @@ class Process:
         self.signal: int | None = None
         self.result: Any = None
         self.error: BaseException | None = None
+        self.view: Scheduler = scheduler
+        """In whose world it lives, where several share one time."""
         self.at_death: list[Callback] = []
         """What the kernel does when the process ends: its connections are closed."""
         self.baton = threading.Lock()
@@ -281,3 +283,63 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread
                 self._crash = error
         return None
+
+
+class View(Scheduler):
+    """One world's part of a time that several share: its own processes, everything else is the core's."""
+
+    def __init__(self, core: Scheduler) -> None:
+        self.core = core
+        self.processes = []
+        self.on_step = lambda process: None
+
+    @property
+    def now(self) -> float:  # type: ignore[override]
+        return self.core.now
+
+    @property
+    def rng(self) -> random.Random:  # type: ignore[override]
+        return self.core.rng
+
+    @property
+    def current(self) -> Process | None:  # type: ignore[override]
+        return self.core.current
+
+    def at(self, when: float, action: Callback | Process) -> Timer:
+        return self.core.at(when, action)
+
+    def spawn(self, role: str, body: Callable[[], Any], *, after: float = 0.0, pid: int = 0) -> Process:
+        process = self.core.spawn(role, body, after=after, pid=pid)
+        process.view = self
+        self.processes.append(process)
+        return process
+
+    def wake(self, process: Process) -> None:
+        self.core.wake(process)
+
+    def kill(self, process: Process) -> None:
+        self.core.kill(process)
+
+    def stop(self, process: Process, seconds: float) -> None:
+        self.core.stop(process, seconds)
+
+    def end(self, process: Process) -> None:
+        self.core.end(process)
+
+    def me(self) -> Process:
+        return self.core.me()
+
+    def step(self) -> Process:
+        return self.core.step()
+
+    def wait(self, until: float | None) -> None:
+        self.core.wait(until)
+
+    def run(self, until: float) -> None:
+        self.core.run(until)
+
+    def next_at(self) -> float | None:
+        return self.core.next_at()
+
+    def close(self) -> None:
+        """The core closes them all."""

@@ -670,3 +670,14 @@ def test_an_owner_is_given_way_to_the_latest_deadline_where_its_window_cannot_be
     found = unknown_orphan(spec, clock)
     assert found.due == clock.monotonic() + spec.deadline_seconds + DEADLINE_MARGIN_SECONDS
     assert (found.late_seconds, found.cause) == (spec.late_freeze_seconds, Cause.GUARD_FAULT)
+
+
+def test_a_guard_goes_by_the_deadline_that_a_group_shares() -> None:
+    route = ScriptedChannel(ManualClock(), [1, "thawed"])
+    core, _ = guard(
+        route,
+        [(0, says(Op.FREEZING, deadline_seconds=4.0)), (0.1, says(Op.FROZEN)), (500, Message(Happening.OWNER_GONE))],
+        deadline_seconds=30.0,
+    )
+    core.run()
+    assert route.calls[0][:2] == (START + 4.0 + DEADLINE_MARGIN_SECONDS, "fsfreeze-thaw")

@@ -527,3 +527,65 @@ def _record(journal: Journal, **values: object) -> WindowRecord:
     assert record is not None
     assert record.owner_pid_start == process_start(os.getpid())
     return record._replace(**({"id": "w1", "state": "armed"} | values))  # type: ignore[arg-type]
+
+
+def test_a_window_of_a_group_ends_with_the_group(journal: Journal) -> None:
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [1])
+    with window(journal, route, limit=30.0, kind=SnapshotWindow) as open_window:
+        assert isinstance(open_window, SnapshotWindow)
+        open_window.joins(clock.now, clock.now + 3.0)
+        clock.sleep(1.0)
+        open_window.freeze()
+        assert route.calls[0][2] == pytest.approx(2.0), "no freeze is waited for past the deadline of all"
+        assert open_window.deadline == pytest.approx(103.3)
+        clock.now = 103.4
+        with pytest.raises(WindowBrokenError, match="deadline"):
+            open_window.check()
+
+
+def test_a_group_whose_time_is_over_freezes_nobody_more(journal: Journal) -> None:
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [1])
+    with window(journal, route, kind=SnapshotWindow) as open_window:
+        assert isinstance(open_window, SnapshotWindow)
+        open_window.joins(clock.now, clock.now + 3.0)
+        clock.sleep(3.0)
+        assert open_window.freeze().outcome is FreezeOutcome.REFUSED
+    assert not route.calls
+
+
+def test_a_turn_that_comes_late_is_no_reason_not_to_freeze(journal: Journal) -> None:
+    """A recovery goes by the deadline of the row, which is that of the group: the others freeze first."""
+    clock = ManualClock()
+    route = ScriptedChannel(clock, [1])
+    with window(journal, route, limit=30.0, kind=SnapshotWindow) as open_window:
+        assert isinstance(open_window, SnapshotWindow)
+        open_window.joins(clock.now, clock.now + 30.0)
+        clock.sleep(20.0)
+        assert open_window.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+
+
+def test_the_row_is_written_anew_when_the_others_took_long_to_arm(journal: Journal) -> None:
+    clock = ManualClock()
+    with window(journal, ScriptedChannel(clock, [1]), kind=SnapshotWindow) as open_window:
+        assert isinstance(open_window, SnapshotWindow)
+        first = journal.open_windows()[0].deadline_at
+        open_window.renew()
+        assert journal.open_windows()[0].deadline_at == first, "it is young"
+        clock.sleep(9.0)
+        open_window.renew()
+        assert journal.open_windows()[0].deadline_at == pytest.approx(first + 9.0)
+        assert open_window.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+
+
+def test_what_is_said_behind_a_confirmed_thaw_comes_ahead_of_every_record(journal: Journal) -> None:
+    clock, said = ManualClock(), list[str]()
+    plain = window(journal, ScriptedChannel(clock, [1, 1, "thawed"]))
+    told = plain._tools._replace(thawed=lambda: said.append(journal.open_windows()[0].state))
+    with Window(plain.spec, told) as open_window:
+        open_window.freeze()
+        assert not said
+    assert said == ["armed"], "the journal does not know of the freeze yet"
+    assert open_window.report is not None
+    assert open_window.report.confirmed

@@ -10,8 +10,8 @@ import atexit
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +40,7 @@ from snapshot.pve.access import Access
 from snapshot.recovery.recover import recover
 from snapshot.recovery.strangers import Recovered
 from snapshot.states import State
+from snapshot.take.fence import Fence, NoFence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
 from snapshot.window.knock import FREEZES
@@ -95,6 +96,8 @@ class WindowTrace:
     disarmed_at: float | None = None
     decided: list[float] = field(default_factory=list)
     """When the owner told its guard that it thaws."""
+    ends_by: float = float("inf")
+    """The deadline that a group's windows share."""
     known_deadlines: list[tuple[float, float]] = field(default_factory=list)
     """What the journal had for its deadline, and from when on."""
 
@@ -109,9 +112,9 @@ class World:
     folder: Path | None = None
     """Files that every world shares: the token, the agent's socket as a name."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, scheduler: Scheduler | None = None) -> None:
         self.plan = plan
-        self.scheduler = Scheduler(plan.seed)
+        self.scheduler = scheduler or Scheduler(plan.seed)
         self.scheduler.on_step = self._on_step
         model = TracedAgent(
             mounts=plan.mounts,
@@ -152,6 +155,10 @@ class World:
         self._recovering: Process | None = None
         self._claims: dict[str, Process] = {}
         self.claims_fail = False
+        self.fence: Fence = NoFence()
+        """The place of its guest in a group (groups.py)."""
+        self.ends_by = float("inf")
+        """When the group's deadline is."""
         self.unclaimed = False
         """Whether a guard went on without a claim: then a second one may live beside it."""
         self._stack = ExitStack()
@@ -160,9 +167,14 @@ class World:
         if self.plan.sqlite:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(dir=shared_folder()))
             self.backing = FileJournal(Path(folder) / "journal.sqlite")
-        self._stack.enter_context(patches.installed(self))
-        self._stack.callback(self.scheduler.close)
+        self._stack.enter_context(self.installed())
         return self
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The engine runs in this world alone."""
+        with patches.installed(self), closing(self.scheduler):
+            yield
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -264,6 +276,7 @@ class World:
             gate=WorldGate(self),
             publish=self.publish,
             say=self._say,
+            fence=self.fence,
         )
         return safe_snapshot(Request(vmid=Vmid(VMID), name=f"s{number}", policy=self.plan.policy), tools)
 

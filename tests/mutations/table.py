@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 WINDOW = "snapshot/window/window.py"
 OWN_ROW = "snapshot/window/ownrow.py"
+OPERATION = "snapshot/take/operation.py"
+GROUP = "snapshot/fleet/group.py"
+GROUP_MEMBER = "snapshot/fleet/member.py"
+GROUP_LEADER = "snapshot/fleet/lead.py"
+GROUP_UNIT = "snapshot/fleet/groupunit.py"
+MOMENT = "snapshot/fleet/moment.py"
+GROUP_TESTS = "tests/fleet/test_group.py"
+TOGETHER = "tests/fleet/test_together.py"
+TOGETHER_ON_REAL = "tests/real/test_together.py"
+GROUP_CAMPAIGN = "tests/campaign/test_groups.py"
 KNOCK = "snapshot/take/knock.py"
 KNOCKS = "snapshot/window/knock.py"
 SNAPSHOT_WINDOW = "snapshot/window/snapshot.py"
@@ -254,7 +264,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             edit(
                 WINDOW,
-                "        guard.tell(Op.FREEZING, sits=float(sits))\n        self._machine",
+                "        guard.tell(Op.FREEZING, sits=float(sits), deadline_seconds=left)\n        self._machine",
                 "        self._machine",
             ),
             edit(
@@ -609,7 +619,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a window does not say that it keeps the agent's seat",
         WINDOW,
-        "guard.tell(Op.FREEZING, sits=float(sits))",
+        "guard.tell(Op.FREEZING, sits=float(sits), deadline_seconds=left)",
         "guard.tell(Op.FREEZING)",
         "tests/campaign/test_seats.py::test_an_owner_stopped_in_its_seat_keeps_no_rescue_waiting",
     ),
@@ -4868,5 +4878,112 @@ MUTATIONS: tuple[Mutation, ...] = (
         'in ("", "dumb", "unknown")',
         'in ("", "unknown")',
         f"{FLEET_MANY}::test_a_terminal_gets_live_lines_within_its_width_and_a_dumb_one_plain_lines",
+    ),
+    mutation(
+        "a point in time before all are frozen",
+        GROUP,
+        "        return all(other.has_come_to(step) for other in self.members if other is not member)\n",
+        "        return True\n",
+        f"{GROUP_TESTS}::test_nobody_goes_on_before_all_have_come",
+        f"{TOGETHER}::test_guests_are_frozen_in_order_taken_and_thawed_in_reverse",
+        f"{TOGETHER_ON_REAL}::test_across_the_snapshots_no_effect_is_without_its_cause",
+    ),
+    mutation(
+        "several of a group are frozen at a time",
+        GROUP,
+        "            return [m for m in self.members[:number] if not m.has_come_to(following)]\n",
+        "            return []\n",
+        f"{GROUP_TESTS}::test_one_freezes_at_a_time_and_in_order",
+    ),
+    mutation(
+        "a group is thawed in the order in which it was frozen",
+        GROUP,
+        "behind = [m for m in self.members[number + 1 :] if",
+        "behind = [m for m in self.members[:number] if",
+        f"{GROUP_TESTS}::test_they_are_thawed_in_reverse_order",
+        f"{TOGETHER}::test_guests_are_frozen_in_order_taken_and_thawed_in_reverse",
+    ),
+    mutation(
+        "a guest of a group is proven and thawed behind its own point in time",
+        OPERATION,
+        "                together.turn_to_thaw(run, window)\n",
+        "",
+        f"{TOGETHER}::test_guests_are_frozen_in_order_taken_and_thawed_in_reverse",
+    ),
+    mutation(
+        "the snapshots of a group that has ended are kept",
+        OPERATION,
+        "    if not go.keep and (consistent or",
+        "    if False and (consistent or",
+        f"{GROUP_CAMPAIGN}::test_a_short_campaign_with_groups_finds_no_violation",
+    ),
+    mutation(
+        "what a killed process left of a group is kept",
+        GROUP_UNIT,
+        "            found.append(leftover.remove(member, tools, exists=exists))\n",
+        "",
+        f"{TOGETHER}::test_a_process_that_is_killed_leaves_nobody_frozen_and_no_part_of_a_group",
+    ),
+    mutation(
+        "one point in time, whoever stood still when",
+        MOMENT,
+        "        if one.still_from > first or one.still_until < last\n",
+        "        if one.still_from > last\n",
+        f"{GROUP_TESTS}::test_one_that_did_not_takes_the_words_away",
+        f"{GROUP_TESTS}::test_no_words_for_a_guest_that_could_have_moved",
+    ),
+    mutation(
+        "who waits for its group watches neither guard nor deadline",
+        GROUP_MEMBER,
+        "            check()\n            if self._clock",
+        "            if self._clock",
+        f"{GROUP_TESTS}::test_a_guard_that_dies_or_a_deadline_ends_the_wait",
+    ),
+    mutation(
+        "the end of a group's leader ends nothing",
+        GROUP_MEMBER,
+        """
+            self._ended, self._is_alone = GONE, True
+            raise self._error() from None
+""",
+        """
+            return None
+""",
+        f"{GROUP_TESTS}::test_the_end_of_the_group_or_of_its_leader_ends_the_wait",
+    ),
+    mutation(
+        "a thaw waits for its turn without a bound",
+        GROUP_MEMBER,
+        "                until = min(until, patience, self._ends_by - PROOF_SECONDS)\n",
+        "",
+        f"{GROUP_TESTS}::test_no_thaw_waits_for_others_longer_than_their_turns",
+    ),
+    mutation(
+        "a group is told what becomes of it before the journal is",
+        GROUP_LEADER,
+        "            self._agreed = self._agree(decision) if self.group.all_or_none else decision\n",
+        "            self._agreed = decision\n",
+        f"{GROUP_TESTS}::test_what_becomes_of_the_snapshots_is_in_the_journal_before_anybody_is_told",
+    ),
+    mutation(
+        "lines are shown while a guest of a group is frozen",
+        GROUP_UNIT,
+        "        if not self._is_holding():\n            later,",
+        "        if True:\n            later,",
+        f"{GROUP_TESTS}::test_nothing_is_shown_while_a_guest_may_be_frozen",
+    ),
+    mutation(
+        "each guest of a group has a deadline of its own",
+        WINDOW,
+        "        return min(self._freeze_sent + self.spec.max_window_seconds, self._group_ends_by)\n",
+        "        return self._freeze_sent + self.spec.max_window_seconds\n",
+        f"{WINDOW_TESTS}::test_a_window_of_a_group_ends_with_the_group",
+    ),
+    mutation(
+        "a guard does not know of the deadline that a group shares",
+        GUARD,
+        'told.get("deadline_seconds", self._spec.deadline_seconds)',
+        "self._spec.deadline_seconds",
+        f"{GUARD_TESTS}::test_a_guard_goes_by_the_deadline_that_a_group_shares",
     ),
 )

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.config import reading, settings
+from snapshot.config import groups, reading, settings
+from snapshot.config.groups import GroupPolicy, GroupRule
 from snapshot.config.reading import load, load_lenient, parse
+from snapshot.config.selection import Selection
 from snapshot.config.settings import Config, ForeignFreeze, FreezeOwner, GuestRule, LauncherKind
 from snapshot.config.token import Token, token
 from snapshot.errors import ConfigError
-from snapshot.model import Policy
+from snapshot.model import Guest, GuestKind, Node, Policy, Vmid
 from tests.unit.kit import raised
 
 SECRET = "5cc9cd64-7b0c-4d2e-a2a3-1a2b3c4d5e6f"
@@ -25,7 +27,7 @@ TOKEN_ID = "root@pam!safe"
 KEYS = sorted(
     {*Config._fields}
     | {name for section in typing.get_type_hints(Config).values() for name in getattr(section, "_fields", ())}
-    | {*GuestRule._fields}
+    | {*GuestRule._fields, *GroupRule._fields}
 )
 SCALARS = (
     st.none()
@@ -69,7 +71,7 @@ def test_any_file_gives_a_config_or_a_config_error(tmp_path_factory: pytest.Temp
 
 @given(st.data())
 def test_every_key_takes_its_own_default_back(data: st.DataObject) -> None:
-    section = data.draw(st.sampled_from([name for name in Config._fields if name != "guest"]))
+    section = data.draw(st.sampled_from([name for name in Config._fields if name not in ("guest", "group")]))
     default = getattr(Config(), section)
     plain = {name: _toml_value(value) for name, value in default._asdict().items() if value is not None}
     assert parse({section: plain}, "config.toml") == Config()
@@ -140,6 +142,18 @@ def test_an_unknown_key_that_resembles_nothing_is_refused_with_the_known_ones() 
         ({"guest": [{"vmid": 99}]}, "[[guest]] number 1: 99 is not a vmid"),
         ({"guest": [{"pool": "", "policy": "never"}]}, "[[guest]] number 1: the pool is empty"),
         ({"guest": [{"vmid": 100}, {"tag": ""}]}, "[[guest]] number 2: the tag is empty"),
+        ({"group": {"name": "shop"}}, "must be a list of tables: write [[group]]"),
+        ({"group": [{"guests": ["100"]}]}, "[[group]] number 1: '' is not a name"),
+        ({"group": [{"name": "a b", "guests": ["100"]}]}, "[[group]] number 1: 'a b' is not a name"),
+        ({"group": [{"name": "shop"}]}, "[[group]] number 1: it names nobody: it needs guests, tag or pool"),
+        ({"group": [{"name": "shop", "guests": ["99x-"]}, {}]}, "[[group]] number 2: '' is not a name"),
+        ({"group": [{"name": "shop", "guests": ["200-100"]}]}, "[[group]] number 1: '200-100' is a range that ends"),
+        (
+            {"group": [{"name": "shop", "tag": "a"}, {"name": "shop", "tag": "b"}]},
+            "[[group]] number 2: there is a group 'shop' already",
+        ),
+        ({"group": [{"name": "shop", "tag": "a", "policy": "some"}]}, "one of: all-or-none, best-effort"),
+        ({"group": [{"name": "shop", "tag": "a", "max_window_seconds": 0}]}, "must be a positive number"),
         ({"freeze": {"max_window_seconds": 0.001}}, "0.1 at least and 3600 at most"),
         ({"metrics": {"textfile": "/x\x1b[31m.prom"}}, "must be an absolute path"),
         ({"local": {"node": "pve\x1b[1m"}}, "has characters that cannot be shown"),
@@ -236,7 +250,7 @@ def test_two_tables_for_the_same_guests_that_contradict_each_other_are_a_mistake
 NUMBERS = sorted(
     (section, key)
     for section, cls in typing.get_type_hints(Config).items()
-    if section != "guest"
+    if section not in ("guest", "group")
     for key, hint in typing.get_type_hints(cls).items()
     if hint is float
 )
@@ -527,3 +541,31 @@ def test_a_broken_configuration_does_not_cost_the_credential(credentials: Path, 
         config, problems = load_lenient(path)
         assert len(problems) == 1
         assert token(config) == Token(TOKEN_ID, SECRET)
+
+
+def test_groups_are_read_with_their_order_and_limit() -> None:
+    found = rules(
+        '[[group]]\nname = "shop"\nguests = ["web*", "101"]\npool = "prod"\npolicy = "best-effort"\n'
+        "max_window_seconds = 12\n"
+    )
+    assert found.group == (
+        GroupRule("shop", ("web*", "101"), "", "prod", GroupPolicy.BEST_EFFORT, max_window_seconds=12.0),
+    )
+    assert str(found.group[0].selection) == "web* 101 --pool prod"
+
+
+def test_a_group_is_frozen_in_the_order_of_the_words_that_name_its_guests() -> None:
+    def guest(vmid: int, name: str) -> Guest:
+        return Guest(Vmid(vmid), Node("a"), GuestKind.QEMU, name=name)
+
+    guests = [guest(100, "db"), guest(101, "web1"), guest(102, "web2"), guest(103, "cache")]
+    order = groups.in_order(Selection.parse(["web*,103", "100-103"]), guests)
+    assert [one.name for one in order] == ["web1", "web2", "cache", "db"]
+    assert groups.in_order(Selection.parse(tags=["prod"]), guests[::-1]) == guests
+
+
+def test_a_group_with_a_fault_counts_for_nothing_and_the_others_count() -> None:
+    tables = [{"name": "shop", "tag": "a"}, {"name": "shop", "tag": "b"}, {"name": "crm", "guests": ["100"]}]
+    config, problems = reading.parse_lenient({"group": tables}, "config.toml")
+    assert [rule.name for rule in config.group] == ["shop", "crm"]
+    assert problems == ["config.toml: [[group]] number 2: there is a group 'shop' already"]

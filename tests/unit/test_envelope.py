@@ -22,7 +22,7 @@ from tests.unit.kit import record
 CODES = [
     "failed no-turn usage configuration guest-unfit guest-removed storage-full",
     "api api-unreachable api-denied api-failure node-offline reply-lost",
-    "not-consistent snapshot-failed no-quorum still-frozen",
+    "not-consistent group-ended snapshot-failed no-quorum still-frozen",
     "journal journal-busy not-recorded freeze-unclear guard window-taken",
     "foreign-freeze findings not-pruned interrupted",
 ]

@@ -74,6 +74,11 @@ def shape(path: Path) -> dict[str, object]:
         return {name: db.execute(f"PRAGMA table_info({name})").fetchall() for name in names} | dict(indexes)
 
 
+def of_no_group(before: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """The windows as version 5 has them."""
+    return {"windows": [(*row, None) for row in before["windows"]]}
+
+
 def test_a_journal_of_0_1_0_goes_on_with_all_that_is_in_it(path: Path, tmp_path: Path) -> None:
     before = content(path)
     assert version(path) == 1
@@ -82,7 +87,7 @@ def test_a_journal_of_0_1_0_goes_on_with_all_that_is_in_it(path: Path, tmp_path:
         assert journal.looks()["qemu/102"].frozen_since_at == 1700003700.0
         assert len(journal.series()) == len(before["series"])
     assert version(path) == schema.VERSION
-    assert content(path) == before | {"told": [], "outbox": [], **LATER}
+    assert content(path) == before | of_no_group(before) | {"told": [], "outbox": [], **LATER}
     Journal(tmp_path / "new.sqlite").close()
     assert shape(path) == shape(tmp_path / "new.sqlite")
     with contextlib.closing(Journal(path)) as journal:
@@ -104,7 +109,7 @@ def test_a_migration_that_is_killed_leaves_the_version_before_whole(path: Path) 
         assert (version(path), content(path)) == (1, before)
     assert at >= 5
     assert version(path) == schema.VERSION
-    assert content(path) == before | {"looks": [], "told": [], "outbox": [], **LATER}
+    assert content(path) == before | of_no_group(before) | {"looks": [], "told": [], "outbox": [], **LATER}
 
 
 def test_a_migration_that_fails_halfway_leaves_the_version_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,127 @@
+"""``--group NAME`` and ``--together``: which guests are frozen as one, and what is said of them in the end."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import click
+
+from snapshot.base.clock import compact
+from snapshot.cli.line import Decorator
+from snapshot.config.groups import GroupPolicy, GroupRule
+from snapshot.config.naming import SnapshotName
+from snapshot.config.selection import Selection
+from snapshot.config.settings import Config
+from snapshot.errors import UsageError
+from snapshot.fleet import moment
+from snapshot.fleet.groupunit import GroupUnit, Together, unit_of
+from snapshot.fleet.outcome import GuestOutcome
+from snapshot.model import Guest
+from snapshot.report import fleet
+from snapshot.take.request import Request, Tools
+
+AD_HOC = "together"
+"""The name of a group that has none."""
+
+
+class GroupWish(NamedTuple):
+    """What the command line says of a group."""
+
+    group: str | None = None
+    together: bool = False
+    best_effort: bool = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it wants one."""
+        return self.group is not None or self.together
+
+
+def group_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--group, --together and --best-effort."""
+    options: tuple[Decorator, ...] = (
+        click.option(
+            "--group", metavar="NAME", help="A [[group]] of the configuration: its guests at one point in time."
+        ),
+        click.option("--together", is_flag=True, help="These guests at one point in time, frozen in this order."),
+        click.option(
+            "--best-effort",
+            is_flag=True,
+            help="Of a group whose guests do not all follow, keep the snapshots of the others.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def refuse_odd(wish: GroupWish, selection: Selection, *, vmstate: bool) -> None:
+    """UsageError for what makes no sense together."""
+    if wish.best_effort and not wish.is_there:
+        raise UsageError("--best-effort is about a group", remedy="give --group NAME or --together with it")
+    if wish.group is not None and (wish.together or not selection.is_empty):
+        raise UsageError("--group names the guests already", remedy="leave the guests and --together out")
+    if wish.is_there and vmstate:
+        raise UsageError(
+            "a guest whose RAM is saved is not frozen, and so is in no group", remedy="leave --vmstate out"
+        )
+
+
+def rule_of(wish: GroupWish, config: Config, selection: Selection) -> tuple[GroupRule, Selection]:
+    """The group that is wanted, and its guests. UsageError for a name that the configuration does not know."""
+    if wish.group is None:
+        policy = GroupPolicy.BEST_EFFORT if wish.best_effort else GroupPolicy.ALL_OR_NONE
+        return GroupRule(AD_HOC, policy=policy), selection
+    rule = next((one for one in config.group if one.name == wish.group), None)
+    if rule is None:
+        names = [one.name for one in config.group]
+        near = difflib.get_close_matches(wish.group, names, n=1)
+        known = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}" if names else "add a [[group]]"
+        raise UsageError(f"the configuration has no group {wish.group!r:.60}", remedy=known)
+    if wish.best_effort:
+        rule = rule._replace(policy=GroupPolicy.BEST_EFFORT)
+    return rule, rule.selection
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """One run of a group."""
+
+    together: Together
+    unit: GroupUnit
+    request: Request
+    """For all members: one name, one deadline."""
+    tools: Tools
+
+    @classmethod
+    def begun(cls, rule: GroupRule, guests: Sequence[Guest], request: Request, label: str, tools: Tools) -> Grouped:
+        """Before anybody is asked anything. ``guests``: in the order in which they are frozen."""
+        config, clock = tools.config, tools.clock
+        seconds = request.max_window_seconds or rule.max_window_seconds or config.freeze.max_window_seconds
+        together = Together.begun(rule.name, rule.policy, seconds)
+        name = request.name or str(SnapshotName(config.snapshot.name_prefix, label, compact(clock.time())))
+        unit = unit_of(together, guests, clock, tools.open_journal)
+        return cls(together, unit, replace(request, name=name, max_window_seconds=seconds), tools)
+
+    def told(self, outcomes: Sequence[GuestOutcome]) -> fleet.GroupTold:
+        """What came of it; what it should not have left is removed first."""
+        left = self.unit.clear(outcomes, self.tools)
+        decision, group = self.unit.leader.decision, self.unit.leader.group
+        is_kept = decision.keep if decision is not None else not self.together.all_or_none
+        words = decision.words if decision is not None else moment.words(group.members)
+        if not is_kept:
+            words = f"no snapshot was kept: {group.ended or words}"
+        return fleet.GroupTold(
+            id=self.together.id,
+            name=self.together.name,
+            policy=self.together.policy.value,
+            vmids=tuple(member.vmid for member in group.members),
+            is_kept=is_kept,
+            is_one_point_in_time=is_kept and words.startswith(moment.ONE),
+            words=words,
+            spans=moment.spans(group.members),
+            left=tuple(left),
+        )

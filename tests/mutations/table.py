@@ -4576,6 +4576,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{LABEL_RUN_TESTS}::test_who_was_left_out_is_told_with_the_reason_until_a_run_comes_to_it",
     ),
     mutation(
+        "what is too many stays where a label's run failed",
+        "contrib/systemd/sample/safe-snapshot-label@.service",
+        "OnFailure=safe-snapshot-prune@%i.service\n",
+        "",
+        "tests/packaging/test_units.py::test_what_is_too_many_goes_however_the_labels_run_ended",
+    ),
+    mutation(
         "a node is called set up whose backups call somebody else",
         SETUP_PLAN,
         "            self._unguarded = f",

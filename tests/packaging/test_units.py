@@ -8,10 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from snapshot.cli.main import main_group
+from snapshot.config.labels import PERIODS
+from snapshot.journal.labelruns import limit_seconds
 
 UNITS = Path(__file__).resolve().parents[2] / "contrib/systemd"
 SERVICES = sorted(str(path.relative_to(UNITS)) for path in UNITS.rglob("*.service"))
-WITH_API = ["safe-snapshot-recover.service", "sample/safe-snapshot@.service"]
+WITH_API = [
+    *("safe-snapshot-recover.service", "sample/safe-snapshot@.service"),
+    *("sample/safe-snapshot-label@.service", "sample/safe-snapshot-prune@.service"),
+]
+TIMERS = sorted(str(path.relative_to(UNITS)) for path in UNITS.rglob("*.timer"))
 MOST_EXPOSED = 3.0
 # What systemd-analyze objects to, and with which word a unit's comments give the reason; else with the setting's name.
 REASONS = {
@@ -34,6 +43,36 @@ def settings_of(name: str) -> dict[str, str]:
     """The settings; the last of several with one name."""
     lines = [line for line in (UNITS / name).read_text().splitlines() if not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def instance_of(name: str) -> str:
+    """A template's name with an instance that it is made for."""
+    return name.replace("@", "@100" if name.startswith("safe-snapshot@") else "@daily")
+
+
+@pytest.mark.parametrize("label", PERIODS)
+def test_a_label_that_is_a_period_is_a_time_that_systemd_knows(label: str) -> None:
+    assert settings_of("sample/safe-snapshot-label@.timer")["OnCalendar"] == "%i"
+    done = subprocess.run(["systemd-analyze", "calendar", label], capture_output=True, text=True, check=False)
+    if "Failed to" in done.stderr and "calendar" not in done.stderr:
+        pytest.skip(f"this systemd-analyze knows no calendar: {done.stderr[:200]}")
+    assert done.returncode == 0, done.stderr
+    assert limit_seconds(label) > 0, "it is missed when it does not come"
+
+
+@pytest.mark.parametrize("name", ["sample/safe-snapshot-label@.service", "sample/safe-snapshot-prune@.service"])
+def test_a_labels_command_line_is_one_that_we_understand(name: str) -> None:
+    program, *words = settings_of(name)["ExecStart"].replace("%i", "daily").split()
+    assert program == "/usr/bin/safe-snapshot"
+    assert "label:daily" in words
+    assert words[words.index("--label") + 1] == "daily"
+    shown = CliRunner().invoke(main_group, [*words, "--help"])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_what_is_too_many_goes_however_the_labels_run_ended() -> None:
+    settings = settings_of("sample/safe-snapshot-label@.service")
+    assert settings["OnSuccess"] == settings["OnFailure"] == "safe-snapshot-prune@%i.service"
 
 
 @pytest.mark.parametrize("name", WITH_API)
@@ -94,13 +133,13 @@ def test_a_unit_is_exposed_no_more_than_it_says_with_a_reason_for_each_point(nam
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", [*SERVICES, "safe-snapshot-recover.timer", "sample/safe-snapshot@.timer"])
+@pytest.mark.parametrize("name", [*SERVICES, *TIMERS])
 def test_systemd_understands_each_line(name: str, tmp_path: Path) -> None:
     """Where it does not, it passes over it: a unit that is not hardened, or has no token."""
     for path in UNITS.rglob("*.*er*"):
         text = path.read_text().replace("/usr/bin/safe-snapshot", "/usr/bin/env")
-        (tmp_path / path.name.replace("@", "@100")).write_text(text)
-    unit = tmp_path / Path(name).name.replace("@", "@100")
+        (tmp_path / instance_of(path.name)).write_text(text)
+    unit = tmp_path / instance_of(Path(name).name)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False
     )

@@ -278,9 +278,9 @@ Failure = SafeSnapshotError | InterruptedBySignalError
 """What a run may end in."""
 
 
-WORST_FIRST = (8, 128, 13, 11, 12, 9, 7, 6, 4, 5, 3, 2, 1, 10, 14)
+WORST_FIRST = (8, 128, 13, 11, 12, 9, 7, 6, 4, 5, 3, 2, 1, 15, 10, 14)
 """Exit codes of many guests in one run, by who needs whom most: a guest that may be frozen before one without a
-snapshot, that before what is only not recorded. 128 stands for every signal.
+snapshot, that before one that keeps too many or is only not recorded. 128 stands for every signal.
 """
 
 

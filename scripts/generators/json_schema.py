@@ -166,7 +166,7 @@ _GUEST: dict[str, Any] = {
     "verdict": VerdictKind | None,
     "reason": str,
     "plan": str | None,
-    **{name: _OUTCOME[name] for name in ("frozen_seconds", "tries", "waited_seconds", "warnings")},
+    **{name: _OUTCOME[name] for name in ("removed", "frozen_seconds", "tries", "waited_seconds", "warnings")},
     "error": _Fields(_ERROR) | None,
     "exit_code": int,
     "result": _Fields(_TAKE) | None,

@@ -20,7 +20,6 @@ from snapshot.cli.ping import has_fallen_back, leave_ping
 from snapshot.cli.together import Grouped, GroupWish, rule_of
 from snapshot.commands import folder
 from snapshot.config.groups import in_order
-from snapshot.config.labels import check_label
 from snapshot.config.naming import SnapshotName
 from snapshot.config.selection import Selection
 from snapshot.config.settings import DEFAULT_PATH, Config
@@ -34,6 +33,7 @@ from snapshot.fleet.job import Board, Job, Unit
 from snapshot.fleet.limits import AtOnce
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.fleet.worker import GuestWorker
+from snapshot.journal.labelruns import note_run
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Guest, Say, check_snapshot_name
@@ -43,6 +43,7 @@ from snapshot.pve.turns import Turns
 from snapshot.report import fleet, text
 from snapshot.report.boards import LiveBoard, LogfmtBoard, PlainBoard, SilentBoard
 from snapshot.report.envelope import plain, result_data
+from snapshot.retention.keep import Rule
 from snapshot.take.request import Request, Result, Tools
 
 PUBLISH_EACH = 50
@@ -64,14 +65,6 @@ def span_option(_ctx: click.Context, _param: click.Parameter, value: str | None)
     return seconds
 
 
-def label_option(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """A label, or a usage error with the rule."""
-    try:
-        return check_label(value) if value else ""
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 class Voice:
     """Who hears what is said of the ways to PVE: the operator, and in a worker its parent."""
 
@@ -88,6 +81,7 @@ def take_many(
     request: Request,
     *,
     label: str,
+    rule: Rule | None,
     at_once: int | None,
     wait_seconds: float | None,
     wish: GroupWish,
@@ -96,14 +90,14 @@ def take_many(
     session.command = "take"
     config, voice = session.config(), Voice(session.say)
     _check_name(config, label, request)
-    rule, selection = rule_of(wish, config, selection) if wish.is_there else (None, selection)
+    group, selection = rule_of(wish, config, selection) if wish.is_there else (None, selection)
     access = open_access(with_neighbours(config), session.clock, voice)
     choice = resolve(session, access, selection)
     access.main.close()  # no connection is inherited
     tools = _tools(session, access._replace(turns=Turns(config, session.clock)))
     render, grouped = _render(session), None
-    if rule is not None and not request.dry_run:
-        grouped = Grouped.begun(rule, in_order(selection, choice.guests), request, label, tools)
+    if group is not None and not request.dry_run:
+        grouped = Grouped.begun(group, in_order(selection, choice.guests), request, label, tools)
         request = grouped.request
     units = [grouped.unit] if grouped else [Unit([Job(guest)]) for guest in choice.guests]
     fence = grouped.together.fence if grouped else None
@@ -111,14 +105,15 @@ def take_many(
 
     def hire(job: Job, is_last: bool) -> GuestWorker:
         is_last = is_last or request.dry_run
-        return worker.fork(GuestWork(request, tools, job.guest, label, render, voice, is_last=is_last, fence=fence))
+        work = GuestWork(request, tools, job.guest, label, rule, render, voice, is_last=is_last, fence=fence)
+        return worker.fork(work)
 
     def fate(guest: Guest, dead: GuestWorker, is_last: bool) -> GuestOutcome | None:
         if grouped and grouped.unit.is_holding() and not is_last:
             return None  # it reads the journal
         return fate_of(guest, dead, is_last_look=is_last, open_journal=tools.open_journal)
 
-    publishing = Publishing(session, config, is_dry=request.dry_run)
+    publishing = Publishing(session, config, label, is_dry=request.dry_run)
     crew = Crew(
         units,
         AtOnce(at_once or config.fleet.at_once, config.fleet.at_once_per_node, config.fleet.at_once_per_storage),
@@ -194,9 +189,10 @@ def _board(session: Session, total: int) -> Board:
 class Publishing:
     """The metrics go out from here alone: workers that all rewrite one file would wait for each other."""
 
-    def __init__(self, session: Session, config: Config, *, is_dry: bool) -> None:
+    def __init__(self, session: Session, config: Config, label: str, *, is_dry: bool) -> None:
         self._session = session
         self._config = config
+        self._label = label
         self._is_dry = is_dry
         self._heard = 0
 
@@ -210,6 +206,8 @@ class Publishing:
         """The metrics, and one ping for the whole run; what cannot be written is a warning."""
         if self._is_dry:
             return
+        if self._label:
+            self._session.warnings += self._note_run(outcomes)
         self._session.warnings += self._publish()
 
         def is_well(journal: Journal) -> bool:
@@ -218,6 +216,17 @@ class Publishing:
             )
 
         self._session.warnings += leave_ping(self._config, self._session.clock, is_well)
+
+    def _note_run(self, outcomes: list[GuestOutcome]) -> list[str]:
+        """Whom the label's run has come to, for the alarms about labels."""
+        taken = [one.guest for one in outcomes if one.snapshot_exists]
+        missed = [(one.guest, one.error.message) for one in outcomes if one.error and not one.snapshot_exists]
+        try:
+            with closing(Journal(self._config.journal.path)) as journal:
+                note_run(journal, self._label, self._session.clock.time(), taken, missed)
+        except JournalError as error:
+            return [f"the run of the label {self._label} was not written down: {error}"]
+        return []
 
     def _publish(self) -> list[str]:
         if self._is_dry:

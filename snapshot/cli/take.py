@@ -8,6 +8,7 @@ import click
 
 from snapshot.base.signals import SignalGate
 from snapshot.cli.guests import MISSING, guests_options
+from snapshot.cli.keeping import keep_options, label_option
 from snapshot.cli.line import (
     EXIT_CODES,
     Seconds,
@@ -18,7 +19,7 @@ from snapshot.cli.line import (
     name_option,
     pass_session,
 )
-from snapshot.cli.many import label_option, span_option, take_many
+from snapshot.cli.many import span_option, take_many
 from snapshot.cli.ping import has_fallen_back, leave_ping
 from snapshot.cli.together import GroupWish, group_options, refuse_odd
 from snapshot.commands import folder
@@ -33,6 +34,7 @@ from snapshot.pve.neighbours import remember
 from snapshot.pve.turns import Turns
 from snapshot.report import text
 from snapshot.report.envelope import result_data
+from snapshot.retention.keep import Rule
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
 
@@ -40,7 +42,8 @@ from snapshot.take.request import Request, Result, Tools
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of one guest, or of many.")
 @guests_options()
 @click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
-@click.option("--label", default="", callback=label_option, help="A label: the name is safe-<label>-<date>-<time>.")
+@label_option("A label: the name is safe-<label>-<date>-<time>, and what the guest's tag or --keep does not keep goes.")
+@keep_options()
 @click.option(
     "--description", default="", callback=description_option, help="Its description; the verdict is added to it."
 )
@@ -71,6 +74,7 @@ def take(
     selection: Selection,
     name: str | None,
     label: str,
+    rule: Rule | None,
     description: str,
     policy: str | None,
     freeze_timeout: float | None,
@@ -90,7 +94,7 @@ def take(
     safe-snapshot 100 --policy require --name before-upgrade
     safe-snapshot 100 --dry-run
     safe-snapshot --json 100
-    safe-snapshot all --tag prod --exclude 105 --label daily
+    safe-snapshot all --tag prod --exclude 105 --label daily --keep 7
     safe-snapshot 100 101 200-299 --at-once 4
     safe-snapshot 100 101 102 --together
     safe-snapshot --group shop
@@ -109,8 +113,9 @@ def take(
         memory=vmstate,
         dry_run=dry_run,
     )
-    if selection.single is None or label or at_once is not None or wait is not None or wish.is_there:
-        take_many(session, selection, request, label=label, at_once=at_once, wait_seconds=wait, wish=wish)
+    is_of_many = bool(label) or rule is not None or at_once is not None or wait is not None or wish.is_there
+    if selection.single is None or is_of_many:
+        take_many(session, selection, request, label=label, rule=rule, at_once=at_once, wait_seconds=wait, wish=wish)
     _take_one(session, request)
 
 

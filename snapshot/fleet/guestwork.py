@@ -1,12 +1,14 @@
 """What a worker does: one look at its guest, and then the snapshot as a run of this guest alone takes it.
 
 The look costs the guest nothing: is there quorum, is its node there, is it locked, is there room, which name is free.
-Then the worker says where the guest's disks are and waits until so many storages may be in use.
+Then the worker says where the guest's disks are and waits until so many storages may be in use. Last, behind a good
+snapshot, it removes the older ones that the rule of its label does not keep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from snapshot.errors import (
     Failure,
     GuestUnfitError,
     InterruptedBySignalError,
+    JournalError,
     SafeSnapshotError,
     SnapshotFailedError,
 )
@@ -28,6 +31,9 @@ from snapshot.model import CheckResult, Guest, Say
 from snapshot.pve import locks
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.storages import StorageUse, storage_uses
+from snapshot.retention.keep import Rule
+from snapshot.retention.prune import Pruned, PruneTools
+from snapshot.retention.rules import prune_after
 from snapshot.take.fence import Fence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
@@ -65,6 +71,8 @@ class GuestWork:
     tools: Tools
     guest: Guest
     label: str
+    rule: Rule | None
+    """What the command line says is kept; None: what the guest's tag of the label says."""
     render: Render
     voice: Speaking
     """What the ways to PVE have to say: to the parent from here on."""
@@ -84,18 +92,32 @@ class GuestWork:
         if self.fence is not None:
             tools = replace(tools, gate=FencedGate(link), fence=self.fence(link, tools))
         look = _Look(self, tools, link)
+        pruned = Pruned(self.guest)
         try:
             name = look.look()
             link.tell("stage", stage=Stage.CHECKING.value)
             result = safe_snapshot(replace(self._own_request(), name=name), tools)
             if not self.is_last and (lock := _lock_of(result)) is not None:
                 raise _LaterError(*lock)
+            if result.snapshot_exists and result.error is None and gate.pending is None:
+                pruned = self._prune(tools)
         except _LaterError as later:
             link.tell_whole("later", lock=later.lock, why=str(later))
             return
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             result = self._refused(error)
-        self._tell(link, replace(result, warnings=(*look.warnings, *result.warnings)))
+        warnings = (*look.warnings, *result.warnings, *pruned.warnings)
+        result = replace(result, warnings=warnings, error=result.error or pruned.error)
+        self._tell(link, result, [row.name for row in pruned.removed])
+
+    def _prune(self, tools: Tools) -> Pruned:
+        """What the rule does not keep goes, now that there is a newer one."""
+        try:
+            with closing(tools.open_journal()) as journal:
+                with_it = PruneTools(tools.access, tools.clock, journal, tools.say)
+                return prune_after(self.guest, self.label, self.rule, with_it)
+        except JournalError as error:
+            return Pruned(self.guest, error=error)
 
     def _own_request(self) -> Request:
         text = described(self.request.description, self.label)
@@ -109,7 +131,7 @@ class GuestWork:
         policy = self.request.policy or settings.policy
         return Result(self.guest.vmid, self.request.name or "", policy, guest=self.guest, error=error)
 
-    def _tell(self, link: Link, result: Result) -> None:
+    def _tell(self, link: Link, result: Result, removed: list[str]) -> None:
         error, verdict = result.error, result.verdict
         values = {
             "snapshot": result.name or None,
@@ -117,6 +139,7 @@ class GuestWork:
             "verdict": verdict.kind.value if verdict else None,
             "reason": verdict.reason if verdict else "",
             "plan": result.plan,
+            "removed": removed,
             "frozen_seconds": result.frozen_seconds,
             "error": (error.code, error.message, error.remedy, error.exit_code) if error else None,
             "warnings": list(dict.fromkeys(result.warnings)),

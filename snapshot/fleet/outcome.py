@@ -44,6 +44,8 @@ class GuestOutcome(NamedTuple):
     reason: str = ""
     plan: str = ""
     """What would be done, in a dry run."""
+    removed: tuple[str, ...] = ()
+    """Older snapshots that its label's rule did not keep any more."""
     frozen_seconds: float | None = None
     error: ToldError | None = None
     warnings: tuple[str, ...] = ()

@@ -45,6 +45,15 @@ class Tree(NamedTuple):
     snapshots: Mapping[str, Snapshot]
     parent: str = ""
 
+    def depth(self, one: Snapshot) -> int:
+        """How many others it was taken upon."""
+        above: set[str] = set()
+        parent = self.snapshots.get(one.parent)
+        while parent is not None and parent.name not in above:
+            above.add(parent.name)
+            parent = self.snapshots.get(parent.parent)
+        return len(above)
+
 
 def tree_of(rows: Iterable[Mapping[str, object]]) -> Tree:
     """From PVE's list (PVE::API2::Qemu and LXC::Snapshot, snapshot_list)."""

@@ -156,7 +156,9 @@ def summary(result: FleetResult) -> str:
     done = ", ".join(f"{count} {word}" for word, count in words.items() if word != NOT_DONE)
     missed = f"{words[NOT_DONE]} {NOT_DONE}" if words[NOT_DONE] else ""
     out = f"{len(result.left_out)} left out" if result.left_out else ""
-    return f"{counted(len(result.outcomes), 'guest')}: {', '.join(part for part in (done, missed, out) if part)}"
+    removed = sum(len(one.removed) for one in result.outcomes)
+    gone = f"{counted(removed, 'older snapshot')} removed" if removed else ""
+    return f"{counted(len(result.outcomes), 'guest')}: {', '.join(part for part in (done, missed, out, gone) if part)}"
 
 
 def logfmt_of(outcome: GuestOutcome) -> Line:
@@ -218,6 +220,7 @@ def outcome_data(outcome: GuestOutcome) -> dict[str, object]:
         "verdict": outcome.verdict,
         "reason": outcome.reason,
         "plan": outcome.plan or None,
+        "removed": outcome.removed,
         "frozen_seconds": outcome.frozen_seconds,
         "tries": outcome.tries,
         "waited_seconds": outcome.waited_seconds,

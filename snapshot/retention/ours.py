@@ -78,8 +78,10 @@ class RunLookup(NamedTuple):
 
 
 def find(guest: Guest, tree: Tree, known: RunLookup, prefix: str) -> list[Candidate]:
-    """Every snapshot of ``guest``, oldest first. JournalError."""
-    ordered = sorted(tree.snapshots.values(), key=lambda one: (one.taken_at, one.name))
+    """Every snapshot of ``guest``, oldest first; of those of one second the one that was taken upon the other is newer.
+    JournalError.
+    """
+    ordered = sorted(tree.snapshots.values(), key=lambda one: (one.taken_at, tree.depth(one), one.name))
     return [_found(guest, one, known, prefix) for one in ordered]
 
 

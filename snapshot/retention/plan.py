@@ -41,7 +41,8 @@ def plan(
     """
     decisions: dict[str, Decision] = {}
     for label in {one.label for one in found if one.left is None}:
-        group = [one for one in found if one.left is None and one.label == label]
+        # The newest first: of two of one second PVE's count takes the one that it meets first.
+        group = [one for one in reversed(found) if one.left is None and one.label == label]
         points = [Point(one.snapshot.taken_at, one.verdict.is_consistent) for one in group]
         rule = rules.get(label)
         made = [Decision(True, NO_RULE)] * len(group) if rule is None else decide(points, rule, local)

@@ -187,7 +187,7 @@ class _Prune:
             return True
         except ApiError as error:
             self._end(number, NOT_BEGUN, error.message)
-            self._leave(row, Left.NOT_DONE, error.message, error.remedy)
+            self._leave(row, Left.NOT_DONE, error.message, error.remedy or _look(self._guest))
             return True
         self._try(lambda: self._removals.asked(number, upid.text))
         return self._follow(row, number, upid)

@@ -133,7 +133,7 @@ class ApiFailureError(ApiError):
 
 
 class NodeOfflineError(ApiError):
-    """The guest's node is offline: nothing was asked of it, and nothing was done."""
+    """The guest's node is offline: nothing is asked of it, and nothing is done."""
 
     code = "node-offline"
 

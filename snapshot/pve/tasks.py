@@ -19,8 +19,9 @@ from snapshot.base.files import open_regular
 from snapshot.base.procfs import process_lives, process_start
 from snapshot.base.retry import Pace
 from snapshot.base.text import clean
-from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError
-from snapshot.model import Upid
+from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, NodeOfflineError
+from snapshot.model import Node, Upid
+from snapshot.pve.guests import GuestApi
 from snapshot.pve.transport import Transport
 
 POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.15)
@@ -29,6 +30,9 @@ the time that has passed. PVE has no request that is answered when a task ends."
 
 POLITE_LOOK = 15
 """Where the looks go on after an error: 80 ms apart, for an API that has trouble."""
+
+OFFLINE_SECONDS = 60.0
+"""How long the cluster has to call a task's node offline before nobody waits for its word any more."""
 
 TAIL_BYTES = 1 << 16
 """How much of a task's file is read, from its end: some 500 lines."""
@@ -90,9 +94,10 @@ class Tasks:
     def end(self, upid: Upid, deadline: float) -> TaskEnd | None:
         """The task's end with its log, asked for until ``deadline``; None when it has not ended by then.
 
-        ApiDeniedError or ApiFailureError at once when no news can come any more.
+        ApiDeniedError or ApiFailureError at once when no news can come any more, NodeOfflineError when its node has
+        been offline for OFFLINE_SECONDS.
         """
-        look = 0
+        look, offline_since = 0, float("inf")
         while True:
             try:
                 status = self._status(upid)
@@ -103,12 +108,25 @@ class Tasks:
                 if end is not None:
                     return end
                 self._check_permanent(upid, error)
+                now = self._clock.monotonic()
+                offline_since = min(offline_since, now) if self._is_offline(upid.node) else float("inf")
+                if now - offline_since >= OFFLINE_SECONDS:
+                    raise NodeOfflineError(
+                        f"its node {upid.node} has been offline for {OFFLINE_SECONDS:g} s",
+                        remedy=f"bring {upid.node} back, then look whether the snapshot is there and whole",
+                    ) from error
                 look = max(look, POLITE_LOOK)
             look += 1
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 return None
             self._clock.sleep(min(POLL.interval(look), left))
+
+    def _is_offline(self, node: Node) -> bool:
+        try:
+            return GuestApi(self._transport).is_offline(node)
+        except ApiError:
+            return False
 
     def _status(self, upid: Upid) -> dict[str, object]:
         answer = self._transport.request("GET", f"nodes/{upid.node}/tasks/{_quoted(upid)}/status")

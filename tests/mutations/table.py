@@ -4202,6 +4202,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/fleet/test_labels.py::test_the_run_of_a_label_is_written_down_with_whom_it_left_out",
     ),
     mutation(
+        "a task of a dead node is waited for to the end of its time",
+        "snapshot/pve/tasks.py",
+        "                if now - offline_since >= OFFLINE_SECONDS:\n",
+        "                if False:\n",
+        "tests/unit/test_tasks.py::test_a_node_that_stays_offline_ends_the_asking_long_before_the_tasks_time_is_over",
+    ),
+    mutation(
         "what a guard could not record is not tried again",
         "snapshot/guard/background.py",
         "                record = self._behind.catch_up\n",

@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from snapshot.errors import ApiDeniedError, ApiError, ApiFailureError, ApiUnreachableError, ReplyLostError
+from snapshot.errors import (
+    ApiDeniedError,
+    ApiError,
+    ApiFailureError,
+    ApiUnreachableError,
+    NodeOfflineError,
+    ReplyLostError,
+)
 from snapshot.model import Upid
-from snapshot.pve.tasks import TaskEnd, Tasks, process_lives, process_start
+from snapshot.pve.tasks import OFFLINE_SECONDS, TaskEnd, Tasks, process_lives, process_start
 from tests.unit.kit import ScriptedTransport, VirtualClock
 
 UPID = Upid.parse("UPID:pve1:0003A5F1:00C4D9E2:68F0A1B7:qmsnapshot:100:root@pam!safe:")
@@ -34,7 +41,8 @@ def clock() -> VirtualClock:
 def tasks(
     clock: VirtualClock, status: object, log: object = (), local_node: str = ""
 ) -> tuple[Tasks, ScriptedTransport]:
-    transport = ScriptedTransport({"/status": status, "/log": list(log) if isinstance(log, tuple) else log}, clock)
+    answers = {"/status": status, "/log": list(log) if isinstance(log, tuple) else log, "nodes": []}
+    transport = ScriptedTransport(answers, clock)
     return Tasks(transport, clock, local_node), transport
 
 
@@ -164,6 +172,17 @@ def test_a_stopped_task_without_an_exit_status_did_not_succeed(clock: VirtualClo
 def test_trouble_on_the_way_to_the_end_is_waited_out(clock: VirtualClock, error: Exception) -> None:
     found, _ = tasks(clock, (*[error] * 20, STOPPED))
     assert found.end(UPID, 60.0) == TaskEnd("OK")
+
+
+def test_a_node_that_stays_offline_ends_the_asking_long_before_the_tasks_time_is_over(clock: VirtualClock) -> None:
+    """A run of many would wait half an hour for one dead node."""
+    lost = ReplyLostError("595")
+    script = {"/status": lost, "nodes": [{"node": "pve1", "status": "offline"}, {"node": "pve2", "status": "online"}]}
+    with pytest.raises(NodeOfflineError, match="pve1 has been offline for 60 s"):
+        Tasks(ScriptedTransport(script, clock), clock).end(UPID, 1800.0)
+    assert OFFLINE_SECONDS <= clock.now < OFFLINE_SECONDS + 5
+    script["nodes"] = [{"node": "pve1", "status": "online"}, {"node": "pve2", "status": "offline"}]
+    assert Tasks(ScriptedTransport(script, clock), clock).end(UPID, clock.now + 600.0) is None, "busy, not dead"
 
 
 def test_a_token_that_was_revoked_meanwhile_ends_the_asking(clock: VirtualClock) -> None:
@@ -343,7 +362,9 @@ def test_a_task_whose_worker_lives_has_not_ended_whatever_its_file_says(tmp_path
     path = tmp_path / upid.log_folder / upid.text
     path.parent.mkdir()
     path.write_text("guest says: no\nTASK OK\n")
-    waiting = Tasks(ScriptedTransport({"/status": DENIED, "/log": DENIED}, clock), clock, "pve1", tmp_path)
+    waiting = Tasks(
+        ScriptedTransport({"/status": DENIED, "/log": DENIED, "nodes": DENIED}, clock), clock, "pve1", tmp_path
+    )
     assert waiting.end(upid, 60.0) is None
     assert clock.now >= 59
 

@@ -17,6 +17,7 @@ import pytest
 
 from snapshot.base import detached
 from snapshot.base.clock import SystemClock
+from tests.lab.site import wait_for
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
@@ -183,7 +184,9 @@ def test_a_process_is_told_where_our_units_credentials_are_and_nothing_else(monk
     monkeypatch.setenv("SOMETHING_ELSE", "1")
     process = detached.start_process(["timeit", "-n", "1", "import time; time.sleep(60)"])
     try:
-        raw = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
+        environment = Path(f"/proc/{process.pid}/environ")
+        assert wait_for(lambda: environment.read_bytes() != b"")  # the kernel fills it in behind the exec
+        raw = environment.read_bytes().decode()
     finally:
         process.kill()
         process.wait()

@@ -157,9 +157,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_own_folder(folder: Path) -> int:
-    """Our own folder, closed to everybody else; made where there is none. OSError where none can be had."""
+    """Our own folder, closed to everybody else; made where there is none, and the one that it lies in, which is the
+    journal's too. OSError where none can be had.
+    """
+    folder.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # parents= alone would open it to everybody
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         found = os.fstat(opened)

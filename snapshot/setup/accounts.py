@@ -51,7 +51,13 @@ def needed_privileges(config: Config, known: frozenset[str]) -> tuple[str, ...]:
     The guest agent's own exist since PVE 9 (pve-access-control 9.0.3), the monitor's until then.
     """
     agent = ("VM.GuestAgent.Audit", "VM.GuestAgent.FileSystemMgmt")
-    needed = ["VM.Audit", "VM.Snapshot", *(agent if known.issuperset(agent) else ("VM.Monitor",)), "Sys.Audit"]
+    needed = [
+        "VM.Audit",
+        "VM.Snapshot",
+        *(agent if known.issuperset(agent) else ("VM.Monitor",)),
+        "Sys.Audit",
+        "Datastore.Audit",
+    ]
     if config.hook.write_notes:
         needed += ["VM.Backup", "Datastore.AllocateSpace"]
     if config.thaw.sysrq:

@@ -223,8 +223,15 @@ def test_a_snapshot_that_cannot_be_removed_is_kept_for_what_it_is_worth(lab: Sit
     assert "crash-consistent" in kit.description(lab)
 
 
-@pytest.mark.parametrize("policy", ["prefer", "require"])
-@pytest.mark.parametrize("seconds", [2.8, 3.6])
+@pytest.mark.parametrize(
+    ("seconds", "policy"),
+    [
+        (2.8, "prefer"),
+        (3.6, "require"),
+        pytest.param(2.8, "require", marks=pytest.mark.slow),
+        pytest.param(3.6, "prefer", marks=pytest.mark.slow),
+    ],
+)
 def test_a_freeze_that_outlasts_pves_patience_is_given_up_thawed_and_taken_again_in_sequence(
     lab: Site, guest: ScriptedGuest, seconds: float, policy: str
 ) -> None:

@@ -66,7 +66,13 @@ def test_the_token_may_do_what_is_needed_in_the_words_of_this_pve_and_no_more(
     found = token(reading.load(bench.places.config))
     assert found.id == f"{USER}!hooks-pve1"
     assert users(bench).secret(found.id) == found.secret
-    assert users(bench).privileges(found.id, "/vms/100") == {"VM.Audit", "VM.Snapshot", "Sys.Audit", *agents}
+    assert users(bench).privileges(found.id, "/vms/100") == {
+        "VM.Audit",
+        "VM.Snapshot",
+        "Sys.Audit",
+        "Datastore.Audit",
+        *agents,
+    }
 
 
 def test_what_the_configuration_asks_for_takes_more_and_a_later_wish_is_added(bench: Bench) -> None:

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bench_metrics, hookcost, kinds, looks, owncommands, svg, trace, windows
+from tests.bench import bench_metrics, fleet, hookcost, kinds, looks, owncommands, svg, trace, windows
 from tests.bench.table import TABLES
 from tests.bench.variants import VARIANTS
 from tests.lab.node.settings import version_tuple
 
 PARTS = ("windows", "hook", "metrics", "looks")
-TRACE, OWN = "trace", "own"
+TRACE, OWN, FLEET = "trace", "own", "fleet"
 RESULTS = Path("dist/bench.json")
 
 
@@ -37,6 +37,10 @@ def _run(options: argparse.Namespace, results: dict[str, Any]) -> None:
                 results["traces"] += [line.as_json() for line in trace.main(options.runs, options.set)]
             case "own":
                 owncommands.main(options.runs, options.set, options.sleep)
+            case "fleet":
+                results["fleet"] = fleet.main(
+                    options.guests, options.nodes, options.at_once, options.task, kills_a_node=options.kill_node
+                )
             case "hook":
                 hookcost.main(options.runs)
             case "metrics":
@@ -50,9 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "parts",
         nargs="*",
-        choices=[[], *PARTS, TRACE, OWN],
-        help="which parts; all but trace and own by default. trace: what happens in which millisecond, into "
-        "docs/window.md; own: windows with own commands that misbehave (some two minutes for each of --runs)",
+        choices=[[], *PARTS, TRACE, OWN, FLEET],
+        help="which parts; all but trace, own and fleet by default. trace: what happens in which millisecond, into "
+        "docs/window.md; own: windows with own commands that misbehave (some two minutes for each of --runs); fleet: "
+        "many guests at once",
     )
     parser.add_argument("--runs", type=int, default=30, help="measurements of each kind (default 30)")
     parser.add_argument(
@@ -81,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sleep", type=float, default=20.0, help="own: seconds that the sleeping command sleeps (default 20)"
     )
+    parser.add_argument("--guests", type=int, default=500, help="fleet: how many guests (default 500)")
+    parser.add_argument("--nodes", type=int, default=5, help="fleet: on how many nodes (default 5)")
+    parser.add_argument("--at-once", type=int, default=50, help="fleet: how many at once (default 50)")
+    parser.add_argument("--task", type=float, default=10.0, help="fleet: seconds of PVE's task (default 10)")
+    parser.add_argument("--kill-node", action="store_true", help="fleet: the last node dies half-way")
     parser.add_argument(
         "--json", type=Path, default=RESULTS, help=f"where the results go, a picture beside them (default {RESULTS})"
     )

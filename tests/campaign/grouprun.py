@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import gc
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from tests.campaign import groupinvariants, groups, invariants
+from tests.campaign import drive, groupinvariants, groups, invariants
+from tests.campaign.drive import Outcome, Tally
 from tests.campaign.groups import GroupPlan, GroupWorld
-
-MOST_LINES = 160
-
-
-@dataclass
-class Outcome:
-    """What one run came to."""
-
-    windows: int
-    violations: list[str]
-    happened: list[str]
-    verdicts: list[str]
-    is_of_one_point: bool
-    trace: list[str] = field(default_factory=list)
 
 
 def run_plan(plan: GroupPlan, *, trace: bool = False) -> Outcome:
@@ -43,61 +25,9 @@ def run_plan(plan: GroupPlan, *, trace: bool = False) -> Outcome:
             violations,
             [*group.happened, *(kind for world in group.worlds for kind in world.happened)],
             [str(row.verdict) for world in group.worlds for row in invariants.rows(world)],
-            any(True for world in group.worlds for _ in groupinvariants.claims(world)),
             group.story() if trace else [],
+            is_of_one_point=any(True for world in group.worlds for _ in groupinvariants.claims(world)),
         )
-
-
-@dataclass
-class Tally:
-    """The sum of a campaign."""
-
-    windows: int = 0
-    runs: int = 0
-    of_one_point: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-
-
-def campaign(windows: int, seed: str, *, progress: bool = False, most_failures: int = 3) -> Tally:
-    """Run until ``windows`` windows have been opened, or ``most_failures`` runs have failed."""
-    tally, began = Tally(), time.monotonic()
-    said = began
-    while tally.windows < windows and len(tally.failures) < most_failures:
-        run_seed = f"{seed}:{tally.runs}"
-        outcome = run_plan(groups.draw(run_seed))
-        tally.windows += outcome.windows
-        tally.runs += 1
-        tally.of_one_point += outcome.is_of_one_point
-        tally.faults.update(outcome.happened)
-        tally.verdicts.update(outcome.verdicts)
-        if outcome.violations:
-            tally.failures.append(run_seed)
-            print("\n".join(explain(run_seed)), flush=True)
-        if tally.runs % 100 == 0:
-            gc.collect()
-        if progress and time.monotonic() - said > 5.0:
-            said = time.monotonic()
-            print(f"  {tally.windows} windows, {tally.runs} runs, {said - began:.0f} s", file=sys.stderr, flush=True)
-    return tally
-
-
-def explain(run_seed: str) -> list[str]:
-    """A failing run, shrunk, with the command that repeats it."""
-    small = shrunk(groups.draw(run_seed), lambda plan: run_plan(plan).violations)
-    outcome = run_plan(small, trace=True)
-    trace = outcome.trace if len(outcome.trace) <= MOST_LINES else [*outcome.trace[:MOST_LINES], "..."]
-    return [
-        f"VIOLATION in run {run_seed}:",
-        *(f"  {line}" for line in outcome.violations),
-        "smallest plan that shows it:",
-        *(f"  {line}" for line in small.lines()),
-        *(f"    {line}" for line in trace),
-        f"repeat: python -m tests.campaign.grouprun --run '{run_seed}'",
-        f"repeat the smallest: python -m tests.campaign.grouprun --plan '{small.to_json()}'",
-        "",
-    ]
 
 
 def shrunk(plan: GroupPlan, failing: Callable[[GroupPlan], list[str]]) -> GroupPlan:
@@ -124,30 +54,14 @@ def _with_one_less(plan: GroupPlan) -> list[GroupPlan]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """See the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m tests.campaign.grouprun", description=__doc__)
-    parser.add_argument("--windows", type=int, default=50_000)
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--run", metavar="SEED:NUMBER", help="one run again, shrunk when it fails")
-    parser.add_argument("--plan", metavar="JSON", help="one plan, as a failing run prints it")
-    options = parser.parse_args(argv)
-    if options.run or options.plan:
-        plan = groups.draw(options.run) if options.run else GroupPlan.from_json(options.plan)
-        outcome = run_plan(plan, trace=True)
-        print("\n".join([*plan.lines(), *outcome.trace, *outcome.violations, f"{outcome.windows} windows"]))
-        return 1 if outcome.violations else 0
-    began = time.monotonic()
-    tally = campaign(options.windows, options.seed, progress=True)
-    print(
-        f"seed {options.seed}: {tally.windows} windows in {tally.runs} groups, {tally.of_one_point} of one point in "
-        f"time, {time.monotonic() - began:.0f} s"
-    )
-    print("verdicts:", ", ".join(f"{name} {count}" for name, count in tally.verdicts.most_common()))
-    print("faults that struck:", ", ".join(f"{name} {count}" for name, count in tally.faults.most_common()))
-    print(f"violations: {len(tally.failures)} {tally.failures or ''}")
-    return 1 if tally.failures else 0
+def _told(tally: Tally) -> str:
+    return f"{tally.runs} groups, {tally.of_one_point} of one point in time"
 
+
+OF_GROUPS = drive.Campaign(
+    "tests.campaign.grouprun", __doc__, GroupPlan, groups.draw, run_plan, shrunk, most_lines=160, told=_told
+)
+campaign, main = OF_GROUPS.go, OF_GROUPS.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,6 +5,10 @@ journal, then PVE is asked; the outcome is written down when its task has ended.
 open row, and the next prune finds out what became of it. What PVE left half removed is removed again once the guest is
 unlocked, since the journal knows that we began it; PVE's lock is never taken away by us.
 
+Only one prune of this machine removes anything of a guest at a time. PVE looks for a snapshot before it locks the guest
+for its removal, and again behind that: a second removal of the same one that comes in between ends in an error, and the
+guest stays locked for good (PVE::AbstractConfig, snapshot_delete). Another machine's journal has other snapshots.
+
 Between the last reading and PVE's own lock lies the time of one request: PVE has no removal on a condition.
 """
 
@@ -14,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from snapshot.base.clock import Clock
+from snapshot.base.slots import FOLDER, Slot, Slots
 from snapshot.errors import ApiError, JournalError, NotPrunedError, ReplyLostError, SafeSnapshotError
 from snapshot.journal.record import has_ended
 from snapshot.journal.removals import FAILED, NOT_BEGUN, REMOVED, Removal, Removals
@@ -125,18 +130,40 @@ class _Prune:
         rows: list[Outlook] = []
         error: SafeSnapshotError | None = None
         try:
-            self._settle()
-            rows = self.plan()
-            for row in [row for row in rows if not row.keeps]:
-                if self._is_over:
-                    self._leave(row, Left.NOT_TRIED)
-                else:
-                    self._remove(row)
+            with self._turn():
+                rows = self._remove_all()
         except SafeSnapshotError as failure:
             error = failure
         gone = {row.name for row in self._removed}
         left = tuple(self._left.get(row.name, row) for row in rows if row.name not in gone)
         return Pruned(self._guest, left, tuple(self._removed), error or self._error(), tuple(self._warnings))
+
+    def _turn(self) -> Slot:
+        """Of this guest's prunes. NotPrunedError when another one does not end."""
+        config, vmid = self._tools.access.config, self._guest.vmid
+        slots = Slots(config.journal.path.parent / FOLDER, f"prune-{vmid}", 1, self._clock)
+        limit = config.snapshot.task_timeout_seconds
+        try:
+            turn = slots.take(limit, waits=lambda: self._tools.say(f"guest {vmid}: waiting for another prune of it"))
+        except TimeoutError:
+            raise NotPrunedError(
+                f"guest {vmid} was not pruned: another prune of it was at work for {limit:g} s",
+                remedy="run again when that one has ended",
+            ) from None
+        if turn.problem:
+            self._warnings.append(f"do not prune it twice at once, nobody could wait for the other: {turn.problem}")
+        return turn
+
+    def _remove_all(self) -> list[Outlook]:
+        """All rows, as they were at first. ApiError, JournalError, NotPrunedError."""
+        self._settle()
+        rows = self.plan()
+        for row in [row for row in rows if not row.keeps]:
+            if self._is_over:
+                self._leave(row, Left.NOT_TRIED)
+            else:
+                self._remove(row)
+        return rows
 
     def _error(self) -> NotPrunedError | None:
         bad = [row for row in self._left.values() if row.left not in HARMLESS]

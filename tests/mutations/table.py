@@ -4452,6 +4452,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{PRUNE_TESTS}::test_newer_crash_consistent_ones_never_cost_the_last_consistent_one",
     ),
     mutation(
+        "two prunes of one guest remove at once",
+        PRUNE,
+        "            with self._turn():\n                rows",
+        "            if True:\n                rows",
+        f"{PRUNE_TESTS}::test_a_prune_waits_for_another_one_of_the_same_guest",
+    ),
+    mutation(
         "a snapshot without our mark is ours",
         RETAINED,
         "        return Candidate(one, left=Left.NO_MARK)",
@@ -4556,8 +4563,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "what a killed prune left open stays open",
         PRUNE,
-        "            self._settle()\n",
-        "",
+        "        self._settle()\n        rows = self.plan()\n",
+        "        rows = self.plan()\n",
         f"{PRUNE_TESTS}::test_a_prune_killed_at_any_step_is_finished_by_the_next",
         f"{PRUNE_TESTS}::test_an_answer_that_is_lost_is_found_out",
     ),

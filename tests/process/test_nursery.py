@@ -99,6 +99,8 @@ def nursed() -> Iterator[tuple[Site, ProcessLauncher, Timeline]]:
                         kill(pid)
             assert wait_for(lambda: not processes(lab, "fsfreeze-nurse") and not processes(lab, "fsfreeze-guard"))
             launcher.hang_up()
+            assert launcher._nurse is not None
+            launcher._nurse.wait(REACHED_SECONDS)  # one that has no memory any more may still be on its way out
 
 
 def memory(pid: int) -> dict[str, int]:

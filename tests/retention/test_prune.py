@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from snapshot.base.clock import SystemClock
+from snapshot.base.slots import FOLDER, Slots
 from snapshot.journal.store import Journal
 from snapshot.model import VerdictKind
 from tests.lab.guest.scripted import ScriptedGuest
@@ -399,3 +401,36 @@ def test_two_prunes_at_once_do_what_one_does(lab: Site) -> None:
         assert process.returncode == 0, stderr
     assert names(lab) == {new, mine}
     assert not open_removals(lab)
+
+
+def test_a_prune_waits_for_another_one_of_the_same_guest(lab: Site) -> None:
+    """Two removals of one snapshot at once leave a guest locked for good."""
+    new = plant(lab, 1)
+    for hours in (20, 21):
+        plant(lab, hours)
+    lab.node.fault("/snapshot/safe-", "hold", when="before", method="DELETE")
+    with lab.start("prune", "100", "--keep", "1") as first:
+        assert wait_for(lambda: lab.node.held() > 0, 30)
+        with lab.start("prune", "100", "--keep", "1") as second:
+            assert second.stderr is not None
+            assert any("guest 100: waiting for another prune of it" in line for line in second.stderr)
+            assert len(deletions(lab)) == 1
+            lab.node.release()
+            first.communicate(timeout=120)
+            second.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert names(lab) == {new}
+    assert len(deletions(lab)) == 2
+    assert not open_removals(lab)
+
+
+def test_a_prune_that_never_gets_its_turn_says_so(lab: Site) -> None:
+    plant(lab, 1)
+    plant(lab, 20)
+    lab.settings["snapshot"]["task_timeout_seconds"] = 1.0
+    lab.write_config()
+    with Slots(lab.journal_path.parent / FOLDER, "prune-100", 1, SystemClock()).take(0.0):
+        run = prune(lab, "100", "--keep", "1")
+    assert run.exit_code == 15, run
+    assert "guest 100 was not pruned: another prune of it was at work for 1 s" in run.stderr
+    assert not deletions(lab)

@@ -175,6 +175,8 @@ def delete(
             raise Die(f"encountered invalid lock, expected '{expected_lock}'")
         if locked.values.get("template") == "1":
             raise Die(f"you can't delete a snapshot if {WORDS[kind].lower()} is a template")
+        if name not in locked.snapshots:  # PVE's own: the guest stays locked
+            raise Die(f"snapshot '{name}' does not exist")
         locked.snapshots[name]["snapstate"] = "delete"
     disks = config.disks() if volumes is None else volumes
     for key in disks:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
+
+import click
 
 from snapshot.base import terminal
 from snapshot.base.signals import NoGate
@@ -14,8 +17,7 @@ from snapshot.base.streams import Line
 from snapshot.cli.guests import resolve
 from snapshot.cli.line import QUIET, Session
 from snapshot.cli.ping import has_fallen_back, leave_ping
-from snapshot.cli.together import Grouped, rule_of
-from snapshot.cli.wishes import GroupWish
+from snapshot.cli.together import Grouped, GroupWish, rule_of
 from snapshot.commands import folder
 from snapshot.config.groups import in_order
 from snapshot.config.naming import SnapshotName
@@ -37,7 +39,7 @@ from snapshot.metrics.publish import publish
 from snapshot.model import Guest, Say, check_snapshot_name
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.neighbours import remember, with_neighbours
-from snapshot.pve.turns import Turns
+from snapshot.pve.turns import WINDOWS_AT_ONCE, Turns
 from snapshot.report import fleet, text
 from snapshot.report.boards import LiveBoard, LogfmtBoard, PlainBoard, SilentBoard
 from snapshot.report.envelope import plain, result_data
@@ -46,6 +48,21 @@ from snapshot.take.request import Request, Result, Tools
 
 PUBLISH_EACH = 50
 """After so many guests the metrics go out; what is not published then the minute's recovery publishes."""
+
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)\Z")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_WAIT = 86400.0
+
+
+def span_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """A time in seconds, from ``90``, ``90s``, ``10m`` or ``2h``; 0: not at all."""
+    if value is None:
+        return None
+    found = _SPAN.match(value)
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else -1.0
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise click.BadParameter(f"{value!r} is not a time: 90s, 10m, 2h, at most 24h")
+    return seconds
 
 
 class Voice:
@@ -77,7 +94,9 @@ def take_many(
     access = open_access(with_neighbours(config), session.clock, voice)
     choice = resolve(session, access, selection)
     access.main.close()  # no connection is inherited
-    tools = _tools(session, access._replace(turns=Turns(config, session.clock)))
+    windows = max(WINDOWS_AT_ONCE, config.fleet.at_once_per_node)
+    access = access._replace(turns=Turns(config, session.clock, windows))
+    tools = _tools(session, access, is_dry=request.dry_run)
     render, grouped = _render(session), None
     if group is not None and not request.dry_run:
         grouped = Grouped.begun(group, in_order(selection, choice.guests), request, label, tools)
@@ -116,16 +135,19 @@ def take_many(
     _finish(session, fleet.FleetResult(outcomes, choice.left_out, request.dry_run, told))
 
 
-def _tools(session: Session, access: Access) -> Tools:
+def _tools(session: Session, access: Access, *, is_dry: bool) -> Tools:
     """What each worker works with, but for what is its own."""
     config = access.config
+    launcher = session.launcher(config)
+    if not is_dry and (problem := launcher.preload()):
+        session.warnings.append(problem)
     return Tools(
         config=config,
         access=access,
         clock=session.clock,
         me=session.me,
         open_journal=lambda: Journal(config.journal.path),
-        launcher=session.launcher(config),
+        launcher=launcher,
         gate=NoGate(),
         publish=lambda journal: [],
         say=session.say,

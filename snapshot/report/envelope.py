@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError
 from snapshot.model import Upid
-
-if TYPE_CHECKING:
-    from snapshot.take.request import Result
+from snapshot.take.request import Result
 
 VERSION = 2
 """Raised when a key changes its meaning or goes; new keys do not raise it."""

@@ -224,9 +224,7 @@ def test_one_that_is_thawed_from_inside_takes_the_others_with_it() -> None:
 
 def workers(process: Started) -> dict[int, int]:
     """The worker of each guest: they were forked in the order of the guests."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    pids = [int(pid) for pid in found if os.getpgid(int(pid)) == int(pid)]
-    return dict(zip(VMIDS, pids, strict=True))
+    return dict(zip(VMIDS, kit.workers(process), strict=True))
 
 
 def kill_leader(lab: Site, process: Started) -> None:

@@ -23,7 +23,7 @@ from snapshot.guard.launcher import ConnectedGuard, ProcessLauncher
 from snapshot.guard.link import GuardSpec, Op
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, wait_for
-from tests.process.processes import command_line, guarded_site, is_alive, kill
+from tests.process.processes import command_line, guarded_site, held, hold_frozen, is_alive, kill
 from tests.process.timeline import Timeline
 
 REACHED_SECONDS = 60.0
@@ -259,3 +259,17 @@ def test_where_there_can_be_none_it_says_why_and_guards_are_started_by_themselve
         owner.bury()
         assert not timeline.is_frozen()
         launcher.hang_up()
+
+
+def test_a_run_of_many_has_its_guards_forked_and_leaves_no_nursery() -> None:
+    with guarded_site(ScriptedGuest, ScriptedGuest) as (lab, timeline):
+        hold_frozen(lab)
+        with lab.start("100", "101", "--at-once", "1") as run:
+            held(lab)
+            (guard,) = processes(lab, "fsfreeze-guard")
+            assert "snapshot.guard.nursery" in command_line(guard)
+            lab.node.release()
+            run.communicate(timeout=60)
+        assert run.returncode == 0
+        assert not timeline.is_frozen()
+        assert wait_for(lambda: not processes(lab, "fsfreeze-nurse"), REACHED_SECONDS)

@@ -1,0 +1,135 @@
+"""The guards of a run of many under a real systemd: forked in a transient unit of their own, that ends behind the last.
+
+A Debian machine in QEMU runs safe-snapshot; the node and two scripted guests are on this one. Slow: `make test-slow`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.rundir import run_directory
+from tests.lab.site import Site, site, wait_for
+from tests.process.debian import SystemdMachine
+
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1800)]
+
+RUN = "safe-snapshot --config /etc/vzdump-hooks/config.toml --policy require 100 101"
+UNITS = "'vzdump-hooks-guards-*'"
+REACHED_SECONDS = 120.0
+
+
+@pytest.fixture(scope="module", name="machine")
+def _machine() -> Iterator[SystemdMachine]:
+    with run_directory() as run, SystemdMachine(900, run) as machine:
+        yield machine
+
+
+@pytest.fixture(name="lab")
+def _lab(machine: SystemdMachine) -> Iterator[Site]:
+    with site(ScriptedGuest, ScriptedGuest) as lab:
+        machine.install(lab)
+        machine.shell("rm -rf /var/lib/vzdump-hooks; systemctl reset-failed")
+        yield lab
+        machine.shell(f"systemctl stop safe-snapshot-recover.timer {UNITS} caller 2>/dev/null; true", 120)
+
+
+def frozen(lab: Site) -> list[int]:
+    return [vmid for vmid, guest in lab.guests.items() if guest.is_frozen()]
+
+
+def hold_frozen(lab: Site, machine: SystemdMachine) -> dict[int, int]:
+    """Start a run as the unit ``caller`` and let it hold both guests frozen; the pid of each guest's guard."""
+    lab.node.fault("/snapshot$", "hold", method="POST", times=None)
+    machine.shell(f"systemd-run --quiet --collect --unit=caller {RUN}", timeout=60)
+    asked = [f"/{vmid}/snapshot" for vmid in lab.guests]
+    assert wait_for(
+        lambda: all(any(r.method == "POST" for r in lab.node.requests(path)) for path in asked), REACHED_SECONDS
+    ), machine.shell("journalctl -n 50 --no-pager", 120)
+    assert frozen(lab) == [100, 101]
+    return {window.vmid: window.guard_pid for window in open_windows(machine)}
+
+
+class Row(NamedTuple):
+    """An open window."""
+
+    vmid: int
+    guard_pid: int
+    owner_pid: int
+
+
+def open_windows(machine: SystemdMachine) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "windows"
+        script.write_text(
+            "import sqlite3\n"
+            'journal = sqlite3.connect("/var/lib/vzdump-hooks/journal.sqlite")\n'
+            'for row in journal.execute("SELECT vmid, guard_pid, owner_pid FROM windows WHERE closed_at IS NULL"):\n'
+            "    print(*row)\n"
+        )
+        machine.copy_in(script, "/root/windows")
+    return [Row(*map(int, line.split())) for line in machine.shell("python3 /root/windows", 60).splitlines()]
+
+
+def nursery(machine: SystemdMachine) -> int:
+    """The pid of the process that forks guards; 0 when there is none."""
+    return int(machine.shell(f"systemctl show -p MainPID --value {UNITS}").strip() or 0)
+
+
+def children(machine: SystemdMachine, pid: int) -> list[int]:
+    return [int(word) for word in machine.shell(f"cat /proc/{pid}/task/{pid}/children").split()]
+
+
+def is_over(machine: SystemdMachine) -> bool:
+    """Whether systemd knows no unit of guards any more."""
+    return machine.shell(f"systemctl list-units --all --plain --no-legend {UNITS}").strip() == ""
+
+
+def test_a_run_of_many_has_its_guards_in_a_unit_that_outlives_its_own(lab: Site, machine: SystemdMachine) -> None:
+    guards = hold_frozen(lab, machine)
+    first = nursery(machine)
+    assert sorted(guards.values()) == sorted(children(machine, first))
+    for pid in guards.values():
+        assert "/vzdump-hooks-guards-" in machine.shell(f"cat /proc/{pid}/cgroup")
+        assert machine.shell(f"cat /proc/{pid}/oom_score_adj") == "-900"
+        assert int(machine.shell(f"grep VmLck /proc/{pid}/status").split()[1]) > 10_000
+        assert machine.shell(f"readlink /proc/{pid}/fd/0") == "/dev/null"
+    owner = next(window.owner_pid for window in open_windows(machine) if window.vmid == 100)
+    machine.shell(f"kill -9 {owner}")
+    assert wait_for(lambda: frozen(lab) == [101], REACHED_SECONDS), (
+        "the guard of the killed worker thaws its guest alone"
+    )
+    # The parent's whole control group is killed, workers and all: only the guards are left.
+    machine.shell("systemctl kill --kill-who=all --signal=KILL caller")
+    assert wait_for(lambda: frozen(lab) == [], REACHED_SECONDS)
+    assert wait_for(lambda: is_over(machine), REACHED_SECONDS), machine.shell(f"systemctl status {UNITS}", 60)
+
+
+def test_a_guard_that_is_killed_with_its_owner_is_forked_again_and_thaws(lab: Site, machine: SystemdMachine) -> None:
+    guards = hold_frozen(lab, machine)
+    machine.shell(f"systemctl kill --kill-who=all --signal=KILL caller; kill -9 {guards[100]} {guards[101]}")
+    assert wait_for(lambda: frozen(lab) == [], REACHED_SECONDS), machine.shell("journalctl -n 50 --no-pager", 120)
+    assert wait_for(lambda: is_over(machine), REACHED_SECONDS)
+
+
+def test_guards_thaw_though_the_unit_that_forked_them_has_failed(lab: Site, machine: SystemdMachine) -> None:
+    """KillMode: systemd leaves them alone when the main process of their unit is killed."""
+    hold_frozen(lab, machine)
+    machine.shell(f"kill -9 {nursery(machine)}")
+    assert wait_for(lambda: nursery(machine) == 0, REACHED_SECONDS)
+    assert frozen(lab) == [100, 101]
+    machine.shell("systemctl kill --kill-who=all --signal=KILL caller")
+    assert wait_for(lambda: frozen(lab) == [], REACHED_SECONDS), machine.shell("journalctl -n 50 --no-pager", 120)
+
+
+def test_a_unit_of_guards_that_is_stopped_thaws_first(lab: Site, machine: SystemdMachine) -> None:
+    hold_frozen(lab, machine)
+    owners = " ".join(str(window.owner_pid) for window in open_windows(machine))
+    machine.shell(f"kill -STOP {owners}; systemctl stop {UNITS}", timeout=120)
+    assert wait_for(lambda: frozen(lab) == [], REACHED_SECONDS)
+    machine.shell("systemctl kill --kill-who=all --signal=KILL caller")

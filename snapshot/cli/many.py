@@ -32,6 +32,7 @@ from snapshot.fleet.guestwork import GuestWork
 from snapshot.fleet.job import Board, Job, Unit
 from snapshot.fleet.limits import AtOnce
 from snapshot.fleet.outcome import GuestOutcome
+from snapshot.fleet.room import Room
 from snapshot.fleet.worker import GuestWorker
 from snapshot.journal.labelruns import note_run
 from snapshot.journal.store import Journal
@@ -107,8 +108,8 @@ def take_many(
 
     def hire(job: Job, is_last: bool) -> GuestWorker:
         is_last = is_last or request.dry_run
-        work = GuestWork(request, tools, job.guest, label, rule, render, voice, is_last=is_last, fence=fence)
-        return worker.fork(work)
+        known = Room.of(job.room)
+        return worker.fork(GuestWork(request, tools, job.guest, label, rule, render, voice, is_last, fence, known))
 
     def fate(guest: Guest, dead: GuestWorker, is_last: bool) -> GuestOutcome | None:
         if grouped and grouped.unit.is_holding() and not is_last:

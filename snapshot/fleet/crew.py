@@ -68,6 +68,8 @@ class Crew:
         """The system has no room for another process: nobody is begun until one has ended."""
         self._has_changed = True
         """Whether somebody may begin who could not before."""
+        self._room: Said | None = None
+        """What a worker was told of the cluster: those that begin next need not ask."""
         self._due_at: float | None = None
         """When the next of those that wait is to be tried again."""
 
@@ -106,7 +108,7 @@ class Crew:
         """Whether there was room for its worker."""
         is_last = self.wait_seconds <= 0 or (job.since is not None and now >= job.since + self.wait_seconds)
         job.tries += 1
-        job.stage, job.asks_for, job.told = Stage.LOOKING, None, None
+        job.stage, job.asks_for, job.told, job.room = Stage.LOOKING, None, None, self._room
         try:
             job.worker = self.hire(job, is_last or len(unit.jobs) > 1)
         except OSError as error:
@@ -190,6 +192,8 @@ class Crew:
         elif op == "storages":
             job.asks_for = Counter(storage_of(name, node) for name, node in said["places"])
             self._has_changed = True
+        elif op == "room":
+            self._room = said
         elif op in ("result", "later"):
             job.told = said
         else:

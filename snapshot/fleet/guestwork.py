@@ -1,8 +1,9 @@
 """What a worker does: one look at its guest, and then the snapshot as a run of this guest alone takes it.
 
 The look costs the guest nothing: is there quorum, is its node there, is it locked, is there room, which name is free.
-Then the worker says where the guest's disks are and waits until so many storages may be in use. Last, behind a good
-snapshot, it removes the older ones that the rule of its label does not keep.
+Then the worker says where the guest's disks are and waits until so many storages may be in use. What the look has found
+the run does not ask again. Last, behind a good snapshot, it removes the older ones that the rule of its label does not
+keep.
 """
 
 from __future__ import annotations
@@ -26,20 +27,18 @@ from snapshot.errors import (
 )
 from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
+from snapshot.fleet.room import Room
 from snapshot.fleet.worker import FencedGate, WorkerGate
 from snapshot.model import CheckResult, Guest, Say
+from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve import locks
-from snapshot.pve.guests import GuestApi
-from snapshot.pve.storages import StorageUse, storage_uses
+from snapshot.pve.guests import GuestApi, as_configured
 from snapshot.retention.keep import Rule
 from snapshot.retention.prune import Pruned, PruneTools
 from snapshot.retention.rules import prune_after
 from snapshot.take.fence import Fence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
-
-STALE_SECONDS = 10.0
-"""PVE reads how full its storages are as often (pvestatd): what was read before a longer wait is read again."""
 
 LOCKED_TEXT = "is locked ("
 """PVE's words for a lock that was set after our look (PVE::AbstractConfig, check_lock)."""
@@ -80,6 +79,8 @@ class GuestWork:
     """A lock is no reason to come again: the run says what it says of a guest that it is asked for alone."""
     fence: Callable[[Link, Tools], Fence] | None = None
     """Of a member of a group."""
+    room: Room | None = None
+    """What another worker was told of the cluster."""
 
     def __call__(self, link: Link, gate: WorkerGate) -> None:
         """Do it, and tell the parent."""
@@ -91,12 +92,12 @@ class GuestWork:
         tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say)
         if self.fence is not None:
             tools = replace(tools, gate=FencedGate(link), fence=self.fence(link, tools))
-        look = _Look(self, tools, link)
+        look = LookAhead(self, tools, link)
         pruned = Pruned(self.guest)
         try:
-            name = look.look()
+            name, found = look.look()
             link.tell("stage", stage=Stage.CHECKING.value)
-            result = safe_snapshot(replace(self._own_request(), name=name), tools)
+            result = safe_snapshot(replace(self._own_request(), name=name), replace(tools, found=found))
             if not self.is_last and (lock := _lock_of(result)) is not None:
                 raise _LaterError(*lock)
             if result.snapshot_exists and result.error is None and gate.pending is None:
@@ -148,7 +149,7 @@ class GuestWork:
             link.tell_whole("result", **values)  # too long as a whole
 
 
-class _Look:
+class LookAhead:
     """The look at one guest."""
 
     def __init__(self, work: GuestWork, tools: Tools, link: Link) -> None:
@@ -158,49 +159,60 @@ class _Look:
         self.warnings: list[str] = []
         self._main = tools.access.main
         self._api = GuestApi(self._main)
+        self._known = work.room
 
-    def look(self) -> str:
-        """The snapshot's name. Raises what keeps the guest from being done, and _LaterError."""
-        work, gate = self.work, self.tools.gate
-        with gate.open():
-            self.warnings += room.check_cluster(work.guest, self._main)
+    def look(self) -> tuple[str, FoundAhead]:
+        """The snapshot's name, and the guest. Raises what keeps the guest from being done, and _LaterError."""
+        work, tools = self.work, self.tools
+        with tools.gate.open():
+            self._room(work.guest)
+            at = tools.clock.monotonic()
             guest, config = self._config()
             lock = str(config.get("lock") or "")
             if lock and lock != locks.HIBERNATED and not work.is_last:
                 raise _LaterError(lock, locks.check_of(guest._replace(lock=lock)).message)
             self._wait_for_storages(guest, config)
-            return work.request.name or self._name(guest)
+            found = FoundAhead(as_configured(guest, config), at, config)
+            if work.request.name:
+                return work.request.name, found
+            taken, prefix = self._api.snapshots(guest), tools.config.snapshot.name_prefix
+            return free_name(prefix, work.label, tools.clock.time(), taken), found._replace(snapshots=taken)
 
     def _config(self) -> tuple[Guest, Mapping[str, object]]:
-        """The guest where it is now, and its configuration; empty where PVE refuses it, which the run will say."""
+        """The guest where it is now, and its configuration. NodeOfflineError where that is why PVE does not say."""
         guest = self.work.guest
         try:
             return guest, self._api.config(guest)
         except ApiFailureError:
             guest = self._api.find(guest.vmid)  # it was migrated since it was listed, or is gone
             return guest, self._api.config(guest)
+        except ApiError:
+            self._known = None
+            self._room(guest)  # its node may have died since the cluster was asked
+            raise
 
     def _wait_for_storages(self, guest: Guest, config: Mapping[str, object]) -> None:
-        clock, bound = self.tools.clock, self.tools.config.fleet.storage_full_percent
-        names, uses = room.storages_of(guest, config), self._uses()
-        places = room.places_of(names, guest.node, uses)
+        bound = self.tools.config.fleet.storage_full_percent
+        names = room.storages_of(guest, config)
+        places = room.places_of(names, guest.node, self._room(guest).uses)
         self.link.tell("stage", stage=Stage.WAITING.value)
-        asked_at = clock.monotonic()
         if not self.link.tell_whole("storages", places=places) or self.link.wait() is None:
             raise EOFError
-        if clock.monotonic() - asked_at > STALE_SECONDS:
-            uses = self._uses()
-        self.warnings += room.refuse_by_use(guest, names, uses, bound)
+        known = self._room(guest)
+        self.warnings += [known.warning] if known.warning else []
+        self.warnings += room.refuse_by_use(guest, names, known.uses, bound)
 
-    def _uses(self) -> tuple[StorageUse, ...]:
-        try:
-            return storage_uses(self._main)
-        except ApiError:
-            return ()  # said of each storage then
-
-    def _name(self, guest: Guest) -> str:
-        prefix, now = self.tools.config.snapshot.name_prefix, self.tools.clock.time()
-        return free_name(prefix, self.work.label, now, self._api.snapshots(guest))
+    def _room(self, guest: Guest) -> Room:
+        """What may be decided by now: asked, and told to the others, where what is known has grown old. NoQuorumError,
+        NodeOfflineError.
+        """
+        clock = self.tools.clock
+        if self._known is None or not self._known.is_fresh(clock.monotonic()):
+            self._known = room.ask(self._main, clock)
+            if self._known.is_whole:
+                self.link.tell("room", **self._known.told())
+        room.refuse_by_state(guest, self._known.state)
+        return self._known
 
 
 def _lock_of(result: Result) -> tuple[str, str] | None:

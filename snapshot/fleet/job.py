@@ -61,6 +61,8 @@ class Job:
     stage: Stage = Stage.LOOKING
     asks_for: Needs | None = None
     """The storages that its worker waits for."""
+    room: Said | None = None
+    """The last that a worker was told of the cluster."""
     told: Said | None = None
     """Its result, or why it is to be tried again later."""
 

@@ -8,6 +8,7 @@ from      op           what
 worker    say          ``line``, ``at``: a line of progress, as of a single run
 worker    stage        ``stage``: where the guest stands (Stage)
 worker    storages     ``names``: where its disks are; the worker waits for ``go``
+worker    room         what PVE says of the cluster and its storages, for those that begin next (room.py)
 worker    later        ``why``, ``lock``: it cannot be done now (it is locked): it is to be tried again
 worker    result       what came of it; the worker ends
 parent    go           it may take the snapshot

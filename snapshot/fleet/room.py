@@ -2,34 +2,77 @@
 
 A cluster without quorum changes no configuration: its snapshot task would fail with the guest frozen for nothing. A
 storage that fills up stops every guest that lies on it. What PVE does not say is a warning, not a refusal: one snapshot
-by itself asks neither.
+by itself asks neither. One worker's answers are the others' too, for a few seconds: five hundred of them would ask the
+same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Self
 
+from snapshot.base.clock import Clock
 from snapshot.errors import ApiError, NodeOfflineError, NoQuorumError, StorageFullError
 from snapshot.model import Guest, Node
 from snapshot.preflight.disks import disks
-from snapshot.pve.storages import ClusterState, StorageUse, cluster_state
+from snapshot.pve.storages import ClusterState, StorageUse, cluster_state, storage_uses
 from snapshot.pve.transport import Transport
+
+FRESH_SECONDS = 5.0
+"""How long an answer counts. PVE itself reads how full its storages are every ten (pvestatd)."""
+
+
+class Room(NamedTuple):
+    """What PVE says of the cluster and its storages."""
+
+    at: float
+    """Before PVE was asked (monotonic, and so the same for all processes of this machine)."""
+    state: ClusterState
+    uses: tuple[StorageUse, ...]
+    warning: str = ""
+    is_whole: bool = True
+    """Whether PVE has answered both; what it does not say is asked again for each guest."""
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether a decision may go by it still."""
+        return now - self.at <= FRESH_SECONDS
+
+    def told(self) -> dict[str, Any]:
+        """For the parent, as JSON."""
+        return {
+            "at": self.at,
+            "state": [self.state.quorate, sorted(self.state.offline)],
+            "uses": [list(use) for use in self.uses],
+        }
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any] | None) -> Self | None:
+        """What another worker has told."""
+        if told is None:
+            return None
+        quorate, offline = told["state"]
+        uses = tuple(StorageUse(*row) for row in told["uses"])
+        return cls(told["at"], ClusterState(quorate, frozenset(map(Node, offline))), uses)
+
+
+def ask(transport: Transport, clock: Clock) -> Room:
+    """Both, now."""
+    at, state, warning = clock.monotonic(), ClusterState(), ""
+    uses: tuple[StorageUse, ...] | None = None  # said of each storage then
+    try:
+        state = cluster_state(transport)
+    except ApiError as error:
+        warning = f"whether the cluster has quorum is not known: {error}"
+    with suppress(ApiError):
+        uses = storage_uses(transport)
+    return Room(at, state, uses or (), warning, is_whole=not warning and uses is not None)
 
 
 def storages_of(guest: Guest, config: Mapping[str, object]) -> tuple[str, ...]:
     """The storages that the guest's disks lie on."""
     found = (volume.partition(":") for _, volume in disks(guest, config))
     return tuple(sorted({name for name, colon, _ in found if colon and not name.startswith("/")}))
-
-
-def check_cluster(guest: Guest, transport: Transport) -> list[str]:
-    """Warnings. NoQuorumError, and NodeOfflineError for a guest that cannot be reached."""
-    try:
-        state = cluster_state(transport)
-    except ApiError as error:
-        return [f"whether the cluster has quorum is not known: {error}"]
-    refuse_by_state(guest, state)
-    return []
 
 
 def refuse_by_state(guest: Guest, state: ClusterState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ from snapshot.pve.access import Access, fastest_channel
 from snapshot.pve.agent import AgentChannel, AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import AgentOption, GuestApi
+
+FOUND_SECONDS = 5.0
+"""How long what was found of a guest counts: its lock and its disks may be others by then."""
 
 
 class Wish(NamedTuple):
@@ -41,6 +44,25 @@ class Known(NamedTuple):
     """PVE's list, which is the other door, calls it stopped."""
     wants_facts: bool = False
     """The guest's OS, host name and addresses are wanted too: three more questions to its agent."""
+    config: Mapping[str, object] | None = None
+    """Its configuration."""
+    snapshots: Collection[str] | None = None
+    """Their names."""
+
+
+class FoundAhead(NamedTuple):
+    """A guest that PVE was asked for before its preflight."""
+
+    guest: Guest
+    at: float
+    """When (monotonic): before PVE was asked."""
+    config: Mapping[str, object] | None = None
+    snapshots: Collection[str] | None = None
+    """Their names."""
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the preflight may go by it still."""
+        return now - self.at <= FOUND_SECONDS
 
 
 class Preflight:
@@ -58,19 +80,21 @@ class Preflight:
         wish: Callable[[Guest], Wish] = lambda guest: Wish(),
         for_snapshot: bool = True,
         details: bool = False,
-        found: Guest | None = None,
+        found: FoundAhead | None = None,
     ) -> Health:
         """Every check in order; later ones are left out when an earlier one makes them pointless.
 
-        ``found``: the guest, if PVE was asked for it a moment ago. ``wish`` is asked once the guest's tags and pool are
+        ``found``: what PVE was asked a moment ago. ``wish`` is asked once the guest's tags and pool are
         known. ``details`` also collects the guest's OS, agent version, addresses and filesystems. Raises ApiError when
         PVE cannot be asked at all; GuestUnfitError never: a guest that is not there is a failed check.
         """
         try:
-            guest = found or self._api.find(vmid)
+            guest = found.guest if found else self._api.find(vmid)
         except GuestUnfitError as error:
             return Health(None, (Check("found", CheckResult.FAILED, error.message, error.remedy, "guest-not-found"),))
         known = Known(wants_facts=details)
+        if found:
+            known = known._replace(config=found.config, snapshots=found.snapshots)
         return self.examine_found(
             guest, known, snapshot_name=snapshot_name, wish=wish, for_snapshot=for_snapshot, details=details
         )
@@ -88,7 +112,8 @@ class Preflight:
         """As ``examine``, of a guest that PVE has listed."""
         done = [checks.found(guest)]
         try:
-            config, current = self._api.config(guest), self._api.current(guest)
+            config = self._api.config(guest) if known.config is None else known.config
+            current = self._api.current(guest)
         except ApiError:
             if not self._is_offline(guest):
                 raise
@@ -101,7 +126,7 @@ class Preflight:
         wanted = wish(guest)
         done.append(checks.template(guest))
         if for_snapshot:
-            done += [locks.check_of(guest), *self._storage(guest, config), *self._name(guest, snapshot_name)]
+            done += [locks.check_of(guest), *self._storage(guest, config), *self._name(guest, snapshot_name, known)]
         done += self._privileges(guest, wanted, known, for_snapshot=for_snapshot)
         if is_off:
             return Health(guest, (*done, checks.off(guest)), config=config)
@@ -143,8 +168,10 @@ class Preflight:
             storages = {}  # the volumes' names tell something too
         return disks.checks_of(guest, config, storages)
 
-    def _name(self, guest: Guest, name: str | None) -> list[Check]:
-        return [] if name is None else [checks.name(name, self._api.snapshots(guest))]
+    def _name(self, guest: Guest, name: str | None, known: Known) -> list[Check]:
+        if name is None:
+            return []
+        return [checks.name(name, self._api.snapshots(guest) if known.snapshots is None else known.snapshots)]
 
     def _privileges(self, guest: Guest, wish: Wish, known: Known, *, for_snapshot: bool) -> list[Check]:
         """What the token lacks, found before the guest is at risk. Nothing when PVE does not tell."""

@@ -293,13 +293,24 @@ def _node_of(value: object) -> Node | None:
     return Node(value) if isinstance(value, str) and NODE.match(value) else None
 
 
+def as_configured(guest: Guest, config: Mapping[str, object]) -> Guest:
+    """``guest``, which was listed some time ago, with what its configuration says of it now."""
+    lock = clean(str(config.get("lock") or ""), 40)
+    is_template = str(config.get("template", 0)) in ("1", "True")
+    return guest._replace(lock=lock, template=is_template, tags=_tags_of(config))
+
+
+def _tags_of(row: Mapping[str, object]) -> tuple[str, ...]:
+    tags = (clean(tag, 80) for tag in str(row.get("tags") or "").replace(",", ";").split(";"))
+    return tuple(tag for tag in tags if tag)
+
+
 def _guest_of(row: Mapping[str, object], vmid: Vmid) -> Guest:
     kind = next((kind for kind in GuestKind if kind.value == row.get("type")), None)
     node = _node_of(row.get("node"))
     if kind is None or node is None:
         what = f"of the type {row.get('type')!r:.60} on the node {row.get('node')!r:.60}"
         raise ApiFailureError(f"guest {vmid}, {clean(what)}", status=200)
-    tags = (clean(tag, 80) for tag in str(row.get("tags") or "").replace(",", ";").split(";"))
     return Guest(
         vmid=vmid,
         node=node,
@@ -308,7 +319,7 @@ def _guest_of(row: Mapping[str, object], vmid: Vmid) -> Guest:
         running=row.get("status") == "running",
         template=str(row.get("template", 0)) in ("1", "True"),
         lock=clean(str(row.get("lock") or ""), 40),
-        tags=tuple(tag for tag in tags if tag),
+        tags=_tags_of(row),
         pool=clean(str(row.get("pool") or ""), 80),
     )
 

@@ -7,10 +7,11 @@ from snapshot.errors import ForeignFreezeError, GuestUnfitError, JournalError, N
 from snapshot.journal.book import plain_record
 from snapshot.journal.record import may_be_frozen
 from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
-from snapshot.preflight.preflight import Preflight, Wish, found_frozen, with_windows
+from snapshot.preflight.preflight import FoundAhead, Preflight, Wish, found_frozen, with_windows
 from snapshot.pve.guests import GuestApi
 from snapshot.recovery.heal import Healed, heal
 from snapshot.take import judging, telling
+from snapshot.take.request import Tools
 from snapshot.take.run import Run
 
 
@@ -20,6 +21,7 @@ def wait_for_turn(run: Run) -> None:
     NoTurnError.
     """
     tools, turns = run.tools, run.tools.access.turns
+    found = run.found = _fresh(tools)
     if tools.fence.group_id is not None:
         return  # the members of a group need theirs at once, and would wait for each other's
     if turns is None or run.request.dry_run:
@@ -31,18 +33,25 @@ def wait_for_turn(run: Run) -> None:
         waited = True
         tools.say(line)
 
-    with tools.gate.open():
-        try:
-            found = GuestApi(tools.access.main).find(run.request.vmid)
-        except GuestUnfitError:
-            return  # there is no such guest: the preflight says it
-    run.turn = turns.window(found.node, waits=waits, sleep=run.sleep)
+    if found is None:
+        with tools.gate.open():
+            at = tools.clock.monotonic()
+            try:
+                found = run.found = FoundAhead(GuestApi(tools.access.main).find(run.request.vmid), at)
+            except GuestUnfitError:
+                return  # there is no such guest: the preflight says it
+    run.turn = turns.window(found.guest.node, waits=waits, sleep=run.sleep)
     if run.turn.problem:
         run.warnings.append(f"{run.turn.problem}: it is not counted how many windows are open at once")
     if waited:
         tools.say("goes on: it is this guest's turn")
-    else:
-        run.found = found
+        run.found = None
+
+
+def _fresh(tools: Tools) -> FoundAhead | None:
+    """What was found of the guest ahead of the run, unless that has grown old."""
+    found = tools.found
+    return found if found is not None and found.is_fresh(tools.clock.monotonic()) else None
 
 
 def examine(run: Run) -> tuple[Guest, Verdict | None]:

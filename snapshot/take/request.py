@@ -26,6 +26,7 @@ from snapshot.model import (
     Vmid,
     WindowTimes,
 )
+from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve.access import Access
 from snapshot.pve.tasks import TaskEnd
 from snapshot.take.fence import Fence, NoFence
@@ -61,6 +62,8 @@ class Tools:
     say: Say
     commands: Path | None = None
     """The folder of the administrator's own commands."""
+    found: FoundAhead | None = None
+    """The guest, where PVE was asked for it already."""
     fence: Fence = field(default_factory=NoFence)
     """Where a member of a group waits for the others."""
 

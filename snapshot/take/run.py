@@ -10,6 +10,7 @@ from snapshot.errors import Failure, GroupEndedError, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
 from snapshot.model import Check, Guest, GuestKind, Owner, Policy, Verdict, WindowTimes
+from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import build_ladder
 from snapshot.take.fence import Milestone
@@ -35,8 +36,8 @@ class Run:
         self.book = open_book(tools.open_journal)
         self.turn = Slot()
         """Of the guest's node, until all is recorded."""
-        self.found: Guest | None = None
-        """The guest as PVE has listed it, where that was a moment ago."""
+        self.found: FoundAhead | None = None
+        """The guest, where PVE was asked for it a moment ago."""
         self.guest: Guest | None = None
         self.checks: tuple[Check, ...] = ()
         self.plan = ""

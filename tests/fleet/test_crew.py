@@ -102,6 +102,23 @@ say([one.error.message for one in found])
     assert second.count("no process can be started for guest") == 2
 
 
+def test_what_one_worker_was_told_of_the_cluster_those_that_begin_later_know() -> None:
+    script = """
+known = []
+def hire(job, is_last):
+    known.append(job.room and job.room["at"])
+    at = len(known)
+    def work(link, gate):
+        if at == 1:
+            link.tell("room", at=7.0)
+        result(link)
+    return fork(work)
+crew(3, None, AtOnce(1, 1, 1), hire=hire)
+say(known)
+"""
+    assert run(script) == ["[None, 7.0, 7.0]"]
+
+
 def test_a_worker_that_dies_is_asked_for_at_the_journal_and_the_others_go_on() -> None:
     script = """
 def work(link, gate):

@@ -76,6 +76,7 @@ FLEET_KILLED = "tests/fleet/test_killed.py"
 FLEET_WORKER = "tests/fleet/test_worker.py"
 FLEET_PURE = "tests/fleet/test_pure.py"
 FLEET_CREW = "tests/fleet/test_crew.py"
+FLEET_LOOK = "tests/fleet/test_look.py"
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
@@ -4888,7 +4889,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "how full a guest's storages are is not looked at",
         f"{FLEET}/guestwork.py",
-        "        self.warnings += room.refuse_by_use(guest, names, uses, bound)\n",
+        "        self.warnings += room.refuse_by_use(guest, names, known.uses, bound)\n",
         "",
         f"{FLEET_MANY}::test_a_full_storage_is_named_and_costs_its_own_guests",
     ),
@@ -4909,9 +4910,65 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a guest is frozen in a cluster without quorum",
         f"{FLEET}/guestwork.py",
-        "            self.warnings += room.check_cluster(work.guest, self._main)\n",
+        "        room.refuse_by_state(guest, self._known.state)\n",
         "",
         f"{FLEET_MANY}::test_without_quorum_no_guest_is_frozen",
+    ),
+    mutation(
+        "an old word on quorum and storages counts for ever",
+        f"{FLEET}/room.py",
+        "return now - self.at <= FRESH_SECONDS",
+        "return True",
+        f"{FLEET_LOOK}::test_what_has_grown_old_is_asked_again_and_told_to_the_others",
+    ),
+    mutation(
+        "a guest that waited for its storages goes by what was true before",
+        f"{FLEET}/guestwork.py",
+        "        known = self._room(guest)\n",
+        "        known = self._known or self._room(guest)\n",
+        f"{FLEET_LOOK}::test_a_guest_that_waited_for_its_storages_goes_by_what_is_true_then",
+    ),
+    mutation(
+        "every worker asks what another was told a moment ago",
+        f"{FLEET}/guestwork.py",
+        "        self._known = work.room\n",
+        "        self._known: Room | None = None\n",
+        f"{FLEET_LOOK}::test_what_another_worker_was_told_a_moment_ago_is_not_asked_again",
+    ),
+    mutation(
+        "nobody keeps what a worker was told for the next",
+        f"{FLEET}/crew.py",
+        "            self._room = said\n",
+        "            pass\n",
+        f"{FLEET_CREW}::test_what_one_worker_was_told_of_the_cluster_those_that_begin_later_know",
+    ),
+    mutation(
+        "the others are told for certain what PVE does not say",
+        f"{FLEET}/guestwork.py",
+        "            if self._known.is_whole:\n",
+        "            if True:\n",
+        f"{FLEET_LOOK}::test_what_pve_does_not_say_is_told_nobody",
+    ),
+    mutation(
+        "a guest whose node has just died is told as one that PVE does not speak of",
+        f"{FLEET}/guestwork.py",
+        "            self._known = None\n            self._room(guest)",
+        "            self._room(guest)",
+        f"{FLEET_LOOK}::test_a_node_that_died_since_the_cluster_was_asked_is_named",
+    ),
+    mutation(
+        "a guest of a long run goes by the tags and the lock that it had at the beginning",
+        f"{FLEET}/guestwork.py",
+        "FoundAhead(as_configured(guest, config), at, config)",
+        "FoundAhead(guest, at, config)",
+        f"{FLEET_LOOK}::test_a_guests_lock_and_tags_are_those_of_its_configuration_and_not_of_an_old_list",
+    ),
+    mutation(
+        "a run goes by what was found of its guest long ago",
+        "snapshot/take/examine.py",
+        "found is not None and found.is_fresh(tools.clock.monotonic())",
+        "found is not None",
+        f"{FLEET_LOOK}::test_the_run_asks_again_only_for_what_has_grown_old",
     ),
     mutation(
         "two snapshots of a guest get one name in the hour that comes twice",

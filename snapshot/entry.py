@@ -20,13 +20,13 @@ def isolate() -> None:
 def main() -> None:
     """The entry point."""
     isolate()
-    # No module but ours before isolate(), and the command's own cost 120 ms, in which a Ctrl-C must end quietly.
+    # No module but ours before isolate(), and the command's own cost 60 ms, in which a Ctrl-C must end quietly.
     import signal  # noqa: PLC0415
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # The imports of a command take longer than a mistyped line needs to be regretted: a Ctrl-C in them ends the
         # program like any other, not with a traceback. cli.main() brings handlers of its own.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from snapshot.cli import main as cli  # noqa: PLC0415 - 120 ms: see above
+    from snapshot.cli import main as cli  # noqa: PLC0415 - 60 ms: see above
 
     cli.main()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from snapshot.base.aside import Aside
 from snapshot.base.clock import SystemClock
+from snapshot.base.late import late
 from snapshot.cli.line import Session
 from snapshot.config import reading
 from snapshot.config.labels import labels_of
 from snapshot.config.selection import PREFIXED, TermKind, parents_of
 from snapshot.model import Guest
-from snapshot.pve.access import open_access
 from snapshot.pve.guests import GuestApi
+
+if TYPE_CHECKING:
+    from snapshot.pve.access import open_access
+else:  # the HTTPS library, which the name of a command or an option needs not
+    open_access = late("snapshot.pve.access:open_access")
 
 WITHIN_SECONDS = 1.5
 """For the listing, everything included: somebody sits there with a finger on Tab."""

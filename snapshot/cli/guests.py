@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +18,11 @@ from snapshot.config.choice import EVERY, USUAL, Choice, Fit, choose
 from snapshot.config.selection import Selection, Term, TermKind, terms, words
 from snapshot.errors import GuestRemovedError, GuestUnfitError
 from snapshot.model import Guest, Vmid
-from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
 from snapshot.report.history import Question
+
+if TYPE_CHECKING:
+    from snapshot.pve.access import Access
 
 METAVAR = "[GUEST]..."
 MISSING = (

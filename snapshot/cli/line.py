@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import SystemClock
+from snapshot.base.late import late
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import SIGNALS, SignalGate
 from snapshot.base.streams import Line
@@ -23,10 +24,14 @@ from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import ConfigError, Failure, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
 from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
-from snapshot.pve.access import Access, open_access
 from snapshot.pve.neighbours import with_neighbours
 from snapshot.report.envelope import Envelope
 from snapshot.report.history import parse_since
+
+if TYPE_CHECKING:
+    from snapshot.pve.access import Access, open_access
+else:  # the HTTPS library, which no help needs and nobody who only reads the journal
+    open_access = late("snapshot.pve.access:open_access")
 
 EXIT_CODES = """\b
 Exit codes:

@@ -15,27 +15,16 @@ import click
 from snapshot.base import streams
 from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
-from snapshot.cli.check import check
-from snapshot.cli.doctor import doctor
-from snapshot.cli.drill import drill
+from snapshot.cli.commands import COMMANDS, LateCommands
 from snapshot.cli.group import VmidFirstGroup
-from snapshot.cli.history import history
 from snapshot.cli.line import EXIT_CODES, Session, common
-from snapshot.cli.metrics import metrics
-from snapshot.cli.notify import notify
-from snapshot.cli.recover import recover
-from snapshot.cli.report import report
-from snapshot.cli.retention import list_snapshots, prune_snapshots
-from snapshot.cli.setup import setup
-from snapshot.cli.status import status
-from snapshot.cli.take import take
-from snapshot.cli.thaw import thaw
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError, UsageError
-from snapshot.report.doctor import EXIT_UNKNOWN, monitor_text
+from snapshot.report.monitor import EXIT_UNKNOWN, monitor_text
 
 
 @click.group(
     cls=VmidFirstGroup,
+    commands=LateCommands(COMMANDS),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     epilog=EXIT_CODES,
@@ -59,13 +48,6 @@ def main_group(ctx: click.Context) -> None:
     docs/ in a message: /usr/share/doc/vzdump-hooks, where the package puts it.
     """
     ctx.ensure_object(Session)
-
-
-for _command in (
-    *(take, check, doctor, thaw, recover, status, history, report, metrics, notify, setup, drill),
-    *(list_snapshots, prune_snapshots),
-):
-    main_group.add_command(_command)
 
 
 def main() -> NoReturn:

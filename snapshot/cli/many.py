@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
-
-import click
 
 from snapshot.base import terminal
 from snapshot.base.signals import NoGate
@@ -17,7 +14,8 @@ from snapshot.base.streams import Line
 from snapshot.cli.guests import resolve
 from snapshot.cli.line import QUIET, Session
 from snapshot.cli.ping import has_fallen_back, leave_ping
-from snapshot.cli.together import Grouped, GroupWish, rule_of
+from snapshot.cli.together import Grouped, rule_of
+from snapshot.cli.wishes import GroupWish
 from snapshot.commands import folder
 from snapshot.config.groups import in_order
 from snapshot.config.naming import SnapshotName
@@ -49,21 +47,6 @@ from snapshot.take.request import Request, Result, Tools
 
 PUBLISH_EACH = 50
 """After so many guests the metrics go out; what is not published then the minute's recovery publishes."""
-
-_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)\Z")
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-LONGEST_WAIT = 86400.0
-
-
-def span_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """A time in seconds, from ``90``, ``90s``, ``10m`` or ``2h``; 0: not at all."""
-    if value is None:
-        return None
-    found = _SPAN.match(value)
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else -1.0
-    if not 0 <= seconds <= LONGEST_WAIT:
-        raise click.BadParameter(f"{value!r} is not a time: 90s, 10m, 2h, at most 24h")
-    return seconds
 
 
 class Voice:

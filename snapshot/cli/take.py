@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from snapshot.base.late import late
 from snapshot.base.signals import SignalGate
 from snapshot.cli.guests import MISSING, guests_options
 from snapshot.cli.keeping import keep_options, label_option
@@ -19,9 +20,8 @@ from snapshot.cli.line import (
     name_option,
     pass_session,
 )
-from snapshot.cli.many import span_option, take_many
 from snapshot.cli.ping import has_fallen_back, leave_ping
-from snapshot.cli.together import GroupWish, group_options, refuse_odd
+from snapshot.cli.wishes import GroupWish, group_options, refuse_odd, span_option
 from snapshot.commands import folder
 from snapshot.config.reading import MOST_AT_ONCE
 from snapshot.config.selection import Selection
@@ -37,6 +37,11 @@ from snapshot.report.envelope import result_data
 from snapshot.retention.keep import Rule
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
+
+if TYPE_CHECKING:
+    from snapshot.cli.many import take_many
+else:  # one guest needs nothing of the fleet
+    take_many = late("snapshot.cli.many:take_many")
 
 
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of one guest, or of many.")

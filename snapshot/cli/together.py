@@ -1,16 +1,13 @@
-"""``--group NAME`` and ``--together``: which guests are frozen as one, and what is said of them in the end."""
+"""Guests that are frozen as one: which a line means, and what is said of them in the end."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
-import click
 
 from snapshot.base.clock import compact
-from snapshot.cli.line import Decorator
+from snapshot.cli.wishes import GroupWish
 from snapshot.config.groups import GroupPolicy, GroupRule
 from snapshot.config.naming import SnapshotName
 from snapshot.config.selection import Selection
@@ -25,49 +22,6 @@ from snapshot.take.request import Request, Tools
 
 AD_HOC = "together"
 """The name of a group that has none."""
-
-
-class GroupWish(NamedTuple):
-    """What the command line says of a group."""
-
-    group: str | None = None
-    together: bool = False
-    best_effort: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it wants one."""
-        return self.group is not None or self.together
-
-
-def group_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--group, --together and --best-effort."""
-    options: tuple[Decorator, ...] = (
-        click.option(
-            "--group", metavar="NAME", help="A [[group]] of the configuration: its guests at one point in time."
-        ),
-        click.option("--together", is_flag=True, help="These guests at one point in time, frozen in this order."),
-        click.option(
-            "--best-effort",
-            is_flag=True,
-            help="Of a group whose guests do not all follow, keep the snapshots of the others.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def refuse_odd(wish: GroupWish, selection: Selection, *, vmstate: bool) -> None:
-    """UsageError for what makes no sense together."""
-    if wish.best_effort and not wish.is_there:
-        raise UsageError("--best-effort is about a group", remedy="give --group NAME or --together with it")
-    if wish.group is not None and (wish.together or not selection.is_empty):
-        raise UsageError("--group names the guests already", remedy="leave the guests and --together out")
-    if wish.is_there and vmstate:
-        raise UsageError(
-            "a guest whose RAM is saved is not frozen, and so is in no group", remedy="leave --vmstate out"
-        )
 
 
 def rule_of(wish: GroupWish, config: Config, selection: Selection) -> tuple[GroupRule, Selection]:

@@ -11,12 +11,15 @@ import contextlib
 import json
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from snapshot.config.settings import DAY_SECONDS, HOST, Config
 from snapshot.errors import ApiError, ConfigError, JournalError
 from snapshot.journal.store import Journal
-from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
+
+if TYPE_CHECKING:
+    from snapshot.pve.access import Access
 
 NOTE = "cluster-nodes"
 """In the journal: a list of addresses."""

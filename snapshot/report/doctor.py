@@ -12,6 +12,7 @@ from snapshot.doctor.findings import NOT_EXAMINED, Finding, Severity
 from snapshot.doctor.guests import Diagnosis, is_consistent
 from snapshot.doctor.worth import Best
 from snapshot.report.folded import WIDTH, folded
+from snapshot.report.monitor import EXIT_CRITICAL, EXIT_OK, EXIT_UNKNOWN, EXIT_WARNING, monitor_text
 from snapshot.report.text import check_lines, fact_lines
 
 _MARKS = {Severity.ERROR: "ERROR", Severity.WARNING: "warning", Severity.NOTE: "note"}
@@ -28,11 +29,6 @@ LEGEND = (
     "Worth at best: filesystem- or crash-consistent, offline, none, unknown (nothing",
     "can prove it), ? (not known). last: the last guarded run in this journal.",
 )
-
-EXIT_OK, EXIT_WARNING, EXIT_CRITICAL, EXIT_UNKNOWN = range(4)
-_STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-MOST_TEXT = 240
-"""Of the monitor's line, without its figures: pagers cut more off."""
 
 
 def lines(found: Examination, *, named: bool, verbose: bool, terse: bool) -> list[str]:
@@ -213,9 +209,3 @@ def monitor_line(found: Examination, seconds: float) -> str:
         f"time={seconds:.2f}s;;;0",
     ]
     return monitor_text(monitor_status(found), text, figures)
-
-
-def monitor_text(status: int, text: str, figures: Iterable[str] = ()) -> str:
-    """The line. A bar ends the text, so there is none in it."""
-    shown = clean(text.replace("|", "/"), MOST_TEXT)
-    return " | ".join(filter(None, [f"SAFE-SNAPSHOT {_STATES[status]} - {shown}", " ".join(figures)]))

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError
 from snapshot.model import Upid
-from snapshot.take.request import Result
+
+if TYPE_CHECKING:
+    from snapshot.take.request import Result
 
 VERSION = 2
 """Raised when a key changes its meaning or goes; new keys do not raise it."""

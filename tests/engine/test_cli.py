@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.engine.kit import check, take
 from tests.json_schema import follows_the_schema
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
-from tests.lab.site import BIN, Run, Site, environment, run_command, wait_for
+from tests.lab.site import BIN, MUTATED_TREE, Run, Site, environment, run_command, wait_for
 
 OUR_COMMANDS = ("take", "check", "thaw", "recover", "status")
 COMMANDS = (*OUR_COMMANDS, "history", "report", "metrics")
@@ -258,6 +259,32 @@ def test_commands_and_options_are_completed() -> None:
     assert "--policy" in complete("--po")
     assert complete("take", "--pol") == ["--policy"]
     assert complete("take", "100", "--policy", "re") == ["require"]
+
+
+# ---------------------------------------------------------------- what a run loads
+
+LISTING_WHAT_IT_LOADED = """
+import atexit, sys
+out = sys.argv.pop(1)
+atexit.register(lambda: open(out, "w").write(" ".join(sys.modules)))
+from snapshot.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [("100",), ("100", "--dry-run"), ("thaw", "100")], ids=" ".join)
+def test_a_run_for_one_guest_loads_nothing_of_the_fleet_nor_of_another_command(
+    words: tuple[str, ...], lab: Site, tmp_path: Path
+) -> None:
+    arguments = ["--config", str(lab.config_path), *words]
+    argv = [sys.executable, "-c", LISTING_WHAT_IT_LOADED, str(tmp_path / "loaded"), *arguments]
+    tree = MUTATED_TREE or str(Path(__file__).resolve().parents[2])
+    run = run_command(argv, env=environment() | {"PYTHONPATH": tree})
+    assert run.exit_code == 0, run
+    found = (tmp_path / "loaded").read_text().split()
+    assert "snapshot.thaw.thawer" in found
+    others = tuple(f"snapshot.{room}." for room in ("fleet", "setup", "doctor", "drill", "notify", "retention.prune"))
+    assert not [name for name in found if name.startswith(others) or name == "snapshot.cli.many"]
 
 
 # ---------------------------------------------------------------- one JSON object

@@ -59,6 +59,7 @@ DRILL_TESTS = "tests/drill/test_drill.py"
 CHECK_TESTS = "tests/engine/test_what_check_says.py"
 SELF_TESTS = "tests/hook/test_self_test.py"
 UNIT_TESTS = "tests/packaging/test_units.py"
+IMPORT_TESTS = "tests/unit/test_imports.py"
 RECOVER_UNIT = "contrib/systemd/safe-snapshot-recover.service"
 SAMPLE_UNIT = "contrib/systemd/sample/safe-snapshot@.service"
 DRILL_PARTS = "tests/drill/test_parts.py"
@@ -5098,5 +5099,26 @@ MUTATIONS: tuple[Mutation, ...] = (
         'told.get("deadline_seconds", self._spec.deadline_seconds)',
         "self._spec.deadline_seconds",
         f"{GUARD_TESTS}::test_a_guard_goes_by_the_deadline_that_a_group_shares",
+    ),
+    mutation(
+        "every command is loaded with the first",
+        "snapshot/cli/commands.py",
+        "        self._loaded: dict[str, click.Command] = {}\n",
+        "        self._loaded: dict[str, click.Command] = {name: load(at) for name, at in where.items()}\n",
+        f"{IMPORT_TESTS}::test_a_command_is_loaded_when_it_is_asked_for_and_no_other_is",
+    ),
+    mutation(
+        "who reads the journal waits for the HTTPS library",
+        LINE,
+        '    open_access = late("snapshot.pve.access:open_access")\n',
+        "    from snapshot.pve.access import open_access\n",
+        f"{IMPORT_TESTS}::test_who_asks_pve_nothing_does_not_wait_for_the_library_that_could",
+    ),
+    mutation(
+        "one guest loads the fleet",
+        "snapshot/cli/take.py",
+        '    take_many = late("snapshot.cli.many:take_many")\n',
+        "    from snapshot.cli.many import take_many\n",
+        "tests/engine/test_cli.py::test_a_run_for_one_guest_loads_nothing_of_the_fleet_nor_of_another_command",
     ),
 )

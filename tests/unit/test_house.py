@@ -62,6 +62,14 @@ def test_a_house_in_order_has_no_fault() -> None:
             "upward: snapshot/low/one.py -> snapshot/high/three.py",
         ),
         (
+            {"snapshot/low/one.py": 'x = late("snapshot.high.three:x")\n'},
+            "upward: snapshot/low/one.py -> snapshot/high/three.py",
+        ),
+        (
+            {"snapshot/low/one.py": 'COMMANDS = {"two": "snapshot.low.two:os"}\n'},
+            "circle: snapshot/low/one.py, snapshot/low/two.py",
+        ),
+        (
             {"snapshot/low/one.py": "from snapshot.low import two\n"},
             "circle: snapshot/low/one.py, snapshot/low/two.py",
         ),

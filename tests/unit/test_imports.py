@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from snapshot.base.late import load
+from snapshot.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("snapshot", "vzdump_hooks")
@@ -258,3 +262,42 @@ def test_the_nouns_the_states_and_the_errors_need_nothing_but_python(module: str
 )
 def test_a_module_costs_no_more_libraries_than_it_needs(module: str, never: set[str]) -> None:
     assert not {name.partition(".")[0] for name in loaded(f"import {module}")} & never
+
+
+ROOMS_OF_OTHERS = ("fleet", "setup", "doctor", "drill", "notify", "metrics", "retention", "preflight", "commands")
+COMMAND_FILES = {where.partition(":")[0] for where in COMMANDS.values()}
+
+
+def of_a_line(*words: str) -> set[str]:
+    """What a command line loads until its help is printed."""
+    return loaded(f"from snapshot.cli.main import main_group\nmain_group.main({words!r}, standalone_mode=False)")
+
+
+@pytest.mark.parametrize("words", [("--version",), ("-h",), ("thaw", "-h"), ("history", "-h")], ids=" ".join)
+def test_a_command_is_loaded_when_it_is_asked_for_and_no_other_is(words: tuple[str, ...]) -> None:
+    found = of_a_line(*words)
+    if words == ("-h",):
+        assert found >= COMMAND_FILES, "each gives its line of the list"
+        return
+    assert found & COMMAND_FILES == {f"snapshot.cli.{name}" for name in words if name in COMMANDS}
+    assert not {name for name in found if name.startswith(tuple(f"snapshot.{room}." for room in ROOMS_OF_OTHERS))}
+
+
+@pytest.mark.parametrize("words", [("--version",), ("history", "-h"), ("metrics", "-h")], ids=" ".join)
+def test_who_asks_pve_nothing_does_not_wait_for_the_library_that_could(words: tuple[str, ...]) -> None:
+    assert not of_a_line(*words) & {"requests", "urllib3", "proxmoxer", "tenacity", "prometheus_client"}
+
+
+def test_all_that_is_loaded_late_is_there() -> None:
+    for where in late_names():
+        assert callable(load(where)), where
+
+
+def late_names() -> set[str]:
+    """Every ``"module:name"`` of the source."""
+    strings = {n.value for f in FILES for n in ast.walk(tree(f)) if isinstance(n, ast.Constant)}
+    return {s for s in strings if isinstance(s, str) and re.fullmatch(r"(snapshot|vzdump_hooks)(\.\w+)*:\w+", s)}
+
+
+def test_late_names_were_found() -> None:
+    assert set(COMMANDS.values()) < late_names()

@@ -229,7 +229,7 @@ class Crew:
         error, line = values.get("error"), values.get("logfmt")
         values["error"] = ToldError(*error) if error else None
         values["logfmt"] = (line[0], line[1]) if line else None
-        values |= {name: tuple(values.get(name, ())) for name in ("warnings", "removed")}
+        values |= {name: tuple(values.get(name, ())) for name in ("warnings", "removed", "would_remove")}
         waited = 0.0 if job.since is None else self.clock.monotonic() - job.since
         return GuestOutcome(job.guest, **values, tries=job.tries, waited_seconds=waited)
 

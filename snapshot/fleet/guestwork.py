@@ -29,13 +29,15 @@ from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
 from snapshot.fleet.room import Room
 from snapshot.fleet.worker import FencedGate, WorkerGate
+from snapshot.journal.file import is_absent
+from snapshot.journal.store import Journal
 from snapshot.model import CheckResult, Guest, Say
 from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve import locks
 from snapshot.pve.guests import GuestApi, as_configured
 from snapshot.retention.keep import Rule
 from snapshot.retention.prune import Pruned, PruneTools
-from snapshot.retention.rules import prune_after
+from snapshot.retention.rules import Coming, look_ahead, prune_after
 from snapshot.take.fence import Fence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
@@ -100,8 +102,9 @@ class GuestWork:
             result = safe_snapshot(replace(self._own_request(), name=name), replace(tools, found=found))
             if not self.is_last and (lock := _lock_of(result)) is not None:
                 raise _LaterError(*lock)
-            if result.snapshot_exists and result.error is None and gate.pending is None:
-                pruned = self._prune(tools)
+            is_newest = result.snapshot_exists or result.expected is not None
+            if is_newest and result.error is None and gate.pending is None:
+                pruned = self._prune(tools, result)
         except _LaterError as later:
             link.tell_whole("later", lock=later.lock, why=str(later))
             return
@@ -109,13 +112,19 @@ class GuestWork:
             result = self._refused(error)
         warnings = (*look.warnings, *result.warnings, *pruned.warnings)
         result = replace(result, warnings=warnings, error=result.error or pruned.error)
-        self._tell(link, result, [row.name for row in pruned.removed])
+        self._tell(link, result, pruned)
 
-    def _prune(self, tools: Tools) -> Pruned:
-        """What the rule does not keep goes, now that there is a newer one."""
+    def _prune(self, tools: Tools, result: Result) -> Pruned:
+        """What the rule does not keep goes, now that there is a newer one; in a dry run what would."""
+        path, expected = tools.config.journal.path, result.expected
         try:
-            with closing(tools.open_journal()) as journal:
+            if expected is not None and is_absent(path):
+                return Pruned(self.guest)  # there is none of ours
+            with closing(Journal(path, read_only=True) if expected is not None else tools.open_journal()) as journal:
                 with_it = PruneTools(tools.access, tools.clock, journal, tools.say)
+                if expected is not None:
+                    coming = Coming(result.name, self.label, expected)
+                    return look_ahead(self.guest, coming, self.rule, with_it)
                 return prune_after(self.guest, self.label, self.rule, with_it)
         except JournalError as error:
             return Pruned(self.guest, error=error)
@@ -132,7 +141,7 @@ class GuestWork:
         policy = self.request.policy or settings.policy
         return Result(self.guest.vmid, self.request.name or "", policy, guest=self.guest, error=error)
 
-    def _tell(self, link: Link, result: Result, removed: list[str]) -> None:
+    def _tell(self, link: Link, result: Result, pruned: Pruned) -> None:
         error, verdict = result.error, result.verdict
         values = {
             "snapshot": result.name or None,
@@ -140,7 +149,8 @@ class GuestWork:
             "verdict": verdict.kind.value if verdict else None,
             "reason": verdict.reason if verdict else "",
             "plan": result.plan,
-            "removed": removed,
+            "removed": [row.name for row in pruned.removed],
+            "would_remove": [row.name for row in pruned.pending] if result.expected is not None else [],
             "frozen_seconds": result.frozen_seconds,
             "error": (error.code, error.message, error.remedy, error.exit_code) if error else None,
             "warnings": list(dict.fromkeys(result.warnings)),

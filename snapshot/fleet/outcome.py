@@ -46,6 +46,8 @@ class GuestOutcome(NamedTuple):
     """What would be done, in a dry run."""
     removed: tuple[str, ...] = ()
     """Older snapshots that its label's rule did not keep any more."""
+    would_remove: tuple[str, ...] = ()
+    """The same in a dry run, once the snapshot was there."""
     frozen_seconds: float | None = None
     error: ToldError | None = None
     warnings: tuple[str, ...] = ()

@@ -117,7 +117,8 @@ def _below(outcome: GuestOutcome) -> str:
         return str(outcome.error)
     if outcome.verdict is not None and outcome.verdict != VerdictKind.FILESYSTEM_CONSISTENT.value:
         return outcome.reason
-    return outcome.plan
+    goes = f"; then {', '.join(outcome.would_remove)} would be removed" if outcome.would_remove else ""
+    return outcome.plan + goes
 
 
 def _wrapped(text: str, width: int | None, indent: str = "    ") -> list[str]:
@@ -158,6 +159,8 @@ def summary(result: FleetResult) -> str:
     out = f"{len(result.left_out)} left out" if result.left_out else ""
     removed = sum(len(one.removed) for one in result.outcomes)
     gone = f"{counted(removed, 'older snapshot')} removed" if removed else ""
+    would = sum(len(one.would_remove) for one in result.outcomes)
+    gone = f"{counted(would, 'older snapshot')} would be removed" if would else gone
     return f"{counted(len(result.outcomes), 'guest')}: {', '.join(part for part in (done, missed, out, gone) if part)}"
 
 
@@ -221,6 +224,7 @@ def outcome_data(outcome: GuestOutcome) -> dict[str, object]:
         "reason": outcome.reason,
         "plan": outcome.plan or None,
         "removed": outcome.removed,
+        "would_remove": outcome.would_remove,
         "frozen_seconds": outcome.frozen_seconds,
         "tries": outcome.tries,
         "waited_seconds": outcome.waited_seconds,

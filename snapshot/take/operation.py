@@ -54,6 +54,7 @@ def _take(run: Run, *, is_again: bool = False) -> None:
         own.before_freeze(run, guest)
     if run.request.dry_run:
         run.plan = telling.plan(run, guest, known)
+        run.expected = VerdictKind.FILESYSTEM_CONSISTENT if known is None else known.kind
         return
     together.examined(run)
     if known is None:

@@ -23,6 +23,7 @@ from snapshot.model import (
     ThawReport,
     Upid,
     Verdict,
+    VerdictKind,
     Vmid,
     WindowTimes,
 )
@@ -84,6 +85,8 @@ class Result:
     guest: Guest | None = None
     checks: tuple[Check, ...] = ()
     plan: str = ""
+    expected: VerdictKind | None = None
+    """In a dry run that would take it: what it would be worth."""
     freeze: FreezeReply | None = None
     proof: Proof = Proof.NOT_ASKED
     thaw: ThawReport | None = None

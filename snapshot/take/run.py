@@ -9,7 +9,7 @@ from snapshot.base.slots import Slot
 from snapshot.errors import Failure, GroupEndedError, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
-from snapshot.model import Check, Guest, GuestKind, Owner, Policy, Verdict, WindowTimes
+from snapshot.model import Check, Guest, GuestKind, Owner, Policy, Verdict, VerdictKind, WindowTimes
 from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import build_ladder
@@ -41,6 +41,8 @@ class Run:
         self.guest: Guest | None = None
         self.checks: tuple[Check, ...] = ()
         self.plan = ""
+        self.expected: VerdictKind | None = None
+        """In a dry run: what the snapshot would be worth if all goes as planned."""
         self.pve_may_freeze = self.pve_option_off = False
         self.failure: tuple[str, str] | tuple[None, None] = (None, None)
         """Stage and reason, where the guest was to be frozen and cannot be."""
@@ -140,6 +142,7 @@ class Run:
             guest=self.guest,
             checks=self.checks,
             plan=self.plan,
+            expected=self.expected,
             freeze=window.reply if window else None,
             proof=window.proof if window else Proof.NOT_ASKED,
             thaw=window.report if window else None,

@@ -57,6 +57,27 @@ def test_nothing_goes_where_no_newer_one_was_taken_or_in_a_dry_run() -> None:
         assert set(snapshots(lab, 101)) == left
 
 
+def test_a_dry_run_says_what_would_go_once_the_new_one_is_there_and_the_run_then_does_that() -> None:
+    with kit.guests(2) as lab:
+        would = daily(lab, "--keep", "1", "--dry-run")
+        assert [one["would_remove"] for one in kit.outcomes(would).values()] == [[], []]
+        assert not lab.journal_path.exists(), "it changes nothing"
+        runs = [daily(lab) for _ in range(2)]
+        assert [run.exit_code for run in runs] == [0, 0]
+        lab.node.set_config(101, agent=0)  # what is not consistent costs no consistent one its place
+        would = daily(lab, "--keep", "2", "--dry-run")
+        told = {vmid: one["would_remove"] for vmid, one in kit.outcomes(would).items()}
+        assert told == {100: [kit.outcomes(runs[0])[100]["snapshot"]], 101: []}
+        said = kit.take(lab, "100", "--label", "daily", "--keep", "2", "--dry-run").stdout
+        assert f"; then {told[100][0]} would be removed\n" in said
+        assert said.splitlines()[-1].endswith(", 1 older snapshot would be removed")
+        said = kit.take(lab, "100", "--name", "by-hand", "--keep", "1", "--dry-run").stdout
+        assert "removed" not in said, "a name that is not ours does not count, nor do those with a label"
+        done = kit.outcomes(daily(lab, "--keep", "2"))
+        assert {vmid: one["removed"] for vmid, one in done.items()} == told
+        assert {vmid: one["would_remove"] for vmid, one in done.items()} == {100: [], 101: []}
+
+
 def test_a_removal_that_fails_is_named_and_the_snapshot_stays_what_it_is() -> None:
     with kit.guests(1) as lab:
         first = kit.outcomes(daily(lab))[100]["snapshot"]

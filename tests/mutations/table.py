@@ -4185,14 +4185,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a run with a label keeps all that it ever took",
         "snapshot/fleet/guestwork.py",
-        "                pruned = self._prune(tools)\n",
+        "                pruned = self._prune(tools, result)\n",
         "                pass\n",
         "tests/fleet/test_labels.py::test_what_the_rule_of_a_label_does_not_keep_goes_once_there_is_a_newer_one",
     ),
     mutation(
         "a run whose snapshot failed removes older ones all the same",
         "snapshot/fleet/guestwork.py",
-        "            if result.snapshot_exists and result.error is None and gate.pending is None:\n",
+        "            if is_newest and result.error is None and gate.pending is None:\n",
         "            if not self.request.dry_run:\n",
         "tests/fleet/test_labels.py::test_nothing_goes_where_no_newer_one_was_taken_or_in_a_dry_run",
     ),
@@ -5120,5 +5120,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         '    take_many = late("snapshot.cli.many:take_many")\n',
         "    from snapshot.cli.many import take_many\n",
         "tests/engine/test_cli.py::test_a_run_for_one_guest_loads_nothing_of_the_fleet_nor_of_another_command",
+    ),
+    mutation(
+        "a dry run counts without the snapshot that is to come",
+        "snapshot/retention/rules.py",
+        '        found.append(Candidate(Snapshot(name, "", "", at), label, verdict=verdict))\n',
+        "        pass\n",
+        "tests/fleet/test_labels.py::test_a_dry_run_says_what_would_go_once_the_new_one_is_there_and_the_run_then_does_that",
     ),
 )

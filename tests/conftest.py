@@ -1,8 +1,12 @@
-"""For every test: signals as a daemon or a terminal leaves them to its child, not as whoever started the tests did."""
+"""For every test: signals as a daemon or a terminal leaves them to its child, not as whoever started the tests did; and
+safe-snapshot's runs are forked, where a test does not start the program itself (tests/lab/forked.py).
+"""
 
 from __future__ import annotations
 
 import signal
+
+from tests.lab.site import Site
 
 
 def pytest_configure() -> None:
@@ -10,3 +14,4 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    Site.forks = True

@@ -23,7 +23,6 @@ def closed(tree: Any) -> Any:
 def _strict() -> Draft202012Validator:
     schema = closed(PUBLISHED)
     del schema["additionalProperties"]  # the commands' own keys stand below allOf
-    Draft202012Validator.check_schema(schema)
     return Draft202012Validator({**schema, "unevaluatedProperties": False})
 
 

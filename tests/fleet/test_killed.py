@@ -79,6 +79,7 @@ def test_a_worker_that_is_killed_costs_its_own_guest_and_the_parent_says_what_be
 
 def test_a_worker_that_dies_while_its_guest_cannot_be_thawed_is_the_worst_that_can_be() -> None:
     with kit.guests(2) as lab:
+        lab.write_config(thaw={"owner_limit_seconds": 2.0})
         lab.node.fault("/qemu/100/agent/fsfreeze-thaw$", "status", times=None, status=500, reason="got timeout")
         with begun(lab, POINT, *ONE_BY_ONE) as process:
             kit.kill(kit.workers(process)[0])

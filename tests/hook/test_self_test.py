@@ -104,8 +104,15 @@ def test_own_commands_are_not_called(lab: Site) -> None:
     assert not (lab.run / "paged").exists()
 
 
-def test_what_a_phase_warns_of_fails_it(lab: Site, guest: ScriptedGuest) -> None:
+def has_no_agent(lab: Site, guest: ScriptedGuest) -> None:
+    """Nobody thaws it: that is found out at the end, and tried for no longer than a second."""
+    lab.settings.setdefault("thaw", {})["owner_limit_seconds"] = 1.0
+    lab.write_config()
     guest.kill_agent()
+
+
+def test_what_a_phase_warns_of_fails_it(lab: Site, guest: ScriptedGuest) -> None:
+    has_no_agent(lab, guest)
     run = self_test(lab)
     assert (run.exit_code, "SELF-TEST FAILED: backup-start" in run.text) == (1, True), run.text
     assert not list((lab.node.root / "var/log/pve/tasks").glob("?/UPID:*selftest*"))
@@ -113,7 +120,7 @@ def test_what_a_phase_warns_of_fails_it(lab: Site, guest: ScriptedGuest) -> None
 
 def test_a_guest_that_require_refuses_is_aborted_as_vzdump_would(lab: Site, guest: ScriptedGuest) -> None:
     add_rules(lab, '[[guest]]\nvmid = 100\npolicy = "require"\n')
-    guest.kill_agent()
+    has_no_agent(lab, guest)
     run = self_test(lab)
     assert run.exit_code == 1
     assert phases(run) == ["job-init", "job-start", "backup-start", "backup-abort", "log-end", "job-end"]

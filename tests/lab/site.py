@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from snapshot.base.procfs import process_lives
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
+from tests.lab.forked import Zygote
 from tests.lab.guest.base import Guest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import LabNode
@@ -70,6 +71,8 @@ class Site:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     rules: str = ""
     """TOML that stands behind them: [[guest]] tables."""
+    forks: ClassVar[bool] = False
+    """Whether safe_snapshot forks a process that has imported the program, or starts one: see tests.lab.forked."""
 
     @property
     def guest(self) -> Guest:
@@ -172,7 +175,11 @@ class Site:
 
     def safe_snapshot(self, *arguments: str, timeout: float = 120.0) -> Run:
         """Run safe-snapshot to its end."""
-        return run_command(self.command(*arguments), timeout=timeout)
+        argv = self.command(*arguments)
+        if MUTATED_TREE or not self.forks:
+            return run_command(argv, timeout=timeout)
+        began = time.monotonic()
+        return Run(*Zygote.get(environment()).run(argv, timeout), time.monotonic() - began)
 
     def finds_nothing(self) -> bool:
         """Whether ``status`` finds no open window, no frozen guest, and none of which it does not know."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,18 @@ def test_a_mutation_applies_and_stays_python(change: Mutation) -> None:
             ast.parse(text)
 
 
+@functools.cache
+def _functions(file: Path) -> frozenset[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
 @pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)
 def test_the_tests_that_must_catch_it_exist(change: Mutation) -> None:
     assert change.catchers
     for catcher in change.catchers:
         file, _, name = catcher.partition("[")[0].partition("::")  # a catcher may be one case of a test
-        source = (ROOT / file).read_text(encoding="utf-8")
-        functions = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
-        assert not name or name in functions, f"{file} has no {name}"
+        assert not name or name in _functions(ROOT / file), f"{file} has no {name}"
 
 
 def test_no_two_mutations_have_one_name() -> None:

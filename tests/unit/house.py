@@ -70,16 +70,25 @@ def faults(sources: Mapping[str, str], table: Mapping[str, int]) -> dict[str, st
     return found | {f"circle: {', '.join(part)}": "these import each other" for part in _circles(arrows)}
 
 
+def _parts(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """(node, inside a function?) of every node of ``tree``."""
+    ahead = [(tree, False)]
+    while ahead:
+        node, inside = ahead.pop()
+        yield node, inside
+        below = inside or isinstance(node, _FUNCTIONS)
+        ahead += [(child, below) for child in ast.iter_child_nodes(node)]
+
+
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     """(dotted name, line, inside a function?) of every import; ``from a import b`` is ``a.b``. So is ``"a:b"``, for
     snapshot/base/late.py; that one is of the mechanism, wherever it stands.
     """
-    inside = {child for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) for child in ast.walk(node)}
-    for node in ast.walk(tree):
+    for node, inside in _parts(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno, node in inside) for alias in node.names)
+            yield from ((alias.name, node.lineno, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from ((f"{node.module}.{alias.name}", node.lineno, node in inside) for alias in node.names)
+            yield from ((f"{node.module}.{alias.name}", node.lineno, inside) for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _LATE.fullmatch(node.value):
             yield node.value.replace(":", "."), node.lineno, False
 
@@ -121,7 +130,7 @@ def _depth(node: ast.AST) -> int:
     """How many blocks stand in each other below ``node``; a function or a class in it counts for itself, elif as if."""
     deepest = 0
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (*_FUNCTIONS, ast.ClassDef)):
+        if isinstance(child, (*_FUNCTIONS, ast.ClassDef, ast.expr)):
             continue
         is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
         deepest = max(deepest, _depth(child) + (isinstance(child, _BLOCKS) and not is_elif))

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from snapshot import errors
 from snapshot.errors import Failure, InterruptedBySignalError, JournalError, SafeSnapshotError, StillFrozenError
 from snapshot.model import ThawReport
 from snapshot.report.envelope import VERSION, Envelope
-from tests.json_schema import STRICT, follows_the_schema
+from tests.json_schema import PUBLISHED, STRICT, closed, follows_the_schema
 from tests.unit.kit import record
 
 CODES = [
@@ -133,6 +134,11 @@ THAW = {"vmid": 100, "thaw": ThawReport(confirmed=True, attempts=1)._asdict()}
 def test_the_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
     follows_the_schema(copy.deepcopy(GOOD | THAW))
     assert not STRICT.is_valid(GOOD | THAW | change)
+
+
+def test_the_published_schema_is_a_schema() -> None:
+    """A validator does not ask: it passes over a word that it does not know."""
+    Draft202012Validator.check_schema(closed(PUBLISHED))
 
 
 @pytest.mark.parametrize("column", ["kind", "owner", "state", "freeze_outcome", "verdict"])

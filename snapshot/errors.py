@@ -59,7 +59,7 @@ class SafeSnapshotError(Exception):
 
 
 class NoTurnError(SafeSnapshotError):
-    """As many windows as may be open at once on the guest's node were open for too long. Nothing was done."""
+    """As many windows or calls as may be at once at the guest's node were there for too long. Nothing was done."""
 
     code = "no-turn"
 

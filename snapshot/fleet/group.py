@@ -179,7 +179,7 @@ class Group:
         member.waits = False
         if step is Milestone.READY and self.began is None:
             self.began = now
-        yield Telling(number, GO, {"step": int(step), **self._with(step)})
+        yield Telling(number, GO, {"step": int(step), **self._with(step, member)})
 
     def _in_the_way(self, number: int, step: Milestone) -> list[Member]:
         """Whose turn comes first."""
@@ -189,7 +189,10 @@ class Group:
         behind = [m for m in self.members[number + 1 :] if m.is_frozen and not m.has_come_to(following)]
         return behind if member.is_frozen else []
 
-    def _with(self, step: Milestone) -> Told:
+    def _with(self, step: Milestone, member: Member) -> Told:
+        if step is Milestone.EXAMINED:
+            beside = [m for m in self.members if m.is_in and m.told.get("node") == member.told.get("node")]
+            return {"beside": len(beside), "is_first": beside[0] is member}
         if step is Milestone.READY:
             assert self.began is not None
             return {"began": self.began, "ends_by": self.began + self._max_window_seconds}

@@ -28,6 +28,11 @@ POLL = Pace(first_seconds=0.01, slowest_seconds=0.5, factor=1.15)
 """A snapshot takes 0.1 to 1 s on local storage, and the interval is part of the freeze window: 10 ms, and a seventh of
 the time that has passed. PVE has no request that is answered when a task ends."""
 
+WORKERS_LEFT = 2
+"""So many may look at one node as often as POLL says. More of them look more sparsely, or their looks alone would keep
+its three pvedaemon workers busy: each costs one of them some ten milliseconds.
+"""
+
 POLITE_LOOK = 15
 """Where the looks go on after an error: 80 ms apart, for an API that has trouble."""
 
@@ -36,6 +41,12 @@ OFFLINE_SECONDS = 60.0
 
 TAIL_BYTES = 1 << 16
 """How much of a task's file is read, from its end: some 500 lines."""
+
+
+def pace_of(watchers: int) -> Pace:
+    """How often each of so many looks that wait for tasks of one node at the same time."""
+    first = POLL.first_seconds * max(1.0, watchers / WORKERS_LEFT)
+    return Pace(first, max(first, POLL.slowest_seconds), POLL.factor)
 
 
 class TaskEnd(NamedTuple):
@@ -63,7 +74,9 @@ class Tasks:
         self._local_node = local_node
         self._task_folder = task_folder
 
-    def wait_for_end(self, upid: Upid, deadline: float, alive: Callable[[], None] = lambda: None) -> bool:
+    def wait_for_end(
+        self, upid: Upid, deadline: float, alive: Callable[[], None] = lambda: None, pace: Pace = POLL
+    ) -> bool:
         """Wait until the task's worker is gone or has reported its end; False at ``deadline`` (monotonic).
 
         ``alive`` is called between looks and may raise to end the wait. A failing status request is no reason to stop
@@ -89,7 +102,7 @@ class Tasks:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 return False
-            self._clock.sleep(min(POLL.interval(look), left))
+            self._clock.sleep(min(pace.interval(look), left))
 
     def end(self, upid: Upid, deadline: float) -> TaskEnd | None:
         """The task's end with its log, asked for until ``deadline``; None when it has not ended by then.
@@ -204,4 +217,4 @@ def _quoted(upid: Upid) -> str:
     return quote(upid.text, safe="")
 
 
-__all__ = ["POLL", "TaskEnd", "Tasks", "process_lives", "process_start"]
+__all__ = ["POLL", "TaskEnd", "Tasks", "pace_of", "process_lives", "process_start"]

@@ -2,8 +2,9 @@
 
 A node has three pvedaemon workers for everybody, and each snapshot is a task of its own there. So windows queue before
 their guest is at risk, and so do the calls that may keep a worker for as long as an agent is silent: a question to an
-agent before the window, and the freeze. Nothing waits between a freeze and its thaw, no thaw ever waits, and neither do
-a guard, a recovery or a backup's hook.
+agent before the window, and the freeze. A group has one such turn at each node for all its freezes, which go one at a
+time, before any guest is frozen (take/together.py). Nothing waits between a freeze and its thaw, no thaw ever waits, and
+neither do a guard, a recovery or a backup's hook.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ class Milestone(IntEnum):
 class Go(NamedTuple):
     """What a member is told when it may go on."""
 
+    beside: int = 1
+    """EXAMINED: how many members are on this guest's node, itself included."""
+    is_first: bool = True
+    """EXAMINED: whether it is the first of them."""
     began: float | None = None
     """READY: when the group's first freeze was let go (monotonic)."""
     ends_by: float | None = None

@@ -16,6 +16,7 @@ from snapshot.errors import (
 )
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
+from snapshot.pve.tasks import pace_of
 from snapshot.take import judging, knock, own, telling, together, unfrozen
 from snapshot.take.examine import examine, wait_for_turn
 from snapshot.take.guarded import NoGuardError, guarded
@@ -43,6 +44,7 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
         tools.fence.leave(failure.message)
     run.publish()
     run.turn.release()
+    run.freezes.release()
     own.verdict(run, error)
     return run.result(error)
 
@@ -117,7 +119,7 @@ def _point_in_time(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> N
         with run.tools.gate.open():
             upid = snapshot.upid or snapshot.begin(limit)
             tasks, check = tasks_of(run.tools.access), lambda: together.check(run, window)
-            if not tasks.wait_for_end(upid, window.deadline, check):
+            if not tasks.wait_for_end(upid, window.deadline, check, pace_of(run.beside)):
                 window.check()
             snapshot.over_at = run.tools.clock.monotonic()
     except WindowBrokenError as broken:

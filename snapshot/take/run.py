@@ -36,6 +36,10 @@ class Run:
         self.book = open_book(tools.open_journal)
         self.turn = Slot()
         """Of the guest's node, until all is recorded."""
+        self.freezes = Slot()
+        """A call's turn at the guest's node, of the first there of a group."""
+        self.beside = 1
+        """How many of its group are on the guest's node, itself included."""
         self.found: FoundAhead | None = None
         """The guest, where PVE was asked for it a moment ago."""
         self.guest: Guest | None = None
@@ -70,7 +74,7 @@ class Run:
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
         """A new window of ours; see WindowSpec."""
         config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
-        turns = tools.access.turns if tools.fence.group_id is None else None  # it sends one freeze at a time by itself
+        turns = tools.access.turns if tools.fence.group_id is None else None  # a group has its own: together.py
         spec = WindowSpec(
             guest=guest,
             source="snapshot",

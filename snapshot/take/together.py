@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from snapshot.errors import GroupEndedError, InterruptedBySignalError, SafeSnapshotError
-from snapshot.model import FreezeOutcome, FreezeReply, Verdict, VerdictKind
+from snapshot.errors import GroupEndedError, InterruptedBySignalError, NoTurnError, SafeSnapshotError
+from snapshot.model import FreezeOutcome, FreezeReply, Guest, Verdict, VerdictKind
 from snapshot.pve import remedies
+from snapshot.pve.turns import CALLS_AT_ONCE, Turns
 from snapshot.take.fence import Go, Milestone
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.run import Run
@@ -29,7 +30,31 @@ def examined(run: Run) -> None:
     if not guest.running:
         run.still = run.tools.clock.monotonic(), None
     with run.tools.gate.open():
-        run.tools.fence.reach(Milestone.EXAMINED, _nothing, node=guest.node, kind=guest.kind.value, name=run.name)
+        go = run.tools.fence.reach(Milestone.EXAMINED, _nothing, node=guest.node, kind=guest.kind.value, name=run.name)
+    run.beside = go.beside
+    if go.is_first and run.tools.access.turns is not None:
+        _take_turn(run, guest, run.tools.access.turns)
+
+
+def _take_turn(run: Run, guest: Guest, turns: Turns) -> None:
+    """One call's turn at the node for all freezes of the group there, which go one at a time: had before any guest is
+    frozen, and kept until all are. NoTurnError.
+    """
+    has_told = False
+
+    def still_waits() -> None:
+        nonlocal has_told
+        if not has_told:
+            run.tools.say(f"waiting: {CALLS_AT_ONCE} calls of ours to agents on {guest.node} are unanswered")
+        has_told = True
+
+    try:
+        run.freezes = turns.call(guest.node, run.sleep, still_waits)
+    except TimeoutError as error:
+        raise NoTurnError(
+            f"guest {guest.vmid} and its group were not begun: {error}",
+            remedy=f"see to the agents on {guest.node} that do not answer (`safe-snapshot check`), and try again",
+        ) from error
 
 
 @contextmanager
@@ -69,6 +94,7 @@ def frozen(run: Run, window: SnapshotWindow, reply: FreezeReply) -> None:
     try:
         with run.tools.gate.open():
             fence.reach(Milestone.FROZEN, window.check, is_frozen=True)
+        run.freezes.release()
     except WindowBrokenError as broken:
         window.break_off(str(broken), broken.word)
         raise GroupEndedError(f"no snapshot of guest {run.request.vmid}: {broken}", remedy="try again") from broken

@@ -66,6 +66,16 @@ def test_one_freezes_at_a_time_and_in_order() -> None:
     assert let(reach(found, 2, Milestone.FROZEN)) == [0, 1, 2], "only now the first point in time"
 
 
+def test_who_is_the_first_at_its_node_and_how_many_are_there_is_told() -> None:
+    found = group(4, all_or_none=False)
+    found.left(0, "it is locked", 40.0)
+    reach(found, 1, Milestone.EXAMINED, node="pve1")
+    reach(found, 2, Milestone.EXAMINED, node="pve2")
+    words = reach(found, 3, Milestone.EXAMINED, node="pve1")
+    told = {word.member: (word.values["beside"], word.values["is_first"]) for word in words}
+    assert told == {1: (2, True), 2: (1, True), 3: (2, False)}
+
+
 def test_all_have_one_deadline_from_the_first_freeze_on() -> None:
     found = group(2)
     reach(found, 0, Milestone.READY)

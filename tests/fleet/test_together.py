@@ -5,6 +5,7 @@ The oracle is the lab's own: when each guest was frozen, and when PVE took each 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from snapshot.base.clock import SystemClock
 from snapshot.base.procfs import process_lives
+from snapshot.base.slots import FOLDER, Slots
 from snapshot.journal.record import WindowRecord
+from snapshot.pve.turns import CALLS_AT_ONCE
 from tests.engine.kit import FREEZE, NOT_ALLOWED, snapshots
 from tests.fleet import kit
 from tests.lab.node.node import GuestSpec
@@ -102,6 +106,47 @@ def test_a_group_of_the_configuration_has_its_own_guests_order_and_limit() -> No
         wrong = lab.safe_snapshot("--group", "shob")
         assert wrong.exit_code == 2
         assert "did you mean shop?" in wrong.stderr
+
+
+def calls_left(lab: Site) -> int:
+    """How many more calls of ours may go to the agents on pve1 now."""
+    slots = Slots(lab.journal_path.parent / FOLDER, "call-pve1", CALLS_AT_ONCE, SystemClock())
+    with contextlib.ExitStack() as stack, contextlib.suppress(TimeoutError):
+        for count in range(CALLS_AT_ONCE + 1):
+            found = count
+            stack.enter_context(slots.take(0.0))
+    return found
+
+
+def test_a_group_has_its_turn_at_a_node_before_any_guest_is_frozen() -> None:
+    """A freeze that waited for it would keep frozen who was frozen before. On the node questions need none."""
+    with kit.guests(3) as lab:
+        lab.on_the_node()
+        slots = Slots(lab.journal_path.parent / FOLDER, "call-pve1", CALLS_AT_ONCE, SystemClock())
+        taken = [slots.take(0.0) for _ in range(CALLS_AT_ONCE)]
+        with lab.start("100", "101", "102", "--together", "--verbose") as process:
+            assert process.stderr is not None
+            assert any("waiting: 2 calls of ours to agents on pve1" in line for line in process.stderr)
+            assert not lab.node.requests("fsfreeze-freeze")
+            for slot in taken:
+                slot.release()
+            assert kit.finished(process).exit_code == 0
+        assert is_one_point(lab)
+
+
+def test_a_group_keeps_its_turn_at_a_node_until_all_are_frozen() -> None:
+    with kit.guests(3) as lab:
+        lab.on_the_node()
+        lab.node.fault("/qemu/102/agent/fsfreeze-freeze", "hold")
+        with lab.start("100", "101", "102", "--together") as process:
+            assert kit.held(lab)
+            assert calls_left(lab) == CALLS_AT_ONCE - 1
+            lab.node.fault("/qemu/102/snapshot$", "hold", method="POST")
+            lab.node.release()
+            assert wait_for(lambda: calls_left(lab) == CALLS_AT_ONCE, SOON)
+            assert kit.frozen(lab) == [100, 101, 102]
+            lab.node.release()
+            assert kit.finished(process).exit_code == 0
 
 
 @pytest.mark.parametrize(

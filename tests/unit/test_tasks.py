@@ -20,7 +20,7 @@ from snapshot.errors import (
     ReplyLostError,
 )
 from snapshot.model import Upid
-from snapshot.pve.tasks import OFFLINE_SECONDS, TaskEnd, Tasks, process_lives, process_start
+from snapshot.pve.tasks import OFFLINE_SECONDS, POLL, TaskEnd, Tasks, pace_of, process_lives, process_start
 from tests.unit.kit import ScriptedTransport, VirtualClock
 
 UPID = Upid.parse("UPID:pve1:0003A5F1:00C4D9E2:68F0A1B7:qmsnapshot:100:root@pam!safe:")
@@ -61,6 +61,16 @@ def test_the_upid_is_quoted_in_the_path(clock: VirtualClock) -> None:
     waiting.wait_for_end(UPID, 60.0)
     quoted = UPID.text.replace(":", "%3A").replace("@", "%40").replace("!", "%21")
     assert transport.requests == [("GET", f"nodes/pve1/tasks/{quoted}/status", {})]
+
+
+def test_many_that_wait_at_one_node_look_together_no_more_often_than_two(clock: VirtualClock) -> None:
+    assert pace_of(1) == pace_of(2) == POLL
+    for watchers in (3, 20, 200):
+        pace = pace_of(watchers)
+        assert watchers / pace.interval(1) == pytest.approx(2 / POLL.interval(1))
+        waiting, _ = tasks(clock, RUNNING)
+        assert not waiting.wait_for_end(UPID, clock.now + 60.0, pace=pace)
+        assert max(clock.slept) == pytest.approx(max(POLL.slowest_seconds, pace.first_seconds))
 
 
 def test_looks_are_10_ms_apart_at_first_and_never_more_than_half_a_second(clock: VirtualClock) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from snapshot.base.clock import Clock
 from snapshot.errors import GroupEndedError
 from snapshot.fleet.group import ENDED, GO, TURN, Resolution
-from snapshot.pve.turns import CALL_SECONDS
+from snapshot.pve.turns import GROUP_CALL_SECONDS
 from snapshot.take.fence import Check, Go, Milestone
 
 LOOK_SECONDS = 0.05
@@ -33,7 +33,7 @@ class Bounds(NamedTuple):
 
     examined: float = 900.0
     """The others' own commands may take long. Nothing is at risk."""
-    armed: float = 20.0 + CALL_SECONDS
+    armed: float = 20.0 + GROUP_CALL_SECONDS
     """One may wait for its group's turn at a node."""
     judged: float = 3600.0
     """Another's thaw may need its time, and PVE with its task. The guest is thawed."""

@@ -3,8 +3,8 @@
 A node has three pvedaemon workers for everybody, and each snapshot is a task of its own there. So windows queue before
 their guest is at risk, and so do the calls that may keep a worker for as long as an agent is silent: a question to an
 agent before the window, and the freeze. A group has one such turn at each node for all its freezes, which go one at a
-time, before any guest is frozen (take/together.py). Nothing waits between a freeze and its thaw, no thaw ever waits, and
-neither do a guard, a recovery or a backup's hook.
+time, before any guest is frozen (take/together.py). Nothing waits between a freeze and its thaw, no thaw ever waits,
+and neither do a guard, a recovery or a backup's hook.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ WINDOW_SECONDS = 3600.0
 
 CALL_SECONDS = 60.0
 """How long a call waits for its turn: twice as long as a freeze is waited for."""
+
+GROUP_CALL_SECONDS = 15.0
+"""How long a group waits for its turn: the guards of its other members stand meanwhile, by rows that grow old."""
 
 ROUND_SECONDS = 4.0
 """How often one that waits may say that it lives: more often than a window's row grows old (window/ownrow.py)."""
@@ -65,10 +68,12 @@ class Turns:
         node: Node,
         sleep: Callable[[float], None] | None = None,
         still_waits: Callable[[], object] = lambda: None,
+        limit_seconds: float | None = None,
     ) -> Slot:
         """The turn of one call. TimeoutError when it does not come; ``still_waits`` is called every ROUND_SECONDS."""
+        limit = self._call_seconds if limit_seconds is None else limit_seconds
         slots = Slots(self._folder, f"call-{node}", CALLS_AT_ONCE, self._clock, quickest=True)
-        ends_at = self._clock.monotonic() + self._call_seconds
+        ends_at = self._clock.monotonic() + limit
         while (left := ends_at - self._clock.monotonic()) > 0:
             try:
                 return slots.take(min(left, ROUND_SECONDS), sleep=sleep)
@@ -76,7 +81,7 @@ class Turns:
                 still_waits()
         raise TimeoutError(
             f"{CALLS_AT_ONCE} calls of ours to agents on {node} are unanswered, and a third would take its last "
-            f"pvedaemon worker: not sent within {self._call_seconds:g} s"
+            f"pvedaemon worker: not sent within {limit:g} s"
         )
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from snapshot.errors import GroupEndedError, InterruptedBySignalError, NoTurnError, SafeSnapshotError
 from snapshot.model import FreezeOutcome, FreezeReply, Guest, Verdict, VerdictKind
 from snapshot.pve import remedies
-from snapshot.pve.turns import CALLS_AT_ONCE, Turns
+from snapshot.pve.turns import CALLS_AT_ONCE, GROUP_CALL_SECONDS, Turns
 from snapshot.take.fence import Go, Milestone
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.run import Run
@@ -49,7 +49,7 @@ def _take_turn(run: Run, guest: Guest, turns: Turns) -> None:
         has_told = True
 
     try:
-        run.freezes = turns.call(guest.node, run.sleep, still_waits)
+        run.freezes = turns.call(guest.node, run.sleep, still_waits, GROUP_CALL_SECONDS)
     except TimeoutError as error:
         raise NoTurnError(
             f"guest {guest.vmid} and its group were not begun: {error}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from snapshot.base.slots import Slot
 from snapshot.errors import JournalError
 from snapshot.journal.file import patiently
 from snapshot.journal.living import is_manned
@@ -39,6 +40,27 @@ class OwnRow:
     def armed(self, columns: Mapping[str, object]) -> None:
         """Commit who guards the window, and its deadline. JournalError."""
         patiently(lambda: self._commit_armed(columns), self._tools.clock)
+
+    def turn(self, columns: Mapping[str, object]) -> Slot:
+        """The turn of the freeze; the record is kept young while it is waited for, and written anew behind that: on a
+        busy machine it may be old by then. Past its deadline it is left as it is: a recovery may have given us up.
+        JournalError, TimeoutError.
+        """
+
+        def renew() -> None:
+            age = self._tools.clock.monotonic() - self._armed_at
+            if WORN_SECONDS < age <= self._spec.max_window_seconds:
+                self.armed(columns)
+
+        if self.is_too_old():
+            return Slot()  # nothing will be sent
+        slot = self._tools.turn(renew)
+        try:
+            renew()
+        except JournalError:
+            slot.release()
+            raise
+        return slot
 
     def is_worn(self) -> bool:
         """Whether the record of the armed guard is some time old already."""

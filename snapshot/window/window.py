@@ -304,7 +304,7 @@ class Window:
         """An unanswered freeze keeps one of pvedaemon's workers. Why it is not our turn; "" when it is."""
         columns = self._armed_guard().columns
         try:
-            self._turn = self._tools.turn(lambda: self._row.armed(columns))  # else a recovery takes us for dead
+            self._turn = self._row.turn(columns)
         except (TimeoutError, JournalError) as error:
             return str(error)
         return ""

@@ -354,6 +354,33 @@ def test_no_freeze_is_sent_by_a_run_that_stood_still_after_its_guard_was_armed(j
     assert "freeze" not in route.commands
 
 
+def test_a_run_whose_turn_comes_late_freezes_still(journal: Journal) -> None:
+    """A busy machine: the turn came, and the row was too old by then."""
+    route = frozen_guest()
+
+    def turn(still_waits: Callable[[], object]) -> Slot:
+        route.clock.sleep(9.0)
+        return Slot()
+
+    with window(journal, route, turn=turn) as late:
+        assert late.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
+        row = journal.get(late.id)
+        assert row is not None
+        assert row.deadline_at > route.clock.time() + 9.0
+
+
+def test_a_run_that_stood_still_while_it_waited_for_its_turn_does_not_freeze(journal: Journal) -> None:
+    route = frozen_guest()
+
+    def turn(still_waits: Callable[[], object]) -> Slot:
+        route.clock.sleep(11.0)
+        return Slot()
+
+    with window(journal, route, turn=turn) as late:
+        assert late.freeze().outcome is FreezeOutcome.REFUSED
+    assert "freeze" not in route.commands
+
+
 @pytest.mark.parametrize(
     ("said", "proof"),
     [

@@ -899,6 +899,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{WINDOW_TESTS}::test_a_second_window_of_a_guest_is_refused_while_the_first_one_is_manned",
     ),
     mutation(
+        "a run whose turn comes late on a busy machine does not freeze",
+        OWN_ROW,
+        "            if WORN_SECONDS < age <= self._spec.max_window_seconds:\n",
+        "            if False:\n",
+        f"{WINDOW_TESTS}::test_a_run_whose_turn_comes_late_freezes_still",
+    ),
+    mutation(
+        "a run that stood still past its deadline says anew that its guard stands",
+        OWN_ROW,
+        "            if WORN_SECONDS < age <= self._spec.max_window_seconds:\n",
+        "            if WORN_SECONDS < age:\n",
+        f"{WINDOW_TESTS}::test_a_run_that_stood_still_while_it_waited_for_its_turn_does_not_freeze",
+    ),
+    mutation(
         "a run that stood still freezes all the same",
         OWN_ROW,
         """
@@ -1725,9 +1739,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a window that waits for its freeze grows old",
-        WINDOW,
-        "            self._turn = self._tools.turn(lambda: self._row.armed(columns))",
-        "            self._turn = self._tools.turn(lambda: columns)",
+        OWN_ROW,
+        "        slot = self._tools.turn(renew)\n",
+        "        slot = self._tools.turn(lambda: None)\n",
         f"{WINDOW_TESTS}::test_a_freeze_that_waits_long_for_its_turn_is_still_sent_for_its_row_is_kept_young",
     ),
     mutation(
@@ -5004,8 +5018,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a group gives its turn back while a freeze is on its way",
         "snapshot/take/together.py",
-        "        run.freezes = turns.call(guest.node, run.sleep, still_waits)\n",
-        "        turns.call(guest.node, run.sleep, still_waits).release()\n",
+        "        run.freezes = turns.call(guest.node, run.sleep, still_waits, GROUP_CALL_SECONDS)\n",
+        "        turns.call(guest.node, run.sleep, still_waits, GROUP_CALL_SECONDS).release()\n",
         f"{TOGETHER}::test_a_group_keeps_its_turn_at_a_node_until_all_are_frozen",
     ),
     mutation(

@@ -4,13 +4,9 @@ safe-snapshot's runs are forked, where a test does not start the program itself 
 
 from __future__ import annotations
 
-import os
 import signal
 
-import pytest
-
 from tests.lab.site import Site
-from tests.order import spread
 
 
 def pytest_configure() -> None:
@@ -19,10 +15,3 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     Site.forks = True
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Among several workers, what takes long begins first."""
-    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-        items[:] = [items[place] for place in spread([item.nodeid.partition("::")[0] for item in items], workers)]

@@ -28,6 +28,7 @@ from snapshot.errors import (
 from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
 from snapshot.fleet.room import Room
+from snapshot.fleet.trace import leave_trace
 from snapshot.fleet.worker import FencedGate, WorkerGate
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
@@ -110,7 +111,8 @@ class GuestWork:
             return
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             result = self._refused(error)
-        warnings = (*look.warnings, *result.warnings, *pruned.warnings)
+        left = [] if self.request.dry_run else leave_trace(self.guest, result, tools)
+        warnings = (*look.warnings, *result.warnings, *pruned.warnings, *left)
         result = replace(result, warnings=warnings, error=result.error or pruned.error)
         self._tell(link, result, pruned)
 

@@ -12,7 +12,7 @@ from snapshot.journal.file import patiently
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.series import agent_seen
 from snapshot.journal.store import Journal
-from snapshot.model import Guest, Health, Owner, Verdict
+from snapshot.model import Guest, Health, Owner, Verdict, VerdictKind
 from snapshot.states import State
 
 
@@ -88,6 +88,11 @@ class JournalBook:
         except JournalError as error:
             return [str(error)]
         return []
+
+    def try_refuse(self, record: WindowRecord, clock: Clock, why: str, reason: str) -> list[str]:
+        """Record a run that came to nothing before its guest was at risk, with a fixed word for the reason."""
+        verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {why}")
+        return self.try_begin(record) + self.try_close(record.id, clock, verdict, "preflight", reason)
 
     def agent_seen(self, health: Health, clock: Clock) -> None:
         """Let the metrics know whether the agent answered. What cannot be written is said by what follows."""

@@ -146,6 +146,4 @@ def record_refusal(run: Run, guest: Guest, obstacle: Check) -> None:
     if run.request.dry_run:
         return
     record = plain_record(guest, run.name, run.tools.clock, run.tools.me, run.tools.fence.group_id)
-    run.warnings += run.book.try_begin(record)
-    verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {obstacle.message}")
-    run.warnings += run.book.try_close(record.id, run.tools.clock, verdict, "preflight", obstacle.name)
+    run.warnings += run.book.try_refuse(record, run.tools.clock, obstacle.message, obstacle.name)

@@ -5178,4 +5178,19 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        pass\n",
         "tests/fleet/test_labels.py::test_a_dry_run_says_what_would_go_once_the_new_one_is_there_and_the_run_then_does_that",
     ),
+    mutation(
+        "a guest that a run of many refused leaves no trace",
+        "snapshot/fleet/guestwork.py",
+        "        left = [] if self.request.dry_run else leave_trace(self.guest, result, tools)\n",
+        "        left: list[str] = []\n",
+        "tests/fleet/test_refused.py::test_one_that_was_not_begun_is_in_the_history_with_the_reason",
+        "tests/fleet/test_refused.py::test_without_quorum_each_guest_is",
+    ),
+    mutation(
+        "a guest that was refused with a row of its own gets another",
+        "snapshot/fleet/trace.py",
+        "== (me.pid, me.start, me.boot_id) for row",
+        "== (0, 0, me.boot_id) for row",
+        "tests/fleet/test_refused.py::test_what_a_run_has_written_down_itself_is_there_once",
+    ),
 )

@@ -123,15 +123,14 @@ def test_a_group_has_its_turn_at_a_node_before_any_guest_is_frozen() -> None:
     with kit.guests(3) as lab:
         lab.on_the_node()
         slots = Slots(lab.journal_path.parent / FOLDER, "call-pve1", CALLS_AT_ONCE, SystemClock())
-        taken = [slots.take(0.0) for _ in range(CALLS_AT_ONCE)]
-        with lab.start("100", "101", "102", "--together", "--verbose") as process:
-            assert process.stderr is not None
-            assert any("waiting: 2 calls of ours to agents on pve1" in line for line in process.stderr)
-            assert not lab.node.requests("fsfreeze-freeze")
-            for slot in taken:
-                slot.release()
-            assert kit.finished(process).exit_code == 0
-        assert is_one_point(lab)
+        with slots.take(0.0), slots.take(0.0):
+            run = kit.take(lab, "--json", "100", "101", "102", "--together")
+        errors = {vmid: one["error"] for vmid, one in kit.outcomes(run).items()}
+        assert errors[100]["code"] == "no-turn"
+        assert "2 calls of ours to agents on pve1 are unanswered" in errors[100]["message"]
+        assert {errors[vmid]["code"] for vmid in (101, 102)} == {"group-ended"}
+        assert not lab.node.requests("fsfreeze-freeze")
+        assert nothing_is_left(lab)
 
 
 def test_a_group_keeps_its_turn_at_a_node_until_all_are_frozen() -> None:

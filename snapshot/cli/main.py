@@ -15,6 +15,7 @@ import click
 from snapshot.base import streams
 from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
+from snapshot.cli import bash
 from snapshot.cli.commands import COMMANDS, LateCommands
 from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.line import EXIT_CODES, Session, common
@@ -54,6 +55,7 @@ def main() -> NoReturn:
     """The entry point: no traceback reaches a user, whatever happens."""
     streams.prepare()
     call_process("safe-snapshot")  # isolated, we are the interpreter by name
+    bash.offer()
     session = Session()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -5193,4 +5193,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "== (0, 0, me.boot_id) for row",
         "tests/fleet/test_refused.py::test_what_a_run_has_written_down_itself_is_there_once",
     ),
+    mutation(
+        "bash gets no word behind a colon",
+        "snapshot/cli/main.py",
+        "    bash.offer()\n",
+        "",
+        f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
+    ),
 )

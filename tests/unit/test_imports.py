@@ -33,6 +33,7 @@ LIBRARIES = {
 EDGES = {
     "snapshot/base/unit.py": ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM"),
     "snapshot/base/terminal.py": ("TERM", "NO_COLOR"),
+    "snapshot/cli/bash.py": ("COMP_LINE", "COMP_WORDBREAKS"),
 }
 STANDARD_ONLY = (
     "snapshot/model.py",
@@ -159,7 +160,7 @@ def test_the_environment_is_read_at_the_edge_alone(path: Path) -> None:
         read = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
         assert not read, (
             f"{name}:{getattr(node, 'lineno', 0)}: the environment is read where the programs start, in entry.py, and "
-            "systemd's words to a unit and the terminal's in snapshot/base"
+            "systemd's words to a unit and the terminal's in snapshot/base, and bash's in snapshot/cli/bash.py"
         )
 
 

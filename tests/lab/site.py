@@ -193,7 +193,7 @@ class Site:
             return journal.history()
 
     def kill_guards(self) -> None:
-        """SIGKILL the guards that still watch, so that no test leaves one behind."""
+        """SIGKILL the guards that still watch, so that no test leaves one behind; first who would fork them again."""
         if not self.journal_path.exists():
             return
         with contextlib.suppress(Exception):
@@ -201,8 +201,19 @@ class Site:
                 # By its start time: a pid is used again, by another test run or anybody else.
                 if process_lives(window.guard_pid, window.guard_pid_start) and window.closed_at is None:
                     assert window.guard_pid
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(window.guard_pid, signal.SIGKILL)
+                    nursery = _parent(window.guard_pid)
+                    for pid in (nursery, window.guard_pid):
+                        if pid != nursery or b"snapshot.guard.nursery" in _argv(pid):
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(pid, signal.SIGKILL)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+def _argv(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 class Started(subprocess.Popen[str]):

@@ -139,6 +139,7 @@ def test_forked_guards_stay_in_memory_and_share_most_of_it() -> None:
             assert found["Locked"] >= found["Pss"] - 4, "what it shares is locked, too"
             assert int(status["VmLck"].split()[0]) >= int(status["VmRSS"].split()[0])
             assert found["Pss"] < found["Rss"] / 2
+            assert found["Private_Dirty"] < found["Rss"] / 5
         for owner in owners:
             owner.die()
 

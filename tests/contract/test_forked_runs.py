@@ -80,18 +80,19 @@ def test_it_has_its_tests_folder_and_umask_and_no_file_of_the_zygotes(
     lab: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(lab.run)
+    zygote = Zygote.get(environment())._process.pid
     before = os.umask(0o027)
     try:
         with ThreadPoolExecutor() as pool:
             running = pool.submit(lab.safe_snapshot, *SERVE)
-            assert wait_for(lambda: [is_called(pid) for pid in children()] == ["safe-snapshot"])
+            assert wait_for(lambda: [is_called(pid) for pid in children()] == ["safe-snapshot"], 60)
             (pid,) = children()
             try:
                 proc = Path(f"/proc/{pid}")
                 assert (proc / "cwd").readlink() == lab.run
                 assert "Umask:\t0027" in (proc / "status").read_text()
                 assert (proc / "fd" / "0").readlink() == Path("/dev/null")
-                assert not links(pid) & links(Zygote.get(environment())._process.pid)
+                assert wait_for(lambda: not links(pid) & links(zygote)), "the zygote lets go of a run's streams"
             finally:
                 os.kill(pid, signal.SIGKILL)
         assert running.result().exit_code == -signal.SIGKILL

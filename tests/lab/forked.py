@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from tests.lab.node.tasks import call_process
 _MAX_MESSAGE = 65536
 _MAX_DESCRIPTORS = 4096
 _CHUNK = 65536
+_ONE = threading.Lock()
+"""Two threads of a test make one zygote."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,9 +60,11 @@ class Zygote:
     @classmethod
     def get(cls, environment: dict[str, str]) -> Zygote:
         """The one of this process. It ends with it: its orders then end."""
-        if cls._instance is None or cls._instance._owner != os.getpid() or cls._instance._process.poll() is not None:
-            cls._instance = cls(environment)
-        return cls._instance
+        with _ONE:
+            one = cls._instance
+            if one is None or one._owner != os.getpid() or one._process.poll() is not None:
+                one = cls._instance = cls(environment)
+            return one
 
     def run(self, argv: list[str], timeout: float) -> tuple[int, str, str]:
         """Run the program to its end: its exit code (negative: the signal that killed it) and both streams.

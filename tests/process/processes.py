@@ -81,10 +81,13 @@ def the_guard(lab: Site) -> int:
 
 
 def kill(*pids: int, with_signal: signal.Signals = signal.SIGKILL) -> float:
-    """SIGKILL processes; returns the instant after."""
+    """SIGKILL processes, and wait until they are dead: a moment later. Returns the instant behind the signals."""
     for pid in pids:
         os.kill(pid, with_signal)
-    return time.monotonic()
+    at = time.monotonic()
+    if with_signal is signal.SIGKILL:
+        assert wait_for(lambda: not any(is_alive(pid) for pid in pids), REACHED_SECONDS)
+    return at
 
 
 def is_alive(pid: int) -> bool:

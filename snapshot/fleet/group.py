@@ -159,7 +159,7 @@ class Group:
         return [Telling(n, ENDED, {"why": why}) for n, member in enumerate(self.members) if member.is_in]
 
     def _pass(self, now: float) -> Iterator[Telling]:
-        """Whoever may go on now. Once the group has ended nobody does but who is judged."""
+        """Whoever may go on now. Once the group has ended, or it has left it, nobody does but who is judged."""
         for number, member in enumerate(self.members):
             if member.waits and member.step is not None and self._all_have_come_to(member.step, member):
                 yield from self._let(number, member, member.step, now)
@@ -167,6 +167,8 @@ class Group:
     def _all_have_come_to(self, step: Milestone, member: Member) -> bool:
         if self.ended:
             return step is Milestone.JUDGED
+        if member.left and step is not Milestone.JUDGED:
+            return False
         return all(other.has_come_to(step) for other in self.members if other is not member)
 
     def _let(self, number: int, member: Member, step: Milestone, now: float) -> Iterator[Telling]:

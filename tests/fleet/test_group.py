@@ -76,6 +76,19 @@ def test_who_is_the_first_at_its_node_and_how_many_are_there_is_told() -> None:
     assert told == {1: (2, True), 2: (1, True), 3: (2, False)}
 
 
+@pytest.mark.parametrize("step", BEFORE_JUDGED)
+def test_one_that_left_while_it_waited_is_let_through_no_more(step: Milestone) -> None:
+    """Its process has ended, say: nobody hears, and it is none of those that are counted."""
+    found = group(all_or_none=False)
+    for earlier in [earlier for earlier in Milestone if earlier < step]:
+        for number in range(3):
+            reach(found, number, earlier, node="a")
+    reach(found, 0, step, node="a")
+    found.left(0, "it ended", 0.0)
+    told = [*reach(found, 1, step, node="a"), *reach(found, 2, step, node="a")]
+    assert 0 not in let(told)
+
+
 def test_all_have_one_deadline_from_the_first_freeze_on() -> None:
     found = group(2)
     reach(found, 0, Milestone.READY)

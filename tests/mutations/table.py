@@ -5137,6 +5137,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{GROUP_TESTS}::test_nothing_is_shown_while_a_guest_may_be_frozen",
     ),
     mutation(
+        "one that has left its group is let through still",
+        "snapshot/fleet/group.py",
+        "if member.left and step is not Milestone.JUDGED:",
+        "if False:",
+        "tests/fleet/test_group.py::test_one_that_left_while_it_waited_is_let_through_no_more",
+    ),
+    mutation(
         "each guest of a group has a deadline of its own",
         WINDOW,
         "        return min(self._freeze_sent + self.spec.max_window_seconds, self._group_ends_by)\n",

@@ -69,8 +69,9 @@ def _check(path: Path, *, read_only: bool) -> bool:
     """Whether the file is still to be made. JournalError when it cannot be a journal."""
     for suffix in SIDE_FILES:  # SQLite opens them as they come, and a pipe in place of one would hang it
         side = Path(f"{os.path.realpath(path)}{suffix}")
-        if side.exists() and not side.is_file():
-            raise JournalError(f"the journal's side file {side} is no regular file", remedy="move it away")
+        with contextlib.suppress(FileNotFoundError):  # one look: another process may remove it meanwhile
+            if not stat.S_ISREG(side.stat().st_mode):
+                raise JournalError(f"the journal's side file {side} is no regular file", remedy="move it away")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

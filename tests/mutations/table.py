@@ -1917,6 +1917,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{JOURNAL_TESTS}::test_what_another_process_has_set_aside_already_stays",
     ),
     mutation(
+        "a side file of the journal is looked at twice",
+        "snapshot/journal/file.py",
+        "            if not stat.S_ISREG(side.stat().st_mode):\n",
+        "            if side.exists() and not side.is_file():\n",
+        "tests/unit/test_journal.py::test_a_side_file_that_another_process_removes_meanwhile_is_none",
+    ),
+    mutation(
         "the broken journal's side files stay with the new one",
         BROKEN,
         """

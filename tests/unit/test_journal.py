@@ -491,6 +491,24 @@ def test_a_pipe_in_place_of_a_side_file_is_refused_at_once(path: Path, suffix: s
         Journal(path, read_only=read_only)
 
 
+def test_a_side_file_that_another_process_removes_meanwhile_is_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite makes and removes its rollback journal while others open the database."""
+    Journal(path).close()
+    Path(f"{path}-journal").touch()
+    stat = Path.stat
+
+    def looks_once(file: Path, **values: bool) -> os.stat_result:
+        found = stat(file, **values)
+        if file.name.endswith("-journal"):
+            file.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", looks_once)
+    Journal(path).close()
+
+
 def test_a_commit_survives_a_power_loss_also_in_the_folder(journal: Journal) -> None:
     extra = 3
     assert journal.query("PRAGMA synchronous")[0][0] == extra

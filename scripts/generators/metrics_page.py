@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
+from snapshot.cli.metrics import PORT
 from snapshot.journal.families import (
     BUCKETS_SECONDS,
     FAILURES,
@@ -72,7 +73,7 @@ label ever holds a snapshot's name, a UPID or free text.
   mode 0644, no timestamps; writers take turns, so an older state never replaces a newer one. While the folder does
   not exist nothing is written; the end of each job and `safe-snapshot status` say so. A guest that stays frozen is
   written by its guard *while* it is frozen.
-- **`safe-snapshot metrics serve`**: HTTP, by default on 127.0.0.1 port 9836, `--address` and `--port`. Rendered at
+- **`safe-snapshot metrics serve`**: HTTP, by default on 127.0.0.1 port {PORT}, `--address` and `--port`. Rendered at
   every scrape. A journal that cannot be read is answered with 500, so that the target is down instead of silent.
 - **Pushgateway**: `[metrics] pushgateway = "http://host:9091"`. For a machine that Prometheus cannot scrape. Pushed as
   job `vzdump_hooks` with `instance` the host's name; scrape the gateway with `honor_labels: true`. One that asks for a

@@ -11,6 +11,11 @@ import click
 from snapshot.cli.line import Session, common, pass_session
 from snapshot.journal.store import Journal
 
+PORT = 14638
+"""Of our own: the exporters' range, 9100 to 9999, is allocated as a whole in Prometheus' list (its wiki, Default port
+allocations); IANA has assigned this one to nobody, and no machine gives it to a connection that it opens.
+"""
+
 
 @click.group()
 @common(has_json=False)
@@ -32,7 +37,7 @@ def print_metrics(session: Session) -> None:
 
 @metrics.command()
 @click.option("--address", default="127.0.0.1", show_default=True, help="An IP address of this machine.")
-@click.option("--port", type=click.IntRange(0, 65535), default=9836, show_default=True, help="0: any that is free.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0: any that is free.")
 @common(has_json=False)
 @pass_session
 def serve(session: Session, *, address: str, port: int) -> None:

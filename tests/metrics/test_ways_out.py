@@ -23,7 +23,9 @@ from typing import ClassVar
 
 import pytest
 
+from scripts.generators import ROOT
 from snapshot.base.clock import SystemClock
+from snapshot.cli.metrics import PORT
 from snapshot.config.settings import Config, Pushgateway
 from snapshot.errors import UsageError
 from snapshot.journal import drills, families, labelruns, series, silences
@@ -264,8 +266,22 @@ def test_the_exporter_is_for_this_machine_unless_told_otherwise() -> None:
         assert not exporter.is_public
     with Exporter("0.0.0.0", 0, config, clock) as exporter:
         assert exporter.is_public
-    with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.7 port 9836"):
-        Exporter("203.0.113.7", 9836, config, clock)
+    with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.7 port 14638"):
+        Exporter("203.0.113.7", 14638, config, clock)
+
+
+def test_the_exporters_port_is_nobody_elses_and_is_the_same_wherever_it_stands() -> None:
+    assert not 9100 <= PORT <= 9999, "Prometheus' list of exporters' ports is full"
+    assert 1024 < PORT < 32768, "privileged, or one that Linux gives to a connection"
+    if Path("/etc/services").exists():  # not in every bare root
+        assert str(PORT) not in re.findall(r"^\S+\s+(\d+)/", Path("/etc/services").read_text(), re.MULTILINE)
+    for page in (
+        "docs/metrics.md",
+        "docs/runbooks/metrics-stale.md",
+        "contrib/systemd/sample/safe-snapshot-exporter.service",
+    ):
+        ports = re.findall(r"127\.0\.0\.1(?::| port )(\d+)", (ROOT / page).read_text())
+        assert set(ports) == {str(PORT)}, page
 
 
 def test_the_exporter_answers_a_journal_that_cannot_be_read_with_an_error_not_with_no_failures(world: World) -> None:

@@ -2671,6 +2671,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/unit/test_here.py::test_a_cluster_file_system_that_hangs_costs_the_names_and_not_the_guests",
     ),
     mutation(
+        "the exporter's port is one that others have",
+        "snapshot/cli/metrics.py",
+        "PORT = 14638",
+        "PORT = 9836",
+        "tests/metrics/test_ways_out.py::test_the_exporters_port_is_nobody_elses_and_is_the_same_wherever_it_stands",
+    ),
+    mutation(
         "an exporter's client that drips is waited for",
         "snapshot/metrics/exporter.py",
         """

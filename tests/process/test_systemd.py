@@ -223,7 +223,7 @@ def test_a_recovery_with_nothing_to_do_leaves_no_line(lab: Site, machine: System
 def test_the_sample_exporter_serves_the_metrics(lab: Site, machine: SystemdMachine) -> None:
     machine.shell(f"{RUN} 100", timeout=180)
     machine.shell("systemctl start safe-snapshot-exporter.service", timeout=60)
-    fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9836/metrics', timeout=60).read().decode())"
+    fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:14638/metrics', timeout=60).read().decode())"
     assert wait_for(lambda: machine.control(f'python3 -c "{fetch}" >/root/metrics', timeout=120)[0] == 0, 180)
     assert 'vmid="100"' in machine.shell("grep '^pve_fsfreeze_attempts_total' /root/metrics || true")
     machine.shell("systemctl stop safe-snapshot-exporter.service")

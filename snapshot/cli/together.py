@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from snapshot.base.clock import compact
 from snapshot.cli.wishes import GroupWish
 from snapshot.config.groups import GroupPolicy, GroupRule
-from snapshot.config.naming import SnapshotName
+from snapshot.config.naming import free_name
 from snapshot.config.selection import Selection
 from snapshot.config.settings import Config
-from snapshot.errors import UsageError
+from snapshot.errors import ApiError, UsageError
 from snapshot.fleet import moment
 from snapshot.fleet.groupunit import GroupUnit, Together, unit_of
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.model import Guest
+from snapshot.pve.guests import GuestApi
 from snapshot.report import fleet
 from snapshot.take.request import Request, Tools
 
@@ -52,11 +53,11 @@ class Grouped:
 
     @classmethod
     def begun(cls, rule: GroupRule, guests: Sequence[Guest], request: Request, label: str, tools: Tools) -> Grouped:
-        """Before anybody is asked anything. ``guests``: in the order in which they are frozen."""
+        """Before anybody is asked anything but which names are taken. ``guests``: in the order of their freezes."""
         config, clock = tools.config, tools.clock
         seconds = request.max_window_seconds or rule.max_window_seconds or config.freeze.max_window_seconds
         together = Together.begun(rule.name, rule.policy, seconds)
-        name = request.name or str(SnapshotName(config.snapshot.name_prefix, label, compact(clock.time())))
+        name = request.name or _free_name(guests, label, tools)
         unit = unit_of(together, guests, clock, tools.open_journal)
         return cls(together, unit, replace(request, name=name, max_window_seconds=seconds), tools)
 
@@ -79,3 +80,14 @@ class Grouped:
             spans=moment.spans(group.members),
             left=tuple(left),
         )
+
+
+def _free_name(guests: Sequence[Guest], label: str, tools: Tools) -> str:
+    """One name for all that none of their snapshots has. Where PVE does not say, each member's own look does."""
+    taken: set[str] = set()
+    main = tools.access.main
+    with contextlib.suppress(ApiError):
+        for guest in guests:
+            taken.update(GuestApi(main).snapshots(guest))
+    main.close()  # no connection is inherited
+    return free_name(tools.config.snapshot.name_prefix, label, tools.clock.time(), taken)

@@ -65,6 +65,10 @@ class FoundAhead(NamedTuple):
         return now - self.at <= FOUND_SECONDS
 
 
+Naming = Callable[[Collection[str]], str]
+"""From the names of a guest's snapshots to that of the next one."""
+
+
 class Preflight:
     """Examines one guest."""
 
@@ -76,7 +80,7 @@ class Preflight:
         self,
         vmid: Vmid,
         *,
-        snapshot_name: str | None = None,
+        named: Naming | None = None,
         wish: Callable[[Guest], Wish] = lambda guest: Wish(),
         for_snapshot: bool = True,
         details: bool = False,
@@ -95,16 +99,14 @@ class Preflight:
         known = Known(wants_facts=details)
         if found:
             known = known._replace(config=found.config, snapshots=found.snapshots)
-        return self.examine_found(
-            guest, known, snapshot_name=snapshot_name, wish=wish, for_snapshot=for_snapshot, details=details
-        )
+        return self.examine_found(guest, known, named=named, wish=wish, for_snapshot=for_snapshot, details=details)
 
     def examine_found(
         self,
         guest: Guest,
         known: Known,
         *,
-        snapshot_name: str | None = None,
+        named: Naming | None = None,
         wish: Callable[[Guest], Wish] = lambda guest: Wish(),
         for_snapshot: bool = True,
         details: bool = False,
@@ -126,7 +128,7 @@ class Preflight:
         wanted = wish(guest)
         done.append(checks.template(guest))
         if for_snapshot:
-            done += [locks.check_of(guest), *self._storage(guest, config), *self._name(guest, snapshot_name, known)]
+            done += [locks.check_of(guest), *self._storage(guest, config), *self._name(guest, named, known)]
         done += self._privileges(guest, wanted, known, for_snapshot=for_snapshot)
         if is_off:
             return Health(guest, (*done, checks.off(guest)), config=config)
@@ -168,10 +170,11 @@ class Preflight:
             storages = {}  # the volumes' names tell something too
         return disks.checks_of(guest, config, storages)
 
-    def _name(self, guest: Guest, name: str | None, known: Known) -> list[Check]:
-        if name is None:
+    def _name(self, guest: Guest, named: Naming | None, known: Known) -> list[Check]:
+        if named is None:
             return []
-        return [checks.name(name, self._api.snapshots(guest) if known.snapshots is None else known.snapshots)]
+        taken = self._api.snapshots(guest) if known.snapshots is None else known.snapshots
+        return [checks.name(named(taken), taken)]
 
     def _privileges(self, guest: Guest, wish: Wish, known: Known, *, for_snapshot: bool) -> list[Check]:
         """What the token lacks, found before the guest is at risk. Nothing when PVE does not tell."""

@@ -93,7 +93,7 @@ def _preflight(run: Run) -> Health:
     is_dry = run.request.dry_run
     with run.tools.gate.open():
         health = Preflight(run.tools.access).examine(
-            run.request.vmid, snapshot_name=run.name, wish=wish, details=is_dry, found=run.found
+            run.request.vmid, named=run.named, wish=wish, details=is_dry, found=run.found
         )
     run.found = None
     if is_dry or health.frozen:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Container
 
-from snapshot.base.clock import compact
 from snapshot.base.slots import Slot
+from snapshot.config.naming import free_name
 from snapshot.errors import Failure, GroupEndedError, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
@@ -30,7 +31,9 @@ class Run:
         config = tools.config
         self.request = request
         self.tools = tools
-        self.name = request.name or f"{config.snapshot.name_prefix}-{compact(tools.clock.time())}"
+        self._began_at = tools.clock.time()
+        self.name = self.named(())
+        """Of the snapshot. Not the last word before the guest's other ones are known."""
         self.settings = config.for_guest(request.vmid)
         """For this guest; its tags and pool count once they are known."""
         self.book = open_book(tools.open_journal)
@@ -70,6 +73,12 @@ class Run:
         is_qemu = self.guest is not None and self.guest.kind is GuestKind.QEMU
         is_strict = self.tools.fence.all_or_none and is_qemu and asked is Policy.PREFER
         return Policy.REQUIRE if is_strict else asked
+
+    def named(self, taken: Container[str]) -> str:
+        """The name that was asked for; else one that none of the guest's snapshots ``taken`` has."""
+        prefix = self.tools.config.snapshot.name_prefix
+        self.name = self.request.name or free_name(prefix, "", self._began_at, taken)
+        return self.name
 
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
         """A new window of ours; see WindowSpec."""

@@ -141,5 +141,5 @@ def test_the_run_asks_again_only_for_what_has_grown_old(age: float, asked: int) 
     tools = SimpleNamespace(access=access, clock=site.clock, found=found, fence=SimpleNamespace(group_id=None))
     run = cast("Any", SimpleNamespace(tools=tools, request=Request(GUEST.vmid), found=None))
     wait_for_turn(run)
-    Preflight(access).examine(GUEST.vmid, snapshot_name="s2", found=run.found)
+    Preflight(access).examine(GUEST.vmid, named=lambda taken: "s2", found=run.found)
     assert [site.asked(path) for path in ("cluster/resources", "/config", "/snapshot")] == [asked] * 3

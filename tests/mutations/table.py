@@ -5193,6 +5193,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/engine/test_cli.py::test_a_run_for_one_guest_loads_nothing_of_the_fleet_nor_of_another_command",
     ),
     mutation(
+        "a default name does not look at the guest's snapshots",
+        "snapshot/take/run.py",
+        'free_name(prefix, "", self._began_at, taken)',
+        'free_name(prefix, "", self._began_at, ())',
+        "tests/engine/test_default_names.py::test_a_run_whose_name_is_taken_gives_another_one",
+        "tests/engine/test_default_names.py::test_what_would_be_done_has_that_name_too",
+    ),
+    mutation(
+        "the default name of a group does not look at its members' snapshots",
+        "snapshot/cli/together.py",
+        "            taken.update(GuestApi(main).snapshots(guest))\n",
+        "            GuestApi(main).snapshots(guest)\n",
+        "tests/engine/test_default_names.py::test_the_members_of_a_group_have_one_name_that_none_of_them_has",
+    ),
+    mutation(
         "a dry run counts without the snapshot that is to come",
         "snapshot/retention/rules.py",
         '        found.append(Candidate(Snapshot(name, "", "", at), label, verdict=verdict))\n',

@@ -5236,4 +5236,25 @@ MUTATIONS: tuple[Mutation, ...] = (
         "",
         f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
     ),
+    mutation(
+        "a page shows an option that Proxmox VE does not have",
+        "docs/many-guests.md",
+        "qm set 100 --tags 'prod;",
+        "qm set 100 --tag 'prod;",
+        "tests/docs/test_commands.py::test_a_command_of_pves_has_the_words_that_pve_knows",
+    ),
+    mutation(
+        "a page shows an option that we do not have",
+        "docs/retention.md",
+        "safe-snapshot prune 100 --keep 7  ",
+        "safe-snapshot prune 100 --kept 7  ",
+        "tests/docs/test_commands.py::test_a_command_of_ours_has_the_words_that_we_know",
+    ),
+    mutation(
+        "a command of a page is refused when it is run",
+        "docs/many-guests.md",
+        "--at-once 4 --wait 30m ",
+        "--at-once 4 --wait 30q ",
+        "tests/engine/test_commands_of_the_pages.py::test_a_command_of_the_pages_does_its_work",
+    ),
 )

@@ -19,7 +19,8 @@ them. An exit code that is not in the table means failure too.
     │   ├── NodeOfflineError             5
     │   └── ReplyLostError               5
     ├── NotConsistentError               6
-    │   └── GroupEndedError              6
+    │   ├── GroupEndedError              6
+    │   └── NotCleanError                6
     ├── SnapshotFailedError              7
     │   └── NoQuorumError                7
     ├── StillFrozenError                 8
@@ -31,7 +32,8 @@ them. An exit code that is not in the table means failure too.
     │   └── WindowTakenError            12
     ├── ForeignFreezeError              13
     ├── FindingsError                   14
-    └── NotPrunedError                  15
+    ├── NotPrunedError                  15
+    └── DiskSilentError                 16
 
     InterruptedBySignalError       128 + n   (a BaseException: a signal is no error, and whoever handles errors, ours or
                                               all of them, must not end up handling it)
@@ -166,6 +168,12 @@ class GroupEndedError(NotConsistentError):
     code = "group-ended"
 
 
+class NotCleanError(NotConsistentError):
+    """`safe-snapshot verify`: a filesystem in the snapshot was in use when it was taken. The snapshot was left alone."""
+
+    code = "not-clean"
+
+
 class SnapshotFailedError(SafeSnapshotError):
     """PVE could not take the snapshot. The guest was thawed."""
 
@@ -257,6 +265,15 @@ class NotPrunedError(SafeSnapshotError):
     exit_code = 15
 
 
+class DiskSilentError(SafeSnapshotError):
+    """`safe-snapshot verify`: nothing on the disks in the snapshot tells whether all of them were at rest. That says
+    nothing against the snapshot.
+    """
+
+    code = "cannot-tell"
+    exit_code = 16
+
+
 class InterruptedBySignalError(BaseException):
     """A signal ended the run; a guest that was frozen was thawed first."""
 
@@ -278,7 +295,7 @@ Failure = SafeSnapshotError | InterruptedBySignalError
 """What a run may end in."""
 
 
-WORST_FIRST = (8, 128, 13, 11, 12, 9, 7, 6, 4, 5, 3, 2, 1, 15, 10, 14)
+WORST_FIRST = (8, 128, 13, 11, 12, 9, 7, 6, 4, 5, 3, 2, 1, 15, 10, 14, 16)
 """Exit codes of many guests in one run, by who needs whom most: a guest that may be frozen before one without a
 snapshot, that before one that keeps too many or is only not recorded. 128 stands for every signal.
 """

@@ -15,6 +15,7 @@ from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 from scripts.generators import field_texts
 from snapshot.config.choice import LeftOut
+from snapshot.disk.word import Word
 from snapshot.doctor.facts import Look
 from snapshot.doctor.guests import Diagnosis
 from snapshot.drill.rounds import DrillRound
@@ -150,6 +151,13 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
     "list": {"guests": list[_RETAINED]},  # type: ignore[valid-type]
     "prune": {"dry_run": bool, "guests": list[_RETAINED]},  # type: ignore[valid-type]
+    "verify": {
+        "guest": Guest,
+        "snapshot": str,
+        "word": Word,
+        "reason": str,
+        "filesystems": list[_Fields({"where": str, "kind": str, "word": Word, "reason": str, "set_aside": bool})],  # type: ignore[misc]
+    },
     "report": {},
     "metrics": {},
 }

@@ -15,7 +15,7 @@ from snapshot.cli.line import Session
 from snapshot.config import reading
 from snapshot.config.labels import labels_of
 from snapshot.config.selection import PREFIXED, TermKind, parents_of
-from snapshot.model import Guest
+from snapshot.model import Guest, Vmid
 from snapshot.pve.guests import GuestApi
 
 if TYPE_CHECKING:
@@ -70,6 +70,22 @@ def listed(ctx: click.Context) -> Sequence[Guest]:
     try:
         return Aside(ask, "completion").result(WITHIN_SECONDS)
     except Exception:  # noqa: BLE001 - whatever it is, a shell's line is no place for it
+        return ()
+
+
+def snapshots_listed(ctx: click.Context) -> Sequence[str]:
+    """The names of the snapshots of the guest that the line has named. Empty for whatever else may happen."""
+    session, vmid = ctx.find_object(Session), ctx.params.get("vmid")
+    path = session.config_path if session is not None else None
+
+    def ask() -> tuple[str, ...]:
+        config, _ = reading.load_lenient(path)
+        api = GuestApi(open_access(config, SystemClock()).main)
+        return tuple(sorted(api.snapshots(api.find(Vmid(int(str(vmid)))))))
+
+    try:
+        return Aside(ask, "completion").result(WITHIN_SECONDS)
+    except Exception:  # noqa: BLE001 - as above
         return ()
 
 

@@ -43,6 +43,7 @@ Exit codes:
   5   PVE API                       13  the guest is frozen by somebody else
   6   not consistent (require)      14  the doctor found something
   7   PVE could not take it         15  not all was removed that should be
+                                    16  the disks do not tell
                                     128+n  ended by signal n
                                     docs/exit-codes.md has more
 """
@@ -204,9 +205,9 @@ def end_at_once(left: str = "a guest that was frozen may still be: `safe-snapsho
 pass_session = click.make_pass_decorator(Session)
 
 
-def vmid_argument(*, required: bool = True) -> Decorator:
+def vmid_argument(*, required: bool = True, **attributes: Any) -> Decorator:
     """The argument VMID."""
-    return click.argument("vmid", callback=_vmid, required=required)
+    return click.argument("vmid", callback=_vmid, required=required, **attributes)
 
 
 def common(envvar: str | None = None, *, has_json: bool = True) -> Decorator:

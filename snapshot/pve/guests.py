@@ -264,8 +264,12 @@ class GuestApi:
 
         Asked for, PVE saves none, without a word, of a guest that went off (PVE::AbstractConfig, __snapshot_prepare).
         """
+        return bool(self.snapshot_config(guest, name).get("vmstate"))
+
+    def snapshot_config(self, guest: Guest, name: str) -> Mapping[str, object]:
+        """The guest's configuration as it was when the snapshot was taken: its disks stand in it."""
         answer = self._transport.request("GET", f"{guest.path}/snapshot/{name}/config")
-        return bool(_mapping(answer, "snapshot config").get("vmstate"))
+        return _texts(_mapping(answer, "snapshot config"))
 
     def delete_snapshot(self, guest: Guest, name: str) -> Upid:
         """Start the task that removes the snapshot."""

@@ -169,7 +169,7 @@ class GroupEndedError(NotConsistentError):
 
 
 class NotCleanError(NotConsistentError):
-    """`safe-snapshot verify`: a filesystem in the snapshot was in use when it was taken. The snapshot was left alone."""
+    """`safe-snapshot verify`: a filesystem in the snapshot was in use when it was taken. Nothing was changed."""
 
     code = "not-clean"
 

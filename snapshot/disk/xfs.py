@@ -1,10 +1,13 @@
 """XFS: is the last thing in its log what a freeze writes?
 
-A freeze writes everything out and then covers the log: it logs the superblock alone (kernel 5.12 and later;
-fs/xfs/xfs_log.c, xfs_log_cover), or writes an unmount record and then the superblock (before; not tried here). An
-unmount leaves an unmount record. An XFS in which nothing was logged for a minute covers its log too: at rest on the
-disk then, freeze or not. So the newest record changes the superblock alone, and nothing older than the record in front
-of it was still to be written back when it was logged: its tail says so. Whatever else it changes, it was in use.
+A freeze writes everything out and then covers the log: it logs the superblock alone and writes it back (kernel 5.12 and
+later; fs/xfs/xfs_log.c, xfs_log_cover). Before, it wrote an unmount record, logged the superblock, and did not write it
+back: cannot tell. An unmount leaves an unmount record. An XFS in which nothing was logged for a minute covers its log
+too: at rest on the disk then, freeze or not.
+
+So it was at rest where the newest record changes the superblock alone, the superblock names that record as its own, and
+nothing older than the record in front of it was still to be written back when it was logged, as its tail says. Whatever
+else the newest record changes, it was in use.
 
 Layout: fs/xfs/libxfs/xfs_log_format.h. The log is a ring of sectors, each of which carries the number of its round
 (``cycle``) in front; what that overwrote stands in its record's header.
@@ -28,11 +31,15 @@ def judge(blocks: Blocks) -> tuple[Word, str]:
     ring = open_ring(blocks)
     log = Log(ring)
     newest = log.newest()
+    if ring.superblock_lsn > newest.lsn:
+        raise CannotTellError("its superblock is newer than its log")
     content = content_of(ring, newest)
     if content is Content.OTHER:
         return Word.NOT_CLEAN, "it was in use: the last thing in its log is a change that a mount replays"
     if content is Content.UNMOUNT:
         return Word.CLEAN, "it was at rest: its log ends with an unmount"
+    if ring.superblock_lsn != newest.lsn:
+        raise CannotTellError("its superblock was logged last and is not written back, as it is in a freeze")
     if newest.tail > newest.lsn:
         raise CannotTellError("its log names a tail that makes no sense")
     if newest.tail != newest.lsn and newest.tail != log.before(newest).lsn:

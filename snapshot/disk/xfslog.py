@@ -57,11 +57,13 @@ class Record(NamedTuple):
 class Ring:
     """The log of one filesystem."""
 
-    def __init__(self, blocks: Blocks, start: int, sectors: int, uuid: bytes) -> None:
+    def __init__(self, blocks: Blocks, start: int, sectors: int, uuid: bytes, superblock_lsn: int) -> None:
         self._blocks = blocks
         self._start = start
         self.sectors = sectors
         self.uuid = uuid
+        self.superblock_lsn = superblock_lsn
+        """The record that the superblock was logged in last when it was written back."""
 
     def read(self, at: int, count: int) -> bytes:
         """``count`` sectors from ``at`` on, around the ring's end where it comes to that."""
@@ -101,7 +103,7 @@ def open_ring(blocks: Blocks) -> Ring:
         raise CannotTellError("its superblock makes no sense")
     if start + sectors * SECTOR > blocks.size:
         raise CannotTellError("its log reaches beyond its end")
-    return Ring(blocks, start, sectors, sb[32:48])
+    return Ring(blocks, start, sectors, sb[32:48], struct.unpack_from(">Q", sb, 240)[0])
 
 
 def _check_version(blocks: Blocks, sb: bytes, version: int, sector: int) -> None:

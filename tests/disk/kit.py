@@ -112,8 +112,12 @@ class Logged:
     sectors: int = 1
 
 
-def xfs(records: Sequence[Logged], *, first_at: int = 0, cycle: int = 1, sectors: int = 1024) -> bytes:
-    """An XFS of 8 MiB whose log of ``sectors`` holds these records, from ``first_at`` on in this round."""
+def xfs(
+    records: Sequence[Logged], *, first_at: int = 0, cycle: int = 1, sectors: int = 1024, written_back: bool = True
+) -> bytes:
+    """An XFS of 8 MiB whose log of ``sectors`` holds these records, from ``first_at`` on in this round; the superblock
+    was ``written_back`` after it was logged last.
+    """
     image = bytearray(XFS_SIZE)
     sb = bytearray(512)
     sb[0:4] = b"XFSB"
@@ -122,17 +126,19 @@ def xfs(records: Sequence[Logged], *, first_at: int = 0, cycle: int = 1, sectors
     struct.pack_into(">Q", sb, 48, LOG_START_BLOCK)
     struct.pack_into(">IIIIHHHH", sb, 84, XFS_SIZE // 4096, 1, 0, sectors // 8, 0xB4A5, 512, 512, 8)
     sb[120], sb[121], sb[122], sb[123], sb[124] = 12, 9, 9, 3, 11
-    struct.pack_into("<I", sb, 224, crc32c(bytes(sb)) ^ 0xFFFFFFFF)
-    image[:512] = sb
     log = bytearray(sectors * SECTOR)
     for sector in range(sectors):  # the round before, and what of this one lies in front
         struct.pack_into(">I", log, sector * SECTOR, cycle if sector < first_at else cycle - 1)
-    _fill(log, records, first_at, cycle, sectors)
+    lsns = _fill(log, records, first_at, cycle, sectors)
+    logged = [lsn for lsn, record in zip(lsns, records, strict=True) if record.kind == "sb" and written_back]
+    struct.pack_into(">Q", sb, 240, max(logged, default=0))
+    struct.pack_into("<I", sb, 224, crc32c(bytes(sb)) ^ 0xFFFFFFFF)
+    image[:512] = sb
     image[LOG_AT : LOG_AT + len(log)] = log
     return bytes(image)
 
 
-def _fill(log: bytearray, records: Sequence[Logged], at: int, cycle: int, sectors: int) -> None:
+def _fill(log: bytearray, records: Sequence[Logged], at: int, cycle: int, sectors: int) -> list[int]:
     lsns: list[int] = []
     for record in records:
         lsn = cycle << 32 | at
@@ -146,6 +152,7 @@ def _fill(log: bytearray, records: Sequence[Logged], at: int, cycle: int, sector
         at += len(data) // SECTOR
         if at >= sectors:
             at, cycle = at - sectors, cycle + 1
+    return lsns
 
 
 def record_of(record: Logged, lsn: int, tail: int, previous: int, room: int = 1 << 30) -> bytes:

@@ -1,4 +1,4 @@
-"""A qcow2 file made byte by byte: an internal snapshot ``snap`` that holds one image, and a present that holds nothing."""
+"""A qcow2 file made byte by byte: an internal snapshot ``snap`` that holds an image, and a present that is empty."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ BUSY = [Logged("inode"), Logged("inode")]
         [*BUSY, Logged("unmount")],
         [*BUSY, Logged("unmount"), Logged("sb")],
     ],
-    ids=["covered twice", "covered once", "mounted and frozen", "unmounted", "before kernel 5.12"],
+    ids=["covered twice", "covered once", "mounted and frozen", "unmounted", "mounted again and frozen"],
 )
 @pytest.mark.parametrize("first_at", [0, 40, 1020])
 @pytest.mark.parametrize("cycle", [1, 7])
@@ -124,6 +124,22 @@ def test_an_xfs_whose_superblock_was_logged_in_the_middle_of_work_cannot_tell() 
     found = of(xfs([*BUSY, Logged("inode"), Logged("sb", tail_back=3)]))
     assert found.word is CANNOT_TELL
     assert "older changes" in found.reason
+
+
+def test_an_xfs_whose_superblock_was_logged_and_not_written_back_cannot_tell() -> None:
+    found = of(xfs([*BUSY, Logged("sb")], written_back=False))
+    assert found.word is CANNOT_TELL
+    assert "not written back" in found.reason
+
+
+@pytest.mark.parametrize("last", ["sb", "inode"])
+def test_an_xfs_that_has_lost_the_end_of_its_log_cannot_tell(last: str) -> None:
+    image = bytearray(xfs([*BUSY, Logged("sb")], first_at=8, cycle=4))
+    kept = xfs([Logged("sb"), Logged(last)], first_at=4, cycle=4)[LOG_AT : LOG_AT + 1024 * SECTOR]
+    image[LOG_AT : LOG_AT + len(kept)] = kept
+    found = of(bytes(image))
+    assert found.word is CANNOT_TELL
+    assert "newer than its log" in found.reason
 
 
 def test_an_xfs_whose_last_transaction_has_no_end_cannot_tell() -> None:

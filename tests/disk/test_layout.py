@@ -189,6 +189,6 @@ def test_metadata_that_opens_sections_without_end_is_refused_at_a_depth() -> Non
 
 def test_reading_stops_at_its_bounds() -> None:
     for bound in ({"byte_limit": 4096}, {"reads": 3}, {"seconds": -1.0}):
-        found = words(Memory(mbr([(0x83, REST)] * 4, 16 * MIB)), Budget(VirtualClock(), **bound))  # type: ignore[arg-type]
+        found = words(Memory(mbr([(0x83, REST)] * 4, 16 * MIB)), Budget(VirtualClock(), **bound))
         assert found[-1].word is CANNOT_TELL, bound
         assert "too" in found[-1].reason

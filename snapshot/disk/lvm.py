@@ -51,7 +51,7 @@ def volumes(blocks: Blocks) -> list[Volume]:
         raise CannotTellError("it has no LVM label")
     label = blocks.read(at, SECTOR)
     checksum, header_at = struct.unpack_from("<II", label, 16)
-    if _crc(label[20:]) != checksum or not 32 <= header_at <= SECTOR - 104:
+    if crc(label[20:]) != checksum or not 32 <= header_at <= SECTOR - 104:
         raise CannotTellError("its LVM label does not fit its checksum")
     uuid = label[header_at : header_at + 32]
     areas = list(_areas(label[header_at + 40 :]))
@@ -83,7 +83,7 @@ def _areas(lists: bytes) -> Iterator[tuple[int, int]]:
 def _text(blocks: Blocks, at: int, size: int) -> bytes:
     """The text that counts now, of a ring that begins behind its header."""
     header = blocks.read(at, SECTOR)
-    if header[4:20] != b" LVM2 x[5A%r0N*>" or _crc(header[4:]) != struct.unpack_from("<I", header)[0]:
+    if header[4:20] != b" LVM2 x[5A%r0N*>" or crc(header[4:]) != struct.unpack_from("<I", header)[0]:
         raise CannotTellError("LVM's metadata does not fit its checksum")
     start, area = struct.unpack_from("<QQ", header, 24)
     offset, length, checksum, flags = struct.unpack_from("<QQII", header, 40)
@@ -93,12 +93,13 @@ def _text(blocks: Blocks, at: int, size: int) -> bytes:
         raise CannotTellError("LVM's metadata makes no sense")
     first = min(length, area - offset)
     text = blocks.read(at + offset, first) + (blocks.read(at + SECTOR, length - first) if first < length else b"")
-    if _crc(text) != checksum:
+    if crc(text) != checksum:
         raise CannotTellError("LVM's metadata does not fit its checksum")
     return text
 
 
-def _crc(data: bytes) -> int:
+def crc(data: bytes) -> int:
+    """LVM's own checksum (lib/misc/crc.c): CRC-32 with another beginning, and no inversion at the end."""
     register = _CRC_START
     for byte in data:
         register ^= byte

@@ -12,11 +12,13 @@ from pathlib import Path
 from snapshot.base.crc32c import crc32c
 from snapshot.disk.blocks import Bounded, Budget
 from snapshot.disk.examine import words_of
+from snapshot.disk.lvm import crc as lvm_crc
 from snapshot.disk.word import DiskWord, FilesystemWord, together
 from tests.unit.kit import VirtualClock
 
 SECTOR = 512
 MIB = 1 << 20
+_ENTRY = "<BBBBBBBBII"
 UUID = bytes(range(16))
 
 
@@ -198,16 +200,26 @@ def _operation(region: bytes, flags: int, client: int = 0x69) -> bytes:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def mbr(parts: Sequence[tuple[int, bytes]], size: int, gap: int = 2048) -> bytes:
-    """A disk with primary partitions: their type and content, one behind the other from sector 2048 on."""
-    image = bytearray(size)
-    start = gap
-    for number, (kind, content) in enumerate(parts):
-        sectors = len(content) // SECTOR
-        struct.pack_into("<BBBBBBBBII", image, 446 + 16 * number, 0, 0, 0, 0, kind, 0, 0, 0, start, sectors)
-        image[start * SECTOR : start * SECTOR + len(content)] = content
-        start += sectors
-    image[510:512] = b"\x55\xaa"
+def mbr(parts: Sequence[tuple[int, bytes]], size: int) -> bytes:
+    """A disk with primary partitions: their type and content, one behind the other from the first MiB on."""
+    return _with(mbr_of([(kind, len(content)) for kind, content in parts]), [content for _, content in parts], size)
+
+
+def mbr_of(parts: Sequence[tuple[int, int]]) -> bytes:
+    """The table alone: types and sizes."""
+    sector, start = bytearray(SECTOR), MIB // SECTOR
+    for number, (kind, length) in enumerate(parts):
+        struct.pack_into(_ENTRY, sector, 446 + 16 * number, 0, 0, 0, 0, kind, 0, 0, 0, start, length // SECTOR)
+        start += length // SECTOR
+    sector[510:512] = b"\x55\xaa"
+    return bytes(sector)
+
+
+def _with(tables: bytes, contents: Sequence[bytes], size: int) -> bytes:
+    image, at = bytearray(tables.ljust(size, b"\0")), MIB
+    for content in contents:
+        image[at : at + len(content)] = content
+        at += len(content)
     return bytes(image)
 
 
@@ -215,17 +227,17 @@ def extended(contents: Sequence[bytes], size: int) -> bytes:
     """A disk with one extended partition and a logical one in it for each of ``contents``."""
     image = bytearray(size)
     first = 2048
-    struct.pack_into("<BBBBBBBBII", image, 446, 0, 0, 0, 0, 5, 0, 0, 0, first, size // SECTOR - first)
+    struct.pack_into(_ENTRY, image, 446, 0, 0, 0, 0, 5, 0, 0, 0, first, size // SECTOR - first)
     image[510:512] = b"\x55\xaa"
     link = first
     for number, content in enumerate(contents):
         at, sectors = link * SECTOR, len(content) // SECTOR
-        struct.pack_into("<BBBBBBBBII", image, at + 446, 0, 0, 0, 0, 0x83, 0, 0, 0, 64, sectors)
+        struct.pack_into(_ENTRY, image, at + 446, 0, 0, 0, 0, 0x83, 0, 0, 0, 64, sectors)
         image[at + 510 : at + 512] = b"\x55\xaa"
         image[at + 64 * SECTOR : at + 64 * SECTOR + len(content)] = content
         if number + 1 < len(contents):
             next_link = link + 64 + sectors
-            struct.pack_into("<BBBBBBBBII", image, at + 462, 0, 0, 0, 0, 5, 0, 0, 0, next_link - first, 64 + sectors)
+            struct.pack_into(_ENTRY, image, at + 462, 0, 0, 0, 0, 5, 0, 0, 0, next_link - first, 64 + sectors)
             link = next_link
     return bytes(image)
 
@@ -234,25 +246,27 @@ LINUX = bytes.fromhex("af3dc60f838472478e793d69d8477de4")
 
 
 def gpt(parts: Sequence[tuple[bytes, bytes]], size: int) -> bytes:
-    """A disk with a GPT: types and contents of its partitions, from sector 2048 on."""
-    image = bytearray(size)
-    struct.pack_into("<BBBBBBBBII", image, 446, 0, 0, 0, 0, 0xEE, 0, 0, 0, 1, size // SECTOR - 1)
+    """A disk with a GPT: types and contents of its partitions, from the first MiB on."""
+    tables = gpt_of([(kind, len(content)) for kind, content in parts], size)
+    return _with(tables, [content for _, content in parts], size)
+
+
+def gpt_of(parts: Sequence[tuple[bytes, int]], size: int) -> bytes:
+    """The tables alone, of a disk of ``size``: types and sizes."""
+    image = bytearray(1024 + 128 * 128)
+    struct.pack_into(_ENTRY, image, 446, 0, 0, 0, 0, 0xEE, 0, 0, 0, 1, size // SECTOR - 1)
     image[510:512] = b"\x55\xaa"
-    entries = bytearray(128 * 128)
-    start = 2048
-    for number, (kind, content) in enumerate(parts):
-        sectors = len(content) // SECTOR
-        entries[128 * number : 128 * number + 16] = kind
-        entries[128 * number + 16 : 128 * number + 32] = UUID
-        struct.pack_into("<QQ", entries, 128 * number + 32, start, start + sectors - 1)
-        image[start * SECTOR : start * SECTOR + len(content)] = content
-        start += sectors
-    image[1024 : 1024 + len(entries)] = entries
+    start = MIB // SECTOR
+    for number, (kind, length) in enumerate(parts):
+        at = 1024 + 128 * number
+        image[at : at + 32] = kind + UUID
+        struct.pack_into("<QQ", image, at + 32, start, start + length // SECTOR - 1)
+        start += length // SECTOR
     header = bytearray(92)
     struct.pack_into("<8sIIII", header, 0, b"EFI PART", 0x10000, 92, 0, 0)
     struct.pack_into("<QQQQ", header, 24, 1, size // SECTOR - 1, 34, size // SECTOR - 34)
     header[56:72] = UUID
-    struct.pack_into("<QIII", header, 72, 2, 128, 128, zlib.crc32(bytes(entries)))
+    struct.pack_into("<QIII", header, 72, 2, 128, 128, zlib.crc32(bytes(image[1024:])))
     struct.pack_into("<I", header, 16, zlib.crc32(bytes(header)))
     image[512:604] = header
     return bytes(image)
@@ -265,12 +279,25 @@ def lvm_header() -> bytes:
     return lzma.decompress((Path(__file__).parent / "data" / "lvm2.xz").read_bytes())
 
 
+def edited_lvm_header(old: bytes, new: bytes) -> bytes:
+    """The same with its metadata changed, and checksums that fit again: a guest can write those too."""
+    image = bytearray(lvm_header())
+    offset, length = struct.unpack_from("<QQ", image, 4096 + 40)
+    text = bytes(image[4096 + offset : 4096 + offset + length])
+    assert old in text
+    text = text.replace(old, new)
+    image[4096 + offset : 4096 + offset + len(text)] = text
+    struct.pack_into("<QI", image, 4096 + 48, len(text), lvm_crc(text))
+    struct.pack_into("<I", image, 4096, lvm_crc(bytes(image[4100 : 4096 + SECTOR])))
+    return bytes(image)
+
+
 EXTENT = 4 * MIB
 
 
-def lvm(volumes: Mapping[str, bytes]) -> bytes:
+def lvm(volumes: Mapping[str, bytes], header: bytes = b"") -> bytes:
     """A physical volume of 64 MiB with these contents in the volumes of ``lvm_header``."""
-    image = bytearray(lvm_header().ljust(64 * MIB, b"\0"))
+    image = bytearray((header or lvm_header()).ljust(64 * MIB, b"\0"))
     extents = {"root": (0, 1, 2, 3, 6, 7), "wide": (4, 5)}
     for name, content in volumes.items():
         for number, extent in enumerate(extents[name]):

@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real mutations hook-matrix report-pictures clean
+.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
@@ -29,6 +29,9 @@ lab: .venv/.ready  ## a PVE node in a box to play with, until Ctrl-C
 bench: .venv/.ready  ## freeze windows and costs, as ratios in one run; ARGS=trace: each millisecond of one
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m tests.bench $(ARGS)
+
+fuzz-disks: .venv/.ready  ## a million mutated blocks of disks, one at a time: no crash, no reading without bound, no wrong word
+	$(PY) -m tests.disk.fuzz --blocks 1000000 $(ARGS)
 
 campaign: .venv/.ready  ## 50,000 freeze windows in virtual time, faults at every step
 	$(PY) -m tests.campaign --windows 50000 $(ARGS)

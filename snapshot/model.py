@@ -112,6 +112,23 @@ class VerdictKind(Enum):
         return self in (VerdictKind.FILESYSTEM_CONSISTENT, VerdictKind.OFFLINE, VerdictKind.MEMORY)
 
 
+class AtRest(Enum):
+    """What the disk in a snapshot says of the moment it was taken in."""
+
+    CLEAN = "clean"
+    """It was at rest, as a freeze or a clean unmount leaves it."""
+    NOT_CLEAN = "not-clean"
+    """It was in use: mounting it replays its journal."""
+    CANNOT_TELL = "cannot-tell"
+
+
+class DiskWord(NamedTuple):
+    """The disk's word of a whole snapshot, and why."""
+
+    word: AtRest
+    reason: str
+
+
 class Verdict(NamedTuple):
     """A kind, and always the reason for it, in words for the operator."""
 

@@ -42,6 +42,7 @@ class Word(Enum):
     GUARD_DIED = "guard-died", "the guard died, so the guest was thawed at once"
     OWNER_DIED = "owner-died", "the process that had frozen the guest died"
     OWNER_STOPPED = "owner-stopped", "the process that had frozen the guest stood still past the deadline"
+    NOT_CLEAN = "not-clean", "the disk in the snapshot says that it was in use"
     TASK = "task", "PVE could not take the snapshot"
     INTERRUPTED = "interrupted", "a signal ended the run"
     NO_ANSWER = "no-answer", "no thaw was confirmed, by whatever route"

@@ -123,6 +123,14 @@ unless on (%(guestLabels)s) (
         "({{ $labels.reason }}). Clears with the next good run.",
     ),
     Alert(
+        "DiskContradicts",
+        "warning",
+        f'{f.LAST_FAILURE.name}{{stage="disk"}} == 1{_NOT_MOVED}',
+        "The disk in the last snapshot of a guest says that it was in use, whatever its agent says",
+        f"{_GUEST}: every answer called the last snapshot consistent, and its disk says that it was in use. The "
+        "verdict has fallen to crash-consistent. Clears with the next good run.",
+    ),
+    Alert(
         "GuardNotArmed",
         "warning",
         f'{f.LAST_FAILURE.name}{{stage="guard"}} == 1{_NOT_MOVED}',

@@ -15,7 +15,6 @@ from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 from scripts.generators import field_texts
 from snapshot.config.choice import LeftOut
-from snapshot.disk.word import Word
 from snapshot.doctor.facts import Look
 from snapshot.doctor.guests import Diagnosis
 from snapshot.drill.rounds import DrillRound
@@ -24,7 +23,9 @@ from snapshot.fleet.outcome import GuestOutcome
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import REQUIRED, WORDS, WindowRecord
 from snapshot.model import (
+    AtRest,
     Check,
+    DiskWord,
     FreezeReply,
     Guest,
     GuestKind,
@@ -114,6 +115,7 @@ _TAKE: dict[str, Any] = {
     "upid": Upid | None,
     "task": TaskEnd | None,
     "verdict": Verdict | None,
+    "disk": DiskWord | None,
 }
 """What is told of one guest's snapshot."""
 
@@ -154,9 +156,9 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "verify": {
         "guest": Guest,
         "snapshot": str,
-        "word": Word,
+        "word": AtRest,
         "reason": str,
-        "filesystems": list[_Fields({"where": str, "kind": str, "word": Word, "reason": str, "set_aside": bool})],  # type: ignore[misc]
+        "filesystems": list[_Fields({"where": str, "kind": str, "word": AtRest, "reason": str, "set_aside": bool})],  # type: ignore[misc]
     },
     "report": {},
     "metrics": {},

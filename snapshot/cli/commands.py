@@ -25,6 +25,7 @@ COMMANDS = {
     "drill": "snapshot.cli.drill:drill",
     "list": "snapshot.cli.retention:list_snapshots",
     "prune": "snapshot.cli.retention:prune_snapshots",
+    "verify": "snapshot.cli.verify:verify",
 }
 
 

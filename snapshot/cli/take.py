@@ -61,6 +61,7 @@ else:  # one guest needs nothing of the fleet
 @click.option("--freeze-timeout", type=Seconds(), help="How long the agent may take to freeze [default: 25].")
 @click.option("--max-window", type=Seconds(), help="The guest is thawed after so long in any case [default: 30].")
 @click.option("--vmstate", is_flag=True, help="Include RAM; then nothing is frozen.")
+@click.option("--verify", is_flag=True, help="Then ask the disk in the snapshot whether it was at rest.")
 @click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
 @group_options
 @click.option("--at-once", type=click.IntRange(1, MOST_AT_ONCE), help="At most so many guests at once [default: 8].")
@@ -85,6 +86,7 @@ def take(
     freeze_timeout: float | None,
     max_window: float | None,
     vmstate: bool,
+    verify: bool,
     dry_run: bool,
     at_once: int | None,
     wait: float | None,
@@ -117,6 +119,7 @@ def take(
         max_window_seconds=max_window,
         memory=vmstate,
         dry_run=dry_run,
+        verify=verify or None,
     )
     is_of_many = bool(label) or rule is not None or at_once is not None or wait is not None or wish.is_there
     if selection.single is None or is_of_many:

@@ -9,9 +9,8 @@ from snapshot.cli.completion import complete_terms, snapshots_listed
 from snapshot.cli.line import EXIT_CODES, Session, common, name_option, pass_session, vmid_argument
 from snapshot.disk.verify import Verified
 from snapshot.disk.verify import verify as verify_snapshot
-from snapshot.disk.word import Word
 from snapshot.errors import DiskSilentError, GuestUnfitError, NotCleanError, SafeSnapshotError
-from snapshot.model import Vmid
+from snapshot.model import AtRest, Vmid
 from snapshot.pve.guests import GuestApi
 from snapshot.report.verify import verified_data, verified_lines
 
@@ -55,8 +54,8 @@ def verify(session: Session, *, vmid: Vmid, snapshot: str) -> None:
 
 def _error_of(snapshot: str, found: Verified) -> SafeSnapshotError | None:
     word, reason = found.word
-    if word is Word.NOT_CLEAN:
+    if word is AtRest.NOT_CLEAN:
         return NotCleanError(f"{snapshot}: {reason}", remedy="a copy of it starts as after a power cut")
-    if word is Word.CANNOT_TELL:
+    if word is AtRest.CANNOT_TELL:
         return DiskSilentError(f"{snapshot}: {reason}", remedy="docs/verify.md says what can tell")
     return None

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from snapshot.disk import ext4, xfs
 from snapshot.disk.blocks import Blocks, CannotTellError
 from snapshot.disk.layout import Stretch, stretches
-from snapshot.disk.word import FilesystemWord, Word
+from snapshot.disk.word import FilesystemWord
+from snapshot.model import AtRest
 
 BLANK_BYTES = 128 << 10
 """A stretch that begins with so many zeros has nothing on it: every filesystem named here would have shown."""
@@ -48,28 +49,30 @@ def words_of(blocks: Blocks, where: str) -> Iterator[FilesystemWord]:
 def _word_of(stretch: Stretch) -> FilesystemWord:
     blocks = stretch.blocks
     if blocks is None:
-        return FilesystemWord(stretch.where, "", Word.CANNOT_TELL, stretch.why_not, stretch.is_for_boot)
+        return FilesystemWord(stretch.where, "", AtRest.CANNOT_TELL, stretch.why_not, stretch.is_for_boot)
     try:
         is_xfs, is_ext = xfs.is_xfs(blocks), ext4.is_ext(blocks)
         head = blocks.read(0, min(blocks.size, BLANK_BYTES))
         other = next((one for one in _OTHERS if head[one.at : one.at + len(one.magic)] == one.magic), None)
         if is_xfs + is_ext + (other is not None) > 1:
             # A superblock may be left of what was there before: mdadm, for one, wipes nothing.
-            return FilesystemWord(stretch.where, "", Word.CANNOT_TELL, "it has the marks of two filesystems")
+            return FilesystemWord(stretch.where, "", AtRest.CANNOT_TELL, "it has the marks of two filesystems")
         if is_xfs:
             return _judged(stretch, blocks, "xfs", xfs.judge)
         if is_ext:
             return _judged(stretch, blocks, ext4.kind_of(blocks), ext4.judge)
         return _other(stretch, head, other)
     except CannotTellError as error:
-        return FilesystemWord(stretch.where, "", Word.CANNOT_TELL, str(error), stretch.is_for_boot)
+        return FilesystemWord(stretch.where, "", AtRest.CANNOT_TELL, str(error), stretch.is_for_boot)
 
 
-def _judged(stretch: Stretch, blocks: Blocks, kind: str, judge: Callable[[Blocks], tuple[Word, str]]) -> FilesystemWord:
+def _judged(
+    stretch: Stretch, blocks: Blocks, kind: str, judge: Callable[[Blocks], tuple[AtRest, str]]
+) -> FilesystemWord:
     try:
         word, reason = judge(blocks)
     except CannotTellError as error:
-        word, reason = Word.CANNOT_TELL, str(error)
+        word, reason = AtRest.CANNOT_TELL, str(error)
     return FilesystemWord(stretch.where, kind, word, reason)
 
 
@@ -77,8 +80,8 @@ def _other(stretch: Stretch, head: bytes, other: _Signature | None) -> Filesyste
     if other is not None:
         aside = other.is_set_aside or stretch.is_for_boot
         reason = "nothing in it has to be at rest" if aside else "nothing on such a disk tells"
-        return FilesystemWord(stretch.where, other.kind, Word.CANNOT_TELL, reason, aside)
+        return FilesystemWord(stretch.where, other.kind, AtRest.CANNOT_TELL, reason, aside)
     if not any(head):
-        return FilesystemWord(stretch.where, "", Word.CANNOT_TELL, "it is empty", is_set_aside=True)
+        return FilesystemWord(stretch.where, "", AtRest.CANNOT_TELL, "it is empty", is_set_aside=True)
     aside = stretch.is_for_boot
-    return FilesystemWord(stretch.where, "", Word.CANNOT_TELL, "what lies on it was not recognised", aside)
+    return FilesystemWord(stretch.where, "", AtRest.CANNOT_TELL, "what lies on it was not recognised", aside)

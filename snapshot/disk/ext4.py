@@ -11,7 +11,7 @@ import struct
 
 from snapshot.base.crc32c import crc32c
 from snapshot.disk.blocks import Blocks, CannotTellError
-from snapshot.disk.word import Word
+from snapshot.model import AtRest
 
 AT, LENGTH = 1024, 1024
 """Where the superblock stands."""
@@ -40,7 +40,7 @@ def kind_of(blocks: Blocks) -> str:
     return "ext3" if compat & _HAS_JOURNAL else "ext2"
 
 
-def judge(blocks: Blocks) -> tuple[Word, str]:
+def judge(blocks: Blocks) -> tuple[AtRest, str]:
     """Its word and why. CannotTellError."""
     superblock = blocks.read(AT, LENGTH)
     compat, incompat, ro_compat = struct.unpack_from("<III", superblock, 0x5C)
@@ -53,13 +53,13 @@ def judge(blocks: Blocks) -> tuple[Word, str]:
     if needs_recovery:
         if not has_checksum and journal_is_empty is not False:
             raise CannotTellError("it is marked as in use, its journal is empty, and no checksum tells which is right")
-        return Word.NOT_CLEAN, "it was in use: its journal needs recovery"
+        return AtRest.NOT_CLEAN, "it was in use: its journal needs recovery"
     if journal_is_empty is None and not has_checksum:
         raise CannotTellError("it is marked as at rest, but neither a checksum nor its journal bears that out")
     if journal_is_empty is False:
         raise CannotTellError("it is marked as at rest, but its journal is not empty")
     errors = "; it is marked as damaged: run e2fsck" if struct.unpack_from("<H", superblock, 0x3A)[0] & _ERRORS else ""
-    return Word.CLEAN, f"it was at rest: its journal is empty{errors}"
+    return AtRest.CLEAN, f"it was at rest: its journal is empty{errors}"
 
 
 def _check(superblock: bytes, incompat: int, size: int, *, has_checksum: bool) -> None:

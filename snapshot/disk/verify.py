@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from snapshot.base.clock import Clock
 from snapshot.base.text import clean
-from snapshot.disk.blocks import Blocks, Budget, CannotTellError
+from snapshot.disk.blocks import MOST_SECONDS, Blocks, Budget, CannotTellError
 from snapshot.disk.examine import words_of
 from snapshot.disk.where import snapshot_of
-from snapshot.disk.word import DiskWord, FilesystemWord, Word, together
-from snapshot.model import Guest, GuestKind
+from snapshot.disk.word import FilesystemWord, together
+from snapshot.model import AtRest, DiskWord, Guest, GuestKind
 from snapshot.preflight.disks import disks
 from snapshot.pve.guests import GuestApi
 
@@ -32,38 +33,56 @@ class Verified(NamedTuple):
     filesystems: tuple[FilesystemWord, ...] = ()
 
 
-def verify(guest: Guest, snapshot: str, api: GuestApi, clock: Clock, open_volume: OpenVolume = snapshot_of) -> Verified:
-    """The word of each filesystem in the snapshot, and of all. Reads on this node alone, and only reads.
+def verify(
+    guest: Guest,
+    snapshot: str,
+    api: GuestApi,
+    clock: Clock,
+    open_volume: OpenVolume = snapshot_of,
+    *,
+    seconds: float = math.inf,
+) -> Verified:
+    """The word of each filesystem in the snapshot, and of all. Reads on this node alone, and only reads; ``seconds``
+    for all disks together, MOST_SECONDS for each.
 
     Raises the errors of Transport.request; nothing that a disk holds raises anything.
     """
     if guest.kind is GuestKind.LXC:
-        return Verified(DiskWord(Word.CANNOT_TELL, "a container's filesystems are the node's own: nothing tells"))
-    found = tuple(_words(guest, api.snapshot_config(guest, snapshot), snapshot, clock, open_volume))
+        return Verified(DiskWord(AtRest.CANNOT_TELL, "a container's filesystems are the node's own: nothing tells"))
+    until = clock.monotonic() + seconds
+
+    def of_disk(key: str, volume: str) -> Iterator[FilesystemWord]:
+        budget = Budget(clock, seconds=min(MOST_SECONDS, until - clock.monotonic()))
+        return _of_disk(key, lambda: open_volume(volume, snapshot, budget))
+
+    found = tuple(_words(guest, api.snapshot_config(guest, snapshot), of_disk))
     return Verified(together(found), found)
 
 
 def _words(
-    guest: Guest, config: Mapping[str, object], snapshot: str, clock: Clock, open_volume: OpenVolume
+    guest: Guest, config: Mapping[str, object], of_disk: Callable[[str, str], Iterator[FilesystemWord]]
 ) -> Iterator[FilesystemWord]:
     count = 0
     for key, volume in disks(guest, config):
         if key.startswith(_NO_FILESYSTEM):
             continue
-        for word in _of_disk(key, volume, snapshot, clock, open_volume):
+        for word in of_disk(key, volume):
             count += 1
             if count > MOST_FILESYSTEMS:
-                yield FilesystemWord(key, "", Word.CANNOT_TELL, "there are more filesystems than are looked at")
+                yield FilesystemWord(key, "", AtRest.CANNOT_TELL, "there are more filesystems than are looked at")
                 return
             yield word
 
 
-def _of_disk(key: str, volume: str, snapshot: str, clock: Clock, open_volume: OpenVolume) -> Iterator[FilesystemWord]:
+def _of_disk(key: str, opened: Callable[[], AbstractContextManager[Blocks]]) -> Iterator[FilesystemWord]:
     try:
-        with open_volume(volume, snapshot, Budget(clock)) as blocks:
+        with opened() as blocks:
             yield from words_of(blocks, key)
     except CannotTellError as error:
-        yield FilesystemWord(key, "", Word.CANNOT_TELL, str(error))
+        yield FilesystemWord(key, "", AtRest.CANNOT_TELL, str(error))
     except OSError as error:
         why = clean(f"its volume cannot be read: {error.strerror or error}", 160)
-        yield FilesystemWord(key, "", Word.CANNOT_TELL, why)
+        yield FilesystemWord(key, "", AtRest.CANNOT_TELL, why)
+    except Exception as bug:  # noqa: BLE001 - what a guest wrote must not end a run, whatever it has found in us
+        why = f"an error of ours while it was read ({type(bug).__name__}): please report it"
+        yield FilesystemWord(key, "", AtRest.CANNOT_TELL, why)

@@ -16,9 +16,9 @@ Layout: fs/xfs/libxfs/xfs_log_format.h. The log is a ring of sectors, each of wh
 from __future__ import annotations
 
 from snapshot.disk.blocks import Blocks, CannotTellError
-from snapshot.disk.word import Word
 from snapshot.disk.xfslog import Log, open_ring
 from snapshot.disk.xfsops import Content, content_of
+from snapshot.model import AtRest
 
 
 def is_xfs(blocks: Blocks) -> bool:
@@ -26,7 +26,7 @@ def is_xfs(blocks: Blocks) -> bool:
     return blocks.size >= 512 and blocks.read(0, 4) == b"XFSB"
 
 
-def judge(blocks: Blocks) -> tuple[Word, str]:
+def judge(blocks: Blocks) -> tuple[AtRest, str]:
     """Its word and why. CannotTellError."""
     ring = open_ring(blocks)
     log = Log(ring)
@@ -35,13 +35,13 @@ def judge(blocks: Blocks) -> tuple[Word, str]:
         raise CannotTellError("its superblock is newer than its log")
     content = content_of(ring, newest)
     if content is Content.OTHER:
-        return Word.NOT_CLEAN, "it was in use: the last thing in its log is a change that a mount replays"
+        return AtRest.NOT_CLEAN, "it was in use: the last thing in its log is a change that a mount replays"
     if content is Content.UNMOUNT:
-        return Word.CLEAN, "it was at rest: its log ends with an unmount"
+        return AtRest.CLEAN, "it was at rest: its log ends with an unmount"
     if ring.superblock_lsn != newest.lsn:
         raise CannotTellError("its superblock was logged last and is not written back, as it is in a freeze")
     if newest.tail > newest.lsn:
         raise CannotTellError("its log names a tail that makes no sense")
     if newest.tail != newest.lsn and newest.tail != log.before(newest).lsn:
         raise CannotTellError("its superblock was logged while older changes were still to be written back")
-    return Word.CLEAN, "it was at rest: its log ends with the superblock, as a freeze leaves it"
+    return AtRest.CLEAN, "it was at rest: its log ends with the superblock, as a freeze leaves it"

@@ -94,6 +94,16 @@ class JournalBook:
         verdict = Verdict(VerdictKind.UNKNOWN, f"no snapshot taken: {why}")
         return self.try_begin(record) + self.try_close(record.id, clock, verdict, "preflight", reason)
 
+    def try_update(self, window_id: str, **values: object) -> list[str]:
+        """Add to a record what needs no guarantee."""
+        if self.failed:
+            return []  # said already
+        try:
+            patiently(lambda: self.update(window_id, **values), self._clock)
+        except JournalError as error:
+            return [str(error)]
+        return []
+
     def agent_seen(self, health: Health, clock: Clock) -> None:
         """Let the metrics know whether the agent answered. What cannot be written is said by what follows."""
         if health.guest is None or health.agent_up is None:

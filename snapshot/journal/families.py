@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from snapshot.journal.family import GUEST_LABELS, Family, Kind
 from snapshot.journal.labelfamilies import LABEL_FAMILIES
 from snapshot.journal.record import Cause
-from snapshot.model import VerdictKind
+from snapshot.model import AtRest, VerdictKind
 from snapshot.words import Word
 
 BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
+DISK_WORDS = tuple(word.value for word in AtRest)
 VERDICTS = tuple(kind.value for kind in VerdictKind)
 CONSISTENT_VERDICTS = frozenset(kind.value for kind in VerdictKind if kind.is_consistent)
 
@@ -48,6 +49,7 @@ _REASONS: Mapping[str, tuple[Word, ...]] = {
         Word.INTERRUPTED,
     ),
     "snapshot": (Word.TASK, Word.BACKUP_FAILED),
+    "disk": (Word.NOT_CLEAN,),
     "thaw": (Word.NO_ANSWER, Word.NOT_CONFIRMED),
     "guard": (Word.NOT_STARTED,),
 }
@@ -172,6 +174,13 @@ LAST_VERDICT = Family(
     "The verdict of the last run: 1 for the one it got, 0 for the others",
     "A state set: sum it by verdict to see the fleet.",
     _per_guest("verdict"),
+)
+LAST_DISK_WORD = Family(
+    "pve_fsfreeze_last_disk_word",
+    Kind.GAUGE,
+    "What the disk in the last snapshot said of itself: 1 for the word it has, 0 for the others; absent: not asked",
+    "`clean`, `not-clean` or `cannot-tell`: docs/verify.md. A verdict that it contradicts fails at stage `disk`.",
+    _per_guest("word"),
 )
 LAST_FAILURE = Family(
     "pve_fsfreeze_last_failure",
@@ -299,6 +308,7 @@ FAMILIES = (
     LAST_SUCCESS,
     LAST_CONSISTENT,
     LAST_VERDICT,
+    LAST_DISK_WORD,
     LAST_FAILURE,
     FILESYSTEMS,
     AGENT_UP,

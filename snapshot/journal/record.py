@@ -14,7 +14,19 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from snapshot.base.procfs import ProcessIdentity
-from snapshot.model import NODE, VMID_MAX, VMID_MIN, FreezeOutcome, Guest, GuestKind, Node, Owner, VerdictKind, Vmid
+from snapshot.model import (
+    NODE,
+    VMID_MAX,
+    VMID_MIN,
+    AtRest,
+    FreezeOutcome,
+    Guest,
+    GuestKind,
+    Node,
+    Owner,
+    VerdictKind,
+    Vmid,
+)
 from snapshot.states import State, check_step
 
 
@@ -83,7 +95,7 @@ class WindowRecord(NamedTuple):
     quiet_until_at: float | None = None
     """While set and ahead, an unanswered freeze may still be executed: the window stays open until then."""
     failure_stage: str | None = None
-    """``preflight``, ``freeze``, ``hold``, ``snapshot`` or ``thaw``: where the window failed; None when it did not."""
+    """``preflight``, ``freeze``, ``hold``, ``snapshot``, ``disk`` or ``thaw``: where it failed; None: it did not."""
     failure_reason: str | None = None
     """A short fixed word for metrics, e.g. ``agent-not-running``, ``deadline``, ``reply-lost``."""
     verdict: str | None = None
@@ -91,6 +103,10 @@ class WindowRecord(NamedTuple):
     closed_at: float | None = None
     group_id: str | None = None
     """The group that its guest was a member of: the group's name, ``-`` and eight hex digits of this very run."""
+
+    disk_word: str | None = None
+    """What the disk in the snapshot said: ``clean``, ``not-clean``, ``cannot-tell``; None where it was not asked."""
+    disk_reason: str | None = None
 
     @classmethod
     def begun(
@@ -198,6 +214,7 @@ WORDS: Mapping[str, type[Enum]] = {
     "state": State,
     "freeze_outcome": FreezeOutcome,
     "verdict": VerdictKind,
+    "disk_word": AtRest,
 }
 """The columns of which every word is known."""
 _WHOLE = frozenset(

@@ -100,7 +100,13 @@ def _to_5(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE windows ADD COLUMN group_id TEXT")
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5)
+def _to_6(db: sqlite3.Connection) -> None:
+    """What the disk in the snapshot says itself."""
+    db.execute("ALTER TABLE windows ADD COLUMN disk_word TEXT")
+    db.execute("ALTER TABLE windows ADD COLUMN disk_reason TEXT")
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5, _to_6)
 VERSION = len(_STEPS)
 
 

@@ -88,6 +88,7 @@ OF_THE_LAST_RUN = (
     families.LAST_SUCCESS.name,
     families.LAST_CONSISTENT.name,
     families.LAST_VERDICT.name,
+    families.LAST_DISK_WORD.name,
     families.LAST_FAILURE.name,
     families.FILESYSTEMS.name,
 )
@@ -264,6 +265,9 @@ def _gauges(series: _Series, record: WindowRecord, marks: dict[str, float]) -> N
         series.drop(families.LAST_VERDICT.name)
         series.put(families.LAST_VERDICT.name, 1, json.dumps({"verdict": word(record.verdict)}))
     if has_ended(record):
+        series.drop(families.LAST_DISK_WORD.name)
+        if record.disk_word is not None:
+            series.put(families.LAST_DISK_WORD.name, 1, json.dumps({"word": word(record.disk_word)}))
         ended_at = marks.setdefault("ended", _instant(record))
         series.put(families.LAST_RUN.name, ended_at)
         # One that was taken again has neither failed nor come to anything.

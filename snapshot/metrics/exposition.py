@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from snapshot.config.settings import Config
 from snapshot.journal import families, labelfamilies, silences
 from snapshot.journal.drills import last_drill
-from snapshot.journal.families import BUCKETS_SECONDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS
+from snapshot.journal.families import BUCKETS_SECONDS, DISK_WORDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS
 from snapshot.journal.family import Family, Kind
 from snapshot.journal.labelruns import label_runs, limit_seconds
 from snapshot.journal.looks import GuestLook
@@ -214,17 +214,22 @@ def _from_zero(rows: _Rows, family: Family, known: Iterable[tuple[str, ...]], na
 
 
 def _states(rows: _Rows) -> Iterator[Metric]:
-    verdicts = _metric(families.LAST_VERDICT)
+    verdicts, disks = _metric(families.LAST_VERDICT), _metric(families.LAST_DISK_WORD)
     failures = _metric(families.LAST_FAILURE)
     for key in rows.guests:
         for text in rows.labelled(families.LAST_VERDICT.name, key):
             current = labels_of(text)["verdict"]
             for verdict in VERDICTS:
                 verdicts.add_metric((*key, verdict), float(verdict == current))
+        for text in rows.labelled(families.LAST_DISK_WORD.name, key):
+            said = labels_of(text)["word"]
+            for one in DISK_WORDS:
+                disks.add_metric((*key, one), float(one == said))
         for text in rows.labelled(families.LAST_FAILURE.name, key):
             labels = labels_of(text)
             failures.add_metric((*key, labels["stage"], labels["reason"]), 1.0)
     yield verdicts
+    yield disks
     yield failures
 
 

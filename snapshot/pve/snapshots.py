@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from snapshot.base.clock import duration, iso
 from snapshot.base.text import clean
-from snapshot.model import Verdict
+from snapshot.model import DiskWord, Verdict
 
 CURRENT = "current"
 """PVE's row for the guest itself: its parent is the snapshot that it was taken from or rolled back to last."""
@@ -78,13 +78,22 @@ def tree_of(rows: Iterable[Mapping[str, object]]) -> Tree:
     return Tree(found, parent)
 
 
-def description_of(text: str, run: str, verdict: Verdict | None, frozen_seconds: float | None, at: float) -> str:
-    """A description of ours: the operator's ``text``, the verdict once it is known, and the mark."""
+def description_of(
+    text: str,
+    run: str,
+    verdict: Verdict | None,
+    frozen_seconds: float | None,
+    at: float,
+    *,
+    disk: DiskWord | None = None,
+) -> str:
+    """A description of ours: the operator's ``text``, the verdict once it is known, the disk's word, and the mark."""
     if verdict is None:
         said = f"safe-snapshot: verdict pending (run {run})"
     else:
         span = f"; freeze window {duration(frozen_seconds)}" if frozen_seconds is not None else ""
-        said = f"safe-snapshot: {verdict}{span}; {iso(at)}"
+        word = f"; disk: {disk.word.value}" if disk is not None else ""
+        said = f"safe-snapshot: {verdict}{span}{word}; {iso(at)}"
     return "\n".join([*([text] if text else []), said, f"safe-snapshot run {run}"])
 
 

@@ -93,6 +93,7 @@ def result_data(result: Result) -> dict[str, object]:
         "upid": result.upid,
         "task": result.task,
         "verdict": result.verdict,
+        "disk": result.disk,
     }
 
 

@@ -186,4 +186,5 @@ def _condition(question: Question) -> tuple[str, tuple[object, ...]]:
 def _why(window: WindowRecord) -> str:
     failure = f"[{window.failure_stage}: {window.failure_reason or 'unspecified'}] " if window.failure_stage else ""
     group = f" (group {window.group_id})" if window.group_id else ""
-    return f"{failure}{window.reason or ''}{group}".strip()
+    disk = f" (disk: {window.disk_word})" if window.disk_word else ""
+    return f"{failure}{window.reason or ''}{group}{disk}".strip()

@@ -36,7 +36,8 @@ def result_lines(result: Result) -> list[str]:
         frozen = result.frozen_seconds
         span = f", frozen for {duration(frozen)}" if frozen is not None else ""
         name = f"{result.guest.kind.value}/{result.vmid}" if result.guest else str(result.vmid)
-        lines.append(f"snapshot {result.name} of {name}{span}: {result.verdict}")
+        disk = f"; disk: {result.disk.word.value}" if result.disk is not None else ""
+        lines.append(f"snapshot {result.name} of {name}{span}: {result.verdict}{disk}")
     if result.error is not None:
         lines.append(f"ERROR: {result.error}")
     return lines
@@ -67,6 +68,7 @@ def result_logfmt(result: Result) -> Line:
         policy=result.policy.value,
         verdict=verdict.kind.value if verdict else None,
         reason=verdict.reason if verdict else None,
+        disk=result.disk.word.value if result.disk else None,
         window_seconds=result.times.window_seconds,
         plan=result.plan,
         warnings="; ".join(dict.fromkeys(result.warnings)),

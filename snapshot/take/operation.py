@@ -17,7 +17,7 @@ from snapshot.errors import (
 from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
 from snapshot.pve.tasks import pace_of
-from snapshot.take import judging, knock, own, telling, together, unfrozen
+from snapshot.take import diskword, judging, knock, own, telling, together, unfrozen
 from snapshot.take.examine import examine, wait_for_turn
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
@@ -147,15 +147,18 @@ def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, *, at_knoc
 
 def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
     """What follows from the verdict."""
-    verdict = run.verdict
-    assert verdict is not None
+    assert run.verdict is not None
+    verdict = run.verdict = diskword.heard(run, window.spec.guest, snapshot, run.verdict)
     consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
     go = together.judged(run, verdict, follows=consistent, window=window)
     if not go.keep and (consistent or window.broken_word is Word.GROUP_ENDED):
         together.remove(run, snapshot, go, lambda found: run.close(window, found, "hold", Word.GROUP_ENDED.value))
     verdict = run.verdict = together.worded(verdict, go)
-    word = None if consistent else broken_word(window.proof, window.broken_word).value
-    run.close(window, verdict, None if consistent else "hold", word)
+    if run.is_contradicted:
+        run.close(window, verdict, "disk", Word.NOT_CLEAN.value)
+    else:
+        word = None if consistent else broken_word(window.proof, window.broken_word).value
+        run.close(window, verdict, None if consistent else "hold", word)
     if not consistent and run.policy is Policy.REQUIRE:
         snapshot.remove_unproven(verdict)
     snapshot.describe(verdict)

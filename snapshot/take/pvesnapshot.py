@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 
 from snapshot.errors import ApiError, NotConsistentError, ReplyLostError, SnapshotFailedError
-from snapshot.model import FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
+from snapshot.model import DiskWord, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
 from snapshot.pve.agent import HOOK_FAILED_TEXT
@@ -58,8 +58,11 @@ class PveSnapshot:
         """When PVE was asked, and its task seen to be over (monotonic): its point in time lies between."""
         self.frozen_seconds: float | None = None
         """How long the guest was frozen for it, once it is thawed; None when it was not, or nobody knows."""
+        self.disk: DiskWord | None = None
+        """What it says of itself, where it was asked."""
+        self.mark = mark
+        """The run's id, also in the journal."""
         self._guest = guest
-        self._mark = mark
         self._request = request
         self._tools = tools
         self._warnings = warnings
@@ -322,14 +325,14 @@ class PveSnapshot:
         except ApiError:
             self.exists = None
             return False
-        ours = found is not None and self._mark in found.description
+        ours = found is not None and self.mark in found.description
         in_preparation = found is not None and ours and not found.is_whole
         self.exists = None if in_preparation else ours
         return bool(self.exists)
 
     def _description(self, verdict: Verdict | None) -> str:
         at = self._tools.clock.time()
-        return description_of(self._request.description, self._mark, verdict, self.frozen_seconds, at)
+        return description_of(self._request.description, self.mark, verdict, self.frozen_seconds, at, disk=self.disk)
 
 
 def _says_not_frozen(log: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ from snapshot.guard.link import Launcher
 from snapshot.journal.store import Journal
 from snapshot.model import (
     Check,
+    DiskWord,
     FreezeOutcome,
     FreezeReply,
     Guest,
@@ -46,6 +47,8 @@ class Request:
     max_window_seconds: float | None = None
     memory: bool = False
     dry_run: bool = False
+    verify: bool | None = None
+    """Whether the disk in the snapshot is asked."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Result:
     snapshot_exists: bool | None = False
     """Whether the snapshot is there; None when PVE did not say."""
     verdict: Verdict | None = None
+    disk: DiskWord | None = None
+    """What the disk in the snapshot says; None where it was not asked."""
     group_id: str | None = None
     """The group that it is a member of, as the journal has it."""
     warnings: tuple[str, ...] = ()

@@ -10,7 +10,17 @@ from snapshot.config.naming import free_name
 from snapshot.errors import Failure, GroupEndedError, NotRecordedError
 from snapshot.journal.book import open_book
 from snapshot.journal.silences import folder_lines
-from snapshot.model import Check, Guest, GuestKind, Owner, Policy, Verdict, VerdictKind, WindowTimes
+from snapshot.model import (
+    Check,
+    DiskWord,
+    Guest,
+    GuestKind,
+    Owner,
+    Policy,
+    Verdict,
+    VerdictKind,
+    WindowTimes,
+)
 from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve.agent import ApiChannel
 from snapshot.pve.routes import build_ladder
@@ -59,6 +69,10 @@ class Run:
         self.is_closed = False
         """Whether the window has its verdict."""
         self.verdict: Verdict | None = None
+        self.disk: DiskWord | None = None
+        """What the disk in the snapshot says, where it was asked."""
+        self.is_contradicted = False
+        """Whether it says otherwise than the answers did."""
         self.still: tuple[float | None, float | None] = None, None
         """From when until when (monotonic) a guest that is off was seen to be so."""
         self.warnings: list[str] = []
@@ -165,6 +179,7 @@ class Run:
             task=snapshot.task if snapshot else None,
             snapshot_exists=snapshot.exists if snapshot else False,
             verdict=self.verdict,
+            disk=self.disk,
             group_id=self.tools.fence.group_id,
             warnings=tuple(self.warnings),
             error=error,

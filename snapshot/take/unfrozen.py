@@ -22,7 +22,7 @@ from snapshot.errors import (
 from snapshot.journal.book import plain_record
 from snapshot.model import FreezeOutcome, FreezeReply, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve import remedies
-from snapshot.take import together
+from snapshot.take import diskword, together
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.run import Run
@@ -99,8 +99,8 @@ def conclude_instead(run: Run, guest: Guest, snapshot: PveSnapshot, window: Snap
             f"guest {guest.vmid} could not be frozen: {reply.detail}", remedy=remedies.of_freeze(reply, guest)
         )
     run.tools.say(f"policy {run.policy.value}: went on without a freeze of ours")
-    found = run.verdict
-    assert found is not None
+    assert run.verdict is not None
+    found = run.verdict = diskword.heard(run, guest, snapshot, run.verdict)
     run.close(window, found, stage, word)
     snapshot.describe(found)
     if unclear:
@@ -138,9 +138,12 @@ def _take(run: Run, snapshot: PveSnapshot, expected: Verdict, window: SnapshotWi
 
 def _conclude(run: Run, snapshot: PveSnapshot, expected: Verdict, close: Close) -> None:
     """A guest that should have been frozen and could not be is a failure; one that was not to be frozen is not."""
-    found = run.verdict
-    assert found is not None
-    stage, word = run.failure if found is expected else ("hold", "no-proof")
+    assert run.verdict is not None
+    assert run.guest is not None
+    stage, word = run.failure if run.verdict is expected else ("hold", "no-proof")
+    found = diskword.heard(run, run.guest, snapshot, run.verdict)
+    if run.is_contradicted:
+        stage, word = "disk", Word.NOT_CLEAN.value
     go = together.judged(run, found, follows=stage is None)
     if not go.keep and (found.is_consistent or run.policy is not Policy.REQUIRE):
         together.remove(run, snapshot, go, lambda gone: close(gone, "snapshot", Word.GROUP_ENDED.value))

@@ -17,7 +17,8 @@ from snapshot.disk.blocks import MOST_BYTES, MOST_READS, Bounded, Budget, Cannot
 from snapshot.disk.examine import words_of
 from snapshot.disk.layout import ESP
 from snapshot.disk.qcow2 import Qcow2Snapshot
-from snapshot.disk.word import DiskWord, Word, together
+from snapshot.disk.word import together
+from snapshot.model import AtRest, DiskWord
 from tests.disk.kit import LINUX, MIB, Logged, Memory, ext4, extended, gpt, lvm, mbr, xfs
 from tests.disk.qcow2kit import qcow2
 from tests.unit.kit import VirtualClock
@@ -31,7 +32,7 @@ class Subject(NamedTuple):
     name: str
     disk: Memory
     look: Callable[[Memory], DiskWord]
-    word: Word
+    word: AtRest
 
 
 def plain(disk: Memory) -> DiskWord:
@@ -48,12 +49,12 @@ def as_qcow2(disk: Memory) -> DiskWord:
     try:
         return together(words_of(Qcow2Snapshot(Bounded(disk, budget), "snap"), "scsi0"))
     except CannotTellError as error:
-        return DiskWord(Word.CANNOT_TELL, str(error))
+        return DiskWord(AtRest.CANNOT_TELL, str(error))
 
 
 def subjects() -> Iterator[Subject]:
     """Each kind of disk, at rest and in use."""
-    for word, is_used in ((Word.CLEAN, False), (Word.NOT_CLEAN, True)):
+    for word, is_used in ((AtRest.CLEAN, False), (AtRest.NOT_CLEAN, True)):
         one = ext4(needs_recovery=is_used)
         bare = ext4(needs_recovery=is_used, checksum=False)
         log = xfs([*BUSY] if is_used else [*BUSY, Logged("sb"), Logged("sb")], first_at=20, cycle=3, sectors=512)
@@ -152,7 +153,7 @@ def run(blocks: int, seed: int) -> Tally:
         assert subject.disk.reads <= MOST_READS, subject.name
         assert subject.disk.bytes_read <= MOST_BYTES, subject.name
         said[f"{subject.name}, {subject.word.value}: {found.word.value}"] += 1
-        if found.word not in (subject.word, Word.CANNOT_TELL):
+        if found.word not in (subject.word, AtRest.CANNOT_TELL):
             wrong.append(f"{subject.name}, block {number} at {place}: {subject.word.value} became {found}")
         subject.disk.data[place : place + size] = kept
     return Tally(said, wrong)

@@ -13,7 +13,8 @@ from snapshot.base.crc32c import crc32c
 from snapshot.disk.blocks import Bounded, Budget
 from snapshot.disk.examine import words_of
 from snapshot.disk.lvm import crc as lvm_crc
-from snapshot.disk.word import DiskWord, FilesystemWord, together
+from snapshot.disk.word import FilesystemWord, together
+from snapshot.model import DiskWord
 from tests.unit.kit import VirtualClock
 
 SECTOR = 512

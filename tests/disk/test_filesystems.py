@@ -7,11 +7,12 @@ import struct
 import pytest
 
 from snapshot.base.crc32c import crc32c
-from snapshot.disk.word import FilesystemWord, Word
+from snapshot.disk.word import FilesystemWord
+from snapshot.model import AtRest
 from tests.disk import kit
 from tests.disk.kit import LOG_AT, SECTOR, Logged, Memory, ext4, word, words, xfs
 
-CLEAN, NOT_CLEAN, CANNOT_TELL = Word.CLEAN, Word.NOT_CLEAN, Word.CANNOT_TELL
+CLEAN, NOT_CLEAN, CANNOT_TELL = AtRest.CLEAN, AtRest.NOT_CLEAN, AtRest.CANNOT_TELL
 
 
 def of(image: bytes) -> FilesystemWord:

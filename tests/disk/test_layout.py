@@ -9,12 +9,12 @@ import pytest
 from snapshot.disk.blocks import Budget, Pieces
 from snapshot.disk.layout import BIOS_BOOT, ESP
 from snapshot.disk.lvm import volumes
-from snapshot.disk.word import Word
+from snapshot.model import AtRest
 from tests.disk import kit
 from tests.disk.kit import LINUX, MIB, SECTOR, Logged, Memory, ext4, extended, gpt, lvm, mbr, word, words, xfs
 from tests.unit.kit import VirtualClock
 
-CLEAN, NOT_CLEAN, CANNOT_TELL = Word.CLEAN, Word.NOT_CLEAN, Word.CANNOT_TELL
+CLEAN, NOT_CLEAN, CANNOT_TELL = AtRest.CLEAN, AtRest.NOT_CLEAN, AtRest.CANNOT_TELL
 REST, USE = ext4(needs_recovery=False), ext4(needs_recovery=True)
 XREST = xfs([Logged("inode"), Logged("sb")])
 FAT = b"\xebX\x90mkfs.fat".ljust(82, b"\0") + b"FAT32   ".ljust(428, b"\0") + b"\x55\xaa" + bytes(MIB - 512)

@@ -13,13 +13,15 @@ from snapshot.base.clock import SystemClock
 from snapshot.disk.blocks import Blocks, Budget
 from snapshot.disk.examine import words_of
 from snapshot.disk.source import qcow2_snapshot
-from snapshot.disk.word import Word, together
+from snapshot.disk.word import together
+from snapshot.model import AtRest
+from tests.disk.onnode import on_node, put_pvesm
 from tests.disk.placed import in_gpt, in_lvm, in_lvm_in_gpt, in_mbr
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.base import Filesystem
 from tests.lab.guest.oracle import Judgement, judge
 from tests.lab.guest.real import RealGuest
-from tests.lab.site import Run, Site, environment, run_command, site, wait_for
+from tests.lab.site import Site, site, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -39,9 +41,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Site]:
     fs: Filesystem = request.param
     with site(lambda vmid, run: real_guest(vmid, run, fs=fs)) as found:
         found.on_the_node()
-        program = found.node.root / "usr/bin/pvesm"
-        program.write_text(f'#!/bin/sh\n[ "$1" = path ] && echo "{found.run}/100.qcow2"\n')
-        program.chmod(0o755)
+        put_pvesm(found, found.guest.disk)
         yield found
 
 
@@ -134,9 +134,9 @@ KINDS = (frozen_busy, frozen_idle, busy, idle, broken, broken_at_once)
 FROZEN = (frozen_busy, frozen_idle)
 
 
-def words(disk: Path, name: str) -> dict[str, Word]:
+def words(disk: Path, name: str) -> dict[str, AtRest]:
     """What the snapshot says, in each of the places that a filesystem can have on a disk."""
-    found: dict[str, Word] = {}
+    found: dict[str, AtRest] = {}
     for place, put in PLACES.items():
         with qcow2_snapshot(disk, name, Budget(SystemClock())) as blocks:
             found[place] = together(words_of(put(blocks), "scsi0")).word
@@ -148,33 +148,27 @@ def words(disk: Path, name: str) -> dict[str, Word]:
 def test_verify_agrees_with_the_oracle(lab: Site, kind: Callable[[Guest], str], times: int) -> None:
     guest = Guest(lab)
     told: Counter[str] = Counter()
-    wrong: list[tuple[str, dict[str, Word], Judgement]] = []
+    wrong: list[tuple[str, dict[str, AtRest], Judgement]] = []
     for _ in range(times):
         name = kind(guest)
         said = words(guest.real.disk, name)
         oracle = judge(guest.real.disk, name, guest.real.fs)
         told.update(word.value for word in said.values())
-        right = Word.CLEAN if oracle.consistent else Word.NOT_CLEAN
-        if any(word not in (right, Word.CANNOT_TELL) for word in said.values()) or len(set(said.values())) != 1:
+        right = AtRest.CLEAN if oracle.consistent else AtRest.NOT_CLEAN
+        if any(word not in (right, AtRest.CANNOT_TELL) for word in said.values()) or len(set(said.values())) != 1:
             wrong.append((name, said, oracle))
         if kind in FROZEN:
             assert oracle.consistent, (name, oracle)
         guest.forget(name)
     print(f"{guest.real.fs} {kind.__name__}: {times} snapshots in {len(PLACES)} places: {dict(told)}")
     assert wrong == []
-    assert told[Word.CANNOT_TELL.value] <= times * len(PLACES) // 20, told
-
-
-def verify(lab: Site, name: str, *options: str) -> Run:
-    """The command itself, on the guest's node, with PVE's own tool in its way."""
-    path = f"{lab.node.root}/usr/bin:{environment()['PATH']}"
-    return run_command(lab.command("verify", "100", name, *options), env={**environment(), "PATH": path})
+    assert told[AtRest.CANNOT_TELL.value] <= times * len(PLACES) // 20, told
 
 
 def test_the_command_tells_a_frozen_snapshot_from_another(lab: Site) -> None:
     run = lab.safe_snapshot("100", "--name", "proven", "--policy", "require")
     assert run.exit_code == 0, run
-    told = verify(lab, "proven", "--json")
+    told = on_node(lab, "verify", "100", "proven", "--json")
     assert told.exit_code == 0, told
     assert told.json["word"] == "clean"
     assert told.json["filesystems"][0]["where"] == "scsi0"
@@ -184,8 +178,8 @@ def test_the_command_tells_a_frozen_snapshot_from_another(lab: Site) -> None:
         assert lab.safe_snapshot("100", "--name", "plain", "--policy", "never").exit_code == 0
     finally:
         lab.node.set_config(100, agent="1")
-    told = verify(lab, "plain")
+    told = on_node(lab, "verify", "100", "plain")
     assert told.exit_code == 6, told
     assert "not-clean" in told.stdout
     assert all(len(line) <= 80 for line in told.stdout.splitlines()), told.stdout
-    assert verify(lab, "nothing").exit_code == 4
+    assert on_node(lab, "verify", "100", "nothing").exit_code == 4

@@ -64,6 +64,24 @@
             },
           },
           {
+            alert: 'DiskContradicts',
+            expr: |||
+              pve_fsfreeze_last_failure{stage="disk"} == 1
+              unless on (%(guestLabels)s, node) (
+                max by (%(guestLabels)s, node) (pve_fsfreeze_last_run_timestamp_seconds)
+                < on (%(guestLabels)s) group_left ()
+                max by (%(guestLabels)s) (pve_fsfreeze_last_run_timestamp_seconds)
+              )
+            ||| % $._config,
+            'for': "0m" % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: "The disk in the last snapshot of a guest says that it was in use, whatever its agent says",
+              description: "Guest {{ $labels.id }} on node {{ $labels.node }}: every answer called the last snapshot consistent, and its disk says that it was in use. The verdict has fallen to crash-consistent. Clears with the next good run.",
+              runbook_url: '%(runbooks)sdisk-contradicts.md' % $._config,
+            },
+          },
+          {
             alert: 'GuardNotArmed',
             expr: |||
               pve_fsfreeze_last_failure{stage="guard"} == 1

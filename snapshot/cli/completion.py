@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -26,6 +26,7 @@ else:  # the HTTPS library, which the name of a command or an option needs not
 WITHIN_SECONDS = 1.5
 """For the listing, everything included: somebody sits there with a finger on Tab."""
 
+T = TypeVar("T")
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -60,32 +61,26 @@ def complete_words(kind: TermKind | None) -> Completer:
 
 def listed(ctx: click.Context) -> Sequence[Guest]:
     """Every guest that PVE lists in time. Empty for whatever else may happen."""
-    session = ctx.find_object(Session)
-    path = session.config_path if session is not None else None
-
-    def ask() -> tuple[Guest, ...]:
-        config, _ = reading.load_lenient(path)
-        return GuestApi(open_access(config, SystemClock()).main).list()
-
-    try:
-        return Aside(ask, "completion").result(WITHIN_SECONDS)
-    except Exception:  # noqa: BLE001 - whatever it is, a shell's line is no place for it
-        return ()
+    return _asked(ctx, lambda api: api.list())
 
 
 def snapshots_listed(ctx: click.Context) -> Sequence[str]:
     """The names of the snapshots of the guest that the line has named. Empty for whatever else may happen."""
-    session, vmid = ctx.find_object(Session), ctx.params.get("vmid")
+    vmid = ctx.params.get("vmid")
+    return _asked(ctx, lambda api: tuple(sorted(api.snapshots(api.find(Vmid(int(str(vmid))))))))
+
+
+def _asked(ctx: click.Context, question: Callable[[GuestApi], tuple[T, ...]]) -> Sequence[T]:
+    session = ctx.find_object(Session)
     path = session.config_path if session is not None else None
 
-    def ask() -> tuple[str, ...]:
+    def ask() -> tuple[T, ...]:
         config, _ = reading.load_lenient(path)
-        api = GuestApi(open_access(config, SystemClock()).main)
-        return tuple(sorted(api.snapshots(api.find(Vmid(int(str(vmid)))))))
+        return question(GuestApi(open_access(config, SystemClock()).main))
 
     try:
         return Aside(ask, "completion").result(WITHIN_SECONDS)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - whatever it is, a shell's line is no place for it
         return ()
 
 

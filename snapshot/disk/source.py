@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -107,20 +108,18 @@ class ThroughQemu:
         return self._chunks[number]
 
 
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""A hook's environment is empty."""
-
-
 def run_tool(command: tuple[str, ...], seconds: float) -> str:
     """What a tool of the node prints. CannotTellError when it fails, is not there, or takes too long."""
+    program, *arguments = command
+    if not shutil.which(program):
+        program = f"/usr/sbin/{program}"  # a hook's environment has no PATH
     try:
         done = subprocess.run(  # noqa: S603 - tools of the node by name, arguments without a shell
-            command,
+            (program, *arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=max(seconds, 0.1),
             check=False,
-            env={**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{_PATH}"},
         )
     except subprocess.TimeoutExpired:
         raise CannotTellError(f"{command[0]} took too long") from None

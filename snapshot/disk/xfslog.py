@@ -31,7 +31,7 @@ _HEADER_SIZES = (328, 324)
 """Of a header under its checksum, on 64-bit and 32-bit machines: nobody meant them to differ."""
 
 
-class Record(NamedTuple):
+class LogRecord(NamedTuple):
     """One record: where its header stands, and what it says. Lengths in bytes, places in sectors."""
 
     at: int
@@ -125,7 +125,7 @@ class Log:
         self._ring = ring
         self._head, self._cycle = self._find_head()
 
-    def newest(self) -> Record:
+    def newest(self) -> LogRecord:
         """The record that ends at the head."""
         longest = (LARGEST_RECORD + LARGEST_RECORD // 64) // SECTOR
         back = min(longest, self._ring.sectors)
@@ -136,7 +136,7 @@ class Log:
                 return self._record(self._head - distance, self._head)
         raise CannotTellError("its log has no record where it ends")
 
-    def before(self, record: Record) -> Record:
+    def before(self, record: LogRecord) -> LogRecord:
         """The one in front of ``record``."""
         if record.previous >= self._ring.sectors:
             raise CannotTellError("its log names a record that cannot be")
@@ -145,7 +145,7 @@ class Log:
             raise CannotTellError("the records of its log are not in order")
         return found
 
-    def _record(self, at: int, end: int) -> Record:
+    def _record(self, at: int, end: int) -> LogRecord:
         """The record at ``at``, whole and sound, which ends at ``end``."""
         at %= self._ring.sectors
         header = self._ring.read(at, 1)
@@ -157,7 +157,7 @@ class Log:
         if not 0 < length <= LARGEST_RECORD or length % SECTOR or size > LARGEST_RECORD or length > max(size, 32768):
             raise CannotTellError("its log has a record that makes no sense")
         headers = max(1, -(-size // 32768))
-        record = Record(at, cycle, tail, length, headers, operations, previous, header)
+        record = LogRecord(at, cycle, tail, length, headers, operations, previous, header)
         if lsn != record.lsn or (at + record.sectors) % self._ring.sectors != end % self._ring.sectors:
             raise CannotTellError("its log has a record that does not end where the next begins")
         if cycle != (self._cycle if at < self._head else self._cycle - 1):
@@ -165,7 +165,7 @@ class Log:
         self._verify(record)
         return record
 
-    def _verify(self, record: Record) -> None:
+    def _verify(self, record: LogRecord) -> None:
         rest = self._ring.read(record.at + 1, record.sectors - 1)
         extra, body = rest[: (record.headers - 1) * SECTOR], rest[(record.headers - 1) * SECTOR :]
         said = struct.unpack_from("<I", record.header, 32)[0]

@@ -11,7 +11,7 @@ import struct
 from enum import Enum
 
 from snapshot.disk.blocks import CannotTellError
-from snapshot.disk.xfslog import CYCLE_DATA, SECTOR, Record, Ring
+from snapshot.disk.xfslog import CYCLE_DATA, SECTOR, LogRecord, Ring
 
 MOST_OPERATIONS = 4096
 
@@ -33,7 +33,7 @@ class Content(Enum):
     OTHER = "other"
 
 
-def content_of(ring: Ring, record: Record) -> Content:
+def content_of(ring: Ring, record: LogRecord) -> Content:
     """What is in it. CannotTellError for operations that are not understood."""
     body = _unpacked(ring, record)
     if not 0 < record.operations <= MOST_OPERATIONS:
@@ -85,7 +85,7 @@ def _item(region: bytes) -> int:
     return size - 1 if sector == 0 else -1
 
 
-def _unpacked(ring: Ring, record: Record) -> bytes:
+def _unpacked(ring: Ring, record: LogRecord) -> bytes:
     """The record's body with the words that the rounds had taken the place of."""
     data = bytearray(ring.read(record.at + 1, record.sectors - 1))
     headers = [record.header[44:300]]

@@ -23,7 +23,7 @@ from tests.lab.guest.oracle import Judgement, judge
 from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, site, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 TIMES = pytest.mark.parametrize("times", [4, pytest.param(200, marks=pytest.mark.slow)])
 PLACES: dict[str, Callable[[Blocks], Blocks]] = {

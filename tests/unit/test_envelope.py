@@ -23,9 +23,9 @@ from tests.unit.kit import record
 CODES = [
     "failed no-turn usage configuration guest-unfit guest-removed storage-full",
     "api api-unreachable api-denied api-failure node-offline reply-lost",
-    "not-consistent group-ended snapshot-failed no-quorum still-frozen",
+    "not-consistent group-ended not-clean snapshot-failed no-quorum still-frozen",
     "journal journal-busy not-recorded freeze-unclear guard window-taken",
-    "foreign-freeze findings not-pruned interrupted",
+    "foreign-freeze findings not-pruned cannot-tell interrupted",
 ]
 FAILURES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Failure)]
 

@@ -75,8 +75,8 @@ def shape(path: Path) -> dict[str, object]:
 
 
 def of_no_group(before: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
-    """The windows as version 5 has them."""
-    return {"windows": [(*row, None) for row in before["windows"]]}
+    """The windows as version 6 has them: of no group, and with disks that nobody has asked."""
+    return {"windows": [(*row, None, None, None) for row in before["windows"]]}
 
 
 def test_a_journal_of_0_1_0_goes_on_with_all_that_is_in_it(path: Path, tmp_path: Path) -> None:

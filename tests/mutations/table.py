@@ -49,6 +49,7 @@ SETUP_TESTS = "tests/setup/test_setup.py"
 SETUP_COMMAND = "tests/setup/test_command.py"
 SETUP_TEXTS = "tests/setup/test_texts.py"
 SETUP_TROUBLE = "tests/setup/test_trouble.py"
+DISK_TESTS = "tests/disk"
 DRILL = "snapshot/drill/drill.py"
 DRILL_PLAY = "snapshot/drill/play.py"
 DRILL_ROUNDS = "snapshot/drill/rounds.py"
@@ -5235,6 +5236,104 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    bash.offer()\n",
         "",
         f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
+        "an ext4 superblock's checksum is not looked at",
+        "snapshot/disk/ext4.py",
+        "    if has_checksum and (superblock[0x175] != 1 or crc32c(superblock[:0x3FC]) != checksum):\n",
+        "    if has_checksum and superblock[0x175] != checksum != checksum:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_ext4_flag_that_flips_is_caught_by_the_checksum",
+    ),
+    mutation(
+        "an ext4's journal is not asked whether it is empty",
+        "snapshot/disk/ext4.py",
+        "    if journal_is_empty is False:\n",
+        "    if journal_is_empty == 2:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_ext4_whose_witnesses_differ_cannot_tell",
+    ),
+    mutation(
+        "an XFS whose superblock was not written back was at rest",
+        "snapshot/disk/xfs.py",
+        "    if ring.superblock_lsn != newest.lsn:\n",
+        "    if ring.superblock_lsn > newest.lsn:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_whose_superblock_was_logged_and_not_written_back_cannot_tell",
+    ),
+    mutation(
+        "an XFS that has lost the end of its log is believed",
+        "snapshot/disk/xfs.py",
+        "    if ring.superblock_lsn > newest.lsn:\n",
+        "    if ring.superblock_lsn < 0:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_that_has_lost_the_end_of_its_log_cannot_tell",
+    ),
+    mutation(
+        "an XFS whose older changes were still to be written back was at rest",
+        "snapshot/disk/xfs.py",
+        "    if newest.tail != newest.lsn and newest.tail != log.before(newest).lsn:\n",
+        "    if newest.tail < 0:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_whose_superblock_was_logged_in_the_middle_of_work_cannot_tell",
+    ),
+    mutation(
+        "the records of XFS's log are not checked",
+        "snapshot/disk/xfslog.py",
+        "            if crc32c(body, register) ^ 0xFFFFFFFF == said:\n",
+        "            if said or body:\n",
+        f"{DISK_TESTS}/test_fuzz.py::test_no_mutated_block_makes_a_wrong_word_or_reads_without_bound",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_record_with_a_flipped_bit_never_changes_its_word",
+    ),
+    mutation(
+        "XFS's log is read while writes are on their way",
+        "snapshot/disk/xfslog.py",
+        "        if any(found != cycle for found in ring.cycles(head - before, before)):\n",
+        "        if head < before:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_in_which_writes_were_on_their_way_cannot_tell",
+    ),
+    mutation(
+        "a filesystem that cannot tell does not count",
+        "snapshot/disk/word.py",
+        "    for kind in (AtRest.NOT_CLEAN, AtRest.CANNOT_TELL):\n",
+        "    for kind in (AtRest.NOT_CLEAN,):\n",
+        f"{DISK_TESTS}/test_layout.py::test_one_that_cannot_tell_keeps_all_from_being_clean",
+    ),
+    mutation(
+        "a superblock that was left of something earlier is believed",
+        "snapshot/disk/examine.py",
+        "        if is_xfs + is_ext + (other is not None) > 1:\n",
+        "        if is_xfs + is_ext > 1:\n",
+        f"{DISK_TESTS}/test_layout.py::test_a_superblock_that_was_left_of_something_earlier_cannot_tell",
+    ),
+    mutation(
+        "reading a disk has no bound",
+        "snapshot/disk/blocks.py",
+        "        if self.bytes_left < 0 or self.reads_left < 0:\n",
+        "        if self.bytes_left < 0 > self.reads_left:\n",
+        f"{DISK_TESTS}/test_layout.py::test_reading_stops_at_its_bounds",
+    ),
+    mutation(
+        "a linked clone's base image is taken for zeros",
+        "snapshot/disk/qcow2.py",
+        "            if self._header.has_base:\n",
+        "            if self._header.has_base and entry:\n",
+        f"{DISK_TESTS}/test_qcow2.py::test_a_cluster_that_is_not_plainly_there_is_refused",
+    ),
+    mutation(
+        "a guest says which format its raw disk has",
+        "snapshot/disk/source.py",
+        '("qemu-io", "-r", "-U", "-f", "raw", "-c", read,',
+        '("qemu-io", "-r", "-U", "-c", read,',
+        f"{DISK_TESTS}/test_qcow2.py::test_a_guest_cannot_make_another_format_of_its_raw_disk",
+    ),
+    mutation(
+        "a thin snapshot that we have activated stays so",
+        "snapshot/disk/where.py",
+        '        if not was_there:\n            run(("lvchange", "-an",',
+        '        if was_there:\n            run(("lvchange", "-an",',
+        f"{DISK_TESTS}/test_where.py::test_a_thin_snapshot_is_activated_and_deactivated_again_whatever_happens",
+    ),
+    mutation(
+        "a verdict that the disk contradicts stands",
+        "snapshot/take/diskword.py",
+        "    if said.word is not AtRest.NOT_CLEAN or not verdict.is_consistent:\n",
+        "    if said.word is AtRest.NOT_CLEAN or not verdict.is_consistent:\n",
+        f"{DISK_TESTS}/test_beside_the_verdict.py::test_a_verdict_that_the_disk_contradicts_falls",
+        f"{DISK_TESTS}/test_beside_the_verdict.py::test_with_require_a_snapshot_that_the_disk_contradicts_is_not_kept",
     ),
     mutation(
         "a page shows an option that Proxmox VE does not have",

@@ -5236,6 +5236,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    bash.offer()\n",
         "",
         f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
+    ),
+    mutation(
         "an ext4 superblock's checksum is not looked at",
         "snapshot/disk/ext4.py",
         "    if has_checksum and (superblock[0x175] != 1 or crc32c(superblock[:0x3FC]) != checksum):\n",

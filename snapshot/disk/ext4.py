@@ -85,12 +85,13 @@ def _journal_is_empty(blocks: Blocks, superblock: bytes) -> bool | None:
     The main superblock keeps a copy of the journal's inode (s_jnl_blocks), whose first extent begins with it.
     """
     at = _journal_at(superblock)
-    if at is None or at + 1024 > blocks.size:
+    if at is None:
         return None
     journal = blocks.read(at, 1024)
     magic, kind = struct.unpack_from(">II", journal)
     if magic != _JBD2 or kind not in (3, 4):
-        return None
+        # The superblock of another filesystem, in a place where it does not belong, say.
+        raise CannotTellError("its journal is not where its superblock says")
     has_checksum = kind == 4 and struct.unpack_from(">I", journal, 0x28)[0] & _JBD2_CSUM
     if (
         has_checksum

@@ -37,6 +37,9 @@ def judge(blocks: Blocks) -> tuple[AtRest, str]:
     if content is Content.OTHER:
         return AtRest.NOT_CLEAN, "it was in use: the last thing in its log is a change that a mount replays"
     if content is Content.UNMOUNT:
+        # In front of it the superblock was logged and written back, but by mkfs, which has logged nothing.
+        if newest.is_first or ring.superblock_lsn != log.before(newest).lsn:
+            raise CannotTellError("it was unmounted, or never mounted, but its superblock does not bear that out")
         return AtRest.CLEAN, "it was at rest: its log ends with an unmount"
     if ring.superblock_lsn != newest.lsn:
         raise CannotTellError("its superblock was logged last and is not written back, as it is in a freeze")

@@ -24,6 +24,7 @@ CYCLE_DATA = 64
 """Sectors whose first words a header keeps: 32 KiB of a record."""
 
 _CYCLE = struct.Struct(">II")
+_NONE = 0xFFFFFFFF
 _LINUX_LE = 1
 _V5 = 5
 _V4_CRC_FLAG, _LOGV2 = 0x8000, 0x0400
@@ -42,6 +43,11 @@ class LogRecord(NamedTuple):
     operations: int
     previous: int
     header: bytes
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing was logged before it."""
+        return self.previous == _NONE
 
     @property
     def lsn(self) -> int:

@@ -49,7 +49,7 @@ def content_of(ring: Ring, record: LogRecord) -> Content:
         if len(region) != length or length % 4 or client not in (_TRANSACTION, _LOG):
             _unclear()
         if flags == _UNMOUNT and client == _LOG and record.operations == 1:
-            if length < 8 or struct.unpack_from("<H", region)[0] != _UNMOUNT_TYPE:
+            if struct.unpack_from("<H", body, 12)[0] != _UNMOUNT_TYPE:  # since 5.19 its length is given as 0
                 _unclear()
             return Content.UNMOUNT
         if flags & (_CONTINUE | _WAS_CONTINUED | _END):

@@ -180,7 +180,9 @@ def record_of(record: Logged, lsn: int, tail: int, previous: int, room: int = 1 
 def operations_of(kind: str) -> tuple[int, bytes]:
     """The operations of a record: how many, and their bytes."""
     if kind == "unmount":
-        return 1, _operation(struct.pack("<HHI", 0x556E, 0, 0), 0x20, 0xAA)
+        operation = bytearray(_operation(struct.pack("<HHI", 0x556E, 0, 0), 0x20, 0xAA))
+        operation[4:8] = bytes(4)  # as kernel 6.1 writes it
+        return 1, bytes(operation)
     begin = [_operation(b"", 1), _operation(struct.pack("<IIII", 0x5452414E, 0x2A, 1, 1), 0)]
     if kind == "sb":
         item = [struct.pack("<HHHHqII", 0x123C, 2, 0x9000, 1, 0, 1, 7), bytes(128)]

@@ -94,8 +94,8 @@ BUSY = [Logged("inode"), Logged("inode")]
         [*BUSY, Logged("sb"), Logged("sb")],
         [*BUSY, Logged("sb")],
         [Logged("sb", tail_back=0)],
-        [*BUSY, Logged("unmount")],
-        [*BUSY, Logged("unmount"), Logged("sb")],
+        [*BUSY, Logged("sb"), Logged("unmount")],
+        [*BUSY, Logged("sb"), Logged("unmount"), Logged("sb")],
     ],
     ids=["covered twice", "covered once", "mounted and frozen", "unmounted", "mounted again and frozen"],
 )
@@ -125,6 +125,21 @@ def test_an_xfs_whose_superblock_was_logged_in_the_middle_of_work_cannot_tell() 
     found = of(xfs([*BUSY, Logged("inode"), Logged("sb", tail_back=3)]))
     assert found.word is CANNOT_TELL
     assert "older changes" in found.reason
+
+
+@pytest.mark.parametrize("records", [[Logged("unmount")], [*BUSY, Logged("unmount")]])
+def test_an_xfs_whose_unmount_the_superblock_does_not_bear_out_cannot_tell(records: list[Logged]) -> None:
+    found = of(xfs(records))
+    assert found.word is CANNOT_TELL
+    assert "does not bear that out" in found.reason
+
+
+def test_a_superblock_of_ext4_in_a_place_where_it_does_not_belong_cannot_tell() -> None:
+    image = bytearray(kit.EXT4_SIZE)
+    image[:4096] = ext4(needs_recovery=False)[:4096]
+    found = of(bytes(image))
+    assert found.word is CANNOT_TELL
+    assert "journal is not where" in found.reason
 
 
 def test_an_xfs_whose_superblock_was_logged_and_not_written_back_cannot_tell() -> None:

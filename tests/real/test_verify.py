@@ -183,3 +183,14 @@ def test_the_command_tells_a_frozen_snapshot_from_another(lab: Site) -> None:
     assert "not-clean" in told.stdout
     assert all(len(line) <= 80 for line in told.stdout.splitlines()), told.stdout
     assert on_node(lab, "verify", "100", "nothing").exit_code == 4
+
+
+def test_a_filesystem_that_is_unmounted_was_at_rest_and_one_that_is_mounted_again_was_not(lab: Site) -> None:
+    guest = Guest(lab)
+    fs, told = guest.real.fs, []
+    guest.writer("KILL")
+    steps = ("umount /data", f"mount -t {fs} /dev/vda /data; echo 1 >/data/x; sync", "mount -o remount,ro /data")
+    for line in steps:
+        assert wait_for(lambda line=line: guest.real.control(line)[0] == 0)  # type: ignore[misc]
+        told.append(set(words(guest.real.disk, guest.snapshot()).values()))
+    assert told == [{AtRest.CLEAN}, {AtRest.NOT_CLEAN}, {AtRest.CLEAN}]

@@ -31,6 +31,7 @@ ANNOUNCED = {
     "HookErrors",
     "MetricsStale",
     "GuardNotArmed",
+    "DiskContradicts",
     "LastRunOld",
     "NeverGuarded",
     "GuestNotKnown",

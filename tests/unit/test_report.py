@@ -60,6 +60,7 @@ KEYS = [
     "upid",
     "task",
     "verdict",
+    "disk",
     "warnings",
     "error",
     "exit_code",
@@ -198,7 +199,7 @@ def test_every_class_of_error_has_a_code_of_the_table_and_words() -> None:
     table = list(exit_codes())
     codes = [code for code, _, _ in table]
     assert codes == sorted(set(codes))
-    assert codes == [*range(1, 16), 128]
+    assert codes == [*range(1, 17), 128]
     assert all(words for _, _, words in table)
 
 

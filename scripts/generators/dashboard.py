@@ -476,7 +476,7 @@ def _hook_errors() -> timeseries.Panel:
 def _guest_states() -> statetimeline.Panel:
     return (
         statetimeline.Panel()
-        .title("Verdict, agent, frozen")
+        .title("Verdict, agent, frozen, the disk's word")
         .description("What was known of $guest over time.")
         .datasource(SOURCE)
         .with_target(
@@ -484,6 +484,7 @@ def _guest_states() -> statetimeline.Panel:
         )
         .with_target(Query(f"max({f.AGENT_UP.name}{{{_GUEST}}})", "agent answers").target("B"))
         .with_target(Query(f"max({f.GUEST_FROZEN.name}{{{_GUEST}}})", "frozen").target("C"))
+        .with_target(Query(f"max by (word) ({f.LAST_DISK_WORD.name}{{{_GUEST}}}) > 0", "disk: {{word}}").target("D"))
         .mappings([ValueMap(options={"0": ValueMappingResult(text="no"), "1": ValueMappingResult(text="yes")})])
         .height(9)
         .span(12)

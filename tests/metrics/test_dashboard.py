@@ -114,7 +114,7 @@ def _ask_prometheus(world: World, exporter: Exporter, folder: Path) -> None:
 
 def _let_things_happen(world: World) -> None:
     world.clock.now = time.time()
-    world.failed_run(100, stage="freeze", reason="refused")
+    world.failed_run(100, stage="freeze", reason="refused", disk_word="not-clean")
     world.good_run(102)
     window = world.armed(100)
     world.journal.update(

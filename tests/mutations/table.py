@@ -5252,6 +5252,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{DISK_TESTS}/test_filesystems.py::test_an_ext4_whose_witnesses_differ_cannot_tell",
     ),
     mutation(
+        "an ext4 superblock in a strange place is believed",
+        "snapshot/disk/ext4.py",
+        '        raise CannotTellError("its journal is not where its superblock says")\n',
+        "        return None\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_a_superblock_of_ext4_in_a_place_where_it_does_not_belong_cannot_tell",
+    ),
+    mutation(
+        "an XFS that ends with an unmount is believed whatever its superblock says",
+        "snapshot/disk/xfs.py",
+        "        if newest.is_first or ring.superblock_lsn != log.before(newest).lsn:\n",
+        "        if newest.lsn < 0:\n",
+        f"{DISK_TESTS}/test_filesystems.py::test_an_xfs_whose_unmount_the_superblock_does_not_bear_out_cannot_tell",
+    ),
+    mutation(
         "an XFS whose superblock was not written back was at rest",
         "snapshot/disk/xfs.py",
         "    if ring.superblock_lsn != newest.lsn:\n",

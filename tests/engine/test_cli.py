@@ -292,7 +292,7 @@ def test_a_run_for_one_guest_loads_nothing_of_the_fleet_nor_of_another_command(
 FRAME_KEYS = {"version", "command", "warnings", "error", "exit_code"}
 RESULT_KEYS = {
     *("vmid", "guest", "snapshot", "snapshot_exists", "policy", "plan", "checks", "window", "freeze"),
-    *("proof", "thaw", "upid", "task", "verdict"),
+    *("proof", "thaw", "upid", "task", "verdict", "disk"),
 }
 STATUS_KEYS = {"windows", "frozen", "unknown", "lost_windows", "silences"}
 CHECK_KEYS = {"guest", "checks", "facts", "frozen"}

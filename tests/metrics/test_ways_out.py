@@ -45,7 +45,7 @@ def _everything(world: World) -> None:
     """At least one sample of every family."""
     world.clock.now = time.time()
     fleet.fill(world.journal, 20, 30, world.clock.now)
-    world.failed_run(100, stage="thaw", reason="no-answer")
+    world.failed_run(100, stage="thaw", reason="no-answer", disk_word="not-clean")
     window = world.armed(101)
     world.journal.update(window, state="stuck", guard_cause="deadline", thaw_attempts=7)
     with world.journal.transaction("written") as db:

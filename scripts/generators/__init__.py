@@ -24,6 +24,7 @@ GENERATORS = (
     "scripts.generators.exit_codes",
     "scripts.generators.findings",
     "scripts.generators.json_schema",
+    "scripts.generators.json_page",
     "scripts.generators.hooks_schema",
     "scripts.generators.states",
     "scripts.generators.configuration",

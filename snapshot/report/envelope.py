@@ -1,6 +1,6 @@
 """The one JSON object of every command: a frame that all share, around keys of the command's own.
 
-Whatever is printed as JSON is built here. docs/json-schema.json describes it, docs/safe-snapshot.md explains it.
+Whatever is printed as JSON is built here. docs/json-schema.json describes it, docs/json.md explains it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ sub walk {
     walk("$name $_", $found->{$_}) for keys %$found;
 }
 
-for my $program (qw(qm pct vzdump pvesh pveum pvecm pvesm pvesr ha-manager pvenode)) {
+for my $program (qw(qm pct vzdump pvesh pveum pvecm pvesm pvesr ha-manager pvenode pve8to9)) {
     my $module = 'PVE::CLI::' . $program =~ s/-/_/r;
     eval "require $module" or die $@;
     no strict 'refs';

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 OURS = {"safe-snapshot", "vzdump-hook"}
-PVE = {"qm", "pct", "vzdump", "pvesh", "pveum", "pvecm", "pvesm", "pvesr", "ha-manager", "pvenode"}
+PVE = {"qm", "pct", "vzdump", "pvesh", "pveum", "pvecm", "pvesm", "pvesr", "ha-manager", "pvenode", "pve8to9"}
 """Proxmox VE's own: they need a node. Their options are checked against PVE's own tables: pve_options.json."""
 SYSTEM = {
     "apt", "cat", "chmod", "chronyc", "dpkg", "du", "echo", "eval", "findmnt", "for", "fsfreeze", "fsutil", "grep",

@@ -702,11 +702,11 @@ def test_it_is_documented_how_the_shell_completes() -> None:
         assert f"_SAFE_SNAPSHOT_COMPLETE={shell}_source safe-snapshot" in PAGE.read_text()
 
 
-def test_the_page_names_every_option_and_every_key() -> None:
+def test_the_pages_name_every_option_and_every_key() -> None:
     text = PAGE.read_text()
     for name in OUR_COMMANDS:
         for option in re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)", command(name, "--help").stdout):
             assert f"`{option}`" in text, f"{option} of {name}"
     for key in RESULT_KEYS:
-        assert f"`{key}`" in text, key
+        assert f"\n| `{key}` |" in (PAGE.parent / "json.md").read_text(), key
     assert str(DESCRIPTION_MAX) in text

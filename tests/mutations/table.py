@@ -5371,4 +5371,32 @@ MUTATIONS: tuple[Mutation, ...] = (
         "--at-once 4 --wait 30q ",
         "tests/engine/test_commands_of_the_pages.py::test_a_command_of_the_pages_does_its_work",
     ),
+    mutation(
+        "the first page tells another figure than was measured",
+        "README.md",
+        "guest stands still for 90 ms",
+        "guest stands still for 40 ms",
+        "tests/docs/test_readme.py::test_the_figures_of_the_first_page_are_those_that_were_measured",
+    ),
+    mutation(
+        "a page explains a message that nobody says",
+        "docs/troubleshooting.md",
+        "`without the journal we do not freeze`",
+        "`without the journal nothing is frozen`",
+        "tests/docs/test_troubleshooting.py::test_a_message_of_the_page_is_said_by_somebody",
+    ),
+    mutation(
+        "a link leaves what the package has",
+        "docs/how-it-works.md",
+        "CONTRIBUTING.md, *How a freeze",
+        "[it](../CONTRIBUTING.md), *How a freeze",
+        "tests/docs/test_readme.py::test_a_link_leads_to_a_heading_that_is_there_and_never_out_of_the_documents",
+    ),
+    mutation(
+        "a page names a default that is none",
+        "docs/pbs.md",
+        "thawed at `max_window_seconds` (30)",
+        "thawed at `max_window_seconds` (60)",
+        "tests/docs/test_readme.py::test_a_default_that_a_page_names_is_the_default",
+    ),
 )

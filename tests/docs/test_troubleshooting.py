@@ -1,0 +1,51 @@
+"""docs/troubleshooting.md: each message that it explains is one that somebody says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docs.written import ROOT
+
+PAGE = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+ROWS = re.findall(r"(?m)^\| (`.*?) \|", PAGE)
+MESSAGES = [message for cell in ROWS for message in re.findall(r"`([^`]+)`", cell)]
+SPEAKERS = ("snapshot", "vzdump_hooks", "tests/lab", "contrib/debian")
+"""Who says them: we, PVE and the agent as the lab plays them, and the package."""
+
+
+def said() -> Iterator[str]:
+    """Every text of the sources; what is filled in stands as a line feed."""
+    for folder in SPEAKERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix == ".py":
+                for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                    if isinstance(node, ast.JoinedStr):
+                        yield "".join(
+                            str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values
+                        )
+                    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                        yield node.value
+            elif folder == "contrib/debian" and path.is_file():
+                yield path.read_text("utf-8")
+
+
+TEXTS = list(said())
+
+
+def test_the_page_was_read() -> None:
+    assert len(MESSAGES) > 40
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_of_the_page_is_said_by_somebody(message: str) -> None:
+    pieces = [piece.strip() for piece in message.split("...")]
+    assert any(all(piece in text for piece in pieces) for text in TEXTS), message
+
+
+def test_who_must_act_now_finds_it_first() -> None:
+    assert PAGE.index("MAY STILL BE FROZEN") < PAGE.index("## The agent")
+    assert "\n| `MAY STILL BE FROZEN` |" in PAGE.partition("\n## ")[2].partition("\n## ")[0]

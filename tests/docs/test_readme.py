@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text("utf-8")
 INDEX = (DOCS / "index.md").read_text("utf-8")
 STUCK = "docs/runbooks/guest-still-frozen.md"
-SCREEN = (80, 62)
+SCREEN = (80, 58)
 DEFAULTS = Config()
 LINK = re.compile(r"\]\(([^)]+)\)")
 

@@ -1,0 +1,259 @@
+"""A host: a forked process with seats. Each order that it is given is carried out in a thread of its own.
+
+A process for each of many tasks has its own copy of whatever Python counts references to, some ten megabytes. A seat in
+a host has a tenth of that. What the tasks share is the end of their process: who must not end together does not sit
+together. Python hands signals to the main thread alone, so that one does nothing else: it takes orders, and tells every
+seat of a signal. Nothing in a seat is interrupted: whoever waits there waits on its ``Signals`` too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from snapshot.base.procfs import process_start
+from snapshot.base.threads import start_thread
+
+MOST_BYTES = 1 << 16
+"""Of an order: what a guard is armed with, or a guest's number and what is known of its cluster."""
+
+_MOST_DESCRIPTORS = 1 << 20
+
+BROKEN = 70
+"""The status of an order that ended with an exception (sysexits(3), EX_SOFTWARE)."""
+
+
+class Signals:
+    """The first signal that reached a seat's process. Its descriptor is readable from then on, for whoever waits."""
+
+    def __init__(self) -> None:
+        self.pending: int | None = None
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._descriptor
+
+    def tell(self, number: int) -> None:
+        """A signal has come. A later one changes nothing."""
+        if self.pending is None:
+            self.pending = number
+            os.eventfd_write(self._descriptor, 1)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long at most; whether a signal has come."""
+        if self.pending is None and seconds > 0:
+            select.select([self._descriptor], [], [], seconds)
+        return self.pending is not None
+
+    def close(self) -> None:
+        """The seat is free."""
+        os.close(self._descriptor)
+
+
+class Seat(NamedTuple):
+    """One order, as its thread has it."""
+
+    order: bytes
+    descriptor: int
+    """What came with it, and is this thread's now; -1 when nothing did."""
+    signals: Signals
+
+
+Work = Callable[[Seat], int]
+"""Carries an order out; its status, 0 when all is well."""
+
+
+class Calling(NamedTuple):
+    """What a host is for."""
+
+    work: Work
+    signals: Sequence[int]
+    """Those that it passes on to its seats."""
+    ignored: Sequence[int] = ()
+    """Those that do nothing."""
+    begin: Callable[[], None] = lambda: None
+    """Called first, in the host."""
+
+
+class Host:
+    """A host, as whoever forked it holds it."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.start = process_start(pid) or 0
+        """As the journal names a process: with its pid."""
+        self.status: int | None = None
+        """As os.waitstatus_to_exitcode has it, once it has ended: below 0 a signal's number."""
+        self._control = control
+
+    def fileno(self) -> int:
+        """For a selector: readable when an order has ended, or the host has."""
+        return self._control.fileno()
+
+    def order(self, number: int, order: bytes, descriptor: int = -1) -> None:
+        """Give it one more order. ``number`` names it at its end. OSError when the host is gone."""
+        data = number.to_bytes(8, "big") + order
+        if descriptor >= 0:
+            socket.send_fds(self._control, [data], [descriptor])
+        else:
+            self._control.send(data)
+
+    def ended(self, *, waits: bool = False) -> list[tuple[int, int]]:
+        """Orders that have ended since, with their status; ``waits``: for one at least. EOFError at the host's end."""
+        found: list[tuple[int, int]] = []
+        while (data := self._received(waits=waits and not found)) is not None:
+            if not data:
+                if found:
+                    break  # the next call says it
+                raise EOFError
+            found.append((int.from_bytes(data[:8], "big"), data[8]))
+        return found
+
+    def _received(self, *, waits: bool) -> bytes | None:
+        """One packet, empty at the end; None when there is none now."""
+        try:
+            return self._control.recv(64, 0 if waits else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:  # it ended with an order unread
+            return b""
+
+    def reap(self) -> int:
+        """Wait for its end, which has been announced."""
+        if self.status is None:
+            self._control.close()
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def dismiss(self) -> None:
+        """No order will follow: it ends behind its last one."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+
+
+def fork(calling: Calling) -> Host:
+    """Fork a host. OSError when the system has no room for one.
+
+    Nothing is inherited but memory: what its parent has open is closed there, and must not be used.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # From before the fork until the host can handle them: one that comes in between is not lost.
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, (*calling.signals, *calling.ignored))
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be(calling, theirs, earlier)
+        return Host(pid, ours)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def _be(calling: Calling, control: socket.socket, mask: Iterable[int]) -> None:
+    """The host's whole life. Never returns."""
+    status = BROKEN
+    try:
+        signal.set_wakeup_fd(-1)
+        os.closerange(3, control.fileno())
+        os.closerange(control.fileno() + 1, _MOST_DESCRIPTORS)
+        _leave_the_terminal()
+        calling.begin()
+        running = _Running(calling.work, control)
+        for number in calling.ignored:
+            signal.signal(number, lambda *_: None)
+        for number in calling.signals:
+            signal.signal(number, running.tell)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        running.run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+class _Running:
+    """The host's own side: one thread for orders and signals, and one a seat."""
+
+    def __init__(self, work: Work, control: socket.socket) -> None:
+        self._work = work
+        self._control = control
+        self._seats: dict[int, Signals] = {}
+        self._told: int | None = None
+        self._over = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Written to by each thread at its end."""
+        self._done: list[tuple[int, int]] = []
+
+    def tell(self, number: int, _frame: object = None) -> None:
+        """A signal has come: every seat hears it, and those to come do too."""
+        self._told = self._told or number
+        for signals in list(self._seats.values()):
+            signals.tell(number)
+
+    def run(self) -> None:
+        """Take orders until nobody can give one any more and the last has ended."""
+        takes_orders = True
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._over, selectors.EVENT_READ)
+            while takes_orders or self._seats:
+                for key, _ in selector.select():
+                    if key.fileobj is self._control and not self._take_order():
+                        takes_orders = False
+                        selector.unregister(self._control)
+                self._clear()
+
+    def _take_order(self) -> bool:
+        """Whether another one may follow."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, MOST_BYTES, 1)
+        except OSError:
+            return False
+        if not data:
+            return False
+        number, signals = int.from_bytes(data[:8], "big"), Signals()
+        seat = Seat(data[8:], descriptors[0] if descriptors else -1, signals)
+        self._seats[number] = signals
+        if self._told is not None:
+            signals.tell(self._told)
+        try:
+            start_thread(f"seat-{number}", lambda: self._sit(number, seat))
+        except RuntimeError:  # no room for a thread
+            self._end(number, BROKEN)
+        return True
+
+    def _sit(self, number: int, seat: Seat) -> None:
+        status = BROKEN
+        try:
+            status = self._work(seat)
+        finally:
+            self._end(number, status)
+
+    def _end(self, number: int, status: int) -> None:
+        self._done.append((number, status))
+        os.eventfd_write(self._over, 1)
+
+    def _clear(self) -> None:
+        """Free the seats of those that have ended, and say so."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._over)
+        while self._done:
+            number, status = self._done.pop(0)
+            self._seats.pop(number).close()
+            with contextlib.suppress(OSError):
+                self._control.send(number.to_bytes(8, "big") + bytes([status]))
+
+
+def _leave_the_terminal() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

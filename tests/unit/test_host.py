@@ -1,0 +1,150 @@
+"""A forked process with seats: orders, their ends, signals, descriptors, and the end of either side."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+from snapshot.base.host import BROKEN
+
+PRELUDE = """
+import os, select, signal, socket, sys, time
+from snapshot.base.host import BROKEN, Calling, Seat, fork
+
+def all_ended(host, count):
+    found = []
+    while len(found) < count:
+        select.select([host], [], [])
+        found += host.ended()
+    return sorted(found)
+"""
+
+
+def run(program: str, timeout: float = 60.0) -> str:
+    """What it prints: a fork of a test runner would take the runner's threads along."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + program], check=False, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_each_order_has_its_own_thread_and_its_own_status() -> None:
+    """Orders of one host wait for each other here: they run at the same time."""
+    found = run("""
+reading, writing = socket.socketpair()
+def work(seat):
+    if seat.order == b"first":
+        os.read(seat.descriptor, 1)
+        return 3
+    os.write(seat.descriptor, b"x")
+    return 0
+host = fork(Calling(work, ()))
+host.order(1, b"first", reading.fileno())
+host.order(2, b"second", writing.fileno())
+print(all_ended(host, 2))
+host.dismiss()
+print(host.reap())
+""")
+    assert found == "[(1, 3), (2, 0)]\n0"
+
+
+def test_an_exception_costs_its_own_order() -> None:
+    found = run("""
+def work(seat):
+    if seat.order == b"bad":
+        raise SystemExit("no")
+    return 0
+host = fork(Calling(work, ()))
+host.order(1, b"bad")
+print(all_ended(host, 1))
+host.order(2, b"good")
+print(all_ended(host, 1))
+""")
+    assert found == f"[(1, {BROKEN})]\n[(2, 0)]"
+
+
+def test_a_signal_reaches_every_seat_and_those_that_come_later() -> None:
+    found = run("""
+def work(seat):
+    os.write(seat.descriptor, b"x") if seat.descriptor >= 0 else None
+    assert seat.signals.wait(60)
+    return seat.signals.pending
+ours, theirs = socket.socketpair()
+host = fork(Calling(work, (signal.SIGTERM, signal.SIGINT)))
+host.order(1, b"", theirs.fileno()); host.order(2, b"", theirs.fileno())
+ours.recv(1); ours.recv(1)
+os.kill(host.pid, signal.SIGTERM)
+print(all_ended(host, 2))
+os.kill(host.pid, signal.SIGINT)
+host.order(3, b"")
+print(all_ended(host, 1))
+""")
+    assert found == f"[(1, {int(signal.SIGTERM)}), (2, {int(signal.SIGTERM)})]\n[(3, {int(signal.SIGTERM)})]"
+
+
+def test_a_host_that_is_killed_is_seen_and_named() -> None:
+    found = run("""
+host = fork(Calling(lambda seat: seat.signals.wait(600), (signal.SIGTERM,)))
+host.order(1, b"")
+os.kill(host.pid, signal.SIGKILL)
+select.select([host], [], [])
+try:
+    host.ended()
+except EOFError:
+    print(host.reap())
+""")
+    assert found == f"{-signal.SIGKILL}"
+
+
+def test_it_outlives_whoever_forked_it_until_its_last_order_has_ended() -> None:
+    """And ends then: nobody can order anything more."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PRELUDE
+            + f"""
+def work(seat):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    os.write(seat.descriptor, b"done")
+    return 0
+parent = os.getpid()
+host = fork(Calling(work, ()))
+host.order(1, b"", {writing})
+os.kill(parent, signal.SIGKILL)
+""",
+        ],
+        pass_fds=[writing],
+    ) as parent:
+        os.close(writing)
+        parent.wait(60)
+    told = []
+    while not told or told[-1]:
+        assert select.select([reading], [], [], 60)[0]
+        told.append(os.read(reading, 10))
+    assert told == [b"done", b""], "its last order, and then its own end"
+    os.close(reading)
+
+
+def test_nothing_but_memory_is_inherited() -> None:
+    found = run("""
+inherited = socket.socketpair()
+inode = os.fstat(inherited[0].fileno()).st_ino
+def work(seat):
+    return any(os.stat(f"/proc/self/fd/{number}").st_ino == inode for number in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{number}"))
+host = fork(Calling(work, ()))
+earlier = fork(Calling(work, ()))
+earlier.order(1, b"")
+print(all_ended(earlier, 1))
+os.kill(host.pid, signal.SIGKILL)
+select.select([host], [], [])
+print(host.reap())
+""")
+    assert found == f"[(1, 0)]\n{-signal.SIGKILL}"

@@ -10,51 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import selectors
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from snapshot.base.interruption import Signals
 from snapshot.base.procfs import process_start
 from snapshot.base.threads import start_thread
 
-MOST_BYTES = 1 << 16
+MOST_BYTES = 1 << 20
 """Of an order: what a guard is armed with, or a guest's number and what is known of its cluster."""
 
 _MOST_DESCRIPTORS = 1 << 20
 
 BROKEN = 70
 """The status of an order that ended with an exception (sysexits(3), EX_SOFTWARE)."""
-
-
-class Signals:
-    """The first signal that reached a seat's process. Its descriptor is readable from then on, for whoever waits."""
-
-    def __init__(self) -> None:
-        self.pending: int | None = None
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        """For a selector."""
-        return self._descriptor
-
-    def tell(self, number: int) -> None:
-        """A signal has come. A later one changes nothing."""
-        if self.pending is None:
-            self.pending = number
-            os.eventfd_write(self._descriptor, 1)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for so long at most; whether a signal has come."""
-        if self.pending is None and seconds > 0:
-            select.select([self._descriptor], [], [], seconds)
-        return self.pending is not None
-
-    def close(self) -> None:
-        """The seat is free."""
-        os.close(self._descriptor)
 
 
 class Seat(NamedTuple):
@@ -91,7 +63,10 @@ class Host:
         """As the journal names a process: with its pid."""
         self.status: int | None = None
         """As os.waitstatus_to_exitcode has it, once it has ended: below 0 a signal's number."""
+        self.load = 0
+        """How many orders have not ended, as far as is known."""
         self._control = control
+        self._ends: dict[int, int] = {}
 
     def fileno(self) -> int:
         """For a selector: readable when an order has ended, or the host has."""
@@ -99,31 +74,29 @@ class Host:
 
     def order(self, number: int, order: bytes, descriptor: int = -1) -> None:
         """Give it one more order. ``number`` names it at its end. OSError when the host is gone."""
-        data = number.to_bytes(8, "big") + order
-        if descriptor >= 0:
-            socket.send_fds(self._control, [data], [descriptor])
-        else:
-            self._control.send(data)
+        socket.send_fds(self._control, [number.to_bytes(8, "big") + order], [descriptor] if descriptor >= 0 else [])
+        self.load += 1
 
-    def ended(self, *, waits: bool = False) -> list[tuple[int, int]]:
-        """Orders that have ended since, with their status; ``waits``: for one at least. EOFError at the host's end."""
-        found: list[tuple[int, int]] = []
-        while (data := self._received(waits=waits and not found)) is not None:
-            if not data:
-                if found:
-                    break  # the next call says it
-                raise EOFError
-            found.append((int.from_bytes(data[:8], "big"), data[8]))
+    def ended(self) -> dict[int, int]:
+        """Orders that have ended and were not asked for, with their status. EOFError at the host's own end."""
+        while self._hears(waits=False):
+            pass
+        if not self._ends and self.status is not None:
+            raise EOFError
+        found, self._ends = self._ends, {}
         return found
 
-    def _received(self, *, waits: bool) -> bytes | None:
-        """One packet, empty at the end; None when there is none now."""
-        try:
-            return self._control.recv(64, 0 if waits else socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except ConnectionResetError:  # it ended with an order unread
-            return b""
+    def end_of(self, number: int) -> int:
+        """Wait for the end of an order: its status, or the host's where that has ended first."""
+        while number not in self._ends and self._hears(waits=True):
+            pass
+        return self._ends.pop(number) if number in self._ends else self.reap()
+
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        while self._hears(waits=False):
+            pass
+        return self.status is not None
 
     def reap(self) -> int:
         """Wait for its end, which has been announced."""
@@ -137,6 +110,23 @@ class Host:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
 
+    def _hears(self, *, waits: bool) -> bool:
+        """Whether another word of it was there. At its end it is reaped."""
+        if self.status is not None:
+            return False
+        try:
+            data = self._control.recv(64, 0 if waits else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:  # it ended with an order unread
+            data = b""
+        if not data:
+            self.reap()
+            return False
+        self.load -= 1
+        self._ends[int.from_bytes(data[:8], "big")] = data[8]
+        return True
+
 
 def fork(calling: Calling) -> Host:
     """Fork a host. OSError when the system has no room for one.
@@ -144,6 +134,7 @@ def fork(calling: Calling) -> Host:
     Nothing is inherited but memory: what its parent has open is closed there, and must not be used.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BYTES)  # else a long order would not go in one piece
     # From before the fork until the host can handle them: one that comes in between is not lost.
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, (*calling.signals, *calling.ignored))
     try:

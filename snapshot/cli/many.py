@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
@@ -29,9 +30,10 @@ from snapshot.fleet.groupunit import HeldBoard
 from snapshot.fleet.guestwork import GuestWork
 from snapshot.fleet.job import Board, Job, Unit
 from snapshot.fleet.limits import AtOnce
+from snapshot.fleet.link import Link
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.fleet.room import Room
-from snapshot.fleet.worker import GuestWorker
+from snapshot.fleet.worker import GuestWorker, WorkerGate, Workers
 from snapshot.journal.labelruns import note_run
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
@@ -49,8 +51,8 @@ PUBLISH_EACH = 50
 """After so many guests the metrics go out; what is not published then the minute's recovery publishes."""
 
 
-class Voice:
-    """Who hears what is said of the ways to PVE: the operator, and in a worker its parent."""
+class Voice(threading.local):
+    """Who hears what is said of the ways to PVE: the operator, and in a worker's thread its parent."""
 
     def __init__(self, to: Say) -> None:
         self.to = to
@@ -89,10 +91,16 @@ def take_many(
     fence = grouped.together.fence if grouped else None
     board = _board(session, len(choice.guests))
 
+    guests = {job.guest.vmid: job.guest for unit in units for job in unit.jobs}
+
+    def do(order: Mapping[str, Any], link: Link, gate: WorkerGate) -> None:
+        guest, known = guests[order["vmid"]], Room.of(order["room"])
+        GuestWork(request, tools, guest, label, rule, render, voice, order["is_last"], fence, known)(link, gate)
+
+    workers = Workers(do)
+
     def hire(job: Job, is_last: bool) -> GuestWorker:
-        is_last = is_last or request.dry_run
-        known = Room.of(job.room)
-        return worker.fork(GuestWork(request, tools, job.guest, label, rule, render, voice, is_last, fence, known))
+        return workers.begin({"vmid": job.guest.vmid, "is_last": is_last or request.dry_run, "room": job.room})
 
     def fate(guest: Guest, dead: GuestWorker, is_last: bool) -> GuestOutcome | None:
         if grouped and grouped.unit.is_holding() and not is_last:
@@ -112,6 +120,7 @@ def take_many(
     )
     worker.prepare()
     outcomes = crew.run()
+    workers.dismiss()
     if not request.dry_run:
         remember(access, tools.open_journal)
     told = grouped.told(outcomes) if grouped else None

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base import interruption
 from snapshot.base.aside import reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.signals import whole
@@ -184,7 +185,8 @@ def _follow(process: subprocess.Popen[bytes], output: Output, deadline: float, c
         waiting.register(ended, select.POLLIN)
         waiting.register(pipe, select.POLLIN)
         while (left := deadline - clock.monotonic()) > 0:
-            ready = [descriptor for descriptor, _ in waiting.poll(left * 1000 + 1)]
+            ready = [descriptor for descriptor, _ in waiting.poll(interruption.patience(left) * 1000 + 1)]
+            interruption.mind()
             if ended in ready:
                 _drain(pipe, output)
                 return True

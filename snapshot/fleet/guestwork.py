@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from snapshot.base.interruption import MindingClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.naming import described, free_name
 from snapshot.errors import (
@@ -29,7 +30,7 @@ from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
 from snapshot.fleet.room import Room
 from snapshot.fleet.trace import leave_trace
-from snapshot.fleet.worker import FencedGate, WorkerGate
+from snapshot.fleet.worker import WorkerGate
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
 from snapshot.model import CheckResult, Guest, Say
@@ -92,10 +93,10 @@ class GuestWork:
             link.tell("say", line=line, at=self.tools.clock.monotonic() if at is None else at)
 
         self.voice.to = say
-        tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say)
+        tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say, **self._timed())
         if self.fence is not None:
-            tools = replace(tools, gate=FencedGate(link), fence=self.fence(link, tools))
-        look = LookAhead(self, tools, link)
+            tools = replace(tools, gate=gate.fenced(), fence=self.fence(link, tools))
+        since, look = tools.clock.time(), LookAhead(self, tools, link)
         pruned = Pruned(self.guest)
         try:
             name, found = look.look()
@@ -111,10 +112,16 @@ class GuestWork:
             return
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             result = self._refused(error)
-        left = [] if self.request.dry_run else leave_trace(self.guest, result, tools)
+        left = [] if self.request.dry_run else leave_trace(self.guest, result, tools, since)
         warnings = (*look.warnings, *result.warnings, *pruned.warnings, *left)
         result = replace(result, warnings=warnings, error=result.error or pruned.error)
         self._tell(link, result, pruned)
+
+    def _timed(self) -> dict[str, Any]:
+        """The clock whose sleeps a signal ends, and the ways to PVE that wait by it."""
+        clock, access = MindingClock(self.tools.clock), self.tools.access
+        turns = access.turns.timed_by(clock) if access.turns is not None else None
+        return {"clock": clock, "access": access._replace(clock=clock, turns=turns)}
 
     def _prune(self, tools: Tools, result: Result) -> Pruned:
         """What the rule does not keep goes, now that there is a newer one; in a dry run what would."""

@@ -27,6 +27,11 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from snapshot.base import interruption
+
+LONGEST_SECONDS = 3600.0
+"""Of one wait for a message that may take for ever."""
+
 MOST_BYTES = 1 << 20
 """Of one packet. A result with all its checks has some ten thousand; socket(7) lets an ordinary user send 200 KB."""
 
@@ -96,10 +101,17 @@ class Link:
         return found
 
     def wait(self, seconds: float | None = None) -> Said | None:
-        """The next message; None when none came within ``seconds``. EOFError as above."""
+        """The next message; None when none came within ``seconds``. EOFError as above; a signal ends it
+        (base/interruption.py).
+        """
         message = self.take()
-        if message is None and select.select([self._connection], [], [], seconds)[0]:
-            message = self.take()
+        left = LONGEST_SECONDS if seconds is None else seconds
+        while message is None and left > 0:
+            step = interruption.patience(left)
+            if select.select([self._connection], [], [], step)[0]:
+                message = self.take()
+            interruption.mind()
+            left -= step if seconds is not None else 0.0
         return message
 
     def _received(self) -> bytes:

@@ -13,8 +13,8 @@ RECENT = 10
 """So many of the guest's newest rows are looked at for one of this process."""
 
 
-def leave_trace(guest: Guest, result: Result, tools: Tools) -> list[str]:
-    """A row for a guest of which this process has written none. What cannot be written, as lines.
+def leave_trace(guest: Guest, result: Result, tools: Tools, since: float) -> list[str]:
+    """A row for a guest of which this process has written none ``since`` (Unix time). What cannot be written, as lines.
 
     Nothing is written of a guest that was not begun because a signal ended the run: whoever sent it knows.
     """
@@ -26,7 +26,8 @@ def leave_trace(guest: Guest, result: Result, tools: Tools) -> list[str]:
         rows = book.journal.history(vmid=guest.vmid, limit=RECENT)
     except JournalError as failure:
         return [str(failure)]
-    if any((row.owner_pid, row.owner_pid_start, row.boot_id) == (me.pid, me.start, me.boot_id) for row in rows):
+    mine = (row for row in rows if (row.owner_pid, row.owner_pid_start, row.boot_id) == (me.pid, me.start, me.boot_id))
+    if any(row.intent_at >= since for row in mine):
         return []
     failed = (check for check in result.checks if check.result is CheckResult.FAILED and check.message == error.message)
     reason = next((check.code for check in failed if check.code), error.code)

@@ -1,55 +1,70 @@
-"""A worker: a forked process that does one guest, with signals, a guard and a journal connection of its own.
+"""Workers: each does one guest, in a thread of a forked host, with a journal connection and a guard of its own.
 
-The parent has one thread and has imported everything; a fork costs a millisecond and hardly any memory. A worker is in
-a process group of its own: what a terminal sends (Ctrl-C, Ctrl-Z) reaches the parent, which passes it on once. A worker
-that is killed costs its own guest: the guard thaws it, and the others go on. One whose parent is gone begins no window,
-and finishes the one that it is in.
+The parent has one thread and has imported everything; a fork costs a millisecond, and shares what is there. Up to
+MOST_HOSTS guests at once have a host each: one that is killed costs its own guest, which its guard thaws, and the
+others go on. More than that share hosts, for memory's sake. A host is in a process group of its own: what a terminal
+sends (Ctrl-C, Ctrl-Z) reaches the parent, which passes it on once. A worker whose parent is gone begins no window, and
+finishes the one that it is in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import signal
+import socket
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from snapshot.base.procfs import call_process, process_start
-from snapshot.base.signals import SIGNALS, SignalGate
+from snapshot.base import interruption
+from snapshot.base.host import BROKEN, Calling, Host, Seat, fork
+from snapshot.base.procfs import call_process
+from snapshot.base.signals import SIGNALS
 from snapshot.errors import InterruptedBySignalError
 from snapshot.fleet.link import Link, Stage, pair
 
-HELD_BACK = (*SIGNALS, signal.SIGTSTP)
-"""From before the fork until the worker can handle them: one that comes in between is not lost."""
+MOST_HOSTS = 8
+"""Processes of one run. Each has some ten megabytes for itself, and each guest in it one more."""
 
 THREADS_SECONDS = 2.0
 """How long the parent waits for a thread of its own (a resolver's, say) before it forks all the same."""
 
-_ENDS: weakref.WeakSet[Link] = weakref.WeakSet()
-"""The parent's ends of its workers' links: a later worker that kept one open would hide the parent's death."""
 
-BROKEN = 70
-"""The exit status of a worker that ends without a result though nobody killed it (sysexits(3), EX_SOFTWARE)."""
+class WorkerGate:
+    """See Gate. A worker's signals come by its host; the end of its parent counts as one (HUP) until a window begins:
+    what has begun is finished, judged and recorded.
 
-
-class WorkerGate(SignalGate):
-    """A worker's signals. The end of its parent counts as one (HUP) until a window begins: what has begun is finished,
-    judged and recorded.
+    Python interrupts no thread: where the gate is open a signal comes through at the next wait that minds it
+    (base/interruption.py), or at the next opening.
     """
 
-    def __init__(self, link: Link) -> None:
-        super().__init__()
+    def __init__(self, link: Link, signals: interruption.Signals) -> None:
         self._link = link
+        self._signals = signals
         self._has_begun = False
+        self._is_parent_gone = False
+
+    @property
+    def pending(self) -> int | None:
+        """The signal that has come."""
+        return self._signals.pending or (int(signal.SIGHUP) if self._is_parent_gone else None)
 
     def check(self) -> None:
         """See Gate."""
         if not self._has_begun:
             self._mind_parent()
-        super().check()
+        self._raise_pending()
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """See Gate."""
+        self.check()
+        with interruption.minding(self._signals):
+            yield
 
     @contextmanager
     def unstoppable(self) -> Iterator[None]:
@@ -58,13 +73,19 @@ class WorkerGate(SignalGate):
         self.check()
         self._has_begun = True
         self._link.tell("stage", stage=Stage.WINDOW.value)
-        with super().unstoppable():
-            yield
+        yield
         self._link.tell("stage", stage=Stage.THAWED.value)
 
+    def fenced(self) -> FencedGate:
+        """For a member of a group."""
+        return FencedGate(self._link, self._signals)
+
     def _mind_parent(self) -> None:
-        if self.pending is None and self._link.is_closed:
-            self.pending = int(signal.SIGHUP)
+        self._is_parent_gone = self._is_parent_gone or self._link.is_closed
+
+    def _raise_pending(self) -> None:
+        if self.pending is not None:
+            raise InterruptedBySignalError(self.pending)
 
 
 class FencedGate(WorkerGate):
@@ -72,22 +93,35 @@ class FencedGate(WorkerGate):
 
     def check(self) -> None:
         """See Gate."""
-        SignalGate.check(self)
+        self._raise_pending()
+
+
+Do = Callable[[Mapping[str, Any], Link, WorkerGate], None]
+"""Does one guest, in the host, by its order: a few values, as JSON has them."""
 
 
 class GuestWorker:
     """A worker, as its parent holds it."""
 
-    def __init__(self, pid: int, link: Link) -> None:
-        self.pid = pid
-        self.start = process_start(pid) or 0
-        """As the journal names an owner: with its pid."""
+    def __init__(self, host: Host, number: int, link: Link) -> None:
+        self.host = host
+        self.number = number
         self.link = link
         self.status: int | None = None
-        """As os.waitstatus_to_exitcode has it, once it has ended: below 0 a signal's number."""
+        """0, BROKEN where it ended without a result, or below 0 the number of the signal that has ended its host."""
+
+    @property
+    def pid(self) -> int:
+        """As the journal names an owner: with ``start``."""
+        return self.host.pid
+
+    @property
+    def start(self) -> int:
+        """In clock ticks."""
+        return self.host.start
 
     def signal(self, number: int) -> None:
-        """Pass a signal on."""
+        """Pass a signal on, to all that share its host."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -97,12 +131,55 @@ class GuestWorker:
         """Wait for its end, which its closed link has announced."""
         if self.status is None:
             self.link.close()
-            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self.status = self.host.end_of(self.number)
         return self.status
 
 
+class Workers:
+    """The hosts of one run. ``do`` must not use a connection or a database that the parent has open."""
+
+    def __init__(self, do: Do) -> None:
+        self._calling = Calling(lambda seat: _work(do, seat), SIGNALS, ignored=(signal.SIGTSTP,), begin=_begin)
+        self._hosts: list[Host] = []
+        self._count = 0
+
+    def begin(self, order: Mapping[str, Any]) -> GuestWorker:
+        """Start a worker. OSError when the system has no room for one."""
+        ours, theirs = pair()
+        try:
+            host = self._host()
+            self._count += 1
+            host.order(self._count, json.dumps(order).encode(), theirs.fileno())
+            return GuestWorker(host, self._count, ours)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    def dismiss(self) -> None:
+        """No further worker is wanted: each host ends behind its last one, and is waited for."""
+        hosts, self._hosts = self._hosts, []
+        for host in hosts:
+            host.dismiss()
+        for host in hosts:
+            host.reap()
+
+    def _host(self) -> Host:
+        """One that has nothing to do, else a new one, else the one with the fewest guests."""
+        self._hosts = [host for host in self._hosts if not host.has_ended()]
+        idlest = min(self._hosts, key=lambda host: host.load, default=None)
+        if idlest is not None and (idlest.load == 0 or len(self._hosts) >= MOST_HOSTS):
+            return idlest
+        made = fork(self._calling)
+        with contextlib.suppress(OSError):  # the host does it too: whoever comes first
+            os.setpgid(made.pid, made.pid)
+        self._hosts.append(made)
+        return made
+
+
 def prepare() -> None:
-    """Before the first fork: everything that is there now is never looked through again by a worker's collector, which
+    """Before the first fork: everything that is there now is never looked through again by a host's collector, which
     would copy the pages that it shares.
     """
     for thread in threading.enumerate():
@@ -112,54 +189,18 @@ def prepare() -> None:
     gc.freeze()
 
 
-def fork(work: Callable[[Link, WorkerGate], None]) -> GuestWorker:
-    """Start a worker that does ``work``. OSError when the system has no room for one.
+def _begin() -> None:
+    os.setpgid(0, 0)
+    call_process("safe-snapshot")
 
-    ``work`` must not use a connection or a database that its parent has open.
-    """
-    ours, theirs = pair()
-    _ENDS.add(ours)
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+
+def _work(do: Do, seat: Seat) -> int:
+    """One worker's whole life."""
+    link = Link(socket.socket(fileno=seat.descriptor))
     try:
-        try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-            raise
-        if pid == 0:
-            _be(work, theirs, earlier)
-        theirs.close()
-        with contextlib.suppress(OSError):  # the worker does it too: whoever comes first
-            os.setpgid(pid, pid)
-        return GuestWorker(pid, ours)
+        do(json.loads(seat.order), link, WorkerGate(link, seat.signals))
+    except InterruptedBySignalError:
+        return BROKEN
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-def _be(work: Callable[[Link, WorkerGate], None], link: Link, mask: set[int | signal.Signals]) -> None:
-    """The worker's whole life. Never returns."""
-    status = BROKEN
-    try:
-        os.setpgid(0, 0)
-        signal.set_wakeup_fd(-1)
-        for end in _ENDS:
-            end.close()
-        _take_leave_of_the_terminal()
-        call_process("safe-snapshot")
-        gate = WorkerGate(link)
-        signal.signal(signal.SIGTSTP, lambda *_: None)  # our parent waits for us before it stops
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        with contextlib.suppress(InterruptedBySignalError):
-            work(link, gate)
-            status = 0
-    except BaseException:  # noqa: BLE001 - nobody is above us; the parent says how we ended
-        status = BROKEN
-    finally:
-        os._exit(status)
-
-
-def _take_leave_of_the_terminal() -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+        link.close()
+    return 0

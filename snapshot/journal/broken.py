@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import struct
 from pathlib import Path
 
 from snapshot.base.clock import Clock, SystemClock, compact
@@ -31,15 +32,21 @@ _NOTES_OF_JOBS = ("key GLOB 'job:*'", "key GLOB 'plan:*'", "key GLOB 'done:*'", 
 _LOCK_BYTES = (0x40000000, 512)
 """SQLite's lock bytes, from PENDING_BYTE on (its os.h): who holds all of them is alone with the file."""
 
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock where off_t has 64 bits (fcntl(2)): type, whence, start, length, and 0 for a process."""
+
 _LOOK_SECONDS = 0.05
 
 
 def set_aside(path: Path, broken: Identity | None, clock: Clock | None = None) -> Path | None:
     """Move a broken journal and SQLite's side files out of the way; the new name.
 
-    None when ``broken`` is not there any more: another process met it first. Nobody of this process may have it open:
-    the kernel gives a file's locks back with the first descriptor that is closed. OSError when the file or its folder
-    is not ours to change, JournalBusyError when others do not let go of it.
+    None when ``broken`` is not there any more: another process met it first, or another thread. OSError when the file
+    or its folder is not ours to change, JournalBusyError when others do not let go of it.
+
+    The kernel gives all of a process's own locks on a file back with the first descriptor that it closes (fcntl(2)),
+    and other threads' SQLite may hold some: so the lock here is of the other kind, which has to do with those as with
+    strangers', and a descriptor that did not get it stays open.
     """
     clock = clock or SystemClock()
     real = Path(os.path.realpath(path))
@@ -47,8 +54,8 @@ def set_aside(path: Path, broken: Identity | None, clock: Clock | None = None) -
         descriptor = os.open(real, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    _lock(descriptor, path, clock)
     try:
-        _lock(descriptor, path, clock)
         if identity(real) != broken:
             return None
         target = _free_name(real.with_name(f"{real.name}.broken-{compact(clock.time())}"))
@@ -75,7 +82,7 @@ def _lock(descriptor: int, path: Path, clock: Clock) -> None:
     first, length = _LOCK_BYTES
     while True:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, first)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, length, 0))
         except (BlockingIOError, PermissionError):
             if clock.monotonic() >= deadline:
                 raise JournalBusyError(

@@ -24,6 +24,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from snapshot.base import interruption
 from snapshot.base.clock import Clock
 from snapshot.model import FreezeState
 from snapshot.pve.transport import AGENT_BYTES
@@ -140,8 +141,12 @@ class Connection:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise TimeoutError("no answer in time")
-            self._socket.settimeout(left)
-            data = self._socket.recv(_RECEIVE_BYTES)
+            self._socket.settimeout(interruption.patience(left))
+            try:
+                data = self._socket.recv(_RECEIVE_BYTES)
+            except TimeoutError:
+                interruption.mind()
+                continue
             if not data:
                 raise ConnectionResetError("the guest closed the channel")
             self._take(data)

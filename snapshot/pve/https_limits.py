@@ -3,8 +3,9 @@
 requests and urllib3 limit a single read, so a server that sends a byte a second, or ``100 Continue`` without end, keeps
 them for ever. Here the socket itself knows when the request's time is over: before each wait it sets its own time limit
 to what is left, and it counts what it receives. Nothing runs beside the caller, so a signal's exception ends a wait at
-once, and whatever ends a request closes its connection. Names alone are looked up in a thread (a resolver cannot be
-interrupted): one at a time, and its answer is kept, so no name is looked up twice while its addresses work.
+once (in a thread within a moment, base/interruption.py), and whatever ends a request closes its connection. Names alone
+are looked up in a thread (a resolver cannot be interrupted): one at a time, and its answer is kept, so no name is
+looked up twice while its addresses work.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
+from snapshot.base import interruption
 from snapshot.base.aside import Aside
 from snapshot.base.clock import Clock
 
@@ -149,10 +151,15 @@ class _BoundedSocket(ssl.SSLSocket):
         return super().send(data, flags)
 
     def recv_into(self, buffer: bytearray, nbytes: int | None = None, flags: int = 0) -> int:  # type: ignore[override]
-        self.settimeout(self.limits.left())
-        count = super().recv_into(buffer, nbytes, flags)
-        self.limits.received(count)
-        return count
+        while True:
+            self.settimeout(interruption.patience(self.limits.left()))
+            try:
+                count = super().recv_into(buffer, nbytes, flags)
+            except TimeoutError:
+                interruption.mind()
+                continue  # TLS goes on where it was; a limit that is over says so itself
+            self.limits.received(count)
+            return count
 
 
 class BoundedAdapter(HTTPAdapter):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import unquote
 
+from snapshot.base import interruption
 from snapshot.base.aside import Aside, reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.signals import whole
@@ -80,6 +81,7 @@ class PveshTransport:
             except OSError as error:
                 raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
             while not run.ends_within(LOOK_SECONDS):
+                interruption.mind()
                 run.check()
                 if self._clock.monotonic() >= ends_at:
                     raise ReplyLostError("pvesh did not answer in time: the request may still be carried out")

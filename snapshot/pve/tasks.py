@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from snapshot.base import interruption
 from snapshot.base.clock import Clock
 from snapshot.base.files import open_regular
 from snapshot.base.procfs import process_lives, process_start
@@ -209,6 +210,7 @@ class Tasks:
                     return False
                 if poller.poll(min(left, 0.1) * 1000):
                     return True
+                interruption.mind()
         finally:
             os.close(descriptor)
 

@@ -9,6 +9,7 @@ and neither do a guard, a recovery or a backup's hook.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from snapshot.base.clock import Clock
@@ -48,6 +49,12 @@ class Turns:
         self._clock = clock
         self._windows = windows
         self._call_seconds = call_seconds
+
+    def timed_by(self, clock: Clock) -> Turns:
+        """The same turns, waited for by another clock."""
+        same = copy.copy(self)
+        same._clock = clock
+        return same
 
     def window(
         self, node: Node, *, waits: Callable[[str], object], sleep: Callable[[float], None] | None = None

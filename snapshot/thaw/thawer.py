@@ -92,6 +92,7 @@ class Thawer:
         self._clock = clock
         self._stop_at: float | None = None
         self._ahead: Callable[[], None] = lambda: None
+        self._is_in_overtime = False
         self._seat: AgentChannel | None = None
         self._reset()
 
@@ -131,6 +132,8 @@ class Thawer:
     def _reset(self) -> None:
         self.acknowledged = False
         self._asked = False
+        self._may_be_sent = False
+        """Whether a thaw may have reached the agent."""
         self._attempts = 0
         self._filesystems: int | None = None
         self._hook_failed = False
@@ -159,7 +162,7 @@ class Thawer:
         pace = self._thawing.pace
         limited = Pace(pace.first_seconds, pace.slowest_seconds, pace.factor, limit_seconds)
         self._stop_at = None if limit_seconds is None else self._clock.monotonic() + limit_seconds
-        self._ahead = ahead
+        self._ahead, self._is_in_overtime = ahead, False
         stopped = was_silent = wakes = False
 
         def one_round(number: int) -> ThawReport:
@@ -293,8 +296,12 @@ class Thawer:
             self._check_time()
         self._asked = True
         self._announce()
+        may_be_sent, self._may_be_sent = self._may_be_sent, True
         try:
             count = channel.call("fsfreeze-thaw", timeout_seconds=self._thawing.attempt_seconds, keep_open=True)
+        except CommandNotSentError:
+            self._may_be_sent = may_be_sent
+            raise
         except AgentRefusedError as error:
             if HOOK_FAILED_TEXT not in error.description:
                 raise
@@ -318,8 +325,14 @@ class Thawer:
             self._ahead()
 
     def _check_time(self) -> None:
-        if self._stop_at is not None and self._clock.monotonic() >= self._stop_at:
+        now = self._clock.monotonic()
+        if self._stop_at is None or now < self._stop_at:
+            return
+        if self._attempts > 1 or self._may_be_sent or self._is_in_overtime:
             raise OutOfTimeError
+        # All of it has passed in the first round, and no thaw was sent: a process that stood still (SIGSTOP, swap). It
+        # has the time of one attempt yet, rather than call a guest stuck that it never asked to thaw.
+        self._stop_at, self._is_in_overtime = now + self._thawing.attempt_seconds, True
 
     def _relocate(self) -> bool:
         """Follow a guest that moved, or learn that it is gone; True when either was settled."""

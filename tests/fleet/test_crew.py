@@ -14,9 +14,11 @@ from snapshot.fleet.crew import Crew
 from snapshot.fleet.job import Job, Unit
 from snapshot.fleet.limits import AtOnce
 from snapshot.fleet.outcome import GuestOutcome
-from snapshot.fleet.worker import fork, prepare
+from snapshot.fleet.worker import Workers, prepare
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.report.boards import SilentBoard
+def fork(work):
+    return Workers(lambda order, link, gate: work(link, gate)).begin({})
 def say(*words):
     print(*words, flush=True)
 def units(count, nodes=1):

@@ -15,9 +15,15 @@ PRELUDE = """
 import os, signal, sys, time
 from snapshot.errors import InterruptedBySignalError
 from snapshot.fleet.link import Link
-from snapshot.fleet.worker import BROKEN, fork, prepare
+from snapshot.base.host import BROKEN
+from snapshot.fleet.worker import Workers, prepare
 def say(*words):
     print(*words, flush=True)
+def fork(work):
+    workers = Workers(lambda order, link, gate: work(link, gate))
+    worker = workers.begin({})
+    worker.workers = workers
+    return worker
 def heard(worker):
     '''Everything until the worker ends, and how it ended.'''
     said = []
@@ -111,7 +117,7 @@ others = [fork(first) for _ in range(3)]
 among = int(wait_for(fork(second), "say")["line"])
 say(among - alone)
 one.link.close()
-say(os.waitpid(one.pid, 0)[1] != 0)
+say(one.reap() != 0)
 for worker in others:
     worker.signal(signal.SIGKILL)
 """
@@ -171,12 +177,16 @@ say(os.getpgid(worker.pid) == worker.pid, wait_for(worker, "say")["line"])
     assert run(script) == ["True True"]
 
 
-def test_a_worker_whose_parent_is_gone_begins_no_window_and_finishes_the_one_it_is_in() -> None:
+def test_a_worker_whose_parent_is_gone_begins_no_window_and_finishes_the_one_it_is_in(tmp_path: Path) -> None:
     """Outside of a window the parent's end is a signal, inside it is none until the guest is thawed."""
-    script = """
-ours, theirs = os.pipe()
+    told = tmp_path / "told"
+    script = (
+        f"""
 def write(text):
-    os.write(theirs, text.encode())
+    with open({str(told)!r}, "a") as file:
+        file.write(text)
+"""
+        + """
 def work(link, gate):
     with gate.unstoppable():
         link.tell("say", line="in it")
@@ -196,11 +206,11 @@ worker = fork(work)
 wait_for(worker, "say")
 worker.link.tell("go")
 worker.link.close()
-os.close(theirs)
-os.waitpid(worker.pid, 0)
-say(os.read(ours, 1000).decode())
+worker.workers.dismiss()
 """
-    assert run(script) == ["the window goes on so does what follows it ended by 1"]
+    )
+    assert run(script) == []
+    assert told.read_text() == "the window goes on so does what follows it ended by 1"
 
 
 def test_a_worker_is_not_stopped_by_a_terminal(tmp_path: Path) -> None:
@@ -220,23 +230,29 @@ say([m["line"] for m in heard(worker)[0] if m["op"] == "say"])
     assert run(script)[-1].endswith("'out']")
 
 
-def test_a_parent_that_does_not_read_keeps_no_worker_waiting() -> None:
-    script = """
+def test_a_parent_that_does_not_read_keeps_no_worker_waiting(tmp_path: Path) -> None:
+    script = (
+        f"""
+full = {str(tmp_path / "full")!r}
+"""
+        + """
 def work(link, gate):
     lost = 0
     while link.tell("say", line="x" * 1000):
         lost += 1
         if lost > 100_000:
             os._exit(3)
+    open(full, "x").close()
     link.wait(60)
     link.tell_whole("result", data=1)
 worker = fork(work)
-while not os.path.exists(f"/proc/{worker.pid}/stat"):
-    pass
+while not os.path.exists(full):
+    time.sleep(0.01)
 worker.link.tell("go")
 said, status = heard(worker)
 say(said[-1]["op"], status)
 """
+    )
     assert run(script) == ["result 0"]
 
 

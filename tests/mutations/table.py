@@ -431,6 +431,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{THAW_TESTS}::test_no_request_is_begun_after_the_limit",
     ),
     mutation(
+        "who was stopped until its limit was over calls a guest stuck that it never asked",
+        THAW,
+        "        if self._attempts > 1 or self._may_be_sent or self._is_in_overtime:\n",
+        "        if True:\n",
+        "tests/unit/test_thaw.py::test_who_stood_still_until_its_limit_was_over_asks_all_the_same",
+    ),
+    mutation(
+        "who was stopped until its limit was over goes on for ever",
+        THAW,
+        "or self._may_be_sent or self._is_in_overtime:\n",
+        "or self._may_be_sent:\n",
+        "tests/unit/test_thaw.py::test_and_has_the_time_of_one_attempt_for_it",
+    ),
+    mutation(
         "the owner does not say that it lives",
         THAW,
         """
@@ -1905,10 +1919,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a broken journal is moved from under its writer",
         BROKEN,
         """
-        _lock(descriptor, path, clock)
+    _lock(descriptor, path, clock)
 """,
         "",
         f"{JOURNAL_TESTS}::test_a_file_is_not_set_aside_while_somebody_writes_to_it",
+    ),
+    mutation(
+        "a broken journal is moved from under another thread's hands",
+        BROKEN,
+        "fcntl.F_OFD_SETLK",
+        "fcntl.F_SETLK",
+        f"{JOURNAL_TESTS}::test_nor_while_another_thread_of_this_process_does",
     ),
     mutation(
         "the new journal is set aside in place of the broken one",

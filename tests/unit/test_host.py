@@ -15,11 +15,11 @@ import os, select, signal, socket, sys, time
 from snapshot.base.host import BROKEN, Calling, Seat, fork
 
 def all_ended(host, count):
-    found = []
+    found = {}
     while len(found) < count:
         select.select([host], [], [])
-        found += host.ended()
-    return sorted(found)
+        found |= host.ended()
+    return sorted(found.items())
 """
 
 

@@ -403,6 +403,16 @@ def test_a_database_with_other_tables_costs_no_window(path: Path, schema: str, v
         assert [window.id for window in journal.open_windows()] == ["w1"]
 
 
+TRIES_TO_WRITE = """
+import sqlite3, sys
+try:
+    sqlite3.connect(sys.argv[1], timeout=0).execute("BEGIN IMMEDIATE")
+    print("free")
+except sqlite3.OperationalError:
+    print("locked")
+"""
+
+
 def test_two_that_meet_a_broken_journal_begin_one_new_one(path: Path) -> None:
     filled(path)
     path.write_bytes(b"\xff" * 20000)
@@ -439,6 +449,17 @@ def test_a_file_is_not_set_aside_while_somebody_writes_to_it(path: Path, monkeyp
             set_aside(path, identity(path))
         assert path.exists()
         writer.kill()
+
+
+def test_nor_while_another_thread_of_this_process_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose lock is there still afterwards: the kernel gives it back when this process closes the file."""
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.05)
+    with contextlib.closing(Journal(path)) as journal, journal.transaction("written"):
+        with pytest.raises(JournalBusyError):
+            set_aside(path, identity(path))
+        assert path.exists()
+        with process(TRIES_TO_WRITE, path) as stranger:
+            assert stranger.communicate(timeout=60)[0] == "locked\n"
 
 
 def test_what_another_process_has_set_aside_already_stays(path: Path) -> None:

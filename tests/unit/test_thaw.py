@@ -226,6 +226,21 @@ def test_no_request_begins_after_the_limit_but_the_first_is_always_made(
     assert clock.now <= limit + seconds
 
 
+def test_who_stood_still_until_its_limit_was_over_asks_all_the_same(clock: VirtualClock) -> None:
+    """A process that was stopped before its thaw was sent: else a guest that nobody has asked would be called stuck."""
+    first = ScriptedChannel(clock, seconds=20.0, thaw=busy())
+    second = ScriptedChannel(clock, thaw=1, status="thawed")
+    report = thawer(clock, first, second).until_confirmed(5.0)
+    assert (report.confirmed, report.attempts) == (True, 1)
+
+
+def test_and_has_the_time_of_one_attempt_for_it(clock: VirtualClock) -> None:
+    routes = [ScriptedChannel(clock, seconds=20.0, thaw=busy()) for _ in range(5)]
+    report = thawer(clock, *routes).until_confirmed(5.0)
+    assert not report.confirmed
+    assert [len(route.calls) for route in routes] == [1, 1, 0, 0, 0]
+
+
 def test_every_request_has_the_attempts_time(clock: VirtualClock) -> None:
     channel = ScriptedChannel(clock, thaw=1, status=("frozen", "frozen", "thawed"))
     thawer(clock, channel).until_confirmed(None)

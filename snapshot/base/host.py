@@ -1,9 +1,9 @@
-"""A host: a forked process with seats. Each order that it is given is carried out in a thread of its own.
+"""A host: a forked process that is sent on errands. Each is run in a thread of its own.
 
-A process for each of many tasks has its own copy of whatever Python counts references to, some ten megabytes. A seat in
-a host has a tenth of that. What the tasks share is the end of their process: who must not end together does not sit
+A process for each of many errands has its own copy of whatever Python counts references to, some ten megabytes; a
+thread has a tenth of that. What the errands share is the end of their process: what must not end together does not run
 together. Python hands signals to the main thread alone, so that one does nothing else: it takes orders, and tells every
-seat of a signal. Nothing in a seat is interrupted: whoever waits there waits on its ``Signals`` too.
+errand of a signal. Nothing interrupts a thread: whoever waits there minds its ``Signals`` too (interruption.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BROKEN = 70
 """The status of an order that ended with an exception (sysexits(3), EX_SOFTWARE)."""
 
 
-class Seat(NamedTuple):
+class Errand(NamedTuple):
     """One order, as its thread has it."""
 
     order: bytes
@@ -38,7 +38,7 @@ class Seat(NamedTuple):
     signals: Signals
 
 
-Work = Callable[[Seat], int]
+Work = Callable[[Errand], int]
 """Carries an order out; its status, 0 when all is well."""
 
 
@@ -47,7 +47,7 @@ class Calling(NamedTuple):
 
     work: Work
     signals: Sequence[int]
-    """Those that it passes on to its seats."""
+    """Those that it passes on to its errands."""
     ignored: Sequence[int] = ()
     """Those that do nothing."""
     begin: Callable[[], None] = lambda: None
@@ -172,21 +172,21 @@ def _be(calling: Calling, control: socket.socket, mask: Iterable[int]) -> None:
 
 
 class _Running:
-    """The host's own side: one thread for orders and signals, and one a seat."""
+    """The host's own side: one thread for orders and signals, and one an errand."""
 
     def __init__(self, work: Work, control: socket.socket) -> None:
         self._work = work
         self._control = control
-        self._seats: dict[int, Signals] = {}
+        self._errands: dict[int, Signals] = {}
         self._told: int | None = None
         self._over = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Written to by each thread at its end."""
         self._done: list[tuple[int, int]] = []
 
     def tell(self, number: int, _frame: object = None) -> None:
-        """A signal has come: every seat hears it, and those to come do too."""
+        """A signal has come: every errand hears it, and those to come do too."""
         self._told = self._told or number
-        for signals in list(self._seats.values()):
+        for signals in list(self._errands.values()):
             signals.tell(number)
 
     def run(self) -> None:
@@ -195,7 +195,7 @@ class _Running:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._over, selectors.EVENT_READ)
-            while takes_orders or self._seats:
+            while takes_orders or self._errands:
                 for key, _ in selector.select():
                     if key.fileobj is self._control and not self._take_order():
                         takes_orders = False
@@ -211,20 +211,20 @@ class _Running:
         if not data:
             return False
         number, signals = int.from_bytes(data[:8], "big"), Signals()
-        seat = Seat(data[8:], descriptors[0] if descriptors else -1, signals)
-        self._seats[number] = signals
+        errand = Errand(data[8:], descriptors[0] if descriptors else -1, signals)
+        self._errands[number] = signals
         if self._told is not None:
             signals.tell(self._told)
         try:
-            start_thread(f"seat-{number}", lambda: self._sit(number, seat))
+            start_thread(f"errand-{number}", lambda: self._go(number, errand))
         except RuntimeError:  # no room for a thread
             self._end(number, BROKEN)
         return True
 
-    def _sit(self, number: int, seat: Seat) -> None:
+    def _go(self, number: int, errand: Errand) -> None:
         status = BROKEN
         try:
-            status = self._work(seat)
+            status = self._work(errand)
         finally:
             self._end(number, status)
 
@@ -233,12 +233,12 @@ class _Running:
         os.eventfd_write(self._over, 1)
 
     def _clear(self) -> None:
-        """Free the seats of those that have ended, and say so."""
+        """Forget those that have ended, and say so."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._over)
         while self._done:
             number, status = self._done.pop(0)
-            self._seats.pop(number).close()
+            self._errands.pop(number).close()
             with contextlib.suppress(OSError):
                 self._control.send(number.to_bytes(8, "big") + bytes([status]))
 

@@ -28,12 +28,12 @@ from snapshot.fleet.crew import Crew
 from snapshot.fleet.fate import fate_of
 from snapshot.fleet.groupunit import HeldBoard
 from snapshot.fleet.guestwork import GuestWork
+from snapshot.fleet.hiring import Hiring
 from snapshot.fleet.job import Board, Job, Unit
 from snapshot.fleet.limits import AtOnce
-from snapshot.fleet.link import Link
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.fleet.room import Room
-from snapshot.fleet.worker import GuestWorker, WorkerGate, Workers
+from snapshot.fleet.worker import GuestWorker
 from snapshot.journal.labelruns import note_run
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
@@ -91,16 +91,11 @@ def take_many(
     fence = grouped.together.fence if grouped else None
     board = _board(session, len(choice.guests))
 
-    guests = {job.guest.vmid: job.guest for unit in units for job in unit.jobs}
+    def work_of(guest: Guest, is_last: bool, known: Room | None) -> GuestWork:
+        is_last = is_last or request.dry_run
+        return GuestWork(request, tools, guest, label, rule, render, voice, is_last, fence, known)
 
-    def do(order: Mapping[str, Any], link: Link, gate: WorkerGate) -> None:
-        guest, known = guests[order["vmid"]], Room.of(order["room"])
-        GuestWork(request, tools, guest, label, rule, render, voice, order["is_last"], fence, known)(link, gate)
-
-    workers = Workers(do)
-
-    def hire(job: Job, is_last: bool) -> GuestWorker:
-        return workers.begin({"vmid": job.guest.vmid, "is_last": is_last or request.dry_run, "room": job.room})
+    hire = Hiring(work_of, choice.guests)
 
     def fate(guest: Guest, dead: GuestWorker, is_last: bool) -> GuestOutcome | None:
         if grouped and grouped.unit.is_holding() and not is_last:
@@ -120,7 +115,7 @@ def take_many(
     )
     worker.prepare()
     outcomes = crew.run()
-    workers.dismiss()
+    hire.dismiss()
     if not request.dry_run:
         remember(access, tools.open_journal)
     told = grouped.told(outcomes) if grouped else None

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from snapshot.base import interruption
-from snapshot.base.host import BROKEN, Calling, Host, Seat, fork
+from snapshot.base.host import BROKEN, Calling, Errand, Host, fork
 from snapshot.base.procfs import call_process
 from snapshot.base.signals import SIGNALS
 from snapshot.errors import InterruptedBySignalError
@@ -139,7 +139,7 @@ class Workers:
     """The hosts of one run. ``do`` must not use a connection or a database that the parent has open."""
 
     def __init__(self, do: Do) -> None:
-        self._calling = Calling(lambda seat: _work(do, seat), SIGNALS, ignored=(signal.SIGTSTP,), begin=_begin)
+        self._calling = Calling(lambda errand: _work(do, errand), SIGNALS, ignored=(signal.SIGTSTP,), begin=_begin)
         self._hosts: list[Host] = []
         self._count = 0
 
@@ -194,11 +194,11 @@ def _begin() -> None:
     call_process("safe-snapshot")
 
 
-def _work(do: Do, seat: Seat) -> int:
+def _work(do: Do, errand: Errand) -> int:
     """One worker's whole life."""
-    link = Link(socket.socket(fileno=seat.descriptor))
+    link = Link(socket.socket(fileno=errand.descriptor))
     try:
-        do(json.loads(seat.order), link, WorkerGate(link, seat.signals))
+        do(json.loads(errand.order), link, WorkerGate(link, errand.signals))
     except InterruptedBySignalError:
         return BROKEN
     finally:

@@ -42,6 +42,7 @@ from snapshot.pve.connection import Heard
 from snapshot.pve.ladder import MOVED_TEXT, Ladder
 from snapshot.pve.pvesh import START_SECONDS
 from snapshot.pve.remedies import FAILED_TEXT, FORBIDDEN_TEXT
+from snapshot.thaw.limit import OutOfTimeError, TimeLimit
 
 
 class Thawing(NamedTuple):
@@ -62,10 +63,6 @@ FORBIDDEN_SECONDS = 4.0
 
 QUICK_SECONDS = 0.5
 """A round that fails sooner than this was answered by somebody: PVE waits for 3 s for an agent that is silent."""
-
-
-class OutOfTimeError(Exception):
-    """The limit has passed. Internal."""
 
 
 class _Once:
@@ -90,9 +87,8 @@ class Thawer:
         self._ladder = ladder
         self._thawing = thawing
         self._clock = clock
-        self._stop_at: float | None = None
+        self._limit = TimeLimit(clock, None, 0.0)
         self._ahead: Callable[[], None] = lambda: None
-        self._is_in_overtime = False
         self._seat: AgentChannel | None = None
         self._reset()
 
@@ -161,8 +157,7 @@ class Thawer:
         """
         pace = self._thawing.pace
         limited = Pace(pace.first_seconds, pace.slowest_seconds, pace.factor, limit_seconds)
-        self._stop_at = None if limit_seconds is None else self._clock.monotonic() + limit_seconds
-        self._ahead, self._is_in_overtime = ahead, False
+        self._limit, self._ahead = TimeLimit(self._clock, limit_seconds, self._thawing.attempt_seconds), ahead
         stopped = was_silent = wakes = False
 
         def one_round(number: int) -> ThawReport:
@@ -325,14 +320,7 @@ class Thawer:
             self._ahead()
 
     def _check_time(self) -> None:
-        now = self._clock.monotonic()
-        if self._stop_at is None or now < self._stop_at:
-            return
-        if self._attempts > 1 or self._may_be_sent or self._is_in_overtime:
-            raise OutOfTimeError
-        # All of it has passed in the first round, and no thaw was sent: a process that stood still (SIGSTOP, swap). It
-        # has the time of one attempt yet, rather than call a guest stuck that it never asked to thaw.
-        self._stop_at, self._is_in_overtime = now + self._thawing.attempt_seconds, True
+        self._limit.check(is_unasked=self._attempts <= 1 and not self._may_be_sent)
 
     def _relocate(self) -> bool:
         """Follow a guest that moved, or learn that it is gone; True when either was settled."""

@@ -31,7 +31,8 @@ def test_a_node_that_dies_amid_a_hundred_guests_costs_its_own_alone_and_each_is_
         assert {vmid: one for vmid, one in found.items() if vmid not in theirs and one["exit_code"]} == {}
         failed = [found[vmid]["error"] for vmid in theirs if found[vmid]["exit_code"]]
         assert failed
-        assert [one for one in failed if DEAD not in one["message"] + one["remedy"] or not one["remedy"]] == []
+        named = [one for one in failed if one["code"] != "not-recorded"]  # it died behind the thaw: the warnings say so
+        assert [one for one in named if DEAD not in one["message"] + one["remedy"] or not one["remedy"]] == []
         assert "node-offline" in {one["code"] for one in failed}, "those that had not begun"
         lab.node.set_node_online(DEAD, True)
         assert wait_for(lambda: not kit.frozen(lab), kit.SOON * 5), "the guards go on"

@@ -256,6 +256,49 @@ say(said[-1]["op"], status)
     assert run(script) == ["result 0"]
 
 
+def test_up_to_eight_have_a_process_each_and_more_share_them() -> None:
+    """The least busy takes the next one, and who has nothing to do is asked before a new one is made."""
+    script = """
+from collections import Counter
+def do(order, link, gate):
+    link.tell("say", pid=os.getpid())
+    link.wait(60)
+    link.tell_whole("result", data=order["n"])
+workers = Workers(do)
+made = [workers.begin({"n": n}) for n in range(20)]
+pids = [wait_for(worker, "say")["pid"] for worker in made]
+say(pids == [worker.pid for worker in made], sorted(Counter(pids).values()), len(set(pids[:8])))
+for worker in made:
+    worker.link.tell("go")
+say({heard(worker)[1] for worker in made})
+again = [workers.begin({"n": n}) for n in range(8)]
+say({worker.pid for worker in again} == set(pids))
+"""
+    assert run(script) == ["True [2, 2, 2, 2, 3, 3, 3, 3] 8", "{0}", "True"]
+
+
+def test_the_end_of_a_process_is_that_of_all_who_share_it_and_of_nobody_else() -> None:
+    script = """
+def do(order, link, gate):
+    link.tell("say", pid=os.getpid())
+    link.wait(60)
+workers = Workers(do)
+made = [workers.begin({}) for _ in range(16)]
+for worker in made:
+    wait_for(worker, "say")
+os.kill(made[0].pid, signal.SIGKILL)
+theirs = [worker for worker in made if worker.pid == made[0].pid]
+say([heard(worker) for worker in theirs])
+others = [worker for worker in made if worker not in theirs]
+more = workers.begin({})
+say(more.pid not in {worker.pid for worker in made}, "nobody begins in a dead one")
+for worker in (*others, more):
+    worker.link.tell("go")
+say({heard(worker)[1] for worker in others}, heard(more)[1])
+"""
+    assert run(script) == ["[([], -9), ([], -9)]", "True nobody begins in a dead one", "{0} 0"]
+
+
 def test_the_words_name_no_signal_twice() -> None:
     """os.kill of a worker that is reaped already would hit a stranger."""
     script = """

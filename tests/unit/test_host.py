@@ -1,4 +1,4 @@
-"""A forked process with seats: orders, their ends, signals, descriptors, and the end of either side."""
+"""A forked process that is sent on errands: orders, their ends, signals, descriptors, and the end of either side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snapshot.base.host import BROKEN
 
 PRELUDE = """
 import os, select, signal, socket, sys, time
-from snapshot.base.host import BROKEN, Calling, Seat, fork
+from snapshot.base.host import BROKEN, Calling, Errand, fork
 
 def all_ended(host, count):
     found = {}
@@ -36,11 +36,11 @@ def test_each_order_has_its_own_thread_and_its_own_status() -> None:
     """Orders of one host wait for each other here: they run at the same time."""
     found = run("""
 reading, writing = socket.socketpair()
-def work(seat):
-    if seat.order == b"first":
-        os.read(seat.descriptor, 1)
+def work(errand):
+    if errand.order == b"first":
+        os.read(errand.descriptor, 1)
         return 3
-    os.write(seat.descriptor, b"x")
+    os.write(errand.descriptor, b"x")
     return 0
 host = fork(Calling(work, ()))
 host.order(1, b"first", reading.fileno())
@@ -54,8 +54,8 @@ print(host.reap())
 
 def test_an_exception_costs_its_own_order() -> None:
     found = run("""
-def work(seat):
-    if seat.order == b"bad":
+def work(errand):
+    if errand.order == b"bad":
         raise SystemExit("no")
     return 0
 host = fork(Calling(work, ()))
@@ -67,12 +67,12 @@ print(all_ended(host, 1))
     assert found == f"[(1, {BROKEN})]\n[(2, 0)]"
 
 
-def test_a_signal_reaches_every_seat_and_those_that_come_later() -> None:
+def test_a_signal_reaches_every_errand_and_those_that_come_later() -> None:
     found = run("""
-def work(seat):
-    os.write(seat.descriptor, b"x") if seat.descriptor >= 0 else None
-    assert seat.signals.wait(60)
-    return seat.signals.pending
+def work(errand):
+    os.write(errand.descriptor, b"x") if errand.descriptor >= 0 else None
+    assert errand.signals.wait(60)
+    return errand.signals.pending
 ours, theirs = socket.socketpair()
 host = fork(Calling(work, (signal.SIGTERM, signal.SIGINT)))
 host.order(1, b"", theirs.fileno()); host.order(2, b"", theirs.fileno())
@@ -88,7 +88,7 @@ print(all_ended(host, 1))
 
 def test_a_host_that_is_killed_is_seen_and_named() -> None:
     found = run("""
-host = fork(Calling(lambda seat: seat.signals.wait(600), (signal.SIGTERM,)))
+host = fork(Calling(lambda errand: errand.signals.wait(600), (signal.SIGTERM,)))
 host.order(1, b"")
 os.kill(host.pid, signal.SIGKILL)
 select.select([host], [], [])
@@ -109,10 +109,10 @@ def test_it_outlives_whoever_forked_it_until_its_last_order_has_ended() -> None:
             "-c",
             PRELUDE
             + f"""
-def work(seat):
+def work(errand):
     while os.getppid() == parent:
         time.sleep(0.01)
-    os.write(seat.descriptor, b"done")
+    os.write(errand.descriptor, b"done")
     return 0
 parent = os.getpid()
 host = fork(Calling(work, ()))
@@ -136,7 +136,7 @@ def test_nothing_but_memory_is_inherited() -> None:
     found = run("""
 inherited = socket.socketpair()
 inode = os.fstat(inherited[0].fileno()).st_ino
-def work(seat):
+def work(errand):
     return any(os.stat(f"/proc/self/fd/{number}").st_ino == inode for number in os.listdir("/proc/self/fd")
         if os.path.exists(f"/proc/self/fd/{number}"))
 host = fork(Calling(work, ()))

@@ -12,9 +12,9 @@ class SnapshotConfig(NamedTuple):
     task_timeout_seconds: float = 1800.0
     """How long to wait for the snapshot task's end once the guest is thawed."""
     lost_reply_seconds: float = 30.0
+    """How long to look for a snapshot whose request PVE never answered."""
     verify: bool = False
     """Ask the disk in each snapshot whether it was at rest (docs/verify.md): a verdict that it contradicts falls."""
-    """How long to look for a snapshot whose request PVE never answered."""
 
 
 class FleetConfig(NamedTuple):

@@ -32,7 +32,12 @@ _BEFORE_SECONDS = 2 * 86400.0
 _NEWEST = 50
 """Of a guest's windows: its newest run is among them."""
 
-_RUNBOOKS = {"guard": "guard-not-armed", "thaw": "thaw-failed", "snapshot": "not-consistent-since"}
+_RUNBOOKS = {
+    "guard": "guard-not-armed",
+    "thaw": "thaw-failed",
+    "snapshot": "not-consistent-since",
+    "disk": "disk-contradicts",
+}
 _RUNBOOK = "freeze-failed"
 _WITHOUT = ("preflight", "snapshot")
 """The stages at which a run of unknown worth came to nothing."""
@@ -155,6 +160,8 @@ def _alarm(bad: _Bad, window: WindowRecord | None, now: float) -> Alarm:
     todo = f"`safe-snapshot check {bad.vmid}` on {bad.node} says what is missing"
     if bad.stage == "snapshot":
         todo = f"`safe-snapshot history {bad.vmid}` on {bad.node}, and PVE's log of that task, say why"
+    if bad.stage == "disk":
+        todo = f"`safe-snapshot verify {bad.vmid} <snapshot>` on {bad.node} says which filesystem was in use"
     return Alarm(
         bad.key,
         WORSE if is_none else BAD,

@@ -80,6 +80,16 @@ def test_a_guard_that_could_not_be_armed_has_its_own_runbook(told: World, web: W
     assert "the runbook guard-not-armed" in web.letters[0]["events"][0]["todo"]
 
 
+def test_a_verdict_that_the_disk_contradicts_has_its_own_runbook_and_the_command_that_looks(
+    told: World, web: WebServer
+) -> None:
+    told.failed_run(100, stage="disk", reason="not-clean")
+    round_of(told)
+    todo = web.letters[0]["events"][0]["todo"]
+    assert "`safe-snapshot verify 100 <snapshot>`" in todo
+    assert "the runbook disk-contradicts" in todo
+
+
 @contextlib.contextmanager
 def living_job() -> Iterator[tuple[dict[str, str], Callable[[], object]]]:
     """What the windows of a job that runs have in common, and how it ends."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from snapshot.disk import ext4, xfs
 from snapshot.disk.blocks import Blocks, CannotTellError
-from snapshot.disk.layout import Stretch, stretches
+from snapshot.disk.layout import RAID_MAGIC, Stretch, stretches
 from snapshot.disk.word import FilesystemWord
 from snapshot.model import AtRest
 
@@ -31,7 +31,7 @@ _OTHERS = (
     _Signature("Btrfs", 0x10040, b"_BHRfS_M"),
     _Signature("bcachefs", 4096 + 24, bytes.fromhex("c68573f6661addc23feadb9b8b6e0b1b")[:8]),
     _Signature("F2FS", 1024, b"\x10\x20\xf5\xf2"),
-    _Signature("a RAID member", 4096, b"\xfc\x4e\x2b\xa9"),
+    _Signature("a RAID member", 4096, RAID_MAGIC),
     _Signature("UFS", 65536 + 1372, b"\x19\x01\x54\x19"),
     _Signature("FAT", 82, b"FAT32   "),
     _Signature("FAT", 54, b"FAT16   "),

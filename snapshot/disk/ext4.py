@@ -59,7 +59,8 @@ def judge(blocks: Blocks) -> tuple[AtRest, str]:
     if journal_is_empty is False:
         raise CannotTellError("it is marked as at rest, but its journal is not empty")
     errors = "; it is marked as damaged: run e2fsck" if struct.unpack_from("<H", superblock, 0x3A)[0] & _ERRORS else ""
-    return AtRest.CLEAN, f"it was at rest: its journal is empty{errors}"
+    why = "its journal is empty" if journal_is_empty else "its superblock says so, under its checksum"
+    return AtRest.CLEAN, f"it was at rest: {why}{errors}"
 
 
 def _check(superblock: bytes, incompat: int, size: int, *, has_checksum: bool) -> None:

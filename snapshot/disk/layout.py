@@ -24,6 +24,8 @@ ESP = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
 BIOS_BOOT = bytes.fromhex("4861682149646f6e744e656564454649")
 _MBR_ESP, _MBR_GPT, _MBR_EXTENDED = 0xEF, 0xEE, (0x05, 0x0F, 0x85)
 _GPT_SIGNATURE = b"EFI PART"
+RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
+"""Of md (include/uapi/linux/raid/md_p.h of the kernel), as it lies on the disk."""
 
 
 class Stretch(NamedTuple):
@@ -39,15 +41,15 @@ class Stretch(NamedTuple):
 def stretches(blocks: Blocks, where: str) -> Iterator[Stretch]:
     """Every place on the disk ``where``. Never raises CannotTellError: what it would say stands in a stretch."""
     try:
+        _check_raid(blocks)
         parts = list(_partitions(blocks))
+        if parts and ext4.is_ext(blocks):
+            raise CannotTellError("it has a partition table and the mark of a filesystem")
     except CannotTellError as error:
         yield Stretch(where, None, str(error))
         return
     if not parts:
         yield from _inside(blocks, where)
-        return
-    if ext4.is_ext(blocks):
-        yield Stretch(where, None, "it has a partition table and the mark of a filesystem")
         return
     for number, start, size, is_for_boot in parts:
         name = f"{where} partition {number}"
@@ -65,6 +67,7 @@ def stretches(blocks: Blocks, where: str) -> Iterator[Stretch]:
 def _inside(blocks: Blocks, where: str) -> Iterator[Stretch]:
     """The place itself, or the volumes of the group that it belongs to."""
     try:
+        _check_raid(blocks)
         found = lvm.volumes(blocks) if lvm.is_physical_volume(blocks) else None
     except CannotTellError as error:
         yield Stretch(where, None, str(error))
@@ -76,6 +79,15 @@ def _inside(blocks: Blocks, where: str) -> Iterator[Stretch]:
         yield _volume(blocks, f"{where} {volume.name}", volume)
     if len(found) > MOST_VOLUMES:
         yield Stretch(where, None, "there are more volumes than are looked at")
+
+
+def _check_raid(blocks: Blocks) -> None:
+    """CannotTellError for a member of a RAID whose mark lies at its end (md's formats 0.90 and 1.0): it looks like a
+    filesystem, and may be a half that was left behind. The mark of the other formats lies in front (examine.py).
+    """
+    for at in ((blocks.size & ~0xFFFF) - 0x10000, (blocks.size // SECTOR - 16 & ~7) * SECTOR):
+        if at >= 0 and blocks.read(at, 4) == RAID_MAGIC:
+            raise CannotTellError("it is a member of a RAID, and nothing on one of them tells")
 
 
 def _volume(blocks: Blocks, where: str, volume: lvm.Volume) -> Stretch:

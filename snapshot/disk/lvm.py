@@ -27,7 +27,7 @@ _CRC_NIBBLES = (
     *(0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C),
     *(0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C),
 )
-_TOKEN = re.compile(rb'#[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z0-9_.+/:-]+|[{}\[\]=,]|\S')
+_TOKEN = re.compile(rb'#[^\n]*|"(?:[^"\\]++|\\.)*+"|[A-Za-z0-9_.+/:-]+|[{}\[\]=,]|\S')
 _Value = object
 
 
@@ -116,6 +116,8 @@ class _Parser:
         for token in _TOKEN.finditer(text.rstrip(b"\0")):
             if not token[0].startswith(b"#"):
                 self._tokens.append(token[0])
+            if token[0] == b'"':  # has no end: each of the quotes behind it would be followed to the end of the text
+                raise CannotTellError("LVM's metadata makes no sense")
             if len(self._tokens) > MOST_TOKENS:
                 raise CannotTellError("LVM's metadata is too long")
         self._tokens.append(b"")
@@ -176,6 +178,9 @@ def _volumes_of(document: dict[str, _Value], uuid: bytes) -> list[Volume]:
     start = _whole(disks[ours].get("pe_start"))
     found: list[Volume] = []
     for key, volume in _sections(group.get("logical_volumes")).items():
+        status = volume.get("status")
+        if not isinstance(status, list) or "VISIBLE" not in status:
+            continue  # a part of another volume: a half of a mirror, what a cache has in front of it, a pool
         title = f"{clean(name, 40)}/{clean(key, 60)}"
         try:
             found.append(Volume(title, tuple(_pieces(volume, ours, start * SECTOR, extent * SECTOR))))

@@ -47,16 +47,24 @@ class _File:
 
 
 @contextmanager
-def opened(path: Path, budget: Budget) -> Iterator[Blocks]:
-    """A raw file or a block device. CannotTellError when it is neither; OSError when it cannot be opened."""
+def opened(path: Path, budget: Budget, *, may_be_device: bool = False) -> Iterator[Blocks]:
+    """A file, or where it ``may_be_device`` a block device. CannotTellError when it is neither; OSError."""
+    # Whoever can write to the storage can put a link there: to a device of another guest, or to one that acts when it
+    # is opened.
+    _check_kind(os.stat(path), may_be_device=may_be_device)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-            raise CannotTellError("its volume is neither a file nor a block device")
+        _check_kind(os.fstat(descriptor), may_be_device=may_be_device)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead into the node's memory
         yield Bounded(_File(descriptor), budget)
     finally:
         os.close(descriptor)
+
+
+def _check_kind(found: os.stat_result, *, may_be_device: bool) -> None:
+    if not stat.S_ISREG(found.st_mode) and not (may_be_device and stat.S_ISBLK(found.st_mode)):
+        wanted = "neither a file nor a block device" if may_be_device else "no file"
+        raise CannotTellError(f"its volume is {wanted}")
 
 
 @contextmanager

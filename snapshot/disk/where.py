@@ -7,6 +7,7 @@ in the plugins' sources and not tried: LVM-thin, ZFS, RBD, Btrfs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -41,18 +42,18 @@ def _at(path: str, snapshot: str, budget: Budget, run: Tool) -> Iterator[Blocks]
         yield ThroughQemu(f"rbd:{name}@{snapshot}{colon}{rest}", budget)
     elif path.startswith(("/dev/zvol/", "/dev/rbd-pve/", "/dev/rbd/")):
         # PVE::Storage::ZFSPoolPlugin and RBDPlugin (krbd), path: `@snapshot` behind the volume's.
-        with opened(_there(Path(f"{path}@{snapshot}")), budget) as device:
-            yield device
-    elif thin := _THIN.match(path):
-        with _thin(thin["group"], f"snap_{thin['name']}_{snapshot}", budget, run) as device:
+        with opened(_there(Path(f"{path}@{snapshot}")), budget, may_be_device=True) as device:
             yield device
     elif path.endswith(".qcow2"):
         file = Path(path)
-        if file.with_name(f"snap-{snapshot}-{file.name}").exists():
-            # PVE::Storage::Plugin, get_snap_name: the storage's option snapshot-as-volume-chain.
-            raise CannotTellError("its snapshot is a file of a chain, which is not read here")
+        if path.startswith("/dev/") or file.with_name(f"snap-{snapshot}-{file.name}").exists():
+            # PVE::Storage::Plugin and LVMPlugin, get_snap_name: the storage's option snapshot-as-volume-chain.
+            raise CannotTellError("its snapshot is a volume of a chain, which is not read here")
         with qcow2_snapshot(file, snapshot, budget) as image:
             yield image
+    elif thin := _THIN.match(path):
+        with _thin(thin["group"], f"snap_{thin['name']}_{snapshot}", budget, run) as device:
+            yield device
     elif path.endswith("/disk.raw"):
         # PVE::Storage::BTRFSPlugin, path: the subvolume's folder with `@snapshot` behind it.
         folder = Path(path).parent
@@ -71,14 +72,16 @@ def _thin(group: str, name: str, budget: Budget, run: Tool) -> Iterator[Blocks]:
     """
     path = Path(f"/dev/{group}/{name}")
     was_there = path.exists()
-    if not was_there:
-        run(("lvchange", "-ay", "-K", f"{group}/{name}"), budget.seconds_left)
     try:
-        with opened(path, budget) as device:
+        if not was_there:
+            run(("lvchange", "-ay", "-K", f"{group}/{name}"), budget.seconds_left)
+        with opened(path, budget, may_be_device=True) as device:
             yield device
     finally:
         if not was_there:
-            run(("lvchange", "-an", f"{group}/{name}"), 10.0)
+            # One that stays active (another verify reads it) is no harm: PVE deactivates what it removes.
+            with contextlib.suppress(CannotTellError):
+                run(("lvchange", "-an", f"{group}/{name}"), 10.0)
 
 
 def _there(path: Path) -> Path:

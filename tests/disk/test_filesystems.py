@@ -40,6 +40,14 @@ def test_an_ext4_that_was_just_mounted_was_in_use_though_its_journal_is_empty() 
     assert of(ext4(needs_recovery=True, journal_start=0)).word is NOT_CLEAN
 
 
+def test_an_ext4_says_whether_its_journal_was_looked_at() -> None:
+    image = bytearray(ext4(needs_recovery=False))
+    assert of(bytes(image)).reason == "it was at rest: its journal is empty"
+    image[1024 + 0xFD] = 0  # no copy of the journal's inode
+    image[1024:2048] = kit.sealed_ext4(image[1024:2048])
+    assert of(bytes(image)).reason == "it was at rest: its superblock says so, under its checksum"
+
+
 @pytest.mark.parametrize(
     ("image", "why"),
     [

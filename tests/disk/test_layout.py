@@ -172,6 +172,29 @@ def test_metadata_that_opens_sections_without_end_is_refused_at_a_depth() -> Non
     assert [one.word for one in found] == [CANNOT_TELL]
 
 
+def test_quotes_without_an_end_are_not_each_followed_to_the_end_of_the_text() -> None:
+    (found,) = words(Memory(lvm({}, kit.edited_lvm_header(b"creation_time = 1795887069", b'"\\' * 31_000))))
+    assert (found.word, found.reason) == (CANNOT_TELL, "LVM's metadata makes no sense")
+
+
+@pytest.mark.parametrize("status", [b'["READ", "WRITE"]', b'"VISIBLE"', b"7"])
+def test_a_part_of_another_volume_is_not_taken_for_a_filesystem(status: bytes) -> None:
+    """A half of a mirror that was left behind, or what a cache has in front of it, holds something old."""
+    old = b'gggggg"\nstatus = ["READ", "WRITE", "VISIBLE"]'
+    header = kit.edited_lvm_header(old, b'gggggg"\nstatus = ' + status)
+    assert [one.where for one in words(Memory(lvm({"root": USE, "wide": REST}, header)))] == ["scsi0 vg0/wide"]
+
+
+@pytest.mark.parametrize("back", [64 << 10, 8 << 10], ids=["0.90", "1.0"])
+def test_a_member_of_a_raid_whose_mark_is_at_its_end_cannot_tell(back: int) -> None:
+    member = bytearray(REST)
+    assert word(Memory(gpt([(LINUX, bytes(member))], 16 * MIB))).word is CLEAN
+    member[-back : 4 - back] = b"\xfc\x4e\x2b\xa9"
+    for disk in (bytes(member), gpt([(LINUX, bytes(member))], 16 * MIB)):
+        found = word(Memory(disk))
+        assert (found.word, "RAID" in found.reason) == (CANNOT_TELL, True), found
+
+
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
@@ -180,3 +203,9 @@ def test_reading_stops_at_its_bounds() -> None:
         found = words(Memory(mbr([(0x83, REST)] * 4, 16 * MIB)), Budget(VirtualClock(), **bound))
         assert found[-1].word is CANNOT_TELL, bound
         assert "too" in found[-1].reason
+
+
+def test_a_dozen_filesystems_with_logs_of_a_usual_size_are_within_the_bounds() -> None:
+    one = xfs([Logged("inode"), Logged("sb")], first_at=4096, cycle=3, sectors=8192)
+    found = words(Memory(gpt([(LINUX, one)] * 16, 130 * MIB)))
+    assert [one.word for one in found] == [CLEAN] * 16, found[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,23 @@ def test_a_thin_snapshot_is_activated_and_deactivated_again_whatever_happens() -
         pass
     lv = "none-of-this-name/snap_vm-100-disk-0_s1"
     assert tools.calls[1:] == [("lvchange", "-ay", "-K", lv), ("lvchange", "-an", lv)]
+
+
+def test_a_thin_snapshot_that_cannot_be_deactivated_again_keeps_its_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = tmp_path / "snap_vm-100-disk-0_s1"
+    monkeypatch.setattr(where, "Path", lambda _text: made)
+
+    def run(command: tuple[str, ...], _seconds: float) -> str:
+        if command[1] == "-an":
+            raise CannotTellError("lvchange failed: it is in use")
+        if command[0] == "lvchange":
+            made.write_bytes(bytes(4096))
+        return "/dev/vg/vm-100-disk-0\n"
+
+    with snapshot_of("thin:vm-100-disk-0", "s1", _budget(), run) as blocks:
+        assert blocks.size == 4096
 
 
 def test_a_thin_snapshot_that_is_active_already_stays_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -103,6 +122,30 @@ def test_rbd_is_read_through_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
     with snapshot_of("st:vm-100-disk-0", "s1", _budget(), Tools(path)):
         pass
     assert asked == [path.replace("disk-0:", "disk-0@s1:")]
+
+
+def test_a_chain_on_lvm_is_not_looked_for_in_a_thin_pool() -> None:
+    tools = Tools("/dev/vg/vm-100-disk-0.qcow2")
+    with pytest.raises(CannotTellError, match="chain"), snapshot_of("lvm:vm-100-disk-0", "s1", _budget(), tools):
+        pass
+    assert len(tools.calls) == 1
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO])
+def test_a_file_that_is_something_else_is_not_even_opened(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, real = "/nowhere/vm-100-disk-0.qcow2", os.stat
+    made = os.stat_result((kind | 0o600, *[0] * 9))
+    monkeypatch.setattr(os, "stat", lambda path, **rest: made if str(path) == image else real(path, **rest))
+    tools = Tools(image)
+    with pytest.raises(CannotTellError, match="no file"), snapshot_of("d:100/x.qcow2", "s1", _budget(), tools):
+        pass
+
+
+def test_a_link_to_a_device_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "vm-100-disk-0.qcow2").symlink_to("/dev/null")
+    tools = Tools(str(tmp_path / "vm-100-disk-0.qcow2"))
+    with pytest.raises(CannotTellError, match="no file"), snapshot_of("d:100/x.qcow2", "s1", _budget(), tools):
+        pass
 
 
 def _budget() -> Budget:

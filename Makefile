@@ -15,10 +15,11 @@ help:  ## this list
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
 
-lint: .venv/.ready  ## ruff and mypy
+lint: .venv/.ready  ## ruff and mypy; the wheel and its metadata
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	scripts/check-distribution
 
 demo: .venv/.ready  ## a safe snapshot of a real guest, with the disk's own word on it
 	$(PY) -m tests.lab.demo

@@ -21,7 +21,9 @@ from pathlib import Path
 from tests.mutations.table import MUTATIONS, Edit, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "docs", "contrib", "README.md", "pyproject.toml")
+TEXTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")
+"""What the Debian package takes besides."""
+COPIED = ("snapshot", "vzdump_hooks", "tests", "scripts", "docs", "contrib", "pyproject.toml", *TEXTS)
 STARTER = "snapshot/base/detached.py"
 TESTS_FAILED = 1
 """pytest's exit status; any other but 0 means that it could not run them or was killed, which catches nothing."""

@@ -59,6 +59,10 @@ DRILL_FIRING = "snapshot/drill/firing.py"
 DRILL_TESTS = "tests/drill/test_drill.py"
 CHECK_TESTS = "tests/engine/test_what_check_says.py"
 SELF_TESTS = "tests/hook/test_self_test.py"
+PACKAGE_BUILD = "contrib/debian/build"
+PACKAGE_TESTS = "tests/packaging/test_contents.py"
+LEAVING = "snapshot/setup/leaving.py"
+LEAVING_TESTS = "tests/setup/test_leaving.py"
 UNIT_TESTS = "tests/packaging/test_units.py"
 IMPORT_TESTS = "tests/unit/test_imports.py"
 RECOVER_UNIT = "contrib/systemd/safe-snapshot-recover.service"
@@ -3171,6 +3175,97 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if not all(_ADDRESS.match(",
         "    if False and not all(_ADDRESS.match(",
         f"{SENDING_TESTS}::test_what_is_no_address_gets_no_mail_and_the_others_are_told",
+    ),
+    mutation(
+        "a script in quotes lets the package go",
+        LEAVING,
+        """.strip(b"\\"'").strip()""",
+        "",
+        f"{LEAVING_TESTS}::test_what_still_names_the_hook_keeps_the_package",
+    ),
+    mutation(
+        "a script that calls the hook lets the package go",
+        LEAVING,
+        '    return re.search(rb"vzdump-hook(?![\\w-])|vzdump_hooks", _COMMENT.sub(b"", _read(path))) is not None',
+        "    return False",
+        f"{LEAVING_TESTS}::test_what_still_names_the_hook_keeps_the_package",
+    ),
+    mutation(
+        "a backup job lets the package go",
+        LEAVING,
+        "        if any(calls_us(root, value) for value in _values(_SCRIPT, section)):",
+        "        if False:",
+        f"{LEAVING_TESTS}::test_what_still_names_the_hook_keeps_the_package",
+    ),
+    mutation(
+        "a backup that called the hook last night lets the package go",
+        LEAVING,
+        "    if used_at is not None and now - LAST_NIGHT_SECONDS",
+        "    if False and now - LAST_NIGHT_SECONDS",
+        f"{LEAVING_TESTS}::test_who_called_it_last_night_keeps_it_though_nothing_names_it",
+    ),
+    mutation(
+        "what setup has taken back keeps the package for a day",
+        LEAVING,
+        " and not _was_taken_out(root, used_at):",
+        ":",
+        f"{LEAVING_TESTS}::test_a_file_that_was_changed_since_last_night_explains_who_called_it",
+    ),
+    mutation(
+        "an open window lets the package go",
+        LEAVING,
+        "        check_quiet(config)\n",
+        "        pass\n",
+        f"{LEAVING_TESTS}::test_a_window_that_is_open_keeps_it",
+    ),
+    mutation(
+        "a textfile of somebody else's goes with the package",
+        LEAVING,
+        '        if b"pve_fsfreeze_" in _read(path):',
+        "        if True:",
+        f"{LEAVING_TESTS}::test_the_textfile_goes_and_one_that_is_not_ours_stays",
+    ),
+    mutation(
+        "a packed page has the minute of its build",
+        PACKAGE_BUILD,
+        "-exec gzip -9 -n {} +",
+        "-exec gzip -9 {} +",
+        f"{PACKAGE_TESTS}::test_the_same_sources_give_the_same_package_wherever_they_are_built",
+    ),
+    mutation(
+        "the configuration is a file that dpkg asks about",
+        PACKAGE_BUILD,
+        'mkdir "$tree/DEBIAN"',
+        'mkdir "$tree/DEBIAN"; echo /etc/vzdump-hooks/config.toml >"$tree/DEBIAN/conffiles"',
+        f"{PACKAGE_TESTS}::test_dpkg_never_asks_about_a_file",
+    ),
+    mutation(
+        "links between the packaged pages lead nowhere",
+        PACKAGE_BUILD,
+        "-exec sed -i -E -f",
+        "-exec sed -n -E -f",
+        f"{PACKAGE_TESTS}::test_each_link_of_a_page_leads_somewhere_in_the_package",
+    ),
+    mutation(
+        "a command's options are left out of its page",
+        "scripts/man-pages",
+        "    for names, about in records:",
+        "    for names, about in records[:2]:",
+        f"{PACKAGE_TESTS}::test_each_command_has_a_page_with_each_of_its_options",
+    ),
+    mutation(
+        "the shell offers no phases of the hook",
+        "scripts/completions",
+        "phase.value for phase in Phase)",
+        "phase.value for phase in ())",
+        f"{PACKAGE_TESTS}::test_the_shell_offers_the_hooks_own_words",
+    ),
+    mutation(
+        "the licence is a table again",
+        "pyproject.toml",
+        'license = "MIT"',
+        'license = { text = "MIT" }',
+        "tests/packaging/test_distribution.py::test_the_licence_is_an_expression_and_said_once",
     ),
     mutation(
         "a purge takes the administrator's own commands away",

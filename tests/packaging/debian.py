@@ -65,35 +65,50 @@ def require_root() -> None:
 
 
 @contextlib.contextmanager
-def debian(suite: str) -> Iterator[Tree]:
-    """A fresh copy of a Debian ``suite`` with /proc, /dev and the libraries, without the package."""
+def debian(suite: str, include: Sequence[str] = _INCLUDE) -> Iterator[Tree]:
+    """A fresh copy of a Debian ``suite`` with /proc, /dev and the libraries, without the package.
+
+    With an empty ``include`` there is nothing but what every Debian has, no Python either.
+    """
     require_root()
-    key = hashlib.sha256(repr((suite, _INCLUDE)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((suite, include)).encode()).hexdigest()[:16]
     target = packages.cache_dir() / "debian-tree" / f"{suite}-{key}"
     with packages.locked(f"debian-tree-{suite}"):
         if not target.is_dir():
             with packages.building(target) as work:
-                packages.run("debootstrap", "--variant=minbase", f"--include={','.join(_INCLUDE)}", suite, work)
-    with tempfile.TemporaryDirectory(prefix=f"{suite}-") as folder:
+                wanted = [f"--include={','.join(include)}"] if include else []
+                packages.run("debootstrap", "--variant=minbase", *wanted, suite, work)
+    with tempfile.TemporaryDirectory(prefix=f"{suite}-") as folder, contextlib.ExitStack() as stack:
         root = Path(folder) / "tree"
-        subprocess.run(["cp", "-a", target, root], check=True)
-        mounts = [root / "proc", root / "dev"]
-        subprocess.run(["mount", "-t", "proc", "proc", mounts[0]], check=True)
-        subprocess.run(["mount", "--bind", "/dev", mounts[1]], check=True)
-        try:
-            yield Tree(root)
-        finally:
-            for mount in mounts:
-                subprocess.run(["umount", "--lazy", mount], check=True)
+        root.mkdir()
+        if _laid_over(target, root, Path(folder)):
+            stack.callback(subprocess.run, ["umount", "--lazy", root], check=True)
+        else:
+            subprocess.run(["cp", "-a", f"{target}/.", root], check=True)
+        for what, where in ((("-t", "proc", "proc"), root / "proc"), (("--bind", "/dev"), root / "dev")):
+            subprocess.run(["mount", *what, where], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", where], check=True)
+        yield Tree(root)
 
 
-def build(folder: Path) -> Path:
+def _laid_over(lower: Path, root: Path, folder: Path) -> bool:
+    """Mount ``lower`` at ``root``, with what is written going to ``folder``: a copy takes a minute. False where the
+    kernel, or the filesystem that the folder is on, has no such thing.
+    """
+    for name in ("upper", "work"):
+        (folder / name).mkdir()
+    options = f"lowerdir={lower},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    mount = ["mount", "-t", "overlay", "overlay", "-o", options, root]
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+def build(folder: Path, **environment: str) -> Path:
     """The package, built from this checkout into ``folder``."""
     done = subprocess.run(
         [CHECKOUT / "contrib/debian/build", folder],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHON": sys.executable},
+        env={**os.environ, "PYTHON": sys.executable, **environment},
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow deb test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
+.PHONY: test-slow deb apt-repo package-test release test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
@@ -54,6 +54,15 @@ test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, th
 
 deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/
 	contrib/debian/build
+
+apt-repo: deb  ## a signed apt repository of it, in dist/apt; APT_KEY=<id of your own secret key>
+	contrib/debian/repository "$(APT_KEY)" dist/apt dist/vzdump-hooks_*_all.deb
+
+package-test: .venv/.ready  ## the package: lintian, clean Debian 12 and 13 by apt, a backup, upgrade, remove, purge (root)
+	scripts/package-test $(ARGS)
+
+release: .venv/.ready lint  ## all that is published, in dist/; CHANGELOG and version have to agree; APT_KEY as above
+	APT_KEY="$(APT_KEY)" scripts/release $(ARGS)
 
 test-debian12:  ## the tests with Debian 12's and 13's library versions, on every Python here
 	scripts/test-debian12 $(ARGS)

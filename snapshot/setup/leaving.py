@@ -19,7 +19,7 @@ from snapshot.base.files import open_regular
 from snapshot.base.text import clean
 from snapshot.config import reading
 from snapshot.config.settings import Config
-from snapshot.errors import SafeSnapshotError
+from snapshot.errors import JournalError, SafeSnapshotError
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
 from snapshot.setup.back import check_quiet
@@ -50,6 +50,8 @@ def reasons(root: Path, config: Config, environment: Mapping[str, str], now: flo
         yield "run `safe-snapshot setup --undo` first, or take that line out by hand"
     try:
         check_quiet(config)
+    except JournalError:
+        pass  # who cannot be read keeps nobody: a broken journal would keep the package for ever
     except SafeSnapshotError as busy:
         yield str(busy)
     used_at = None if named or environment.get(OVERRIDE) == "anyway" else last_used_at(config)

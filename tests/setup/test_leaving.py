@@ -126,6 +126,13 @@ def test_a_window_that_is_open_keeps_it(root: Path) -> None:
     assert "a freeze window is open (guest 100)" in reasons(root)
 
 
+def test_a_journal_that_cannot_be_read_keeps_nobody(root: Path) -> None:
+    (root / "state/journal.sqlite").touch()
+    assert reasons(root) == ""
+    (root / "state/journal.sqlite").write_bytes(b"no journal" * 1000)
+    assert reasons(root) == ""
+
+
 def test_the_textfile_goes_and_one_that_is_not_ours_stays(root: Path) -> None:
     path = root / "state/vzdump_hooks.prom"
     leaving.forget_metrics(config(root))

@@ -1,8 +1,8 @@
 """Whether the package may leave this node: what its removal asks before anything goes.
 
-``python3 -I -m snapshot.setup.leaving check`` ends with 0, or with 1 and a line for each reason on standard error; any
-other status means that it could not be found out. ``... metrics`` takes the textfile away, which node_exporter would
-go on to serve for ever.
+``python3 -I -m snapshot.setup.leaving check [anyway]`` ends with 0, or with 1 and a line for each reason on standard
+error; any other status means that it could not be found out. ``... metrics`` takes the textfile away, which
+node_exporter would go on to serve for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -27,8 +27,10 @@ from snapshot.setup.back import check_quiet
 ALLOW, REFUSE, NOT_KNOWN = 0, 1, 3
 LAST_NIGHT_SECONDS = 26 * 3600.0
 """A daily job, and the clock that is set forward or back between two of them."""
-OVERRIDE = "VZDUMP_HOOKS_REMOVE"
-"""In the environment: ``anyway`` lets a package go that somebody called last night in a way that nobody can see."""
+ANYWAY = "anyway"
+"""Behind ``check``: lets a package go that somebody called last night in a way that nobody can see. The package's
+script takes it from the environment, from VZDUMP_HOOKS_REMOVE.
+"""
 
 MOST_BYTES = 1 << 20
 HOOK = b"vzdump-hook"
@@ -42,7 +44,7 @@ CRON = ("etc/pve/vzdump.cron", "etc/crontab")
 CRON_FOLDERS = ("etc/cron.d", "etc/cron.daily", "etc/cron.weekly", "var/spool/cron/crontabs")
 
 
-def reasons(root: Path, config: Config, environment: Mapping[str, str], now: float) -> Iterator[str]:
+def reasons(root: Path, config: Config, now: float, *, anyway: bool = False) -> Iterator[str]:
     """Why it may not leave, a line each. ``now`` is a Unix time; ``root`` the node's files."""
     named = list(naming(root))
     yield from (f"{place} still names /usr/bin/vzdump-hook; without it those backups fail" for place in named)
@@ -54,11 +56,11 @@ def reasons(root: Path, config: Config, environment: Mapping[str, str], now: flo
         pass  # who cannot be read keeps nobody: a broken journal would keep the package for ever
     except SafeSnapshotError as busy:
         yield str(busy)
-    used_at = None if named or environment.get(OVERRIDE) == "anyway" else last_used_at(config)
+    used_at = None if named or anyway else last_used_at(config)
     if used_at is not None and now - LAST_NIGHT_SECONDS < used_at <= now and not _was_taken_out(root, used_at):
         yield (
-            f"vzdump called it at {iso(used_at)}, and nothing here names it: a `vzdump --script` of another "
-            f"program does, and fails then. Take it out there; `{OVERRIDE}=anyway apt remove vzdump-hooks` goes on"
+            f"vzdump called it at {iso(used_at)}, and nothing here names it: a `vzdump --script` of "
+            f"another program does, and fails then. Mend that; `VZDUMP_HOOKS_REMOVE={ANYWAY} apt remove vzdump-hooks` goes on"
         )
 
 
@@ -116,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments) == ["metrics"]:
         forget_metrics(config)
         return ALLOW
-    found = list(reasons(Path("/"), config, os.environ, SystemClock().time()))
+    found = list(reasons(Path("/"), config, SystemClock().time(), anyway=ANYWAY in arguments))
     for line in found:
         sys.stderr.write(f"vzdump-hooks: {line}\n")
     return REFUSE if found else ALLOW

@@ -124,7 +124,7 @@ def page(tree: Path, name: str, section: int = 1) -> str:
 
 
 def test_each_command_has_a_page_with_each_of_its_options(tree: Path) -> None:
-    with click.Context(main_group, info_name="safe-snapshot") as ctx:
+    with click.Context(main_group, info_name="safe-snapshot", **main_group.context_settings) as ctx:
         pages = {
             "safe-snapshot": main_group,
             **{f"safe-snapshot-{name}": main_group.commands[name] for name in COMMANDS},
@@ -137,6 +137,7 @@ def test_each_command_has_a_page_with_each_of_its_options(tree: Path) -> None:
                     assert all(re.search(rf"^\.B .*{option}\b", text, re.MULTILINE) for option in param.opts), name
         overview = page(tree, "safe-snapshot")
         assert all(f"See safe-snapshot-{name}(1)." in overview for name in COMMANDS)
+    assert "-h, --help" in page(tree, "safe-snapshot-thaw")
     assert "--self-test VMID" in page(tree, "vzdump-hook")
     assert "[freeze]" in page(tree, "vzdump-hooks", section=5)
 
@@ -184,7 +185,7 @@ def tab(tree: Path, line: str, word: str) -> set[str]:
 def test_the_shell_offers_every_command_and_every_option_of_it(tree: Path) -> None:
     offered = tab(tree, "safe-snapshot", "")
     assert set(COMMANDS) <= offered
-    with click.Context(main_group, info_name="safe-snapshot") as ctx:
+    with click.Context(main_group, info_name="safe-snapshot", **main_group.context_settings) as ctx:
         for name in COMMANDS:
             options = {
                 long

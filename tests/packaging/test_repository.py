@@ -97,7 +97,7 @@ LINES = {
     "safe-snapshot --version": "safe-snapshot, version ",
     "safe-snapshot doctor 100": "100",
     "safe-snapshot check 100": "100",
-    "safe-snapshot 100 --name before-upgrade": "guest 100",
+    "safe-snapshot 100 --name before-upgrade": "snapshot before-upgrade of qemu/100",
     "safe-snapshot all --label daily --keep 7": "100",
     "safe-snapshot status": "no open window, no frozen guest",
     "safe-snapshot list 100": "100",

@@ -40,8 +40,8 @@ def config(root: Path) -> Config:
     )
 
 
-def reasons(root: Path, *, environment: dict[str, str] | None = None) -> str:
-    return "\n".join(leaving.reasons(root, config(root), environment or {}, NOW))
+def reasons(root: Path, *, anyway: bool = False) -> str:
+    return "\n".join(leaving.reasons(root, config(root), NOW, anyway=anyway))
 
 
 def backed_up(root: Path, at: float, **values: object) -> None:
@@ -78,7 +78,7 @@ def test_what_still_names_the_hook_keeps_the_package(root: Path, case: str) -> N
     said = reasons(root)
     assert "still names /usr/bin/vzdump-hook" in said
     assert "safe-snapshot setup --undo" in said
-    assert reasons(root, environment={leaving.OVERRIDE: "anyway"}) == said, "vzdump would fail all the same"
+    assert reasons(root, anyway=True) == said, "vzdump would fail all the same"
 
 
 UNNAMED = {
@@ -109,7 +109,7 @@ def test_who_called_it_last_night_keeps_it_though_nothing_names_it(root: Path) -
     said = reasons(root)
     assert time.strftime("%Y-%m-%dT%H:%M", time.localtime(NOW - 8 * HOUR)) in said
     assert "vzdump --script" in said
-    assert reasons(root, environment={leaving.OVERRIDE: "anyway"}) == ""
+    assert reasons(root, anyway=True) == ""
 
 
 def test_a_file_that_was_changed_since_last_night_explains_who_called_it(root: Path) -> None:

@@ -60,7 +60,8 @@ def reasons(root: Path, config: Config, now: float, *, anyway: bool = False) -> 
     if used_at is not None and now - LAST_NIGHT_SECONDS < used_at <= now and not _was_taken_out(root, used_at):
         yield (
             f"vzdump called it at {iso(used_at)}, and nothing here names it: a `vzdump --script` of "
-            f"another program does, and fails then. Mend that; `VZDUMP_HOOKS_REMOVE={ANYWAY} apt remove vzdump-hooks` goes on"
+            f"another program does, and fails then. Mend that; to go on all the same: "
+            f"`VZDUMP_HOOKS_REMOVE={ANYWAY} apt remove vzdump-hooks`"
         )
 
 

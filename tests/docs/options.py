@@ -8,22 +8,26 @@ tests.docs.options all.json``.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.docs.said import COMMANDS_OF_MESSAGES
 from tests.docs.written import PVE, by
 
 TABLE = Path(__file__).with_name("pve_options.json")
 HOW = "tests/docs/options.py says how to take it anew"
 OWN_FORMATS = {"agent", "fleecing", "prune-backups"}
 MOST_CHOICES = 40
+NAMED = [*by(PVE), *COMMANDS_OF_MESSAGES]
 USUAL = {
     "qm": "config delsnapshot guest list listsnapshot migrate move-disk pending rollback shutdown snapshot start",
     "pct": "config delsnapshot list listsnapshot pending rollback set shutdown snapshot start",
     "pvesm": "list path status",
     "pvesr": "disable enable list run schedule-now status",
+    "pvenode": "task",
     "ha-manager": "config set status",
     "pveum": "acl role user",
     "pvecm": "status updatecerts",
@@ -46,8 +50,12 @@ def alias_of(name: str, commands: dict[str, Any]) -> str:
 
 
 def api_word(words: Sequence[str]) -> str:
-    """What pvesh asks of which path; empty for what is no call."""
-    return f"{words[1]} {words[2]}" if words[0] == "pvesh" and len(words) > 2 else ""
+    """What pvesh asks of which path, with the same names in each; empty for what is no call."""
+    if words[0] != "pvesh" or len(words) < 3:
+        return ""
+    path = re.sub(r"^/nodes/[^/]+", "/nodes/pve1", words[2])
+    path = re.sub(r"/(backup|tasks)/[^/]+", r"/\1/x", path)
+    return f"{words[1]} {path}"
 
 
 def problem(words: Sequence[str], is_whole: bool, table: dict[str, Any]) -> str:
@@ -102,7 +110,7 @@ def _wrong_value(option: str, value: str, found: dict[str, Any], table: dict[str
 def trimmed(everything: dict[str, Any]) -> dict[str, Any]:
     """What the pages need of all that there is."""
     commands = everything["commands"]
-    wanted = {name_of(command.words, commands) for command in by(PVE)} - {""}
+    wanted = {name_of(command.words, commands) for command in NAMED} - {""}
     for program, usual in USUAL.items():
         wanted |= {name for name in commands if name.startswith(tuple(f"{program} {word}" for word in usual.split()))}
     wanted |= {alias_of(name, commands) for name in wanted if "alias" in commands[name]}
@@ -118,7 +126,7 @@ def trimmed(everything: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """``paths``: what pvesh is asked for, for pve_options.pl. Else a file of it, which is trimmed and kept."""
     if sys.argv[1] == "paths":
-        print(*sorted({word for command in by(PVE) if (word := api_word(command.words))}), sep="\n")
+        print(*sorted({word for command in NAMED if (word := api_word(command.words))}), sep="\n")
         return
     table = trimmed(json.loads(Path(sys.argv[1]).read_text("utf-8")))
     old = json.loads(TABLE.read_text("utf-8")) if TABLE.exists() else {}

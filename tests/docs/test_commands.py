@@ -15,6 +15,7 @@ import pytest
 
 from snapshot.cli.main import main_group
 from tests.docs.options import TABLE, problem
+from tests.docs.said import COMMANDS_OF_MESSAGES
 from tests.docs.written import COMMANDS, OURS, PAGES, PVE, ROOT, Command, blocks, by, commands_of, explained, is_command
 
 OPTIONS = json.loads(TABLE.read_text("utf-8"))
@@ -37,6 +38,11 @@ def test_a_block_of_commands_holds_nothing_else(page: Path) -> None:
 
 @pytest.mark.parametrize("command", by(PVE), ids=str)
 def test_a_command_of_pves_has_the_words_that_pve_knows(command: Command) -> None:
+    assert problem(command.words, command.is_whole, OPTIONS) == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_MESSAGES, ids=str)
+def test_a_command_of_pves_in_a_message_has_the_words_that_pve_knows(command: Command) -> None:
     assert problem(command.words, command.is_whole, OPTIONS) == ""
 
 

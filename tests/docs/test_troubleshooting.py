@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 
 import pytest
 
+from tests.docs.said import TEXTS
 from tests.docs.written import ROOT
 
 PAGE = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
 ROWS = re.findall(r"(?m)^\| (`.*?) \|", PAGE)
 MESSAGES = [message for cell in ROWS for message in re.findall(r"`([^`]+)`", cell)]
-SPEAKERS = ("snapshot", "vzdump_hooks", "tests/lab", "contrib/debian")
-"""Who says them: we, PVE and the agent as the lab plays them, and the package."""
-
-
-def said() -> Iterator[str]:
-    """Every text of the sources; what is filled in stands as a line feed."""
-    for folder in SPEAKERS:
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix == ".py":
-                for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                    if isinstance(node, ast.JoinedStr):
-                        yield "".join(
-                            str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values
-                        )
-                    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                        yield node.value
-            elif folder == "contrib/debian" and path.is_file():
-                yield path.read_text("utf-8")
-
-
-TEXTS = list(said())
 
 
 def test_the_page_was_read() -> None:

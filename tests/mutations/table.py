@@ -5076,4 +5076,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "thawed at `max_window_seconds` (60)",
         "tests/docs/test_readme.py::test_a_default_that_a_page_names_is_the_default",
     ),
+    mutation(
+        "a remedy names an option that Proxmox VE does not have",
+        "snapshot/pve/locks.py",
+        "/tasks --source active --vmid {guest.vmid}",
+        "/tasks --source running --guest {guest.vmid}",
+        "tests/docs/test_commands.py::test_a_command_of_pves_in_a_message_has_the_words_that_pve_knows",
+    ),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from snapshot.base import files
+from snapshot.base.text import counted
 from snapshot.cli.guests import guests_options, past_of
 from snapshot.cli.line import Session, common, pass_session, since_option
 from snapshot.config.selection import Selection
@@ -26,16 +27,17 @@ def report(session: Session, *, file: Path, since: float, selection: Selection) 
     """Write one self-contained HTML page about all windows of a year, or of each GUEST (as in `history`)."""
     from snapshot.report.digest import digest  # noqa: PLC0415 - 4 ms, which only this command needs
     from snapshot.report.html import page  # noqa: PLC0415 - 6 ms, as above
+    from snapshot.report.standing import standing  # noqa: PLC0415 - as above
 
-    found = digest(
-        session.config().journal.path, past_of(session, selection)._replace(since_at=since), session.clock.time()
-    )
-    text = page(found)
+    config, now = session.config(), session.clock.time()
+    question = past_of(session, selection)._replace(since_at=since)
+    found = digest(config.journal.path, question, now)
+    text = page(found, standing(config, question, session.me, now))
     if str(file) == "-":
         click.echo(text, nl=False)
         return
     _write(file, text)
-    session.say(f"wrote {file}: {found.windows} windows of {len(found.guests)} guests")
+    session.say(f"wrote {file}: {counted(found.windows, 'run')} of {counted(len(found.guests), 'guest')}")
 
 
 def _write(file: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from snapshot.notify.alarm import BAD, FROZEN, Alarm, named
 from snapshot.notify.runs import LOOKED_NOTE, SETTLED_SECONDS, Runs
 from snapshot.recovery.strangers import Recovered
 
-_HEADS: Mapping[str, str] = {
+HEADS: Mapping[str, str] = {
     "config-broken": "the configuration cannot be used as it is",
     "journal-begun-anew": "a broken journal was begun anew",
     "backup-without-hook": "a backup job ran without vzdump-hook",
@@ -32,7 +32,7 @@ _HEADS: Mapping[str, str] = {
 
 _NOT_FROZEN = "it is not frozen any more"
 
-_TODO: Mapping[str, str] = {
+TODO: Mapping[str, str] = {
     "config-broken": "`safe-snapshot check` on {node} names each line that is wrong",
     "journal-begun-anew": "nothing, unless `safe-snapshot status` on {node} names a guest",
     "backup-without-hook": "`grep script /etc/vzdump.conf /etc/pve/jobs.cfg` on {node} shows which hook is called",
@@ -97,14 +97,14 @@ def _frozen(journal: Journal, recovered: Sequence[Recovered], now: float) -> Ite
 
 def _silent(journal: Journal, config: Config, now: float) -> Iterator[Alarm]:
     for silence in found_silent(journal, config, now):
-        head = _HEADS.get(silence.runbook)
+        head = HEADS.get(silence.runbook)
         if head is not None:
             yield _of_silence(silence, head, now)
 
 
 def _of_silence(silence: Silence, head: str, now: float) -> Alarm:
     look = silence.look
-    todo = _TODO[silence.runbook].format(vmid=look.vmid if look else "", node=look.node if look else local_name())
+    todo = TODO[silence.runbook].format(vmid=look.vmid if look else "", node=look.node if look else local_name())
     return Alarm(
         silence.key,
         BAD,

@@ -7,6 +7,7 @@ the rules that go by tags. /etc/pve hangs where the cluster's file system does, 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ CONFIG_FOLDER = Path("/etc/pve/qemu-server")
 
 CONFIG_SECONDS = 2.0
 """How long all configurations together may take to read."""
+
+MEMBERS_FILE = Path("/etc/pve/.members")
+"""pmxcfs' own word about the cluster, as JSON (pve-cluster, status.c, cfs_create_memberlist_msg)."""
 
 MOST_CONFIG_BYTES = 1 << 20
 """Of one configuration: pmxcfs has no larger files."""
@@ -55,6 +59,21 @@ def qemu_lives(socket_folder: Path, vmid: int) -> bool | None:
         except OSError:
             return None
     return True
+
+
+def cluster_name(members_file: Path = MEMBERS_FILE) -> str | None:
+    """The name of the cluster that this node is in; "" where it is in none, None where that cannot be read in time."""
+
+    def read() -> object:
+        with members_file.open("rb") as file:
+            found = json.loads(file.read(MOST_CONFIG_BYTES))
+        return found.get("cluster", {"name": ""})["name"]
+
+    try:
+        name = Aside(read, "cluster").result(CONFIG_SECONDS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):  # TimeoutError is an OSError
+        return None
+    return clean(name, 80) if isinstance(name, str) else None
 
 
 def _running(folder: Path) -> set[Vmid]:

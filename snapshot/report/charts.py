@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from snapshot.journal.families import BUCKETS_SECONDS
-from snapshot.report.digest import Spread, Step
 from snapshot.report.history import seconds
+from snapshot.report.lengths import Spread, Step
 
 HEIGHT = 100.0
 """The height of a plot in its own units."""
@@ -92,13 +92,12 @@ def distribution(counts: Sequence[int], summary: str) -> str:
     if not used:
         return '<p class="none">No window was measured.</p>'
     rows = "".join(
-        f'<tr><th scope="row">{names[number]}</th><td class="number">{counts[number]:,}</td>'
-        f"<td>{bar(counts[number] / most, 'ok')}</td></tr>"
+        f"<tr><th>{names[number]}</th><td>{counts[number]:,}</td><td>{bar(counts[number] / most, 'ok')}</td></tr>"
         for number in range(used[0], used[-1] + 1)
     )
     return (
-        f'<table class="bars"><caption class="unseen">{escape(summary)}</caption><thead><tr><th scope="col">Length</th>'
-        f'<th scope="col" class="number">Windows</th><th scope="col"><span class="unseen">Picture</span></th></tr>'
+        f'<table class="bars"><caption class="unseen">{escape(summary)}</caption><thead><tr><th>Length</th>'
+        f'<th>Windows</th><th><span class="unseen">Picture</span></th></tr>'
         f"</thead><tbody>{rows}</tbody></table>"
     )
 

@@ -1,248 +1,344 @@
-"""A year of windows in one pass, as the numbers a page shows: over time, by length, by guest, by failure.
+"""A year of windows in one pass, as the numbers a page shows: backups and snapshots apart, over time, by length, by
+guest, by failure, by group.
 
-Memory grows with the guests, the days and eight bytes a window, not with the records.
+Memory grows with the guests, the days, the groups' runs and sixteen bytes a window, not with the records. How things
+stand right now is standing.py's.
 """
 
 from __future__ import annotations
 
-import bisect
-import time
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from snapshot.journal.families import BUCKETS_SECONDS, VERDICTS
-from snapshot.journal.record import may_be_frozen
-from snapshot.report import history
+from snapshot.journal.families import CONSISTENT_VERDICTS, VERDICTS
+from snapshot.journal.record import DRILL
+from snapshot.model import Owner
+from snapshot.report import history, lengths
+from snapshot.report.grouped import GroupDigest, Groups
 from snapshot.report.history import Question
+from snapshot.report.lengths import Fine, Spread, Step
 
-MAX_STEPS = 90
-"""How many columns the picture over time has at most: more are narrower than a finger on a phone."""
-DAY_SECONDS = 86400.0
-_STEPS_SECONDS = (3600.0, 6 * 3600.0, DAY_SECONDS, 2 * DAY_SECONDS, 7 * DAY_SECONDS, 14 * DAY_SECONDS)
+NEWEST = 8
+"""So many of the newest runs are shown one by one."""
+NAMED = 12
+"""So many guests of a failure are named."""
+
+BACKUP, SNAPSHOT = "vzdump", "snapshot"
+"""The two ways in, as the journal calls them."""
+SOURCES = (BACKUP, SNAPSHOT)
+
 _COLUMNS = (
-    "vmid",
-    "kind",
-    "guest_name",
-    "node",
-    "source",
-    "intent_at",
-    "window_seconds",
-    "verdict",
-    "failure_stage",
-    "failure_reason",
-    "guard_cause",
+    *("vmid", "kind", "guest_name", "node", "source", "owner", "intent_at", "window_seconds"),
+    *("verdict", "reason", "failure_stage", "failure_reason", "group_id", "disk_word"),
 )
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How long windows were, in seconds; None without any."""
+class Part:
+    """All backups, or all snapshots."""
 
-    count: int
-    median: float
-    p95: float
-    longest: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """One column of the picture over time."""
-
-    begins_at: float
-    runs: int
-    failures: int
+    source: str
+    windows: int
+    judged: int
+    failed: int
+    guests: int
+    verdicts: Mapping[str, int]
     spread: Spread | None
+    distribution: tuple[int, ...]
+    """Windows a bucket: BUCKETS_SECONDS, then longer ones."""
+    steps: tuple[Step, ...]
+
+    @property
+    def consistent(self) -> int:
+        """How many were judged so."""
+        return sum(count for verdict, count in self.verdicts.items() if verdict in CONSISTENT_VERDICTS)
 
 
 @dataclass(frozen=True)
-class GuestRow:
-    """One guest: its runs by verdict, its windows, its last run."""
+class GuestPart:
+    """One guest's backups, or its snapshots: by verdict, its windows, its last one."""
 
-    id: str
-    vmid: int
-    name: str
-    node: str
-    verdicts: dict[str, int]
+    verdicts: Mapping[str, int]
     failures: int
-    guard_thaws: int
     spread: Spread | None
     last_at: float
     last_verdict: str
 
     @property
     def runs(self) -> int:
-        """How many runs were judged."""
+        """How many were judged."""
         return sum(self.verdicts.values())
+
+    @property
+    def consistent(self) -> int:
+        """How many of them were judged so."""
+        return sum(count for verdict, count in self.verdicts.items() if verdict in CONSISTENT_VERDICTS)
+
+
+@dataclass(frozen=True)
+class GuestRow:
+    """One guest, its backups and its snapshots."""
+
+    id: str
+    vmid: int
+    name: str
+    node: str
+    parts: Mapping[str, GuestPart]
+
+    @property
+    def runs(self) -> int:
+        """How many runs were judged."""
+        return sum(part.runs for part in self.parts.values())
+
+    @property
+    def consistent(self) -> int:
+        """How many of them were judged so."""
+        return sum(part.consistent for part in self.parts.values())
+
+    @property
+    def failures(self) -> int:
+        """How many runs failed."""
+        return sum(part.failures for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class Failed:
+    """All failures of one stage and reason."""
+
+    stage: str
+    reason: str
+    windows: Mapping[str, int]
+    """By source."""
+    guests: tuple[int, ...]
+    """The vmids, of whom it happened to last first: at most NAMED of them."""
+    guest_count: int
+    last_at: float
+    last_guest: str
+    last_why: str
+    """What the newest of them said of itself."""
+
+    @property
+    def count(self) -> int:
+        """How many windows."""
+        return sum(self.windows.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the newest runs."""
+
+    at: float
+    guest: str
+    name: str
+    source: str
+    seconds: float | None
+    verdict: str
+    """Empty: not judged yet."""
+    why: str
+    disk: str
+    """What the disk in the snapshot said; empty: it was not asked."""
 
 
 @dataclass(frozen=True)
 class Digest:
-    """Everything the page shows."""
+    """Everything the page shows of the past."""
 
     made_at: float
-    since_at: float
+    since_at: float | None
+    """From when on was asked for; None: from the first one."""
+    first_at: float | None
+    """When the first window that was found began, and the last; None without any."""
+    last_at: float | None
     windows: int
-    judged: int
+    parts: tuple[Part, ...]
+    """Backups, then snapshots; without those of which there is none."""
     guests: tuple[GuestRow, ...]
-    verdicts: dict[str, int]
-    spread: Spread | None
-    distribution: tuple[int, ...]
-    """Windows a bucket: BUCKETS_SECONDS, then longer ones."""
     step_seconds: float
-    steps: tuple[Step, ...]
-    failures: tuple[tuple[str, str, int, int], ...]
-    """(stage, reason, windows, guests), most frequent first."""
-    frozen_now: tuple[tuple[str, str, float], ...]
-    """(guest, node, since) of open windows in which the guest may be frozen."""
+    failures: tuple[Failed, ...]
+    """Most frequent first."""
+    groups: tuple[GroupDigest, ...]
+    newest: tuple[Run, ...]
+    drills: int
+    strangers: int
+    """Freezes by somebody else: no runs, and not counted as such."""
+
+
+@dataclass
+class _GuestPart:
+    last_at: float
+    last_verdict: str = ""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+    lengths: array[float] = field(default_factory=lambda: array("d"))
+
+    def done(self) -> GuestPart:
+        return GuestPart(
+            dict(self.verdicts), self.failures, lengths.spread_of(self.lengths), self.last_at, self.last_verdict
+        )
 
 
 @dataclass
 class _Guest:
     name: str
     node: str
+    parts: dict[str, _GuestPart] = field(default_factory=dict)
+
+
+@dataclass
+class _Failed:
     last_at: float
-    last_verdict: str = ""
-    verdicts: Counter[str] = field(default_factory=Counter)
-    failures: int = 0
-    guard_thaws: int = 0
-    lengths: array[float] = field(default_factory=lambda: array("d"))
+    last_guest: str
+    last_why: str
+    windows: Counter[str] = field(default_factory=Counter)
+    guests: dict[tuple[str, int], None] = field(default_factory=dict)
+
+
+class _Pass:
+    """What was counted while the rows went by, newest first."""
+
+    def __init__(self) -> None:
+        self.windows = self.drills = self.strangers = 0
+        self.first_at: float | None = None
+        self.last_at: float | None = None
+        self.guests: dict[tuple[str, int], _Guest] = {}
+        self.fine: dict[str, Fine] = {}
+        self.failures: dict[tuple[str, str], _Failed] = {}
+        self.groups = Groups()
+        self.newest: list[Run] = []
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """One window."""
+        if row["source"] == DRILL:
+            self.drills += 1
+            return
+        if row["owner"] == Owner.FOREIGN.value:
+            self.strangers += 1
+            return
+        at, seconds = row["intent_at"], row["window_seconds"]
+        self.windows += 1
+        self.first_at = at if self.first_at is None else min(self.first_at, at)
+        self.last_at = at if self.last_at is None else max(self.last_at, at)
+        source = BACKUP if row["source"] == BACKUP else SNAPSHOT
+        failed = row["failure_stage"] is not None
+        key = (row["kind"], row["vmid"])
+        # Rows come newest first: the first one seen names the guest, and is its last run.
+        guest = self.guests.get(key) or self.guests.setdefault(key, _Guest(row["guest_name"], row["node"]))
+        part = guest.parts.get(source) or guest.parts.setdefault(source, _GuestPart(at))
+        (self.fine.get(source) or self.fine.setdefault(source, Fine())).count(at, seconds, failed=failed)
+        if row["verdict"] is not None:
+            part.verdicts[row["verdict"] if row["verdict"] in VERDICTS else "unknown"] += 1
+            part.last_verdict = part.last_verdict or row["verdict"]
+        if failed:
+            part.failures += 1
+            self._failed(row, key, source)
+        if seconds is not None:
+            part.lengths.append(seconds)
+        if row["group_id"]:
+            self.groups.take(row)
+        if len(self.newest) < NEWEST:
+            self.newest.append(_run(row, source))
+
+    def _failed(self, row: Mapping[str, Any], key: tuple[str, int], source: str) -> None:
+        word = (row["failure_stage"], row["failure_reason"] or "unspecified")
+        found = self.failures.get(word)
+        if found is None:
+            why = history.plain(row["reason"] or "")
+            found = self.failures[word] = _Failed(row["intent_at"], _id(key), why)
+        found.windows[source] += 1
+        found.guests[key] = None
+
+    def part(self, source: str, period: tuple[float, float], width: float) -> Part:
+        """Backups, or snapshots."""
+        parts = [guest.parts[source] for guest in self.guests.values() if source in guest.parts]
+        all_lengths = array("d", (length for part in parts for length in part.lengths))
+        verdicts: Counter[str] = Counter()
+        for part in parts:
+            verdicts.update(part.verdicts)
+        fine = self.fine[source]
+        return Part(
+            source=source,
+            windows=sum(fine.runs.values()),
+            judged=sum(verdicts.values()),
+            failed=sum(fine.failures.values()),
+            guests=len(parts),
+            verdicts=dict(verdicts),
+            spread=lengths.spread_of(all_lengths),
+            distribution=lengths.distribution(all_lengths),
+            steps=lengths.steps(period, width, fine),
+        )
 
 
 def digest(path: Path, question: Question, now: float) -> Digest:
     """The digest of the journal at ``path``. JournalError when it cannot be read."""
-    guests: dict[tuple[str, int], _Guest] = {}
-    failures: dict[tuple[str, str], Counter[tuple[str, int]]] = defaultdict(Counter)
-    runs_a_step: Counter[int] = Counter()
-    failures_a_step: Counter[int] = Counter()
-    lengths_a_step: dict[int, array[float]] = defaultdict(lambda: array("d"))
-    oldest, total = now, 0
+    seen = _Pass()
     for row in history.read(path, question, _COLUMNS):
-        total += 1
-        oldest = min(oldest, row["intent_at"])
-        key = (row["kind"], row["vmid"])
-        # Rows come newest first: the first one seen names the guest.
-        guest = guests.get(key) or guests.setdefault(key, _Guest(row["guest_name"], row["node"], row["intent_at"]))
-        step = int(_wall_seconds(row["intent_at"]) // _STEPS_SECONDS[0])
-        runs_a_step[step] += 1
-        if row["verdict"] is not None:
-            guest.verdicts[row["verdict"] if row["verdict"] in VERDICTS else "unknown"] += 1
-            guest.last_verdict = guest.last_verdict or row["verdict"]
-        if row["failure_stage"] is not None:
-            guest.failures += 1
-            failures_a_step[step] += 1
-            failures[row["failure_stage"], row["failure_reason"] or "unspecified"][key] += 1
-        if row["guard_cause"] is not None:
-            guest.guard_thaws += 1
-        if row["window_seconds"] is not None:
-            guest.lengths.append(row["window_seconds"])
-            lengths_a_step[step].append(row["window_seconds"])
-    begins_at = oldest if question.since_at is None else max(question.since_at, oldest)
-    width = _step_seconds(now - begins_at)
-    verdicts: Counter[str] = Counter()
-    for guest in guests.values():
-        verdicts.update(guest.verdicts)
+        seen.take(row)
+    period = (now if seen.first_at is None else min(seen.first_at, now), now)
+    width = lengths.step_seconds(period[1] - period[0])
     return Digest(
         made_at=now,
-        since_at=begins_at if question.since_at is None else question.since_at,
-        windows=total,
-        judged=sum(verdicts.values()),
-        guests=tuple(sorted((_row(key, guest) for key, guest in guests.items()), key=lambda row: row.vmid)),
-        verdicts=dict(verdicts),
-        spread=_spread(array("d", (length for guest in guests.values() for length in guest.lengths))),
-        distribution=_distribution(guest.lengths for guest in guests.values()),
+        since_at=question.since_at,
+        first_at=seen.first_at,
+        last_at=seen.last_at,
+        windows=seen.windows,
+        parts=tuple(seen.part(source, period, width) for source in SOURCES if source in seen.fine),
+        guests=_rows(seen.guests),
         step_seconds=width,
-        steps=_steps((begins_at, now), width, runs_a_step, failures_a_step, lengths_a_step) if total else (),
-        failures=tuple(
-            sorted(
-                ((stage, reason, sum(by.values()), len(by)) for (stage, reason), by in failures.items()),
-                key=lambda found: (-found[2], found[0], found[1]),
-            )
-        ),
-        frozen_now=_frozen_now(path, question),
+        failures=_most_frequent_first(seen.failures),
+        groups=seen.groups.done(),
+        newest=tuple(seen.newest),
+        drills=seen.drills,
+        strangers=seen.strangers,
     )
 
 
-def _step_seconds(span: float) -> float:
-    return next((step for step in _STEPS_SECONDS if span / step <= MAX_STEPS), 30 * DAY_SECONDS)
+def _most_frequent_first(found: Mapping[tuple[str, str], _Failed]) -> tuple[Failed, ...]:
+    failures: Iterable[Failed] = (
+        Failed(
+            stage,
+            reason,
+            dict(one.windows),
+            tuple(vmid for _, vmid in one.guests)[:NAMED],
+            len(one.guests),
+            one.last_at,
+            one.last_guest,
+            one.last_why,
+        )
+        for (stage, reason), one in found.items()
+    )
+    return tuple(sorted(failures, key=lambda one: (-one.count, one.stage, one.reason)))
 
 
-def _steps(
-    period: tuple[float, float],
-    width: float,
-    runs: Counter[int],
-    failures: Counter[int],
-    lengths: dict[int, array[float]],
-) -> tuple[Step, ...]:
-    """The finest steps, in which everything was counted, put together to steps of ``width`` seconds."""
-    fine = _STEPS_SECONDS[0]
-    all_runs: Counter[int] = Counter()
-    all_failures: Counter[int] = Counter()
-    all_lengths: dict[int, array[float]] = defaultdict(lambda: array("d"))
-    for step, count in runs.items():
-        all_runs[int(step * fine // width)] += count
-    for step, count in failures.items():
-        all_failures[int(step * fine // width)] += count
-    for step, some in lengths.items():
-        all_lengths[int(step * fine // width)].extend(some)
-    first, last = (int(_wall_seconds(instant) // width) for instant in period)
-    return tuple(
-        Step(_instant_of(step * width), all_runs[step], all_failures[step], _spread(all_lengths.get(step, array("d"))))
-        for step in range(first, last + 1)
+def _rows(guests: Mapping[tuple[str, int], _Guest]) -> tuple[GuestRow, ...]:
+    rows = (
+        GuestRow(
+            _id(key),
+            key[1],
+            history.plain(guest.name),
+            guest.node,
+            {source: guest.parts[source].done() for source in SOURCES if source in guest.parts},
+        )
+        for key, guest in guests.items()
+    )
+    return tuple(sorted(rows, key=lambda row: row.vmid))
+
+
+def _run(row: Mapping[str, Any], source: str) -> Run:
+    return Run(
+        at=row["intent_at"],
+        guest=_id((row["kind"], row["vmid"])),
+        name=history.plain(row["guest_name"]),
+        source=source,
+        seconds=row["window_seconds"],
+        verdict=row["verdict"] or "",
+        why=history.plain(row["reason"] or ""),
+        disk=row["disk_word"] or "",
     )
 
 
-def _wall_seconds(instant: float) -> float:
-    """What the clock on the reader's wall said at ``instant``: days begin at its midnight, in winter and in summer."""
-    return instant + time.localtime(instant).tm_gmtoff
-
-
-def _instant_of(wall_seconds: float) -> float:
-    """The instant at which the clock on the wall said so."""
-    return time.mktime((*time.gmtime(wall_seconds)[:8], -1))
-
-
-def _spread(lengths: array[float]) -> Spread | None:
-    if not lengths:
-        return None
-    ordered = sorted(lengths)
-    return Spread(len(ordered), _quantile(ordered, 50), _quantile(ordered, 95), ordered[-1])
-
-
-def _quantile(ordered: Sequence[float], percent: int) -> float:
-    """Nearest rank: the shortest length that really occurred and that ``percent`` of 100 windows keep within."""
-    return ordered[-(-percent * len(ordered) // 100) - 1]
-
-
-def _distribution(lengths: Iterable[array[float]]) -> tuple[int, ...]:
-    counts = [0] * (len(BUCKETS_SECONDS) + 1)
-    for some in lengths:
-        for length in some:
-            counts[bisect.bisect_left(BUCKETS_SECONDS, length)] += 1
-    return tuple(counts)
-
-
-def _row(key: tuple[str, int], guest: _Guest) -> GuestRow:
-    kind, vmid = key
-    return GuestRow(
-        id=f"{kind}/{vmid}",
-        vmid=vmid,
-        name=history.plain(guest.name),
-        node=guest.node,
-        verdicts=dict(guest.verdicts),
-        failures=guest.failures,
-        guard_thaws=guest.guard_thaws,
-        spread=_spread(guest.lengths),
-        last_at=guest.last_at,
-        last_verdict=guest.last_verdict,
-    )
-
-
-def _frozen_now(path: Path, question: Question) -> tuple[tuple[str, str, float], ...]:
-    return tuple(
-        (window.guest.id, window.node, window.frozen_at or window.intent_at)
-        for window in history.open_windows(path, question)
-        if may_be_frozen(window)
-    )
+def _id(key: tuple[str, int]) -> str:
+    return f"{key[0]}/{key[1]}"

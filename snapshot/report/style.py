@@ -10,7 +10,7 @@ body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-a
 "DejaVu Sans",sans-serif}
 main,header,footer{max-width:64rem;margin:0 auto;padding:0 1rem}
 header{padding-top:1.5rem}
-h1{font-size:1.6rem;line-height:1.2;margin:0}
+h1{font-size:1.6rem;line-height:1.2;margin:0 0 .25rem}
 h2{font-size:1.2rem;margin:2.5rem 0 .25rem}
 p{margin:.25rem 0 1rem}
 .soft,footer,figcaption,.none{color:var(--soft)}
@@ -21,11 +21,25 @@ figcaption{font-size:.875rem;margin:.5rem 0}
 padding:.75rem 1rem;margin:1rem 0}
 .alarm h2{margin:0;color:var(--alarm)}
 .alarm ul{margin:.25rem 0;padding-left:1.2rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.6rem;margin:1.25rem 0}
-.figures div{background:var(--card);border-radius:.4rem;padding:.6rem .8rem}
-.figures dt{color:var(--soft);font-size:.875rem}
-.figures dd{margin:0;font-size:1.35rem;font-weight:600}
-.figures small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}
+.place{margin-bottom:0}
+.well,.unsure{border-left:.3rem solid var(--ok);padding-left:.7rem}
+.unsure{border-color:var(--crash)}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.8rem;margin:1.5rem 0}
+.pair section{max-width:31rem;background:var(--card);border-radius:.4rem;padding:.8rem 1rem}
+.pair h2,.pair p{margin:0}
+.pair p:first-of-type b{font-size:1.6rem}
+.pair dl{margin:.4rem 0 0}
+.pair dl div{display:flex;justify-content:space-between;gap:1rem;font-size:.9rem}
+.pair dt{color:var(--soft)}
+.pair dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
+article{border-top:1px solid var(--line);padding:.6rem 0 .2rem}
+article p{margin:.15rem 0 .35rem}
+h3{font-size:1rem;margin:0}
+h3 b,.good{color:var(--ok)}
+small{font-size:.8rem;font-weight:400;color:var(--soft)}
+em{font-style:normal;font-weight:600;font-size:.85rem;color:var(--alarm)}
+code{font-size:.875em;overflow-wrap:anywhere}
+.todo{border-left:.2rem solid var(--memory);padding-left:.6rem}
 .plot{display:grid;grid-template-columns:3.6rem 1fr;row-gap:1.5rem;margin:1rem 0 .4rem;padding-top:.6rem}
 .axis{position:relative;font-size:.75rem;color:var(--soft)}
 .axis span{position:absolute;right:.5rem;transform:translateY(50%);white-space:nowrap}
@@ -51,20 +65,23 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:t
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th{color:var(--soft);font-weight:500;font-size:.8rem}
 tbody th{font-weight:500}
-td.number,th.number{text-align:right;white-space:nowrap}
-table.bars td:last-child{width:55%}
-td.picture{width:30%;min-width:8rem}
-td.nowrap,th.nowrap{white-space:nowrap}
+.n td,.n thead th:nth-child(n+2):nth-child(-n+4),.bars td:nth-child(2),.bars th:nth-child(2){text-align:right;
+white-space:nowrap}
+.n tbody th,.g tbody th span,.r tbody th span,.g td,.r td:nth-child(-n+3){white-space:nowrap}
+.bars td:last-child{width:55%}.pic td:last-child{width:30%;min-width:8rem}
+.g td small{display:block}
+.g svg{width:5rem;min-width:3rem}
 svg.meter{height:.8rem;min-width:4rem}
 .bad{color:var(--alarm);font-weight:600}
 summary{cursor:pointer;color:var(--soft);padding:.5rem 0}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 @media (max-width:40rem){.hide,.times span.mid{display:none}h1{font-size:1.35rem}table{font-size:.82rem}
-th,td{padding-right:.35rem}td.picture{min-width:3rem;width:15%}svg.meter{min-width:2.5rem}
-table.bars td:last-child{width:40%}}
+th,td{padding-right:.35rem}.pic td:last-child{min-width:3rem;width:15%}svg.meter{min-width:2.5rem}
+.bars td:last-child{width:40%}.g td{white-space:normal}.g td:last-child,.g th:last-child{display:none}
+.r small{display:block}}
 @media print{:root{--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--ok:#0f766e;--memory:#4f63c8;
 --offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fff}body{font-size:11pt}
-.figures div{border:1px solid var(--line)}h2{break-after:avoid}figure,tr,.alarm{break-inside:avoid}
+.pair section{border:1px solid var(--line)}h2,h3{break-after:avoid}figure,tr,article,.alarm{break-inside:avoid}
 .key i,.ok,.memory,.offline,.crash,.unknown{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main,header,footer{max-width:none;padding:0}}
 """

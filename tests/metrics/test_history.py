@@ -21,7 +21,7 @@ from snapshot.cli.line import Session
 from snapshot.cli.main import main_group
 from snapshot.errors import JournalError, SafeSnapshotError
 from snapshot.journal.store import Journal
-from snapshot.report import digest, history, html
+from snapshot.report import digest, history, htmlparts, htmlwords, lengths
 from snapshot.report.history import Question
 from tests.json_schema import follows_the_schema
 from tests.metrics import fleet
@@ -257,13 +257,14 @@ def _report(world: World, *arguments: str) -> _Page:
 def test_the_page_is_one_whole_file_without_network_or_script(world: World) -> None:
     fleet.fill(world.journal, 20, 30, world.clock.now)
     page = _report(world)
-    assert "600 windows of 20 guests" in page.text
+    assert "600 runs of 20 guests" in page.text
     for head in (
-        "Windows over time",
-        "How long windows are",
-        "Verdicts a guest",
-        "Failures by reason",
-        "Slowest guests",
+        "Windows of backups over time",
+        "How long windows of backups are",
+        "Guests",
+        "Failures",
+        "Newest runs",
+        "Slowest guests in backups",
     ):
         assert head in page.text
 
@@ -276,19 +277,20 @@ def test_the_page_says_what_the_journal_says(world: World) -> None:
     window = world.armed(300)
     world.journal.update(window, state="stuck")
     page = _report(world).text
-    assert "Consistent 75.0 % 3 of 4 judged" in page
-    assert "Failed 1 20.0 % of all windows" in page
-    assert "Guests never consistent 1 of 3" in page
-    assert "Frozen when this page was made" in page
-    assert "qemu/300 on pve1, since" in page
-    assert "hold: deadline 1 1" in page
-    assert "qemu/100 guest-100 pve1 3 of 3 0 filesystem-consistent" in page
-    assert "qemu/200 guest-200 pve1 0 of 1 1 crash-consistent" in page
+    assert "Snapshots 75.0 % consistent 5 snapshots of 3 guests" in page
+    assert "Consistent 3 of 4 judged" in page
+    assert "Failed 1 (20.0 %)" in page
+    assert "A GUEST MAY STILL BE FROZEN" in page
+    assert "qemu/300 (guest-300) on pve1, since" in page
+    assert "window broke: the point in time did not come before the deadline" in page
+    assert "1 snapshot; guest 200. hold: deadline" in page
+    assert re.search(r"qemu/100 guest-100 pve1 filesystem-consistent \S+ \S+ 3 of 3 0 ", page)
+    assert re.search(r"qemu/200 guest-200 pve1 crash-consistent \S+ \S+ 0 of 1 1 ", page)
 
 
 def test_an_empty_journal_gives_a_page_that_says_so(world: World) -> None:
     page = _report(world)
-    assert "No window has been recorded since" in page.text
+    assert "No run has been recorded yet" in page.text
     assert "svg" not in page.tags
 
 
@@ -297,7 +299,7 @@ def test_a_page_about_guests_that_are_never_frozen_draws_no_empty_picture(world:
     world.journal.update(window, verdict="crash-consistent", closed_at=START, state="thawed")
     page = _report(world)
     assert "nothing was frozen" in page.text
-    assert "No window failed." in page.text
+    assert "No run failed." in page.text
 
 
 def test_names_of_guests_are_text_on_the_page_not_markup(world: World) -> None:
@@ -365,25 +367,27 @@ def test_a_winters_night_stands_under_its_own_day_in_a_page_made_in_summer(world
     now = time.mktime((2026, 4, 20, 12, 0, 0, 0, 0, -1))
     found = digest.digest(world.config.journal.path, Question(), now)
     assert found.step_seconds == DAY
-    days = [html._instant(step, found.step_seconds) for step in found.steps]
-    assert [day for day, step in zip(days, found.steps, strict=True) if step.runs] == ["2026-03-10", "2026-04-10"]
+    (part,) = found.parts
+    days = [htmlparts.instant(step, found.step_seconds) for step in part.steps]
+    assert [day for day, step in zip(days, part.steps, strict=True) if step.runs] == ["2026-03-10", "2026-04-10"]
     assert len(set(days)) == len(days) == 42
 
 
 def test_quantiles_are_lengths_that_so_many_windows_keep_within() -> None:
     ordered = [float(number) for number in range(1, 101)]
-    assert digest._quantile(ordered, 95) == 95
-    assert digest._quantile(ordered, 50) == 50
-    assert digest._quantile(ordered[:20], 95) == 19
-    assert digest._quantile(ordered[:3], 50) == 2
-    assert digest._quantile(ordered[:1], 95) == digest._quantile(ordered[:1], 50) == 1
+    assert lengths.quantile(ordered, 95) == 95
+    assert lengths.quantile(ordered, 50) == 50
+    assert lengths.quantile(ordered[:20], 95) == 19
+    assert lengths.quantile(ordered[:3], 50) == 2
+    assert lengths.quantile(ordered[:1], 95) == lengths.quantile(ordered[:1], 50) == 1
 
 
 def test_the_page_can_go_to_standard_output_and_be_about_one_guest(world: World) -> None:
     world.good_run(100)
     world.failed_run(200)
     text = run(world, "report", "--html", "-", "200").stdout
-    assert "1 window of\n1 guest" in text
+    assert "1 run of 1 guest" in text
+    assert "guest-100" not in text
 
 
 def test_steps_are_whole_and_no_window_is_lost_between_them(world: World) -> None:
@@ -397,18 +401,19 @@ def test_steps_are_whole_and_no_window_is_lost_between_them(world: World) -> Non
                 db.execute(f"INSERT INTO windows ({', '.join(values)}) VALUES ({marks})", list(values.values()))
         journal.close()
         found = digest.digest(path, Question(), START)
-        assert sum(step.runs for step in found.steps) == found.windows == 3 * runs
-        assert sum(step.failures for step in found.steps) == sum(guest.failures for guest in found.guests)
-        assert 2 <= len(found.steps) <= digest.MAX_STEPS + 1
-        assert html.page(found)
+        (part,) = found.parts
+        assert sum(step.runs for step in part.steps) == part.windows == found.windows == 3 * runs
+        assert sum(step.failures for step in part.steps) == sum(guest.failures for guest in found.guests)
+        assert 2 <= len(part.steps) <= lengths.MAX_STEPS + 1
+        assert htmlparts.pictures(found, part)
 
 
 def test_percentages_never_round_a_failure_away() -> None:
-    assert html._percent(9999, 10000) == "99.9 %"
-    assert html._percent(1, 10000) == "0.1 %"
-    assert html._percent(0, 10000) == "0 %"
-    assert html._percent(10, 10) == "100 %"
-    assert html._percent(0, 0) == "-"
+    assert htmlwords.percent(9999, 10000) == "99.9 %"
+    assert htmlwords.percent(1, 10000) == "0.1 %"
+    assert htmlwords.percent(0, 10000) == "0 %"
+    assert htmlwords.percent(10, 10) == "100 %"
+    assert htmlwords.percent(0, 0) == "-"
 
 
 def test_metrics_print_is_the_textfile_on_standard_output(world: World) -> None:

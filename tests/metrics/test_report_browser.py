@@ -1,4 +1,4 @@
-"""The report in a real headless Chromium: three widths, both themes, 0, 1 and 500 guests; and on paper.
+"""The report in a real headless Chromium: three widths, both themes, 0, 1, 40 and 500 guests, a first day; on paper.
 
 Not part of `make test`: Chromium is large. `make report-pictures` runs it and leaves the pictures in .lab/report.
 What can be measured is measured here (nothing sticks out, text is large enough, colours differ from the page); the
@@ -17,18 +17,15 @@ from typing import Any
 
 import pytest
 
-from snapshot.journal.store import Journal
-from snapshot.report import digest, html
-from snapshot.report.history import Question
 from tests.lab.packages import cache_dir
-from tests.metrics import fleet
-from tests.metrics.conftest import DAY, record
+from tests.metrics import story
 
 pytestmark = pytest.mark.slow
 
 WIDTHS = (360, 800, 1400)
 THEMES = ("light", "dark")
-FLEETS = {0: (0, 0), 1: (1, 60), 500: (500, 200)}
+HEIGHTS = {"0": 600, "first-day": 1500, "1": 1300, "40": 5600, "500": 6400}
+"""Pixels that a picture shows of each story, at the widest; a phone's is longer."""
 
 # Runs in the page after it was laid out; what it finds is left in the document for --dump-dom.
 _PROBE = """<script>
@@ -72,20 +69,12 @@ def _chromium(*arguments: str | Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("report")
     now, found = time.time(), {}
-    for guests, (how_many, runs) in FLEETS.items():
-        path = folder / f"{guests}.sqlite"
-        journal = Journal(path)
-        fleet.fill(journal, how_many, runs, now, project=False)
-        if guests == 500:
-            window = record("f" * 32, 142, now - 300)
-            journal.begin(window)
-            journal.update(window.id, state="stuck", failure_stage="thaw", failure_reason="no-answer")
-        journal.close()
-        found[guests] = folder / f"{guests}.html"
-        found[guests].write_text(html.page(digest.digest(path, Question(since_at=now - 365 * DAY), now)))
+    for name in story.STORIES:
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(story.page(folder, name, now))
     return found
 
 
@@ -95,15 +84,15 @@ def _theme(theme: str) -> list[str]:
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("guests", FLEETS)
+@pytest.mark.parametrize("guests", story.STORIES)
 def test_the_page_fits_and_can_be_read(
-    pages: dict[int, Path], tmp_path: Path, guests: int, width: int, theme: str
+    pages: dict[str, Path], tmp_path: Path, guests: str, width: int, theme: str
 ) -> None:
     pictures = cache_dir() / "report"
     pictures.mkdir(exist_ok=True)
     common = [f"--user-data-dir={tmp_path}/profile", *_theme(theme)]
-    picture = pictures / f"{guests}-guests-{width}-{theme}.png"
-    height = {0: 500, 1: 2100, 500: 3600}[guests]
+    picture = pictures / f"{guests}{'-guests' if guests.isdigit() else ''}-{width}-{theme}.png"
+    height = HEIGHTS[guests] * (2 if width < 500 else 1)
     _chromium(*common, f"--window-size={width},{height}", f"--screenshot={picture}", pages[guests].as_uri())
     assert picture.stat().st_size > 3000
     found = _probe(pages[guests].read_text(), width, tmp_path, common)
@@ -114,7 +103,7 @@ def test_the_page_fits_and_can_be_read(
     assert found["faint"] == []
     assert found["named"]
     assert found["requests"] == 0
-    assert (found["titles"] > 0) is (guests > 0)
+    assert (found["titles"] > 0) is (guests in ("40", "500"))
 
 
 def _probe(text: str, width: int, folder: Path, common: list[str]) -> dict[str, Any]:
@@ -137,11 +126,14 @@ def _probe(text: str, width: int, folder: Path, common: list[str]) -> dict[str, 
     return found
 
 
-def test_the_page_can_be_printed(pages: dict[int, Path], tmp_path: Path) -> None:
+def test_the_page_can_be_printed(pages: dict[str, Path], tmp_path: Path) -> None:
     target = cache_dir() / "report" / "500-guests.pdf"
     target.parent.mkdir(exist_ok=True)
     _chromium(
-        f"--user-data-dir={tmp_path}/profile", "--no-pdf-header-footer", f"--print-to-pdf={target}", pages[500].as_uri()
+        f"--user-data-dir={tmp_path}/profile",
+        "--no-pdf-header-footer",
+        f"--print-to-pdf={target}",
+        pages["500"].as_uri(),
     )
     data = target.read_bytes()
     assert data.startswith(b"%PDF")

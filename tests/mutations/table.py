@@ -164,6 +164,10 @@ DOCTOR_WORTH = "snapshot/doctor/worth.py"
 DOCTOR_ROUNDS = "snapshot/doctor/rounds.py"
 DOCTOR_EXPORTER = "snapshot/doctor/exporter.py"
 DOCTOR_REPORT = "snapshot/report/doctor.py"
+DIGEST = "snapshot/report/digest.py"
+GROUPED = "snapshot/report/grouped.py"
+STANDING = "snapshot/report/standing.py"
+REPORT_PAGE = "tests/metrics/test_report_page.py"
 EXPORTER_TESTS = "tests/doctor/test_exporter.py"
 REPORT_TESTS = "tests/doctor/test_report.py"
 VISIT_TESTS = "tests/doctor/test_visit.py"
@@ -3118,6 +3122,165 @@ MUTATIONS: tuple[Mutation, ...] = (
         '        f"{todo}; the runbook {silence.runbook}",',
         '        f"the runbook {silence.runbook}",',
         f"{TEXT_TESTS}::test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command",
+    ),
+    mutation(
+        "a node whose cluster cannot be read is said to be in none",
+        "snapshot/pve/here.py",
+        "        return None\n    return clean(name, 80)",
+        '        return ""\n    return clean(name, 80)',
+        f"{REPORT_PAGE}::test_a_node_in_no_cluster_is_told_from_one_whose_cluster_is_not_known",
+        f"{REPORT_PAGE}::test_a_cluster_file_system_that_hangs_keeps_the_page_waiting_for_its_limit_only",
+    ),
+    mutation(
+        "a page is of the time that was asked for, whatever its windows are of",
+        "snapshot/report/html.py",
+        "    first, last = minute(found.first_at), minute(found.last_at)",
+        "    first, last = minute(found.since_at or found.first_at), minute(found.made_at)",
+        f"{REPORT_PAGE}::test_the_time_of_a_page_is_that_of_its_windows_not_the_one_that_was_asked_for",
+    ),
+    mutation(
+        "a page counts backups and snapshots together",
+        DIGEST,
+        '        source = BACKUP if row["source"] == BACKUP else SNAPSHOT',
+        "        source = SNAPSHOT",
+        f"{REPORT_PAGE}::test_backups_and_snapshots_are_counted_apart",
+    ),
+    mutation(
+        "a page counts a drill as a run",
+        DIGEST,
+        '        if row["source"] == DRILL:',
+        "        if False:",
+        f"{REPORT_PAGE}::test_drills_and_freezes_by_others_are_no_runs",
+    ),
+    mutation(
+        "a page counts a freeze by others as a run",
+        DIGEST,
+        '        if row["owner"] == Owner.FOREIGN.value:',
+        "        if False:",
+        f"{REPORT_PAGE}::test_drills_and_freezes_by_others_are_no_runs",
+    ),
+    mutation(
+        "a failure on the page has no remedy",
+        "snapshot/report/htmlwrong.py",
+        """        f"{_todo(words.remedy.replace('<vmid>', vmid))}"\n""",
+        "",
+        f"{REPORT_PAGE}::test_the_page_lists_failures_in_words_with_the_remedy_for_a_guest_of_theirs",
+    ),
+    mutation(
+        "a stuck guest stands below everything else",
+        "snapshot/report/html.py",
+        """{htmlwrong.stuck(now, found.made_at)}
+{_well(now)}
+{htmlwrong.missing(now)}
+{htmlwrong.in_hand(now)}
+{sections}
+""",
+        """{_well(now)}
+{htmlwrong.missing(now)}
+{htmlwrong.in_hand(now)}
+{sections}
+{htmlwrong.stuck(now, found.made_at)}
+""",
+        f"{REPORT_PAGE}::test_a_stuck_guest_stands_on_top_with_what_to_do",
+    ),
+    mutation(
+        "a page cries about each window that is open",
+        STANDING,
+        "    in_need = {w.id for w in windows if needs_help(w, config, now, me)}",
+        "    in_need = {w.id for w in windows}",
+        f"{REPORT_PAGE}::test_a_window_that_somebody_has_in_hand_is_no_alarm",
+    ),
+    mutation(
+        "a page cries about a window whose guest is thawed",
+        STANDING,
+        "    frozen = [w for w in windows if w.id in in_need and may_be_frozen(w)]",
+        "    frozen = [w for w in windows if w.id in in_need]",
+        f"{REPORT_PAGE}::test_a_window_that_was_only_not_closed_is_no_alarm",
+    ),
+    mutation(
+        "a page does not know of windows that do not say whose they are",
+        STANDING,
+        ", *map(_lost, lost)),",
+        ",),",
+        f"{REPORT_PAGE}::test_a_journal_with_a_window_that_does_not_say_whose_it_is_is_no_clean_page",
+    ),
+    mutation(
+        "a guest that no run ever came to is not on the page",
+        "snapshot/report/htmlguests.py",
+        "    for key, known in now.known.items():",
+        "    for key, known in ():",
+        f"{REPORT_PAGE}::test_stale_and_never_guarded_guests_are_flagged_and_listed_with_what_to_do",
+        f"{REPORT_PAGE}::test_a_first_day_shows_the_guests_and_how_it_goes_on",
+    ),
+    mutation(
+        "a stale guest has no flag",
+        "snapshot/report/htmlguests.py",
+        '    if row.id in silent.get("last-run-old", ()):',
+        "    if False:",
+        f"{REPORT_PAGE}::test_stale_and_never_guarded_guests_are_flagged_and_listed_with_what_to_do",
+    ),
+    mutation(
+        "a page about one guest tells of the others",
+        STANDING,
+        "    return (question.vmid is None or guest.vmid == question.vmid) and",
+        "    return",
+        f"{REPORT_PAGE}::test_only_what_was_asked_for_is_told",
+    ),
+    mutation(
+        "a machine that nobody looks at is called well",
+        "snapshot/report/html.py",
+        "    if now.looked_at is None:",
+        "    if False:",
+        f"{REPORT_PAGE}::test_a_machine_that_nobody_looks_at_is_not_called_well",
+    ),
+    mutation(
+        "a page behind the last run says that there was none",
+        "snapshot/report/html.py",
+        "    if last is not None and found.since_at is not None and last < found.since_at:",
+        "    if False:",
+        f"{REPORT_PAGE}::test_a_page_behind_the_last_run_says_when_that_was",
+    ),
+    mutation(
+        "three windows are drawn as quantiles",
+        "snapshot/report/htmlparts.py",
+        "        if part.spread.count >= FOR_95:",
+        "        if part.spread.count:",
+        f"{REPORT_PAGE}::test_a_few_runs_are_shown_one_by_one_and_not_drawn",
+    ),
+    mutation(
+        "a page calls a group of one point in time for the word of some of its members",
+        GROUPED,
+        '        return found.pop() if len(found) == 1 else ""',
+        '        return max(found, default="")',
+        f"{REPORT_PAGE}::test_a_group_is_called_one_only_where_every_member_is_consistent_and_says_the_same",
+    ),
+    mutation(
+        "a page calls a group of one point in time with a member that is crash-consistent",
+        GROUPED,
+        "            member.verdict in CONSISTENT_VERDICTS for member",
+        "            True for member",
+        f"{REPORT_PAGE}::test_a_group_is_called_one_only_where_every_member_is_consistent_and_says_the_same",
+    ),
+    mutation(
+        "not one point in time is read as one",
+        GROUPED,
+        '    for word in (f"not {moment.ONE}", moment.ONE):',
+        "    for word in (moment.ONE,):",
+        f"{REPORT_PAGE}::test_the_last_run_of_a_group_counts_and_a_bad_one_says_why",
+    ),
+    mutation(
+        "a sentence on the page is markup",
+        "snapshot/report/htmlwords.py",
+        'r"<code>\\1</code>", escape(text))',
+        'r"<code>\\1</code>", text)',
+        f"{REPORT_PAGE}::test_whatever_others_wrote_is_text_on_the_page",
+    ),
+    mutation(
+        "five hundred guests have a picture each",
+        "snapshot/report/htmlguests.py",
+        "_table(rest, sources, has_pictures=False)",
+        "_table(rest, sources, has_pictures=True)",
+        f"{REPORT_PAGE}::test_a_page_of_five_hundred_guests_is_small",
     ),
     mutation(
         "an own command that nobody may execute is passed over without a word",

@@ -66,7 +66,7 @@ def everything(world: World) -> tuple[Recovered, ...]:
 def test_there_is_a_letter_of_each_alarm_that_says_what_to_do_as_a_command(world: World) -> None:
     (found,) = letters(world, *everything(world))
     runbooks = {event["key"].partition(":")[0] for event in found["events"]}
-    assert runbooks == {"run", "frozen", *alarms._HEADS}
+    assert runbooks == {"run", "frozen", *alarms.HEADS}
     for event in found["events"]:
         assert re.match(r"(nothing, unless |put it into a backup job; )?`[a-z]", event["todo"]), event
         assert re.search(r"(the|the runbook) [a-z-]+$", event["todo"]), event

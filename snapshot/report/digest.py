@@ -38,7 +38,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Part:
+class Half:
     """All backups, or all snapshots."""
 
     source: str
@@ -128,7 +128,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Run:
+class NewestRun:
     """One of the newest runs."""
 
     at: float
@@ -154,14 +154,14 @@ class Digest:
     """When the first window that was found began, and the last; None without any."""
     last_at: float | None
     windows: int
-    parts: tuple[Part, ...]
+    parts: tuple[Half, ...]
     """Backups, then snapshots; without those of which there is none."""
     guests: tuple[GuestRow, ...]
     step_seconds: float
     failures: tuple[Failed, ...]
     """Most frequent first."""
     groups: tuple[GroupDigest, ...]
-    newest: tuple[Run, ...]
+    newest: tuple[NewestRun, ...]
     drills: int
     strangers: int
     """Freezes by somebody else: no runs, and not counted as such."""
@@ -208,7 +208,7 @@ class _Pass:
         self.fine: dict[str, Fine] = {}
         self.failures: dict[tuple[str, str], _Failed] = {}
         self.groups = Groups()
-        self.newest: list[Run] = []
+        self.newest: list[NewestRun] = []
 
     def take(self, row: Mapping[str, Any]) -> None:
         """One window."""
@@ -251,7 +251,7 @@ class _Pass:
         found.windows[source] += 1
         found.guests[key] = None
 
-    def part(self, source: str, period: tuple[float, float], width: float) -> Part:
+    def part(self, source: str, period: tuple[float, float], width: float) -> Half:
         """Backups, or snapshots."""
         parts = [guest.parts[source] for guest in self.guests.values() if source in guest.parts]
         all_lengths = array("d", (length for part in parts for length in part.lengths))
@@ -259,7 +259,7 @@ class _Pass:
         for part in parts:
             verdicts.update(part.verdicts)
         fine = self.fine[source]
-        return Part(
+        return Half(
             source=source,
             windows=sum(fine.runs.values()),
             judged=sum(verdicts.values()),
@@ -327,8 +327,8 @@ def _rows(guests: Mapping[tuple[str, int], _Guest]) -> tuple[GuestRow, ...]:
     return tuple(sorted(rows, key=lambda row: row.vmid))
 
 
-def _run(row: Mapping[str, Any], source: str) -> Run:
-    return Run(
+def _run(row: Mapping[str, Any], source: str) -> NewestRun:
+    return NewestRun(
         at=row["intent_at"],
         guest=_id((row["kind"], row["vmid"])),
         name=history.plain(row["guest_name"]),

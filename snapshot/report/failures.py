@@ -15,7 +15,7 @@ from snapshot.doctor.guestcodes import GUEST_CODES
 from snapshot.words import Word
 
 
-class Told(NamedTuple):
+class Meaning(NamedTuple):
     """What happened, and what to do."""
 
     sentence: str
@@ -62,8 +62,8 @@ REMEDIES: Mapping[Word, str] = {
     Word.OWNER_DIED: _OUR_PROCESS,
     Word.OWNER_STOPPED: f"somebody stopped it (SIGSTOP, swap, a debugger): {_OUR_PROCESS}",
     Word.TASK: f"PVE's log of that task says why; {_HISTORY}",
-    Word.NOT_CLEAN: "`safe-snapshot check <vmid>` and docs/runbooks/disk-contradicts.md: what in the guest thaws it, or "
-    "was it stopped, not shut down?",
+    Word.NOT_CLEAN: "`safe-snapshot check <vmid>` and docs/runbooks/disk-contradicts.md: what in the guest thaws "
+    "it, or was it stopped, not shut down?",
     Word.INTERRUPTED: "nothing, if it was you; else look who ends the run",
     Word.NO_ANSWER: "`safe-snapshot status` now: is it thawed? `safe-snapshot thaw <vmid>` if not",
     Word.NOT_CONFIRMED: "`safe-snapshot status` now: is it thawed? `safe-snapshot thaw <vmid>` if not",
@@ -71,17 +71,17 @@ REMEDIES: Mapping[Word, str] = {
     Word.NOT_STARTED: "`safe-snapshot doctor` examines how guards are started; memory and systemd on this machine",
 }
 
-_SENTENCES: Mapping[str, Told] = {
+_SENTENCES: Mapping[str, Meaning] = {
     **{
-        cls.code: Told(" ".join((cls.__doc__ or "").split()), _HISTORY)
+        cls.code: Meaning(" ".join((cls.__doc__ or "").split()), _HISTORY)
         for cls in vars(errors).values()
         if isinstance(cls, type) and issubclass(cls, errors.SafeSnapshotError)
     },
-    **{code: Told(found.meaning, found.remedy) for code, found in {**CODES, **GUEST_CODES}.items()},
-    **{word.value: Told(word.sentence, REMEDIES.get(word, _HISTORY)) for word in Word},
+    **{code: Meaning(found.meaning, found.remedy) for code, found in {**CODES, **GUEST_CODES}.items()},
+    **{word.value: Meaning(word.sentence, REMEDIES.get(word, _HISTORY)) for word in Word},
 }
 
 
-def told(reason: str) -> Told:
+def told(reason: str) -> Meaning:
     """Of a failure's reason. A word that nobody knows, a newer version's say, has no sentence but a remedy."""
-    return _SENTENCES.get(reason, Told("", _HISTORY))
+    return _SENTENCES.get(reason, Meaning("", _HISTORY))

@@ -43,7 +43,7 @@ class GroupDigest:
 
 
 @dataclass
-class _Run:
+class _GroupRun:
     at: float
     members: dict[int, Membership] = field(default_factory=dict)
 
@@ -65,12 +65,12 @@ class Groups:
     """What was seen of groups while the rows went by."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _GroupRun] = {}
 
     def take(self, row: Mapping[str, Any]) -> None:
         """One member's window."""
         at = row["intent_at"]
-        run = self._runs.setdefault(row["group_id"], _Run(at))
+        run = self._runs.setdefault(row["group_id"], _GroupRun(at))
         run.at = min(run.at, at)
         run.members.setdefault(
             row["vmid"],
@@ -85,14 +85,14 @@ class Groups:
 
     def done(self) -> tuple[GroupDigest, ...]:
         """Each group, the one that ran last first."""
-        by_name: dict[str, list[_Run]] = {}
+        by_name: dict[str, list[_GroupRun]] = {}
         for group_id, run in self._runs.items():
             by_name.setdefault(group_id.rpartition("-")[0] or group_id, []).append(run)
         found = (_digest(name, sorted(runs, key=lambda run: -run.at)) for name, runs in by_name.items())
         return tuple(sorted(found, key=lambda group: (-group.at, group.name)))
 
 
-def _digest(name: str, runs: list[_Run]) -> GroupDigest:
+def _digest(name: str, runs: list[_GroupRun]) -> GroupDigest:
     last = runs[0]
     members = tuple(last.members[vmid] for vmid in sorted(last.members))
     ones = sum(run.is_one for run in runs)

@@ -6,7 +6,7 @@ from html import escape
 
 from snapshot.journal.families import CONSISTENT_VERDICTS
 from snapshot.report import htmlguests, htmlparts, htmlwrong
-from snapshot.report.digest import Digest, Run
+from snapshot.report.digest import Digest, NewestRun
 from snapshot.report.htmlwords import count, day, minute, prose, seconds, zone
 from snapshot.report.standing import Place, Standing
 from snapshot.report.style import STYLE
@@ -136,7 +136,7 @@ def _newest(found: Digest) -> str:
     )
 
 
-def _run(run: Run) -> str:
+def _run(run: NewestRun) -> str:
     called = f" <small>{escape(run.name)}</small>" if run.name else ""
     bad = ' class="bad"' if run.verdict and run.verdict not in CONSISTENT_VERDICTS else ""
     why = f": {prose(run.why)}" if run.why else ""

@@ -11,7 +11,7 @@ from snapshot.report import charts
 from snapshot.report.digest import BACKUP, SNAPSHOT, Digest, GuestPart, GuestRow
 from snapshot.report.htmlparts import name, noun
 from snapshot.report.htmlwords import ago, count, minute
-from snapshot.report.standing import Known, Standing
+from snapshot.report.standing import KnownGuest, Standing
 
 FOLD_ABOVE = 25
 """Guests beyond so many are folded away behind one click: the ones that need a look come first."""
@@ -63,7 +63,7 @@ def _all(found: Digest, now: Standing) -> list[_Flagged]:
 
 
 def _flagged(
-    row: GuestRow, known: Known | None, frozen: frozenset[str], silent: Mapping[str, frozenset[str]], at: float
+    row: GuestRow, known: KnownGuest | None, frozen: frozenset[str], silent: Mapping[str, frozenset[str]], at: float
 ) -> _Flagged:
     if row.id in frozen:
         return _Flagged(row, 0, _flag("MAY BE FROZEN"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from snapshot.report import charts
-from snapshot.report.digest import BACKUP, Digest, GuestRow, Part
+from snapshot.report.digest import BACKUP, Digest, GuestRow, Half
 from snapshot.report.htmlwords import count, day, minute, percent, seconds, width
 from snapshot.report.lengths import DAY_SECONDS, Spread, Step
 
@@ -24,12 +24,12 @@ def noun(source: str) -> str:
     return NOUNS.get(source, "snapshot")
 
 
-def cards(parts: Iterable[Part]) -> str:
+def cards(parts: Iterable[Half]) -> str:
     """The most important numbers of each part."""
     return f'<div class="pair">{"".join(map(_card, parts))}</div>'
 
 
-def _card(part: Part) -> str:
+def _card(part: Half) -> str:
     facts = [
         ("Consistent", f"{part.consistent:,} of {part.judged:,} judged"),
         ("Failed", f"{part.failed:,} ({percent(part.failed, part.windows)})"),
@@ -50,7 +50,7 @@ def _card(part: Part) -> str:
     )
 
 
-def pictures(found: Digest, part: Part) -> str:
+def pictures(found: Digest, part: Half) -> str:
     """How long the windows of a part were; a line where there are too few to draw."""
     if part.spread is None:
         return ""
@@ -67,7 +67,7 @@ def pictures(found: Digest, part: Part) -> str:
     )
 
 
-def _over_time(found: Digest, part: Part) -> str:
+def _over_time(found: Digest, part: Half) -> str:
     assert part.spread is not None
     wide, steps = width(found.step_seconds), part.steps
     summary = (
@@ -99,12 +99,12 @@ def _over_time(found: Digest, part: Part) -> str:
 <th>Longest</th></tr></thead><tbody>{rows}</tbody></table></div></details>"""
 
 
-def _distribution(part: Part) -> str:
+def _distribution(part: Half) -> str:
     return f"""<figure><div class="wide">{charts.distribution(part.distribution, "Windows by their length")}</div>
 <figcaption>From the freeze request to the confirmed thaw; each window stands in one row.</figcaption></figure>"""
 
 
-def _slowest(found: Digest, part: Part) -> str:
+def _slowest(found: Digest, part: Half) -> str:
     measured = [
         (guest, guest.parts[part.source].spread)
         for guest in found.guests

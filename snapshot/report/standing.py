@@ -76,7 +76,7 @@ class Missing(NamedTuple):
     number: int
 
 
-class Known(NamedTuple):
+class KnownGuest(NamedTuple):
     """A guest that this machine looks at, whether a run ever came to it or not."""
 
     look: GuestLook
@@ -93,7 +93,7 @@ class Standing:
     stuck: tuple[Stuck, ...]
     in_hand: tuple[InHand, ...]
     missing: tuple[Missing, ...]
-    known: Mapping[str, Known]
+    known: Mapping[str, KnownGuest]
     """By the guest's id; those that were seen at the last look."""
     looked_at: float | None
     """When the last look was; None: never."""
@@ -120,7 +120,7 @@ def standing(
         stuck=(*sorted(stuck, key=lambda one: one.since_at or 0.0), *map(_lost, lost)),
         in_hand=tuple(_in_hand(w, is_left=w.id in in_need) for w in windows if w not in frozen),
         missing=tuple(_missing(runbook, found) for runbook, found in sorted(missing.items(), key=_order)),
-        known={key: Known(look, runs.get(key), run_limit_seconds(look, config)) for key, look in looks.items()},
+        known={key: KnownGuest(look, runs.get(key), run_limit_seconds(look, config)) for key, look in looks.items()},
         looked_at=max((look.seen_at for look in looks.values()), default=None),
     )
 

@@ -1,7 +1,7 @@
 """The alerts: one table, the source of the rule file, the mixin and the list of runbooks.
 
 An expression's ``%(name)s`` are the settings of SETTINGS: the rule file has their defaults, the mixin leaves them to
-its user.
+its user. Names, labels and annotations follow the guidelines of the monitoring mixins.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ from dataclasses import dataclass
 
 from snapshot.journal import families as f
 from snapshot.journal import labelfamilies as labels
+from snapshot.journal.family import Family
+
+PREFIX = "VzdumpHooks"
+"""What the names of all alerts begin with."""
 
 SETTINGS: dict[str, str] = {
+    "freezeSelector": "",
     "guestLabels": "cluster, id, vmid",
     "frozenGraceSeconds": "30",
     "notConsistentSeconds": "259200",
@@ -25,26 +30,39 @@ SETTINGS: dict[str, str] = {
     "eventSeconds": "86400",
     "drillSeconds": "900",
     "textfile": ".*vzdump_hooks[.]prom",
-    "runbooks": "docs/runbooks/",
+    "runbookURLPattern": "file:///usr/share/doc/vzdump-hooks/runbooks/%s.md",
 }
 SETTING_HELP: dict[str, str] = {
+    "freezeSelector": 'which series the alerts are about: more matchers, such as `job="node"`',
     "guestLabels": "what identifies a guest wherever it runs; `cluster` is for those who scrape several and add it",
     "frozenGraceSeconds": "how long past its own deadline a window may stay open before it is critical",
     "notConsistentSeconds": "how long a guest may go without a consistent snapshot or backup: 3 days",
     "eventWindow": "how long an event (a guard's thaw, a hook's error) is shown",
     "memory": "how far back an event counter is looked for before it is taken for new",
     "staleSeconds": "how old the metrics of a node may get: 26 hours fit a nightly backup",
-    "agentDownFor": "for how long AgentDown holds before it fires",
-    "staleFor": "for how long MetricsStale holds before it fires",
+    "agentDownFor": "for how long VzdumpHooksAgentDown holds before it fires",
+    "staleFor": "for how long VzdumpHooksMetricsStale holds before it fires",
     "notKnownSeconds": "how long nobody may know whether a guest that writes nothing is frozen",
     "lookSeconds": "how old the last look at a node's guests may get: it is due each minute",
-    "eventSeconds": "how long an event with a time of its own (BackupWithoutHook, JournalBegunAnew) is shown",
-    "drillSeconds": "how long Drill fires after `safe-snapshot drill`",
+    "eventSeconds": "how long an event with a time of its own (a backup without the hook, a new journal) is shown",
+    "drillSeconds": "how long VzdumpHooksDrill fires after `safe-snapshot drill`",
     "textfile": "the textfile's path, as a regular expression",
-    "runbooks": "where the runbooks are: a path or a URL that ends in a slash",
+    "runbookURLPattern": "where the runbooks are; `%s` is a runbook's name. As they stand on a node with the package",
 }
 
-_RUN = f.LAST_RUN.name
+
+def _of(family: Family, *matchers: str) -> str:
+    """A selector of the family's series; what an empty ``freezeSelector`` leaves behind is taken away by ``plain``."""
+    return f"{family.name}{{{''.join(f'{matcher}, ' for matcher in matchers)}%(freezeSelector)s}}"
+
+
+def plain(expr: str) -> str:
+    """An expression whose settings are filled in, without what an empty selector left. The mixin does the same."""
+    return expr.replace(", }", "}").replace("{}", "")
+
+
+_RUN = _of(f.LAST_RUN)
+_OF_A_LABEL = f'{{__name__=~"{labels.LABEL_LAST.name}|{labels.LABEL_EXPECTED.name}", %(freezeSelector)s}}'
 _NOT_MOVED = f"""
 unless on (%(guestLabels)s, node) (
   max by (%(guestLabels)s, node) ({_RUN})
@@ -54,11 +72,18 @@ unless on (%(guestLabels)s, node) (
 """Leaves out what the node that a guest has left says of it: another node has news of a later run."""
 
 
-def _happened(metric: str) -> str:
+def _failed(stages: str) -> str:
+    """Guests whose last run failed at one of the stages (``a|b``), by the node that they are on."""
+    matches = "=~" if "|" in stages else "="
+    return _of(f.LAST_FAILURE, f'stage{matches}"{stages}"') + f" == 1{_NOT_MOVED}"
+
+
+def _happened(family: Family) -> str:
     """Series of a counter that grew within the event window, or appeared in it with a value above 0.
 
     The second part is for an event that nobody scraped within the window: its value is above the last one before.
     """
+    metric = _of(family)
     return f"""increase({metric}[%(eventWindow)s]) > 0
 or {metric} > last_over_time({metric}[%(memory)s] offset %(eventWindow)s)
 or (
@@ -69,9 +94,10 @@ or (
 
 @dataclass(frozen=True)
 class Alert:
-    """One alerting rule; its runbook is docs/runbooks/<the name in kebab case>.md."""
+    """One alerting rule; its runbook is docs/runbooks/<the name in kebab case, without the prefix>.md."""
 
     name: str
+    """Without the prefix."""
     severity: str
     expr: str
     summary: str
@@ -80,12 +106,18 @@ class Alert:
     """The rule's ``for``."""
 
     @property
+    def alert(self) -> str:
+        """The name as it is in Prometheus."""
+        return PREFIX + self.name
+
+    @property
     def runbook(self) -> str:
-        """The runbook's file name."""
-        return "".join(f"-{c.lower()}" if c.isupper() else c for c in self.name).lstrip("-") + ".md"
+        """The runbook's name, which its file in docs/runbooks has before ``.md``."""
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in self.name).lstrip("-")
 
 
-_GUEST = "Guest {{ $labels.id }} on node {{ $labels.node }}"
+_NODE = "node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}"
+_GUEST = f"Guest {{{{ $labels.id }}}} on {_NODE}"
 _RECENT_RUN = f"and on (%(guestLabels)s, node, source) (time() - {_RUN} < 2 * 86400)"
 
 ALERTS = (
@@ -93,64 +125,64 @@ ALERTS = (
         "GuestStillFrozen",
         "critical",
         f"""(
-  time() - {f.FROZEN_SINCE.name}
-  > %(frozenGraceSeconds)s + ({f.WINDOW_LIMIT.name} or 0 * {f.GUEST_FROZEN.name})
+  time() - {_of(f.FROZEN_SINCE)}
+  > %(frozenGraceSeconds)s + ({_of(f.WINDOW_LIMIT)} or 0 * {_of(f.GUEST_FROZEN)})
 )
-and {f.GUEST_FROZEN.name} == 1
+and {_of(f.GUEST_FROZEN)} == 1
 unless on (%(guestLabels)s) (
-  max by (%(guestLabels)s) ({f.LAST_CONSISTENT.name})
+  max by (%(guestLabels)s) ({_of(f.LAST_CONSISTENT)})
   > on (%(guestLabels)s)
-  max by (%(guestLabels)s) ({f.FROZEN_SINCE.name})
+  max by (%(guestLabels)s) ({_of(f.FROZEN_SINCE)})
 )""",
-        "A guest's file systems have stayed frozen past the deadline",
+        "A guest's file systems have stayed frozen past the deadline.",
         f"{_GUEST} may have been frozen for {{{{ $value | humanizeDuration }}}} (by {{{{ $labels.source }}}}): its "
         "writes stand still. The guard goes on thawing; act now.",
     ),
     Alert(
         "ThawFailed",
         "warning",
-        f'{f.LAST_FAILURE.name}{{stage="thaw"}} == 1{_NOT_MOVED}',
-        "The last thaw of a guest could not be confirmed in time",
+        _failed("thaw"),
+        "The last thaw of a guest could not be confirmed in time.",
         f"{_GUEST}: the thaw of the last {{{{ $labels.source }}}} run failed ({{{{ $labels.reason }}}}). Clears with "
         "the next good run.",
     ),
     Alert(
         "FreezeFailed",
         "warning",
-        f'{f.LAST_FAILURE.name}{{stage=~"preflight|freeze|hold"}} == 1{_NOT_MOVED}',
-        "The last snapshot or backup of a guest is not filesystem-consistent",
+        _failed("preflight|freeze|hold"),
+        "The last snapshot or backup of a guest is not filesystem-consistent.",
         f"{_GUEST}: the last {{{{ $labels.source }}}} run failed at stage {{{{ $labels.stage }}}} "
         "({{ $labels.reason }}). Clears with the next good run.",
     ),
     Alert(
         "DiskContradicts",
         "warning",
-        f'{f.LAST_FAILURE.name}{{stage="disk"}} == 1{_NOT_MOVED}',
-        "The disk in the last snapshot of a guest says that it was in use, whatever its agent says",
+        _failed("disk"),
+        "The disk in the last snapshot of a guest says that it was in use, whatever its agent says.",
         f"{_GUEST}: every answer called the last snapshot consistent, and its disk says that it was in use. The "
         "verdict has fallen to crash-consistent. Clears with the next good run.",
     ),
     Alert(
         "GuardNotArmed",
         "warning",
-        f'{f.LAST_FAILURE.name}{{stage="guard"}} == 1{_NOT_MOVED}',
-        "No guard could be armed for a guest, so it was not frozen",
+        _failed("guard"),
+        "No guard could be armed for a guest, so it was not frozen.",
         f"{_GUEST}: the last {{{{ $labels.source }}}} run had no guard, and without one nothing is frozen by us. It is "
         "crash-consistent. Clears with the next good run.",
     ),
     Alert(
         "WindowOverLimit",
         "warning",
-        f"{f.LAST_WINDOW.name} > {f.WINDOW_LIMIT.name}{_NOT_MOVED}",
-        "A guest was frozen for longer than its limit",
+        f"{_of(f.LAST_WINDOW)} > {_of(f.WINDOW_LIMIT)}{_NOT_MOVED}",
+        "A guest was frozen for longer than its limit.",
         f"{_GUEST} was frozen for {{{{ $value | humanizeDuration }}}} in the last {{{{ $labels.source }}}} run, which "
         "is more than its max_window_seconds. Clears with the next window within the limit.",
     ),
     Alert(
         "GuardIntervened",
         "warning",
-        f"(\n{_happened(f.GUARD_THAWS.name)}\n)\n{_RECENT_RUN}",
-        "The guard had to thaw a guest",
+        f"(\n{_happened(f.GUARD_THAWS)}\n)\n{_RECENT_RUN}",
+        "The guard had to thaw a guest.",
         f"{_GUEST} was thawed by its guard ({{{{ $labels.cause }}}}) in a {{{{ $labels.source }}}} run: the process "
         "that had frozen it died, hung or was too slow.",
     ),
@@ -158,9 +190,9 @@ unless on (%(guestLabels)s) (
         "NotConsistentSince",
         "warning",
         f"""(
-  time() - max by (%(guestLabels)s) ({f.LAST_CONSISTENT.name}) > %(notConsistentSeconds)s
+  time() - max by (%(guestLabels)s) ({_of(f.LAST_CONSISTENT)}) > %(notConsistentSeconds)s
   and
-  max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({f.LAST_SUCCESS.name})
+  max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({_of(f.LAST_SUCCESS)})
 )
 + on (%(guestLabels)s) group_right ()
 0 * (
@@ -168,7 +200,7 @@ unless on (%(guestLabels)s) (
   == on (%(guestLabels)s) group_left ()
   max by (%(guestLabels)s) ({_RUN})
 )""",
-        "A guest has had no consistent snapshot or backup for days",
+        "A guest has had no consistent snapshot or backup for days.",
         f"{_GUEST} {{{{ if gt $value 1e9 }}}}has never had a consistent snapshot or backup{{{{ else }}}}has had no "
         "consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.",
     ),
@@ -176,11 +208,11 @@ unless on (%(guestLabels)s) (
         "LastRunOld",
         "warning",
         f"""(
-  time() - max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({f.RUN_LIMIT.name})
+  time() - max by (%(guestLabels)s) ({_RUN}) > max by (%(guestLabels)s) ({_of(f.RUN_LIMIT)})
 )
 + on (%(guestLabels)s) group_right ()
-0 * max by (%(guestLabels)s, node) ({f.RUN_LIMIT.name})""",
-        "A guest has had no guarded snapshot or backup for longer than its limit",
+0 * max by (%(guestLabels)s, node) ({_of(f.RUN_LIMIT)})""",
+        "A guest has had no guarded snapshot or backup for longer than its limit.",
         f"{_GUEST} runs, and its last guarded snapshot or backup, whatever became of it, is "
         "{{ $value | humanizeDuration }} old.",
         hold="%(staleFor)s",
@@ -189,19 +221,19 @@ unless on (%(guestLabels)s) (
         "NeverGuarded",
         "warning",
         f"""(
-  time() - max by (%(guestLabels)s, node) ({f.SEEN_SINCE.name})
-  > max by (%(guestLabels)s, node) ({f.RUN_LIMIT.name})
+  time() - max by (%(guestLabels)s, node) ({_of(f.SEEN_SINCE)})
+  > max by (%(guestLabels)s, node) ({_of(f.RUN_LIMIT)})
 )
 unless on (%(guestLabels)s) {_RUN}""",
-        "A running guest has never had a guarded snapshot or backup",
+        "A running guest has never had a guarded snapshot or backup.",
         f"{_GUEST} has run there for {{{{ $value | humanizeDuration }}}}, and no run of ours has ever come to it.",
         hold="%(staleFor)s",
     ),
     Alert(
         "GuestNotKnown",
         "warning",
-        f"time() - {f.NOT_KNOWN_SINCE.name} > %(notKnownSeconds)s",
-        "Nobody knows whether a guest is frozen",
+        f"time() - {_of(f.NOT_KNOWN_SINCE)} > %(notKnownSeconds)s",
+        "Nobody knows whether a guest is frozen.",
         f"{_GUEST} has written nothing for {{{{ $value | humanizeDuration }}}}, and nobody could tell whether it is "
         "frozen ({{ $labels.why }}).",
     ),
@@ -210,12 +242,12 @@ unless on (%(guestLabels)s) {_RUN}""",
         "warning",
         f"""(
   time()
-  - max by (%(guestLabels)s, label) ({{__name__=~"{labels.LABEL_LAST.name}|{labels.LABEL_EXPECTED.name}"}})
-  > max by (%(guestLabels)s, label) ({labels.LABEL_LIMIT.name})
+  - max by (%(guestLabels)s, label) ({_OF_A_LABEL})
+  > max by (%(guestLabels)s, label) ({_of(labels.LABEL_LIMIT)})
 )
 + on (%(guestLabels)s, label) group_right ()
-0 * max by (%(guestLabels)s, node, label) ({labels.LABEL_LIMIT.name})""",
-        "A label that a guest's tag asks for did not come",
+0 * max by (%(guestLabels)s, node, label) ({_of(labels.LABEL_LIMIT)})""",
+        "A label that a guest's tag asks for did not come.",
         f"{_GUEST} asks by its tag for {{{{ $labels.label }}}} snapshots, and for {{{{ $value | humanizeDuration }}}} "
         "none was taken.",
         hold="%(staleFor)s",
@@ -223,58 +255,63 @@ unless on (%(guestLabels)s) {_RUN}""",
     Alert(
         "LabelLeftOut",
         "warning",
-        f"{labels.LABEL_LEFT_OUT.name} == 1",
-        "The last run of a label left a guest out",
+        f"{_of(labels.LABEL_LEFT_OUT)} == 1",
+        "The last run of a label left a guest out.",
         f"{_GUEST} got no snapshot in the last {{{{ $labels.label }}}} run. `safe-snapshot status` on the node that "
         "took it says why. Clears with the next one that the guest gets.",
     ),
     Alert(
         "BackupWithoutHook",
         "warning",
-        f"time() - {f.LAST_UNHOOKED.name} < %(eventSeconds)s",
-        "A backup job ran without vzdump-hook",
-        "On node {{ $labels.node }} a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was "
+        f"time() - {_of(f.LAST_UNHOOKED)} < %(eventSeconds)s",
+        "A backup job ran without vzdump-hook.",
+        f"On {_NODE} "
+        "a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was "
         "not called: its guests were not guarded. `safe-snapshot status` there names the task.",
     ),
     Alert(
         "ConfigBroken",
         "warning",
-        f"{f.CONFIG_BROKEN.name} == 1",
-        "The configuration cannot be used as it is",
-        "On node {{ $labels.node }} the configuration has a mistake: what can be read holds, defaults stand for the "
+        f"{_of(f.CONFIG_BROKEN)} == 1",
+        "The configuration cannot be used as it is.",
+        f"On {_NODE} "
+        "the configuration has a mistake: what can be read holds, defaults stand for the "
         "rest. `safe-snapshot status` there says which.",
         hold="%(agentDownFor)s",
     ),
     Alert(
         "LookOld",
         "warning",
-        f"time() - {f.LAST_LOOK.name} > %(lookSeconds)s",
-        "Nobody looks at a node's guests any more",
-        "On node {{ $labels.node }} the last look at the guests is {{ $value | humanizeDuration }} old: a freeze by "
+        f"time() - {_of(f.LAST_LOOK)} > %(lookSeconds)s",
+        "Nobody looks at a node's guests any more.",
+        f"On {_NODE} "
+        "the last look at the guests is {{ $value | humanizeDuration }} old: a freeze by "
         "others, or one that was left behind, would not be noticed.",
         hold="%(agentDownFor)s",
     ),
     Alert(
         "JournalBegunAnew",
         "warning",
-        f"time() - {f.BEGUN_ANEW.name} < %(eventSeconds)s",
-        "A broken journal was set aside and begun anew",
-        "On node {{ $labels.node }} the journal was found broken {{ $value | humanizeDuration }} ago. What could be "
+        f"time() - {_of(f.BEGUN_ANEW)} < %(eventSeconds)s",
+        "A broken journal was set aside and begun anew.",
+        f"On {_NODE} "
+        "the journal was found broken {{ $value | humanizeDuration }} ago. What could be "
         "read was carried over; look at the disk.",
     ),
     Alert(
         "Drill",
         "warning",
-        f"time() - {f.LAST_DRILL.name} < %(drillSeconds)s",
-        "THIS IS A DRILL: safe-snapshot drill was held, and its alert arrives",
-        "THIS IS A DRILL. On node {{ $labels.node }} `safe-snapshot drill` was held {{ $value | humanizeDuration }} "
+        f"time() - {_of(f.LAST_DRILL)} < %(drillSeconds)s",
+        "THIS IS A DRILL: safe-snapshot drill was held, and its alert arrives.",
+        f"THIS IS A DRILL. On {_NODE} "
+        "`safe-snapshot drill` was held {{ $value | humanizeDuration }} "
         "ago. It comes as any alert of severity warning would, and goes by itself.",
     ),
     Alert(
         "AgentDown",
         "warning",
-        f"{f.AGENT_UP.name} == 0{_NOT_MOVED}",
-        "A guest agent does not answer",
+        f"{_of(f.AGENT_UP)} == 0{_NOT_MOVED}",
+        "A guest agent does not answer.",
         f"{_GUEST}: the guest agent did not answer when it was last asked. Snapshots and backups of this guest are "
         "crash-consistent only.",
         hold="%(agentDownFor)s",
@@ -282,25 +319,27 @@ unless on (%(guestLabels)s) {_RUN}""",
     Alert(
         "HookErrors",
         "warning",
-        _happened(f.HOOK_ERRORS.name),
-        "A vzdump hook phase failed with an error of ours",
-        "On node {{ $labels.node }} the hook phase {{ $labels.phase }} ended with an error. No guest is named here: "
+        _happened(f.HOOK_ERRORS),
+        "A vzdump hook phase failed with an error of ours.",
+        f"On {_NODE} "
+        "the hook phase {{ $labels.phase }} ended with an error. No guest is named here: "
         "the backup's task log has the line, with the guest's vmid.",
     ),
     Alert(
         "MetricsStale",
         "warning",
-        f"""(time() - node_textfile_mtime_seconds{{file=~"%(textfile)s"}} > %(staleSeconds)s)
-or (time() - push_time_seconds{{job="vzdump_hooks"}} > %(staleSeconds)s)
+        f"""(time() - node_textfile_mtime_seconds{{file=~"%(textfile)s", %(freezeSelector)s}} > %(staleSeconds)s)
+or (time() - push_time_seconds{{job="vzdump_hooks", %(freezeSelector)s}} > %(staleSeconds)s)
 or (
-  max by (cluster, job, instance) (last_over_time({f.BUILD_INFO.name}[2d]))
-  unless max by (cluster, job, instance) ({f.BUILD_INFO.name})
+  max by (cluster, job, instance) (last_over_time({_of(f.BUILD_INFO)}[2d]))
+  unless max by (cluster, job, instance) ({_of(f.BUILD_INFO)})
 )
-or absent({f.BUILD_INFO.name})""",
-        "Freeze metrics are old, or gone",
-        "{{ if $labels.instance }}The freeze metrics of {{ $labels.instance }} (job {{ $labels.job }}) are older than "
-        "they may be, or gone{{ else }}No node exports freeze metrics{{ end }}: what is frozen there, and what failed, "
-        "is not seen. No guest can be named.",
+or absent({_of(f.BUILD_INFO)})""",
+        "Freeze metrics are old, or gone.",
+        "{{ if $labels.instance }}The freeze metrics of {{ $labels.instance }} (job {{ $labels.job }}"
+        "{{ with $labels.cluster }}, cluster {{ . }}{{ end }}) are older than they may be, or gone"
+        "{{ else }}No node exports freeze metrics{{ end }}: what is frozen there, and what failed, is not seen. "
+        "No guest can be named.",
         hold="%(staleFor)s",
     ),
 )

@@ -57,7 +57,12 @@ _BY_GUEST = "id, node, source"
 
 def files() -> dict[str, str]:
     """See scripts.generators."""
-    return {PATH: json.dumps(build().build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"}
+    return {PATH: text()}
+
+
+def text() -> str:
+    """The dashboard as JSON; the mixin has the same."""
+    return json.dumps(build().build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True)

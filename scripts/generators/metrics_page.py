@@ -30,7 +30,7 @@ def _page() -> str:
         for family in FAMILIES
     )
     alerts = "\n".join(
-        f"| [{alert.name}](runbooks/{alert.runbook}) | {alert.severity} | {alert.summary} |" for alert in ALERTS
+        f"| [{alert.alert}](runbooks/{alert.runbook}.md) | {alert.severity} | {alert.summary} |" for alert in ALERTS
     )
     settings = "\n".join(f"| `{name}` | `{value}` | {SETTING_HELP[name]} |" for name, value in SETTINGS.items())
     failures = "\n".join(f"| `{stage}` | `{reason}` | {Word(reason).sentence} |" for stage, reason in FAILURES)
@@ -106,9 +106,9 @@ The limits, which the mixin's `_config` opens:
 | --- | --- | --- |
 {settings}
 
-Alerts about the last run (FreezeFailed, ThawFailed, WindowOverLimit) clear with the next good run of the same `source`;
-alerts about events (GuardIntervened, HookErrors) clear after `eventWindow`. Give both a `repeat_interval` of a day in
-Alertmanager, and GuestStillFrozen one of minutes.
+Alerts about the last run (VzdumpHooksFreezeFailed, VzdumpHooksThawFailed, VzdumpHooksWindowOverLimit) clear with the
+next good run of the same `source`; alerts about events (VzdumpHooksGuardIntervened, VzdumpHooksHookErrors) clear after
+`eventWindow`. Give both a `repeat_interval` of a day in Alertmanager, and VzdumpHooksGuestStillFrozen one of minutes.
 
 ## Dashboard
 

@@ -59,7 +59,7 @@ def _metrics(config: Config, clock: Clock, unheard: str, *, is_kept: bool) -> li
         return []  # as the operator wants it
     if path is not None and path.parent.is_dir() and not _has(path, now):
         return [Tried(METRICS, place, False, "the file was written, and does not show the drill")]
-    return [Tried(METRICS, place, True, "written; the alert Drill fires for a quarter of an hour")]
+    return [Tried(METRICS, place, True, "written; the alert VzdumpHooksDrill fires for a quarter of an hour")]
 
 
 def _has(path: Path, at: float) -> bool:

@@ -186,7 +186,7 @@ LAST_FAILURE = Family(
     "pve_fsfreeze_last_failure",
     Kind.GAUGE,
     "1 with the stage and the reason for which the last run failed; absent when it did not fail",
-    "What the alerts FreezeFailed and ThawFailed look at: it goes with the next good run.",
+    "What the alerts about the last run look at: it goes with the next good run.",
     _per_guest("stage", "reason"),
 )
 FILESYSTEMS = Family(
@@ -279,7 +279,7 @@ LAST_DRILL = Family(
     "pve_fsfreeze_last_drill_timestamp_seconds",
     Kind.GAUGE,
     "Unix time of the end of the last drill on this node; absent without one",
-    "The alert Drill fires on it, to show that alerts arrive; `kept`: whether every bound was. No other series moves.",
+    "VzdumpHooksDrill fires on it, to show that alerts arrive; `kept`: whether every bound was. No other series moves.",
     ("node", "kept"),
 )
 BUILD_INFO = Family(

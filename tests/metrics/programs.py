@@ -30,6 +30,7 @@ PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
     "prometheus-pushgateway": "prometheus-pushgateway",
     "jsonnet": "jsonnet",
+    "jsonnetfmt": "jsonnet",
 }
 START_SECONDS = 30.0
 # Debian builds this folder into Alertmanager, which wants its templates there; see _unpacked_alertmanager.

@@ -23,6 +23,8 @@ from tests.lab.rundir import run_directory
 from tests.lab.site import Site, site, wait_for
 from tests.metrics.monitoring import SECONDS, Stack, stack
 
+RUNBOOKS = "file:///usr/share/doc/vzdump-hooks/runbooks"
+
 FREEZE, THAW, SLOW, KILLED, SILENT, HOOK = range(100, 106)
 
 
@@ -54,12 +56,12 @@ def test_a_real_guests_failing_freeze_ends_as_an_alert_and_resolves_after_the_ne
             lab.guest.set_knob("freeze_exit", 3)
             since = time.time()
             assert lab.safe_snapshot("100").exit_code == 0
-            notice = alerts.fires("FreezeFailed", since, id="qemu/100", node="pve1", stage="freeze")
+            notice = alerts.fires("VzdumpHooksFreezeFailed", since, id="qemu/100", node="pve1", stage="freeze")
             assert "Guest qemu/100 on node pve1" in notice.annotations["description"]
             lab.guest.set_knob("freeze_exit", 0)
             since = time.time()
             _good_run(lab, 100)
-            alerts.resolves("FreezeFailed", since, id="qemu/100")
+            alerts.resolves("VzdumpHooksFreezeFailed", since, id="qemu/100")
             assert not lab.guest.is_frozen()
 
 
@@ -80,14 +82,16 @@ def test_a_failing_freeze_is_an_alert_until_the_next_good_run(lab: Site, alerts:
     since = time.time()
     run = lab.safe_snapshot(str(FREEZE))
     assert run.exit_code == 0, run.text  # policy prefer: the snapshot is there, and is crash-consistent
-    notice = alerts.fires("FreezeFailed", since, id=f"qemu/{FREEZE}", node="pve1", stage="freeze", reason="refused")
+    notice = alerts.fires(
+        "VzdumpHooksFreezeFailed", since, id=f"qemu/{FREEZE}", node="pve1", stage="freeze", reason="refused"
+    )
     assert f"Guest qemu/{FREEZE} on node pve1" in notice.annotations["description"]
-    assert notice.annotations["runbook_url"] == "docs/runbooks/freeze-failed.md"
+    assert notice.annotations["runbook_url"] == f"{RUNBOOKS}/freeze-failed.md"
     assert notice.labels["severity"] == "warning"
     _guest(lab, FREEZE).set_knob("freeze_exit", 0)
     since = time.time()
     _good_run(lab, FREEZE)
-    alerts.resolves("FreezeFailed", since, id=f"qemu/{FREEZE}")
+    alerts.resolves("VzdumpHooksFreezeFailed", since, id=f"qemu/{FREEZE}")
 
 
 @pytest.mark.slow
@@ -96,12 +100,12 @@ def test_a_guest_without_a_consistent_run_for_too_long_is_an_alert_until_it_has_
     _guest(lab, SILENT).set_knob("freeze_exit", 3)
     since = time.time()
     lab.safe_snapshot(str(SILENT))
-    notice = alerts.fires("NotConsistentSince", since, id=f"qemu/{SILENT}", node="pve1")
+    notice = alerts.fires("VzdumpHooksNotConsistentSince", since, id=f"qemu/{SILENT}", node="pve1")
     assert "has had no consistent snapshot or backup for" in notice.annotations["description"]
     _guest(lab, SILENT).set_knob("freeze_exit", 0)
     since = time.time()
     _good_run(lab, SILENT)
-    alerts.resolves("NotConsistentSince", since, id=f"qemu/{SILENT}")
+    alerts.resolves("VzdumpHooksNotConsistentSince", since, id=f"qemu/{SILENT}")
 
 
 def test_a_guest_that_cannot_be_thawed_is_critical_while_it_is_frozen(lab: Site, alerts: Stack) -> None:
@@ -111,17 +115,17 @@ def test_a_guest_that_cannot_be_thawed_is_critical_while_it_is_frozen(lab: Site,
     run = lab.safe_snapshot(str(THAW))
     assert run.exit_code == 8, run.text
     assert guest.is_frozen()
-    notice = alerts.fires("GuestStillFrozen", since, id=f"qemu/{THAW}", node="pve1", severity="critical")
+    notice = alerts.fires("VzdumpHooksGuestStillFrozen", since, id=f"qemu/{THAW}", node="pve1", severity="critical")
     assert guest.is_frozen()  # seen while it is so, not after
-    assert notice.annotations["runbook_url"] == "docs/runbooks/guest-still-frozen.md"
-    alerts.fires("ThawFailed", since, id=f"qemu/{THAW}", stage="thaw")
+    assert notice.annotations["runbook_url"] == f"{RUNBOOKS}/guest-still-frozen.md"
+    alerts.fires("VzdumpHooksThawFailed", since, id=f"qemu/{THAW}", stage="thaw")
     since = time.time()
     guest.faults.refuse.clear()
     assert wait_for(lambda: not guest.is_frozen(), 15), "the guard did not thaw it"
-    alerts.resolves("GuestStillFrozen", since, id=f"qemu/{THAW}")
-    alerts.fires("GuardIntervened", began, id=f"qemu/{THAW}", cause="owner-gave-up")
+    alerts.resolves("VzdumpHooksGuestStillFrozen", since, id=f"qemu/{THAW}")
+    alerts.fires("VzdumpHooksGuardIntervened", began, id=f"qemu/{THAW}", cause="owner-gave-up")
     _good_run(lab, THAW)
-    alerts.resolves("ThawFailed", since, id=f"qemu/{THAW}")
+    alerts.resolves("VzdumpHooksThawFailed", since, id=f"qemu/{THAW}")
 
 
 @pytest.mark.slow
@@ -130,12 +134,12 @@ def test_a_window_over_its_limit_is_an_alert_until_the_next_one_within(lab: Site
     guest.set_knob("thaw_sleep", 4)
     since = time.time()
     lab.safe_snapshot(str(SLOW))
-    notice = alerts.fires("WindowOverLimit", since, id=f"qemu/{SLOW}", node="pve1")
+    notice = alerts.fires("VzdumpHooksWindowOverLimit", since, id=f"qemu/{SLOW}", node="pve1")
     assert "is more than its max_window_seconds" in notice.annotations["description"]
     guest.set_knob("thaw_sleep", 0)
     since = time.time()
     _good_run(lab, SLOW)
-    alerts.resolves("WindowOverLimit", since, id=f"qemu/{SLOW}")
+    alerts.resolves("VzdumpHooksWindowOverLimit", since, id=f"qemu/{SLOW}")
 
 
 @pytest.mark.slow
@@ -153,12 +157,14 @@ def test_an_owner_that_is_killed_while_the_guest_is_frozen_is_an_alert_for_a_whi
         process.kill()
         process.communicate()
     assert wait_for(lambda: not guest.is_frozen(), 10)
-    notice = alerts.fires("GuardIntervened", since, id=f"qemu/{KILLED}", node="pve1", cause="owner-died")
+    notice = alerts.fires("VzdumpHooksGuardIntervened", since, id=f"qemu/{KILLED}", node="pve1", cause="owner-died")
     assert "was thawed by its guard (owner-died)" in notice.annotations["description"]
-    alerts.fires("FreezeFailed", since, id=f"qemu/{KILLED}", stage="hold", reason="owner-died")
-    alerts.resolves("GuardIntervened", since, id=f"qemu/{KILLED}", cause="owner-died")  # an event passes by itself
+    alerts.fires("VzdumpHooksFreezeFailed", since, id=f"qemu/{KILLED}", stage="hold", reason="owner-died")
+    alerts.resolves(
+        "VzdumpHooksGuardIntervened", since, id=f"qemu/{KILLED}", cause="owner-died"
+    )  # an event passes by itself
     _good_run(lab, KILLED)
-    alerts.resolves("FreezeFailed", since, id=f"qemu/{KILLED}")
+    alerts.resolves("VzdumpHooksFreezeFailed", since, id=f"qemu/{KILLED}")
 
 
 @pytest.mark.slow
@@ -167,13 +173,13 @@ def test_an_agent_that_does_not_answer_is_an_alert_until_it_does(lab: Site, aler
     guest.kill_agent()
     since = time.time()
     lab.safe_snapshot(str(SLOW))
-    notice = alerts.fires("AgentDown", since, id=f"qemu/{SLOW}", node="pve1")
+    notice = alerts.fires("VzdumpHooksAgentDown", since, id=f"qemu/{SLOW}", node="pve1")
     assert "crash-consistent only" in notice.annotations["description"]
-    alerts.fires("FreezeFailed", since, id=f"qemu/{SLOW}", stage="preflight")
+    alerts.fires("VzdumpHooksFreezeFailed", since, id=f"qemu/{SLOW}", stage="preflight")
     guest.start_agent()
     since = time.time()
     _good_run(lab, SLOW)
-    alerts.resolves("AgentDown", since, id=f"qemu/{SLOW}")
+    alerts.resolves("VzdumpHooksAgentDown", since, id=f"qemu/{SLOW}")
 
 
 @pytest.mark.slow
@@ -188,23 +194,23 @@ def test_a_hook_that_fails_is_an_alert_for_a_while(lab: Site, alerts: Stack) -> 
         lab.node.token_file.write_bytes(secret)
         lab.node.token_file.chmod(0o600)
     assert lab.safe_snapshot("recover").exit_code == 0
-    notice = alerts.fires("HookErrors", since)
+    notice = alerts.fires("VzdumpHooksHookErrors", since)
     assert notice.labels["phase"]
     assert notice.labels["node"] in notice.annotations["description"]
-    alerts.resolves("HookErrors", since, phase=notice.labels["phase"])
+    alerts.resolves("VzdumpHooksHookErrors", since, phase=notice.labels["phase"])
 
 
 @pytest.mark.slow
 def test_metrics_that_grow_old_or_vanish_are_an_alert_until_they_are_written_again(lab: Site, alerts: Stack) -> None:
     """Last of all: nothing runs for longer than a node may be silent."""
     since = time.time()
-    notice = alerts.fires("MetricsStale", since - 60, job="node")
+    notice = alerts.fires("VzdumpHooksMetricsStale", since - 60, job="node")
     assert "are older than they may be, or gone" in notice.annotations["description"]
     assert Path(notice.labels["file"]).name == lab.metrics_path.name
     since = time.time()
     _good_run(lab, FREEZE)
-    alerts.resolves("MetricsStale", since, job="node", file=notice.labels["file"])
+    alerts.resolves("VzdumpHooksMetricsStale", since, job="node", file=notice.labels["file"])
     lab.metrics_path.unlink()
-    alerts.fires("MetricsStale", since, job="node", instance=notice.labels["instance"])
+    alerts.fires("VzdumpHooksMetricsStale", since, job="node", instance=notice.labels["instance"])
     _good_run(lab, FREEZE)
     assert lab.metrics_path.exists()

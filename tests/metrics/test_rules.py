@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from scripts.generators import ROOT, alert_rules
-from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
+from scripts.generators.alerts import ALERTS, PREFIX, SETTING_HELP, SETTINGS
 from snapshot.cli.main import main_group
 from snapshot.journal.families import FAMILIES
 from tests.metrics.programs import program, promtool
@@ -65,35 +66,81 @@ def test_promtool_takes_the_rules_and_all_stories_come_true() -> None:
     assert tested.returncode == 0, tested.stderr + tested.stdout
 
 
-def test_the_mixin_makes_the_same_rules_and_its_limits_can_be_changed(tmp_path: Path) -> None:
-    def jsonnet(code: str) -> str:
-        mixin = FOLDER / "mixin" / "mixin.libsonnet"
-        done = subprocess.run(
-            [program("jsonnet"), "-e", f"((import '{mixin}') {code}).prometheusAlerts"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+@pytest.fixture
+def vendored(tmp_path: Path) -> Path:
+    """The mixin as jsonnet-bundler lays it into a user's folder: its own folder, and nothing of what is around it."""
+    return shutil.copytree(FOLDER / "mixin", tmp_path / "vendor" / "mixin")
 
-    tested = _test_against(jsonnet(""), "mixin.json", tmp_path)
+
+def _jsonnet(*arguments: str | Path) -> str:
+    done = subprocess.run([program("jsonnet"), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _alerts_of(mixin: Path, config: str = "") -> str:
+    return _jsonnet("-e", f"((import '{mixin}/mixin.libsonnet') + {{ _config+:: {{ {config} }} }}).prometheusAlerts")
+
+
+def test_the_mixin_makes_the_same_rules_and_its_limits_can_be_changed(vendored: Path, tmp_path: Path) -> None:
+    tested = _test_against(_alerts_of(vendored), "mixin.json", tmp_path)
     assert tested.returncode == 0, tested.stderr + tested.stdout
-    changed = jsonnet("{ _config+:: { staleSeconds: '60', runbooks: 'https://wiki.example.org/' } }")
+    changed = _alerts_of(vendored, "staleSeconds: '60', runbookURLPattern: 'https://wiki.example.org/%s'")
     rules = {rule["alert"]: rule for rule in json.loads(changed)["groups"][0]["rules"]}
-    assert "> 60)" in rules["MetricsStale"]["expr"]
-    assert rules["AgentDown"]["annotations"]["runbook_url"] == "https://wiki.example.org/agent-down.md"
-    whole = subprocess.run(
-        [program("jsonnet"), FOLDER / "mixin" / "rules.jsonnet"], capture_output=True, text=True, check=True
+    assert "> 60)" in rules["VzdumpHooksMetricsStale"]["expr"]
+    assert rules["VzdumpHooksAgentDown"]["annotations"]["runbook_url"] == "https://wiki.example.org/agent-down"
+
+
+def test_the_mixins_files_are_those_of_any_mixin(vendored: Path, tmp_path: Path) -> None:
+    assert json.loads((vendored / "jsonnetfile.json").read_text())["version"] == 1
+    written = tmp_path / "rules.yml"
+    written.write_text(_jsonnet("-S", vendored / "alerts.jsonnet"))
+    assert f"{len(ALERTS)} rules found" in promtool("check", "rules", written).stdout
+    _jsonnet("-m", tmp_path, vendored / "dashboards.jsonnet")
+    ours = ROOT / "contrib" / "grafana" / "vzdump-hooks.json"
+    assert json.loads((tmp_path / "vzdump-hooks.json").read_text()) == json.loads(ours.read_text())
+
+
+def test_jsonnetfmt_would_change_nothing() -> None:
+    files = sorted((FOLDER / "mixin").rglob("*sonnet"))
+    assert len(files) == 6
+    # As node_exporter's mixin has it.
+    style = ("-n", "2", "--max-blank-lines", "2", "--string-style", "s", "--comment-style", "s")
+    done = subprocess.run(
+        [program("jsonnetfmt"), "--test", *style, *files], capture_output=True, text=True, check=False
     )
-    assert len(json.loads(whole.stdout)["groups"][0]["rules"]) == len(ALERTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_alerts_can_be_had_for_some_of_the_series(vendored: Path, tmp_path: Path) -> None:
+    chosen = json.loads(_alerts_of(vendored, """freezeSelector: 'job="pve"'"""))["groups"][0]["rules"]
+    for rule in chosen:
+        series = re.findall(r"(?:pve_fsfreeze|node_textfile|push_time)\w+|\{__name__[^}]*\}", rule["expr"])
+        assert series
+        assert rule["expr"].count('job="pve"}') == len(series), rule["expr"]
+    written = tmp_path / "chosen.json"
+    written.write_text(json.dumps({"groups": [{"name": "chosen", "rules": chosen}]}))
+    assert promtool("check", "rules", written).returncode == 0
+
+
+def test_all_alerts_begin_alike_and_their_texts_are_as_mixins_want_them() -> None:
+    rules = (FOLDER / "vzdump-hooks.rules.yml").read_text()
+    names = re.findall(r"- alert: (\w+)", rules)
+    assert len(set(names)) == len(ALERTS)
+    assert all(re.fullmatch(rf"{PREFIX}[A-Z]\w+", name) for name in names)
+    for kind in ("summary", "description"):
+        texts = re.findall(rf"{kind}: '(.*)'$", rules, re.MULTILINE)
+        assert len(texts) == len(ALERTS)
+        assert all(text[0].isupper() or text.startswith("{{") for text in texts)
+        assert all(text.endswith(".") for text in texts)
+    assert "{{" not in "".join(alert.summary for alert in ALERTS), "a headline of several alerts"
 
 
 def test_an_alert_that_never_fired_would_fail_its_stories(tmp_path: Path) -> None:
     silent = re.sub(r"        expr: \|\n(?: {10}.*\n)+", "        expr: vector(0) > 1\n", alert_rules.rule_file({}))
     assert promtool("check", "rules", "/dev/stdin", stdin=silent.encode()).returncode == 0
     tested = _test_against(silent, "silent.yml", tmp_path)
-    assert set(re.findall(r"alertname: (\w+)", tested.stderr + tested.stdout)) == ANNOUNCED
+    assert set(re.findall(rf"alertname: {PREFIX}(\w+)", tested.stderr + tested.stdout)) == ANNOUNCED
 
 
 # What each part of an expression is there for: without it a story must fail.
@@ -141,6 +188,7 @@ def test_all_announced_alerts_exist_and_say_what_an_operator_needs() -> None:
             assert "{{ $labels.id }} on node {{ $labels.node }}" in alert.description
         else:
             assert "{{ $labels.node }}" in alert.description or "{{ $labels.instance }}" in alert.description
+        assert "{{ with $labels.cluster }}" in alert.description
 
 
 def test_alerts_use_only_metrics_that_are_exported() -> None:
@@ -151,10 +199,11 @@ def test_alerts_use_only_metrics_that_are_exported() -> None:
 
 def test_every_alert_links_a_runbook_that_exists_and_has_its_five_parts() -> None:
     rules = (FOLDER / "vzdump-hooks.rules.yml").read_text()
-    links = re.findall(r"runbook_url: '([^']+)'", rules)
+    links = re.findall(r"runbook_url: 'file:///usr/share/doc/vzdump-hooks/(runbooks/[^']+)'", rules)
     assert len(links) == len(ALERTS)
-    for link in links:
-        text = (ROOT / link).read_text()
+    for alert, link in zip(ALERTS, links, strict=True):
+        text = (ROOT / "docs" / link).read_text()
+        assert text.startswith(f"# {alert.alert}\n")
         positions = [text.index(f"\n{head}\n") for head in HEADS]
         assert positions == sorted(positions), link
         steps = text[text.index("## Steps") : text.index("## How to verify")]
@@ -163,6 +212,15 @@ def test_every_alert_links_a_runbook_that_exists_and_has_its_five_parts() -> Non
         assert len(numbers) >= 2
     listed = set(re.findall(r"\(([a-z-]+\.md)\)", (ROOT / "docs/runbooks/README.md").read_text()))
     assert listed == {Path(link).name for link in links}
+
+
+def test_the_rule_files_own_line_leads_its_runbooks_elsewhere(tmp_path: Path) -> None:
+    rules = shutil.copy(FOLDER / "vzdump-hooks.rules.yml", tmp_path)
+    (line,) = re.findall(r"^#   (sed .*)$", Path(rules).read_text(), re.MULTILINE)
+    subprocess.run(line, shell=True, cwd=tmp_path, check=True)
+    changed = Path(rules).read_text()
+    assert changed.count("runbook_url: 'https://wiki.example.org/freezes/") == len(ALERTS)
+    assert promtool("check", "rules", rules).returncode == 0
 
 
 def _commands() -> list[tuple[str, str]]:
@@ -197,5 +255,5 @@ def test_links_between_runbooks_lead_somewhere() -> None:
 
 def test_every_setting_is_explained_and_used() -> None:
     assert set(SETTINGS) == set(SETTING_HELP)
-    used = "".join(alert.expr + alert.hold for alert in ALERTS) + "%(runbooks)s"
+    used = "".join(alert.expr + alert.hold for alert in ALERTS) + "%(runbookURLPattern)s"
     assert {name for name in SETTINGS if f"%({name})s" in used} == set(SETTINGS)

@@ -117,7 +117,14 @@ class Alert:
 
 
 _NODE = "node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}"
-_GUEST = f"Guest {{{{ $labels.id }}}} on {_NODE}"
+_NAME = (
+    f'{{{{ with printf "{f.GUEST_INFO.name}{{cluster=%q, node=%q, id=%q}}" '
+    "$labels.cluster $labels.node $labels.id | query }}"
+    ' ({{ . | first | label "name" }}){{ end }}'
+)
+"""Asked for when the text is written: a join in the expression would end the alert where the name is not known, or is
+known twice, and would begin another one when the guest is renamed."""
+_GUEST = f"Guest {{{{ $labels.id }}}}{_NAME} on {_NODE}"
 _RECENT_RUN = f"and on (%(guestLabels)s, node, source) (time() - {_RUN} < 2 * 86400)"
 
 ALERTS = (
@@ -268,6 +275,25 @@ unless on (%(guestLabels)s) {_RUN}""",
         f"On {_NODE} "
         "a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was "
         "not called: its guests were not guarded. `safe-snapshot status` there names the task.",
+    ),
+    Alert(
+        "ClustersMixed",
+        "warning",
+        f"""(
+  count by (%(guestLabels)s) (
+    max by (%(guestLabels)s, node) (
+      {_of(f.GUEST_RUNNING)} == 1
+      and on (cluster, job, instance, node) (time() - {_of(f.LAST_LOOK)} < %(lookSeconds)s)
+    )
+  ) > 1
+)
+or count by (cluster, job, node) ({_of(f.LAST_LOOK)}) > 1""",
+        "Two clusters cannot be told apart: their series need a label `cluster`.",
+        "{{ if $labels.id }}Guest {{ $labels.id }} runs on {{ $value }} nodes at once"
+        "{{ else }}{{ $value }} machines of job {{ $labels.job }} call themselves node {{ $labels.node }}{{ end }}"
+        "{{ with $labels.cluster }}, all of cluster {{ . }}{{ end }}. What is said of one may be about the other: each "
+        "cluster's targets need a label `cluster` of their own.",
+        hold="%(staleFor)s",
     ),
     Alert(
         "ConfigBroken",

@@ -60,7 +60,7 @@ label ever holds a snapshot's name, a UPID or free text.
 - `verdict`: {_words(VERDICTS)}.
 - `cause` of a guard's thaw: {_words(GUARD_CAUSES)}.
 - `phase` of a hook error: {_words(HOOK_PHASES)}; `other` for one that this version does not know.
-- `stage` and `reason` of a failure: these are exported from 0 for every guest, rarer ones appear when they happen.
+- `stage` and `reason` of a failure: a guest has series for those it has met; rarer ones are possible.
 
 | stage | reason | what it says |
 | --- | --- | --- |

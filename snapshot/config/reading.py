@@ -49,6 +49,7 @@ LONGEST = {
     "lost_reply_seconds": 3600.0,
     "timeout_seconds": DAY_SECONDS,
     "run_limit_seconds": 400 * DAY_SECONDS,
+    "scrape_interval_seconds": 3600.0,
     "forget_guest_after_days": 3650.0,
     "wait_seconds": DAY_SECONDS,
     "storage_full_percent": 100.0,
@@ -56,7 +57,13 @@ LONGEST = {
 """The largest value of each number. A guard waits in one system call, which takes no month for a duration."""
 MOST_AT_ONCE = 1000
 """Of workers: each is a process."""
-SHORTEST = {"freeze_timeout_seconds": 0.1, "max_window_seconds": 0.1, "run_limit_seconds": 0.0, "wait_seconds": 0.0}
+SHORTEST = {
+    "freeze_timeout_seconds": 0.1,
+    "max_window_seconds": 0.1,
+    "run_limit_seconds": 0.0,
+    "scrape_interval_seconds": 0.0,
+    "wait_seconds": 0.0,
+}
 """The smallest value, where it is not just above 0: no guest is frozen, and no task looked at, in a millisecond."""
 
 

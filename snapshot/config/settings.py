@@ -165,6 +165,8 @@ class MetricsConfig(NamedTuple):
     """A guest without a window for so long disappears from the metrics."""
     run_limit_seconds: float = 26 * 3600.0
     """How old a guest's last guarded backup or snapshot may get before it is an alarm; 0: none is expected."""
+    scrape_interval_seconds: float = 60.0
+    """How often Prometheus scrapes: a failure's first series stands at 0 for two such intervals; 0: it begins at 1."""
 
 
 class NotifyConfig(NamedTuple):

@@ -55,7 +55,7 @@ _REASONS: Mapping[str, tuple[Word, ...]] = {
 }
 
 FAILURES = tuple((stage, word.value) for stage, words in _REASONS.items() for word in words)
-"""(stage, reason) pairs that are exported from 0 for every guest. Rarer pairs appear when they happen first."""
+"""(stage, reason) pairs that our code knows. A guest has series for those that it has met; rarer pairs are possible."""
 
 HOOK_PHASES = (
     *("job-init", "job-start", "job-end", "job-abort"),
@@ -116,7 +116,7 @@ FAILURES_TOTAL = Family(
     "pve_fsfreeze_failures_total",
     Kind.COUNTER,
     "Windows that failed, by the stage and the reason of the failure",
-    "A window counts once, with the first failure that was recorded for it.",
+    "A window counts once, with the first failure that was recorded for it. Only what a guest has met, from 0.",
     _per_guest("stage", "reason"),
 )
 THAW_RETRIES = Family(
@@ -129,7 +129,7 @@ GUARD_THAWS = Family(
     "pve_fsfreeze_guard_thaws_total",
     Kind.COUNTER,
     "Windows in which the guard had to thaw the guest, by the cause",
-    "The process that froze the guest died, hung or was too slow: the guest was saved, the process deserves a look.",
+    "The process that froze the guest died, hung or was too slow: the guest was saved. Only causes it has met, from 0.",
     _per_guest("cause"),
 )
 LATE_FREEZES = Family(
@@ -212,6 +212,13 @@ HOOK_ERRORS = Family(
 )
 _GUEST = ("id", "vmid", "node")
 
+GUEST_INFO = Family(
+    "pve_fsfreeze_guest_info",
+    Kind.GAUGE,
+    "Always 1, with the guest's name in Proxmox VE",
+    "Where a number stands for the guest, this has its name; the alerts' texts take it from here.",
+    (*_GUEST, "name"),
+)
 GUEST_RUNNING = Family(
     "pve_fsfreeze_guest_running",
     Kind.GAUGE,
@@ -313,6 +320,7 @@ FAMILIES = (
     FILESYSTEMS,
     AGENT_UP,
     HOOK_ERRORS,
+    GUEST_INFO,
     GUEST_RUNNING,
     GUEST_KNOWN,
     NOT_KNOWN_SINCE,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from snapshot.journal import families
 from snapshot.journal.families import BUCKETS_SECONDS, CONSISTENT_VERDICTS, HOOK_PHASES, word
 from snapshot.journal.family import GUEST_LABELS
+from snapshot.journal.newcounters import NEW
 from snapshot.journal.record import OPEN, WindowRecord, has_ended, is_drill, measured_seconds, printable, was_sent
 from snapshot.model import VerdictKind
 
@@ -91,6 +92,7 @@ OF_THE_LAST_RUN = (
     families.LAST_DISK_WORD.name,
     families.LAST_FAILURE.name,
     families.FILESYSTEMS.name,
+    families.GUEST_INFO.name,
 )
 """Gauges that move with a guest to another node; counters stay where they were counted."""
 
@@ -206,6 +208,12 @@ class _Series:
     def add(self, name: str, value: float, labels: str = "") -> None:
         self._write(name, value, labels, _ADD)
 
+    def add_one(self, name: str, labels: str) -> None:
+        """Count one of a counter that has a series only for what was met."""
+        if self.get(name, labels) is None:
+            self.put(NEW + name, 0, labels)
+        self.add(name, 1, labels)
+
     def put_max(self, name: str, value: float) -> None:
         self._write(name, value, "", _MAX)
 
@@ -222,10 +230,10 @@ def _counters(series: _Series, record: WindowRecord, marks: dict[str, float]) ->
         series.add(families.ATTEMPTS.name, 1)
     if record.failure_stage is not None and not marks.get("failure"):
         marks["failure"] = 1
-        series.add(families.FAILURES_TOTAL.name, 1, _failure(record))
+        series.add_one(families.FAILURES_TOTAL.name, _failure(record))
     if record.guard_cause is not None and not marks.get("guard"):
         marks["guard"] = 1
-        series.add(families.GUARD_THAWS.name, 1, json.dumps({"cause": word(record.guard_cause)}))
+        series.add_one(families.GUARD_THAWS.name, json.dumps({"cause": word(record.guard_cause)}))
     _add_growth(series, families.THAW_RETRIES.name, marks, "retries", (record.thaw_attempts or 1) - 1)
     _add_growth(series, families.LATE_FREEZES.name, marks, "late", record.late_freezes)
     seconds = measured_seconds(record)
@@ -246,6 +254,9 @@ def _add_growth(series: _Series, name: str, marks: dict[str, float], mark: str, 
 
 
 def _gauges(series: _Series, record: WindowRecord, marks: dict[str, float]) -> None:
+    if record.guest_name:
+        series.drop(families.GUEST_INFO.name)
+        series.put(families.GUEST_INFO.name, 1, json.dumps({"name": record.guest_name}))
     seconds = measured_seconds(record)
     if seconds is not None:
         series.put(families.LAST_WINDOW.name, seconds)

@@ -23,12 +23,13 @@ from prometheus_client.registry import Collector
 from snapshot.config.settings import Config
 from snapshot.journal import families, labelfamilies, silences
 from snapshot.journal.drills import last_drill
-from snapshot.journal.families import BUCKETS_SECONDS, DISK_WORDS, FAILURES, GUARD_CAUSES, HOOK_PHASES, VERDICTS
+from snapshot.journal.families import BUCKETS_SECONDS, DISK_WORDS, HOOK_PHASES, VERDICTS
 from snapshot.journal.family import Family, Kind
 from snapshot.journal.labelruns import label_runs, limit_seconds
 from snapshot.journal.looks import GuestLook
-from snapshot.journal.record import may_be_frozen
-from snapshot.journal.series import BUCKET, COUNT, SUM, Series, edge_label, labels_of, local_name
+from snapshot.journal.newcounters import NEW, is_new
+from snapshot.journal.record import may_be_frozen, printable
+from snapshot.journal.series import BUCKET, COUNT, INTENT, SUM, Series, edge_label, labels_of, local_name
 from snapshot.journal.store import Journal
 from snapshot.model import Owner
 
@@ -159,8 +160,9 @@ def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
         for key in rows.guests:
             counter.add_metric(key, rows.value(family.name, key) or 0.0)
         yield counter
-    yield _from_zero(rows, families.FAILURES_TOTAL, FAILURES, ("stage", "reason"))
-    yield _from_zero(rows, families.GUARD_THAWS, [(cause,) for cause in GUARD_CAUSES], ("cause",))
+    seconds = config.metrics.scrape_interval_seconds
+    yield _of_what_was_met(rows, families.FAILURES_TOTAL, ("stage", "reason"), now, seconds)
+    yield _of_what_was_met(rows, families.GUARD_THAWS, ("cause",), now, seconds)
     for family in _PLAIN_GAUGES:
         gauge = _metric(family)
         for key in rows.guests:
@@ -170,6 +172,7 @@ def _families(journal: Journal, config: Config, now: float) -> Iterator[Metric]:
         yield gauge
     yield from _states(rows)
     looks = journal.looks()
+    yield _names(rows, looks)
     yield from _frozen(rows, frozen, looks)
     yield from _of_looks(looks, config)
     yield from _not_of_a_window(rows)
@@ -200,16 +203,31 @@ def _histogram(rows: _Rows) -> Metric:
     return metric
 
 
-def _from_zero(rows: _Rows, family: Family, known: Iterable[tuple[str, ...]], names: tuple[str, ...]) -> Metric:
+def _of_what_was_met(rows: _Rows, family: Family, names: tuple[str, ...], now: float, scrape_seconds: float) -> Metric:
+    """A counter with a series only for what a guest has met; see newcounters.py."""
     metric = _metric(family)
-    zeros = dict.fromkeys(known, 0.0)
     for key in rows.guests:
-        values = zeros.copy()
+        published = rows.labelled(NEW + family.name, key)
         for text, value in rows.labelled(family.name, key).items():
             labels = labels_of(text)
-            values[tuple(labels[name] for name in names)] = value
-        for labels_of_one, value in values.items():
-            metric.add_metric((*key, *labels_of_one), value)
+            shown = 0.0 if is_new(published.get(text), now, scrape_seconds) else value
+            metric.add_metric((*key, *(labels[name] for name in names)), shown)
+    return metric
+
+
+def _names(rows: _Rows, looks: Mapping[str, GuestLook]) -> Metric:
+    """What guests are called: by the last look at this node, else by the newest run."""
+    metric = _metric(families.GUEST_INFO)
+    names: dict[tuple[str, str, str], str] = {}
+    for key in sorted(rows.guests, key=lambda key: rows.value(INTENT, key) or 0.0):
+        for text in rows.labelled(families.GUEST_INFO.name, key):
+            names[key[:3]] = labels_of(text)["name"]
+    for look in looks.values():
+        guest = (look.id, str(look.vmid), look.node)
+        if look.name and (look.running or guest in names):
+            names[guest] = look.name
+    for guest, name in sorted(names.items(), key=lambda item: (int(item[0][1]), *item[0])):
+        metric.add_metric((*guest, printable(name)), 1.0)
     return metric
 
 

@@ -5,12 +5,13 @@ prometheus_client is imported inside, when there is something to publish: the gu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.config.settings import Config, MetricsConfig, Pushgateway
 from snapshot.errors import JournalError
-from snapshot.journal import series
+from snapshot.journal import newcounters, series
 from snapshot.journal.record import printable
 from snapshot.journal.store import Journal
 from snapshot.metrics import textfile
@@ -26,6 +27,7 @@ def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
     problems = []
     try:
         _forget(config, journal, clock)
+        _note_new(config, journal, clock)
         path = _textfile(config)
         if path is not None:
             problems += _write(path, config, journal, clock)
@@ -63,6 +65,15 @@ def _forget(config: Config, journal: Journal, clock: Clock) -> None:
     if any(at < before_at and key[0] and key not in kept for key, at in seen.items()):
         with journal.transaction("written") as db:
             series.forget(db, before_at)
+
+
+def _note_new(config: Config, journal: Journal, clock: Clock) -> None:
+    """Note when a new series was first published (newcounters.py); nothing is written without one."""
+    seconds = config.metrics.scrape_interval_seconds
+    marks = (row.value for row in journal.series() if row.name.startswith(newcounters.NEW))
+    if newcounters.has_news(marks, clock.time(), seconds):
+        with suppress(JournalError), journal.transaction("written") as db:  # it is published as it is then
+            newcounters.note_published(db, clock.time(), seconds)
 
 
 def _write(path: Path, config: Config, journal: Journal, clock: Clock) -> list[str]:

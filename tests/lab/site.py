@@ -108,7 +108,7 @@ class Site:
             # Not a node, unless a test says so: then sockets, pvesh and pidfds of the lab's node are ours too.
             "local": {"node": "", "socket_folder": str(self.run)},
             "journal": {"path": str(self.journal_path)},
-            "metrics": {"textfile": str(self.metrics_path)},
+            "metrics": {"textfile": str(self.metrics_path), "scrape_interval_seconds": 0},  # nobody scrapes
         }
         for overlay in (self.settings, tables):
             for name, values in overlay.items():

@@ -37,6 +37,7 @@ ANNOUNCED = {
     "NeverGuarded",
     "GuestNotKnown",
     "BackupWithoutHook",
+    "ClustersMixed",
     "ConfigBroken",
     "LookOld",
     "JournalBegunAnew",
@@ -45,7 +46,16 @@ ANNOUNCED = {
     "LabelLeftOut",
 }
 
-OF_A_NODE = {"HookErrors", "MetricsStale", "BackupWithoutHook", "ConfigBroken", "LookOld", "JournalBegunAnew", "Drill"}
+OF_A_NODE = {
+    "HookErrors",
+    "MetricsStale",
+    "BackupWithoutHook",
+    "ClustersMixed",
+    "ConfigBroken",
+    "LookOld",
+    "JournalBegunAnew",
+    "Drill",
+}
 """No guest can be named."""
 
 
@@ -165,6 +175,12 @@ PARTS = {
     "guests that are not to be frozen are left alone": (r"and\n.*last_run.*last_success.*", ""),
     "a lower limit would be noticed": (r"> 259200", "> 1"),
     "the grace is kept": (r"> 30 \+", "> -300 +"),
+    "a name is of the same cluster": (r'\{cluster=%q, node=%q, id=%q\}" \$labels\.cluster', '{node=%q, id=%q}"'),
+    "a name is as this node has it": (r'node=%q, id=%q\}" (\S+) \$labels\.node', r'id=%q}" \1'),
+    "a guest that runs twice is seen": (r"\) > 1\n", ") > 9\n"),
+    "two nodes of one name are seen": (r"or count by \(cluster, job, node\).*", ""),
+    "a node that looks no more mixes nothing": (r"and on \(cluster, job, instance, node\) \(time\(\).*", ""),
+    "two clusters' nodes of one name are no mixture": (r"count by \(cluster, job, node\)", "count by (job, node)"),
 }
 
 
@@ -185,7 +201,8 @@ def test_all_announced_alerts_exist_and_say_what_an_operator_needs() -> None:
         assert alert.summary
         assert alert.severity == ("critical" if alert.name == "GuestStillFrozen" else "warning")
         if alert.name not in OF_A_NODE:
-            assert "{{ $labels.id }} on node {{ $labels.node }}" in alert.description
+            assert "Guest {{ $labels.id }}{{ with printf" in alert.description
+            assert "on node {{ $labels.node }}" in alert.description
         else:
             assert "{{ $labels.node }}" in alert.description or "{{ $labels.instance }}" in alert.description
         assert "{{ with $labels.cluster }}" in alert.description

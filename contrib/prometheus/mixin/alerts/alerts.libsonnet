@@ -26,7 +26,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'critical' },
             annotations: {
               summary: "A guest's file systems have stayed frozen past the deadline.",
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} may have been frozen for {{ $value | humanizeDuration }} (by {{ $labels.source }}): its writes stand still. The guard goes on thawing; act now.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} may have been frozen for {{ $value | humanizeDuration }} (by {{ $labels.source }}): its writes stand still. The guard goes on thawing; act now.',
               runbook_url: $._config.runbookURLPattern % 'guest-still-frozen',
             },
           },
@@ -44,7 +44,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'The last thaw of a guest could not be confirmed in time.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the thaw of the last {{ $labels.source }} run failed ({{ $labels.reason }}). Clears with the next good run.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the thaw of the last {{ $labels.source }} run failed ({{ $labels.reason }}). Clears with the next good run.',
               runbook_url: $._config.runbookURLPattern % 'thaw-failed',
             },
           },
@@ -62,7 +62,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'The last snapshot or backup of a guest is not filesystem-consistent.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the last {{ $labels.source }} run failed at stage {{ $labels.stage }} ({{ $labels.reason }}). Clears with the next good run.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the last {{ $labels.source }} run failed at stage {{ $labels.stage }} ({{ $labels.reason }}). Clears with the next good run.',
               runbook_url: $._config.runbookURLPattern % 'freeze-failed',
             },
           },
@@ -80,7 +80,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'The disk in the last snapshot of a guest says that it was in use, whatever its agent says.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: every answer called the last snapshot consistent, and its disk says that it was in use. The verdict has fallen to crash-consistent. Clears with the next good run.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: every answer called the last snapshot consistent, and its disk says that it was in use. The verdict has fallen to crash-consistent. Clears with the next good run.',
               runbook_url: $._config.runbookURLPattern % 'disk-contradicts',
             },
           },
@@ -98,7 +98,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'No guard could be armed for a guest, so it was not frozen.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the last {{ $labels.source }} run had no guard, and without one nothing is frozen by us. It is crash-consistent. Clears with the next good run.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the last {{ $labels.source }} run had no guard, and without one nothing is frozen by us. It is crash-consistent. Clears with the next good run.',
               runbook_url: $._config.runbookURLPattern % 'guard-not-armed',
             },
           },
@@ -116,7 +116,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'A guest was frozen for longer than its limit.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} was frozen for {{ $value | humanizeDuration }} in the last {{ $labels.source }} run, which is more than its max_window_seconds. Clears with the next window within the limit.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} was frozen for {{ $value | humanizeDuration }} in the last {{ $labels.source }} run, which is more than its max_window_seconds. Clears with the next window within the limit.',
               runbook_url: $._config.runbookURLPattern % 'window-over-limit',
             },
           },
@@ -137,7 +137,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'The guard had to thaw a guest.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} was thawed by its guard ({{ $labels.cause }}) in a {{ $labels.source }} run: the process that had frozen it died, hung or was too slow.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} was thawed by its guard ({{ $labels.cause }}) in a {{ $labels.source }} run: the process that had frozen it died, hung or was too slow.',
               runbook_url: $._config.runbookURLPattern % 'guard-intervened',
             },
           },
@@ -160,7 +160,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'A guest has had no consistent snapshot or backup for days.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} {{ if gt $value 1e9 }}has never had a consistent snapshot or backup{{ else }}has had no consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} {{ if gt $value 1e9 }}has never had a consistent snapshot or backup{{ else }}has had no consistent snapshot or backup for {{ $value | humanizeDuration }}{{ end }}, and the last run failed too.',
               runbook_url: $._config.runbookURLPattern % 'not-consistent-since',
             },
           },
@@ -177,7 +177,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'A guest has had no guarded snapshot or backup for longer than its limit.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} runs, and its last guarded snapshot or backup, whatever became of it, is {{ $value | humanizeDuration }} old.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} runs, and its last guarded snapshot or backup, whatever became of it, is {{ $value | humanizeDuration }} old.',
               runbook_url: $._config.runbookURLPattern % 'last-run-old',
             },
           },
@@ -194,7 +194,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'A running guest has never had a guarded snapshot or backup.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} has run there for {{ $value | humanizeDuration }}, and no run of ours has ever come to it.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} has run there for {{ $value | humanizeDuration }}, and no run of ours has ever come to it.',
               runbook_url: $._config.runbookURLPattern % 'never-guarded',
             },
           },
@@ -207,7 +207,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'Nobody knows whether a guest is frozen.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} has written nothing for {{ $value | humanizeDuration }}, and nobody could tell whether it is frozen ({{ $labels.why }}).',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} has written nothing for {{ $value | humanizeDuration }}, and nobody could tell whether it is frozen ({{ $labels.why }}).',
               runbook_url: $._config.runbookURLPattern % 'guest-not-known',
             },
           },
@@ -226,7 +226,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: "A label that a guest's tag asks for did not come.",
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} asks by its tag for {{ $labels.label }} snapshots, and for {{ $value | humanizeDuration }} none was taken.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} asks by its tag for {{ $labels.label }} snapshots, and for {{ $value | humanizeDuration }} none was taken.',
               runbook_url: $._config.runbookURLPattern % 'label-missed',
             },
           },
@@ -239,7 +239,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'The last run of a label left a guest out.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} got no snapshot in the last {{ $labels.label }} run. `safe-snapshot status` on the node that took it says why. Clears with the next one that the guest gets.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} got no snapshot in the last {{ $labels.label }} run. `safe-snapshot status` on the node that took it says why. Clears with the next one that the guest gets.',
               runbook_url: $._config.runbookURLPattern % 'label-left-out',
             },
           },
@@ -254,6 +254,27 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
               summary: 'A backup job ran without vzdump-hook.',
               description: 'On node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }} a vzdump task ended {{ $value | humanizeDuration }} ago in which vzdump-hook was not called: its guests were not guarded. `safe-snapshot status` there names the task.',
               runbook_url: $._config.runbookURLPattern % 'backup-without-hook',
+            },
+          },
+          {
+            alert: 'VzdumpHooksClustersMixed',
+            expr: plain(|||
+              (
+                count by (%(guestLabels)s) (
+                  max by (%(guestLabels)s, node) (
+                    pve_fsfreeze_guest_running{%(freezeSelector)s} == 1
+                    and on (cluster, job, instance, node) (time() - pve_fsfreeze_last_look_timestamp_seconds{%(freezeSelector)s} < %(lookSeconds)s)
+                  )
+                ) > 1
+              )
+              or count by (cluster, job, node) (pve_fsfreeze_last_look_timestamp_seconds{%(freezeSelector)s}) > 1
+            ||| % $._config),
+            'for': '%(staleFor)s' % $._config,
+            labels: { severity: 'warning' },
+            annotations: {
+              summary: 'Two clusters cannot be told apart: their series need a label `cluster`.',
+              description: "{{ if $labels.id }}Guest {{ $labels.id }} runs on {{ $value }} nodes at once{{ else }}{{ $value }} machines of job {{ $labels.job }} call themselves node {{ $labels.node }}{{ end }}{{ with $labels.cluster }}, all of cluster {{ . }}{{ end }}. What is said of one may be about the other: each cluster's targets need a label `cluster` of their own.",
+              runbook_url: $._config.runbookURLPattern % 'clusters-mixed',
             },
           },
           {
@@ -322,7 +343,7 @@ local plain(expr) = std.strReplace(std.strReplace(expr, ', }', '}'), '{}', '');
             labels: { severity: 'warning' },
             annotations: {
               summary: 'A guest agent does not answer.',
-              description: 'Guest {{ $labels.id }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the guest agent did not answer when it was last asked. Snapshots and backups of this guest are crash-consistent only.',
+              description: 'Guest {{ $labels.id }}{{ with printf "pve_fsfreeze_guest_info{cluster=%q, node=%q, id=%q}" $labels.cluster $labels.node $labels.id | query }} ({{ . | first | label "name" }}){{ end }} on node {{ $labels.node }}{{ with $labels.cluster }} of cluster {{ . }}{{ end }}: the guest agent did not answer when it was last asked. Snapshots and backups of this guest are crash-consistent only.',
               runbook_url: $._config.runbookURLPattern % 'agent-down',
             },
           },

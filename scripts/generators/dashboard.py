@@ -1,7 +1,9 @@
 """contrib/grafana/vzdump-hooks.json: fleet overview, windows as a heat map, failures by reason, one guest in detail.
 
 Built with grafana-foundation-sdk, a development dependency. Names of metrics come from the
-table of families, so that a query cannot name one that is not exported.
+table of families, so that a query cannot name one that is not exported. Every selector has the matchers of the
+dashboard's variables, every time range is the dashboard's, and no aggregation of guests leaves ``cluster`` out: each
+cluster has a guest 100.
 """
 
 from __future__ import annotations
@@ -42,8 +44,10 @@ from snapshot.journal import labelfamilies as labels
 
 PATH = "contrib/grafana/vzdump-hooks.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-_FLEET = 'node=~"$node"'
-_GUEST = 'id="$guest"'
+_TARGETS = 'cluster=~"$cluster", job=~"$job", instance=~"$instance"'
+_FLEET = f'{_TARGETS}, node=~"$node"'
+_GUEST = f'{_TARGETS}, id="$guest"'
+_BAR = "1h"
 _CONSISTENT = "|".join(sorted(f.CONSISTENT_VERDICTS))
 _VERDICT_COLOURS = {
     "filesystem-consistent": "green",
@@ -52,7 +56,7 @@ _VERDICT_COLOURS = {
     "crash-consistent": "orange",
     "unknown": "purple",
 }
-_BY_GUEST = "id, node, source"
+_BY_GUEST = "cluster, id, node, source"
 
 
 def files() -> dict[str, str]:
@@ -73,11 +77,14 @@ class Query:
     legend: str = ""
     instant: bool = False
     heatmap: bool = False
+    interval: str = ""
+    """The least distance of two points: what grows once a night is seen in bars that can be told apart."""
 
     def target(self, ref: str) -> prometheus.Dataquery:
         """The SDK's form."""
         target = prometheus.Dataquery().expr(self.expr).legend_format(self.legend or "__auto").ref_id(ref)
         target = target.instant().format("table") if self.instant else target.range()
+        target = target.interval(self.interval) if self.interval else target
         return target.format("heatmap") if self.heatmap else target
 
 
@@ -93,21 +100,13 @@ def build() -> dashboard.Dashboard:
         .time("now-30d", "now")
         .refresh("1m")
         .timezone("browser")
-        .editable()
+        .readonly()
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(
-            dashboard.QueryVariable("node")
-            .label("Node")
-            .datasource(SOURCE)
-            .query(f"label_values({f.GUEST_FROZEN.name}, node)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .sort(VariableSort.ALPHABETICAL_ASC)
-            .multi(True)
-            .include_all(True)
-            .all_value(".*")
-            .current(VariableOption(selected=True, text="All", value="$__all"))
-        )
+        .with_variable(_choice("cluster", f.BUILD_INFO.name, ".*"))  # most have one, and no such label
+        .with_variable(_choice("job", f'{f.BUILD_INFO.name}{{cluster=~"$cluster"}}', ".+"))
+        .with_variable(_choice("instance", f'{f.BUILD_INFO.name}{{cluster=~"$cluster", job=~"$job"}}', ".+"))
+        .with_variable(_choice("node", f"{f.GUEST_FROZEN.name}{{{_TARGETS}}}", ".+"))
         .with_variable(
             dashboard.QueryVariable("guest")
             .label("Guest")
@@ -153,6 +152,28 @@ def build() -> dashboard.Dashboard:
     )
 
 
+def _choice(label: str, series: str, everything: str) -> dashboard.QueryVariable:
+    """A variable of a label's values, of which several may be chosen."""
+    return (
+        dashboard.QueryVariable(label)
+        .label(label.capitalize())
+        .datasource(SOURCE)
+        .query(f"label_values({series}, {label})")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(everything)
+        .current(VariableOption(selected=True, text="All", value="$__all"))
+    )
+
+
+def _named(expr: str, guest: str, more: str = "") -> str:
+    """``expr``, whose labels are ``guest`` and ``more``, with the guests' names; as it is where one is not known."""
+    names = f"topk by ({guest}) (1, {f.GUEST_INFO.name}{{{_FLEET}}})"
+    return f"{expr} * on ({guest}) group_left (name) {names} or on ({guest}{more}) {expr}"
+
+
 # -- fleet
 
 
@@ -185,7 +206,7 @@ def _frozen_now() -> stat.Panel:
     return _stat(
         "Frozen now",
         f.GUEST_FROZEN.meaning,
-        f"sum({f.GUEST_FROZEN.name}{{{_FLEET}}})",
+        f"sum(max by (cluster, id, node) ({f.GUEST_FROZEN.name}{{{_FLEET}}}))",
         "none",
         [(None, "green"), (1, "red")],
     )
@@ -236,7 +257,7 @@ def _oldest_success() -> stat.Panel:
     return _stat(
         "Oldest last consistent",
         "The guest that has waited longest for a consistent snapshot or backup, of those that ever had one.",
-        f"time() - min(max by (id) ({f.LAST_CONSISTENT.name}{{{_FLEET}}}) > 0)",
+        f"time() - min(max by (cluster, id) ({f.LAST_CONSISTENT.name}{{{_FLEET}}}) > 0)",
         "s",
         [(None, "green"), (2 * 86400, "yellow"), (3 * 86400, "orange")],
     )
@@ -247,7 +268,11 @@ _ALARM = ((None, "green"), (1, "orange"))
 
 def _running() -> stat.Panel:
     return _stat(
-        "Running guests", f.GUEST_RUNNING.meaning, f"sum({f.GUEST_RUNNING.name}{{{_FLEET}}})", "none", [(None, "blue")]
+        "Running guests",
+        f.GUEST_RUNNING.meaning,
+        f"count(max by (cluster, id) ({f.GUEST_RUNNING.name}{{{_FLEET}}}))",
+        "none",
+        [(None, "blue")],
     )
 
 
@@ -266,7 +291,8 @@ def _never_guarded() -> stat.Panel:
     return _stat(
         "Never guarded",
         f.SEEN_SINCE.meaning,
-        f"count(({f.SEEN_SINCE.name}{{{_FLEET}}} and on (id) {f.RUN_LIMIT.name}) unless on (id) {f.LAST_RUN.name}) "
+        f"count(({f.SEEN_SINCE.name}{{{_FLEET}}} and on (cluster, id) {f.RUN_LIMIT.name}{{{_TARGETS}}}) "
+        f"unless on (cluster, id) {f.LAST_RUN.name}{{{_TARGETS}}}) "
         "or vector(0)",
         "none",
         _ALARM,
@@ -277,7 +303,8 @@ def _run_too_old() -> stat.Panel:
     return _stat(
         "Last run too old",
         f.RUN_LIMIT.meaning,
-        f"count(time() - max by (id) ({f.LAST_RUN.name}) > on (id) max by (id) ({f.RUN_LIMIT.name}{{{_FLEET}}})) "
+        f"count(time() - max by (cluster, id) ({f.LAST_RUN.name}{{{_TARGETS}}}) "
+        f"> on (cluster, id) max by (cluster, id) ({f.RUN_LIMIT.name}{{{_FLEET}}})) "
         "or vector(0)",
         "none",
         _ALARM,
@@ -298,22 +325,24 @@ def _of_the_nodes() -> stat.Panel:
     return _stat(
         "Nodes with a broken configuration, a backup past the hook, a new journal, a drill that failed",
         f"{f.CONFIG_BROKEN.help}; {f.LAST_UNHOOKED.help}; {f.BEGUN_ANEW.help}; {f.LAST_DRILL.help}. "
-        "The last three within a day.",
+        "The last three within the chosen time.",
         f"(sum({f.CONFIG_BROKEN.name}{{{_FLEET}}}) or vector(0))"
-        f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < 86400) or vector(0))"
-        f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < 86400) or vector(0))"
-        f' + (count(time() - {f.LAST_DRILL.name}{{{_FLEET}, kept="no"}} < 86400) or vector(0))',
+        f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < $__range_s) or vector(0))"
+        f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < $__range_s) or vector(0))"
+        f' + (count(time() - {f.LAST_DRILL.name}{{{_FLEET}, kept="no"}} < $__range_s) or vector(0))',
         "none",
         _ALARM,
     )
 
 
 def _labels() -> stat.Panel:
-    newest = f"max by (id, label) ({labels.LABEL_LAST.name} or {labels.LABEL_EXPECTED.name})"
+    last, expected = f"{labels.LABEL_LAST.name}{{{_TARGETS}}}", f"{labels.LABEL_EXPECTED.name}{{{_TARGETS}}}"
+    newest = f"max by (cluster, id, label) ({last} or {expected})"
+    limit = f"max by (cluster, id, label) ({labels.LABEL_LIMIT.name}{{{_FLEET}}})"
     return _stat(
         "Labels that did not come, or left a guest out",
         f"{labels.LABEL_LIMIT.help}. {labels.LABEL_LEFT_OUT.help}.",
-        f"(count(time() - {newest} > on (id, label) max by (id, label) ({labels.LABEL_LIMIT.name}{{{_FLEET}}})) "
+        f"(count(time() - {newest} > on (cluster, id, label) {limit}) "
         f"or vector(0)) + (sum({labels.LABEL_LEFT_OUT.name}{{{_FLEET}}}) or vector(0))",
         "none",
         _ALARM,
@@ -341,8 +370,22 @@ def _needs_a_look() -> table.Panel:
             "Guests that need a look",
             "What failed in the last run, or stays frozen. Empty is good.",
             [
-                Query(f"max by ({_BY_GUEST}, stage, reason) ({f.LAST_FAILURE.name}{{{_FLEET}}})", instant=True),
-                Query(f"time() - max by ({_BY_GUEST}) ({f.FROZEN_SINCE.name}{{{_FLEET}}})", instant=True),
+                Query(
+                    _named(
+                        f"max by ({_BY_GUEST}, stage, reason) ({f.LAST_FAILURE.name}{{{_FLEET}}})",
+                        "cluster, id, node",
+                        ", source, stage, reason",
+                    ),
+                    instant=True,
+                ),
+                Query(
+                    _named(
+                        f"(time() - max by ({_BY_GUEST}) ({f.FROZEN_SINCE.name}{{{_FLEET}}}))",
+                        "cluster, id, node",
+                        ", source",
+                    ),
+                    instant=True,
+                ),
             ],
         )
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
@@ -376,47 +419,39 @@ def _heat_map() -> heatmap.Panel:
     )
 
 
-def _quantiles() -> timeseries.Panel:
-    rates = f"sum by (le) (increase({f.WINDOW.name}_bucket{{{_FLEET}}}[1d]))"
-    return (
-        _lines(
-            "Length of windows over a day",
-            "Half, 95 and 99 of 100 windows of the day before are at most so long.",
-            [
-                Query(f"histogram_quantile({q}, {rates})", label)
-                for q, label in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100"))
-            ],
-            "s",
-        )
-        .scale_distribution(common.ScaleDistributionConfig().type(models.ScaleDistribution.LOG).log(10))
-        .height(9)
-        .span(8)
+def _quantiles() -> bargauge.Panel:
+    buckets = f"sum by (le) (increase({f.WINDOW.name}_bucket{{{_FLEET}}}[$__range]))"
+    return _gauge(
+        "Length of windows in the chosen time",
+        "Half, 95 and 99 of 100 windows are at most so long.",
+        [
+            Query(f"histogram_quantile({q}, {buckets})", label)
+            for q, label in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100"))
+        ],
     )
 
 
 def _slowest() -> bargauge.Panel:
-    return (
-        bargauge.Panel()
-        .title("Slowest guests")
-        .description(f.MAX_WINDOW.meaning)
-        .datasource(SOURCE)
-        .with_target(Query(f"topk(12, max by (id) ({f.MAX_WINDOW.name}{{{_FLEET}}}))", "{{id}}").target("A"))
-        .unit("s")
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .orientation(models.VizOrientation.HORIZONTAL)
-        .thresholds(_thresholds([(None, "green"), (10, "yellow"), (30, "orange")]))
-        .height(9)
-        .span(8)
+    longest = f"topk(12, max by (cluster, id) ({f.MAX_WINDOW.name}{{{_FLEET}}}))"
+    return _gauge(
+        "Slowest guests",
+        f.MAX_WINDOW.meaning,
+        [Query(_named(longest, "cluster, id"), "{{id}} {{name}} {{cluster}}")],
     )
 
 
 def _how_many() -> timeseries.Panel:
     return (
-        _lines(
-            "Windows an hour",
+        _bars(
+            "Windows",
             f.ATTEMPTS.meaning,
-            [Query(f"sum by (source) (increase({f.ATTEMPTS.name}{{{_FLEET}}}[1h]))", "{{source}}")],
-            "none",
+            [
+                Query(
+                    f"sum by (source) (increase({f.ATTEMPTS.name}{{{_FLEET}}}[$__rate_interval]))",
+                    "{{source}}",
+                    interval=_BAR,
+                )
+            ],
         )
         .height(9)
         .span(8)
@@ -429,12 +464,13 @@ def _how_many() -> timeseries.Panel:
 def _failures() -> timeseries.Panel:
     return (
         _bars(
-            "Failures by stage and reason, a day",
+            "Failures by stage and reason",
             f.FAILURES_TOTAL.meaning,
             [
                 Query(
-                    f"sum by (stage, reason) (increase({f.FAILURES_TOTAL.name}{{{_FLEET}}}[1d])) > 0",
+                    f"sum by (stage, reason) (increase({f.FAILURES_TOTAL.name}{{{_FLEET}}}[$__rate_interval])) > 0",
                     "{{stage}}: {{reason}}",
+                    interval=_BAR,
                 )
             ],
         )
@@ -446,12 +482,20 @@ def _failures() -> timeseries.Panel:
 def _interventions() -> timeseries.Panel:
     return (
         _bars(
-            "Thaws that needed help, a day",
+            "Thaws that needed help",
             f"{f.GUARD_THAWS.meaning} {f.THAW_RETRIES.meaning} {f.LATE_FREEZES.meaning}",
             [
-                Query(f"sum by (cause) (increase({f.GUARD_THAWS.name}{{{_FLEET}}}[1d])) > 0", "guard: {{cause}}"),
-                Query(f"sum(increase({f.THAW_RETRIES.name}{{{_FLEET}}}[1d]))", "thaw retries"),
-                Query(f"sum(increase({f.LATE_FREEZES.name}{{{_FLEET}}}[1d]))", "late freezes"),
+                Query(
+                    f"sum by (cause) (increase({f.GUARD_THAWS.name}{{{_FLEET}}}[$__rate_interval])) > 0",
+                    "guard: {{cause}}",
+                    interval=_BAR,
+                ),
+                Query(
+                    f"sum(increase({f.THAW_RETRIES.name}{{{_FLEET}}}[$__rate_interval]))", "thaw retries", interval=_BAR
+                ),
+                Query(
+                    f"sum(increase({f.LATE_FREEZES.name}{{{_FLEET}}}[$__rate_interval]))", "late freezes", interval=_BAR
+                ),
             ],
         )
         .height(9)
@@ -462,11 +506,13 @@ def _interventions() -> timeseries.Panel:
 def _hook_errors() -> timeseries.Panel:
     return (
         _bars(
-            "Hook errors, a day",
+            "Hook errors",
             f.HOOK_ERRORS.meaning,
             [
                 Query(
-                    f"sum by (node, phase) (increase({f.HOOK_ERRORS.name}{{{_FLEET}}}[1d])) > 0", "{{node}}: {{phase}}"
+                    f"sum by (cluster, node, phase) (increase({f.HOOK_ERRORS.name}{{{_FLEET}}}[$__rate_interval])) > 0",
+                    "{{node}}: {{phase}} {{cluster}}",
+                    interval=_BAR,
                 )
             ],
         )
@@ -485,11 +531,20 @@ def _guest_states() -> statetimeline.Panel:
         .description("What was known of $guest over time.")
         .datasource(SOURCE)
         .with_target(
-            Query(f"max by (source, verdict) ({f.LAST_VERDICT.name}{{{_GUEST}}}) > 0", "{{verdict}}").target("A")
+            Query(
+                f"max by (cluster, source, verdict) ({f.LAST_VERDICT.name}{{{_GUEST}}}) > 0",
+                "{{verdict}} ({{source}}) {{cluster}}",
+            ).target("A")
         )
-        .with_target(Query(f"max({f.AGENT_UP.name}{{{_GUEST}}})", "agent answers").target("B"))
-        .with_target(Query(f"max({f.GUEST_FROZEN.name}{{{_GUEST}}})", "frozen").target("C"))
-        .with_target(Query(f"max by (word) ({f.LAST_DISK_WORD.name}{{{_GUEST}}}) > 0", "disk: {{word}}").target("D"))
+        .with_target(
+            Query(f"max by (cluster) ({f.AGENT_UP.name}{{{_GUEST}}})", "agent answers {{cluster}}").target("B")
+        )
+        .with_target(Query(f"max by (cluster) ({f.GUEST_FROZEN.name}{{{_GUEST}}})", "frozen {{cluster}}").target("C"))
+        .with_target(
+            Query(
+                f"max by (cluster, word) ({f.LAST_DISK_WORD.name}{{{_GUEST}}}) > 0", "disk: {{word}} {{cluster}}"
+            ).target("D")
+        )
         .mappings([ValueMap(options={"0": ValueMappingResult(text="no"), "1": ValueMappingResult(text="yes")})])
         .height(9)
         .span(12)
@@ -502,9 +557,11 @@ def _guest_windows() -> timeseries.Panel:
             "Last window and its limit",
             f"{f.LAST_WINDOW.meaning} {f.MAX_WINDOW.meaning}",
             [
-                Query(f"max by (source) ({f.LAST_WINDOW.name}{{{_GUEST}}})", "last ({{source}})"),
-                Query(f"max by (source) ({f.WINDOW_LIMIT.name}{{{_GUEST}}})", "limit ({{source}})"),
-                Query(f"max({f.MAX_WINDOW.name}{{{_GUEST}}})", "longest on record"),
+                Query(f"max by (cluster, source) ({f.LAST_WINDOW.name}{{{_GUEST}}})", "last ({{source}}) {{cluster}}"),
+                Query(
+                    f"max by (cluster, source) ({f.WINDOW_LIMIT.name}{{{_GUEST}}})", "limit ({{source}}) {{cluster}}"
+                ),
+                Query(f"max by (cluster) ({f.MAX_WINDOW.name}{{{_GUEST}}})", "longest on record {{cluster}}"),
             ],
             "s",
         )
@@ -519,8 +576,10 @@ def _guest_parts() -> timeseries.Panel:
             "Freezing and thawing",
             f"{f.LAST_FREEZE.meaning} {f.LAST_THAW.meaning}",
             [
-                Query(f"max by (source) ({f.LAST_FREEZE.name}{{{_GUEST}}})", "freezing ({{source}})"),
-                Query(f"max by (source) ({f.LAST_THAW.name}{{{_GUEST}}})", "thawing ({{source}})"),
+                Query(
+                    f"max by (cluster, source) ({f.LAST_FREEZE.name}{{{_GUEST}}})", "freezing ({{source}}) {{cluster}}"
+                ),
+                Query(f"max by (cluster, source) ({f.LAST_THAW.name}{{{_GUEST}}})", "thawing ({{source}}) {{cluster}}"),
             ],
             "s",
         )
@@ -531,16 +590,16 @@ def _guest_parts() -> timeseries.Panel:
 
 def _guest_ages() -> timeseries.Panel:
     def age(family: f.Family) -> str:
-        return f"time() - (max by (source) ({family.name}{{{_GUEST}}}) > 0)"
+        return f"time() - (max by (cluster, source) ({family.name}{{{_GUEST}}}) > 0)"
 
     return (
         _lines(
             "Time since the last run",
             f"{f.LAST_RUN.meaning} {f.LAST_SUCCESS.meaning} {f.LAST_CONSISTENT.meaning}",
             [
-                Query(age(f.LAST_RUN), "run ({{source}})"),
-                Query(age(f.LAST_SUCCESS), "success ({{source}})"),
-                Query(age(f.LAST_CONSISTENT), "consistent ({{source}})"),
+                Query(age(f.LAST_RUN), "run ({{source}}) {{cluster}}"),
+                Query(age(f.LAST_SUCCESS), "success ({{source}}) {{cluster}}"),
+                Query(age(f.LAST_CONSISTENT), "consistent ({{source}}) {{cluster}}"),
             ],
             "s",
         )
@@ -554,7 +613,7 @@ def _guest_filesystems() -> timeseries.Panel:
         _lines(
             "Filesystems frozen",
             f.FILESYSTEMS.meaning,
-            [Query(f"max by (source) ({f.FILESYSTEMS.name}{{{_GUEST}}})", "{{source}}")],
+            [Query(f"max by (cluster, source) ({f.FILESYSTEMS.name}{{{_GUEST}}})", "{{source}} {{cluster}}")],
             "none",
         )
         .height(8)
@@ -563,20 +622,11 @@ def _guest_filesystems() -> timeseries.Panel:
 
 
 def _guest_failures() -> timeseries.Panel:
-    return (
-        _bars(
-            "Failures, a day",
-            f.FAILURES_TOTAL.meaning,
-            [
-                Query(
-                    f"sum by (stage, reason) (increase({f.FAILURES_TOTAL.name}{{{_GUEST}}}[1d])) > 0",
-                    "{{stage}}: {{reason}}",
-                )
-            ],
-        )
-        .height(8)
-        .span(6)
+    grown = f"increase({f.FAILURES_TOTAL.name}{{{_GUEST}}}[$__rate_interval])"
+    by_reason = Query(
+        f"sum by (cluster, stage, reason) ({grown}) > 0", "{{stage}}: {{reason}} {{cluster}}", interval=_BAR
     )
+    return _bars("Failures", f.FAILURES_TOTAL.meaning, [by_reason]).height(8).span(6)
 
 
 def _versions() -> table.Panel:
@@ -584,7 +634,12 @@ def _versions() -> table.Panel:
         _table(
             "Versions",
             f.BUILD_INFO.meaning,
-            [Query(f"max by (instance, version, python) ({f.BUILD_INFO.name})", instant=True)],
+            [
+                Query(
+                    f"max by (cluster, job, instance, version, python) ({f.BUILD_INFO.name}{{{_TARGETS}}})",
+                    instant=True,
+                )
+            ],
         )
         .with_transformation(
             DataTransformerConfig(id_val="organize", options={"excludeByName": {"Time": True, "Value": True}})
@@ -595,6 +650,26 @@ def _versions() -> table.Panel:
 
 
 # -- shapes
+
+
+def _gauge(title: str, meaning: str, queries: Sequence[Query]) -> bargauge.Panel:
+    """Bars of seconds, one a series, of the last value."""
+    panel = (
+        bargauge.Panel()
+        .title(title)
+        .description(meaning)
+        .datasource(SOURCE)
+        .unit("s")
+        .min(0)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .orientation(models.VizOrientation.HORIZONTAL)
+        .thresholds(_thresholds([(None, "green"), (10, "yellow"), (30, "orange")]))
+        .height(9)
+        .span(8)
+    )
+    for ref, query in zip("ABCDEF", queries, strict=False):
+        panel = panel.with_target(query.target(ref))
+    return panel
 
 
 def _lines(title: str, meaning: str, queries: Sequence[Query], unit: str) -> timeseries.Panel:

@@ -2768,6 +2768,37 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/metrics/test_series.py::test_a_guests_name_is_that_of_the_last_look_or_else_of_the_newest_run",
     ),
     mutation(
+        "the dashboard takes two clusters' guest 100 for one",
+        "contrib/grafana/vzdump-hooks.json",
+        "max by (cluster, source) (pve_fsfreeze_last_window_seconds{",
+        "max by (source) (pve_fsfreeze_last_window_seconds{",
+        "tests/metrics/test_dashboard.py::test_no_two_clusters_guests_are_made_one",
+        "tests/metrics/test_dashboard.py::test_every_query_returns_data_from_the_real_prometheus",
+    ),
+    mutation(
+        "a panel shows what was not chosen",
+        "contrib/grafana/vzdump-hooks.json",
+        'increase(pve_fsfreeze_attempts_total{cluster=~\\"$cluster\\", job',
+        "increase(pve_fsfreeze_attempts_total{job",
+        "tests/metrics/test_dashboard.py::test_cluster_job_and_instance_are_chosen_and_every_selector_asks_for_them",
+    ),
+    mutation(
+        "a panel looks back a day, whatever time was chosen",
+        "contrib/grafana/vzdump-hooks.json",
+        'pve_fsfreeze_late_freezes_total{cluster=~\\"$cluster\\", job=~\\"$job\\", instance=~\\"$instance\\", '
+        'node=~\\"$node\\"}[$__rate_interval]',
+        'pve_fsfreeze_late_freezes_total{cluster=~\\"$cluster\\", job=~\\"$job\\", instance=~\\"$instance\\", '
+        'node=~\\"$node\\"}[1d]',
+        "tests/metrics/test_dashboard.py::test_how_far_back_is_looked_is_the_dashboards_choice",
+    ),
+    mutation(
+        "the dashboard is edited in place",
+        "contrib/grafana/vzdump-hooks.json",
+        '"editable": false',
+        '"editable": true',
+        "tests/metrics/test_dashboard.py::test_nobody_edits_it_in_place",
+    ),
+    mutation(
         "the exporter's port is one that others have",
         "snapshot/cli/metrics.py",
         "PORT = 14638",

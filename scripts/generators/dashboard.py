@@ -125,13 +125,13 @@ def build() -> dashboard.Dashboard:
         .with_panel(_verdicts())
         .with_panel(_needs_a_look())
         .with_row(dashboard.Row("Silence"))
-        .with_panel(_running())
-        .with_panel(_not_known())
-        .with_panel(_never_guarded())
-        .with_panel(_run_too_old())
-        .with_panel(_look_age())
-        .with_panel(_of_the_nodes())
-        .with_panel(_labels())
+        .with_panel(_running().span(4))
+        .with_panel(_not_known().span(4))
+        .with_panel(_never_guarded().span(4))
+        .with_panel(_run_too_old().span(3))
+        .with_panel(_look_age().span(3))
+        .with_panel(_of_the_nodes().span(3))
+        .with_panel(_labels().span(3))
         .with_row(dashboard.Row("Windows"))
         .with_panel(_heat_map())
         .with_panel(_quantiles())
@@ -279,7 +279,7 @@ def _running() -> stat.Panel:
 def _not_known() -> stat.Panel:
     still = f"count({f.NOT_KNOWN_SINCE.name}{{{_FLEET}}})"
     return _stat(
-        "Not known, and writing nothing",
+        "State not known",
         f"{f.NOT_KNOWN_SINCE.help}. {f.GUEST_KNOWN.meaning}",
         f"{still} or 0 * count({f.GUEST_KNOWN.name}{{{_FLEET}}} == 0) or vector(0)",
         "none",
@@ -313,7 +313,7 @@ def _run_too_old() -> stat.Panel:
 
 def _look_age() -> stat.Panel:
     return _stat(
-        "Oldest look at a node's guests",
+        "Oldest look",
         f.LAST_LOOK.meaning,
         f"time() - min({f.LAST_LOOK.name}{{{_FLEET}}})",
         "s",
@@ -323,9 +323,9 @@ def _look_age() -> stat.Panel:
 
 def _of_the_nodes() -> stat.Panel:
     return _stat(
-        "Nodes with a broken configuration, a backup past the hook, a new journal, a drill that failed",
-        f"{f.CONFIG_BROKEN.help}; {f.LAST_UNHOOKED.help}; {f.BEGUN_ANEW.help}; {f.LAST_DRILL.help}. "
-        "The last three within the chosen time.",
+        "Nodes in trouble",
+        "A broken configuration; and within the chosen time a backup past the hook, a journal that was begun anew, or "
+        "a drill that failed.",
         f"(sum({f.CONFIG_BROKEN.name}{{{_FLEET}}}) or vector(0))"
         f" + (count(time() - {f.LAST_UNHOOKED.name}{{{_FLEET}}} < $__range_s) or vector(0))"
         f" + (count(time() - {f.BEGUN_ANEW.name}{{{_FLEET}}} < $__range_s) or vector(0))"
@@ -340,7 +340,7 @@ def _labels() -> stat.Panel:
     newest = f"max by (cluster, id, label) ({last} or {expected})"
     limit = f"max by (cluster, id, label) ({labels.LABEL_LIMIT.name}{{{_FLEET}}})"
     return _stat(
-        "Labels that did not come, or left a guest out",
+        "Labels missed",
         f"{labels.LABEL_LIMIT.help}. {labels.LABEL_LEFT_OUT.help}.",
         f"(count(time() - {newest} > on (cluster, id, label) {limit}) "
         f"or vector(0)) + (sum({labels.LABEL_LEFT_OUT.name}{{{_FLEET}}}) or vector(0))",

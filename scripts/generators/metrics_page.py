@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scripts.generators.alerts import ALERTS, SETTING_HELP, SETTINGS
+from scripts.generators.joins import JOINS
 from snapshot.cli.metrics import PORT
 from snapshot.journal.families import (
     BUCKETS_SECONDS,
@@ -33,6 +34,7 @@ def _page() -> str:
         f"| [{alert.alert}](runbooks/{alert.runbook}.md) | {alert.severity} | {alert.summary} |" for alert in ALERTS
     )
     settings = "\n".join(f"| `{name}` | `{value}` | {SETTING_HELP[name]} |" for name, value in SETTINGS.items())
+    joins = "\n\n".join(f"{what}:\n\n```\n{query}\n```" for what, query in JOINS)
     failures = "\n".join(f"| `{stage}` | `{reason}` | {Word(reason).sentence} |" for stage, reason in FAILURES)
     return f"""{_GENERATED}
 
@@ -91,10 +93,39 @@ guest that has had a later run on another.
 Every running guest of the node has series, guarded or not (`pve_fsfreeze_guest_running` and those with it), from the
 minute's `safe-snapshot recover`: silence about a guest is an alarm too.
 
+## Clusters
+
+Each cluster has a guest 100. What keeps them apart is the label `cluster`, by which alerts and dashboard go wherever
+they go by a guest. It says where a series comes from, so Prometheus' scrape configuration gives it, as it gives `job`
+and `instance`; a node without a cluster is one by itself:
+
+```
+scrape_configs:
+  - job_name: node
+    static_configs:
+      - targets: [pve1.example.org:9100, pve2.example.org:9100]
+        labels: {{cluster: berlin}}
+      - targets: [pve1.example.net:9100]
+        labels: {{cluster: hamburg}}
+```
+
+`external_labels` will do where each cluster has a Prometheus of its own: they come to what it sends away, its own
+rules and dashboards do not see them, and have one cluster to see. Without either, with two clusters in one Prometheus,
+an alert about one guest 100 can be taken back by a good backup of the other: VzdumpHooksClustersMixed says so when a
+guest runs on two nodes at once, or when two machines of a job call themselves by one node's name.
+
+## Beside prometheus-pve-exporter
+
+`id` is written alike, so both can be joined by `cluster` and `id`, if both jobs' targets have the same `cluster`.
+
+{joins}
+
 ## Alerts
 
 `contrib/prometheus/vzdump-hooks.rules.yml`, tested by `vzdump-hooks.rules.test.yml` beside it (`promtool test rules`).
-For jsonnet: `contrib/prometheus/mixin`.
+All begin with `VzdumpHooks`; their texts name a guest as `pve_fsfreeze_guest_info` does. For jsonnet:
+`contrib/prometheus/mixin`, a mixin as others are: its folder can be vendored (`jsonnetfile.json`), `mixin.libsonnet`
+has `prometheusAlerts`, `grafanaDashboards` and `_config`.
 
 | alert | severity | when |
 | --- | --- | --- |
@@ -112,7 +143,10 @@ next good run of the same `source`; alerts about events (VzdumpHooksGuardInterve
 
 ## Dashboard
 
-`contrib/grafana/vzdump-hooks.json`: import it into Grafana 10 or newer. It asks for a Prometheus data source.
+`contrib/grafana/vzdump-hooks.json`: import it into Grafana 10 or newer. It asks for a Prometheus data source; then
+cluster, job, instance and node can be chosen, and a guest for its last row. Choose one job where both node_exporter
+and `safe-snapshot metrics serve` are scraped: sums would count twice. It is not editable, as provisioned ones are;
+copy it to change it.
 """
 
 

@@ -2799,6 +2799,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/metrics/test_dashboard.py::test_nobody_edits_it_in_place",
     ),
     mutation(
+        "a join takes two clusters' guest 100 for one",
+        "scripts/generators/joins.py",
+        "max by (cluster, id) (pve_not_backed_up_info)\nunless on (cluster, id) (",
+        "max by (id) (pve_not_backed_up_info)\nunless on (id) (",
+        "tests/metrics/test_joins.py::test_a_guest_without_a_backup_job_and_without_a_snapshot_is_found",
+    ),
+    mutation(
+        "a join fails where the other exporter is asked at two nodes",
+        "scripts/generators/joins.py",
+        'max by (cluster, id, name, tags) (pve_guest_info{{tags=~"(.*;)?prod(;.*)?"}})',
+        'pve_guest_info{{tags=~"(.*;)?prod(;.*)?"}}',
+        "tests/metrics/test_joins.py::test_a_failure_gets_the_name_and_the_tags_that_the_other_exporter_has",
+    ),
+    mutation(
         "the exporter's port is one that others have",
         "snapshot/cli/metrics.py",
         "PORT = 14638",

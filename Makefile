@@ -67,9 +67,9 @@ release: .venv/.ready lint  ## all that is published, in dist/; CHANGELOG and ve
 test-debian12:  ## the tests with Debian 12's and 13's library versions, on every Python here
 	scripts/test-debian12 $(ARGS)
 
-report-pictures: .venv/.ready  ## the report page in a real Chromium: three widths, both themes, five stories
+report-pictures: .venv/.ready  ## the report page in a real Chromium: three widths, both themes, five stories; the dashboard
 	command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
-	$(PY) -m pytest -m slow tests/metrics/test_report_browser.py $(ARGS)
+	$(PY) -m pytest -m slow tests/metrics/test_report_browser.py tests/metrics/test_dashboard_browser.py $(ARGS)
 
 clean:  ## remove the venv and the lab's cache
 	rm -rf .venv .lab .pytest_cache .mypy_cache .ruff_cache

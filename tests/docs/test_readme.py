@@ -73,6 +73,16 @@ def test_a_link_leads_to_a_heading_that_is_there_and_never_out_of_the_documents(
         assert not anchor or anchor in headings(there), f"{target}: no such heading"
 
 
+def test_an_alert_that_a_page_names_is_that_of_its_runbook() -> None:
+    alerts = {
+        book: name for name, book in re.findall(r"(?m)^\| (\w+) \| \w+ \| \[([\w-]+\.md)\]", page("runbooks/README.md"))
+    }
+    assert len(alerts) > 10
+    for path in PAGES:
+        for name, book in re.findall(r"\[([A-Z]\w+)\]\(runbooks/([\w-]+\.md)\)", path.read_text("utf-8")):
+            assert name == alerts[book], f"{path.name} calls it {name}"
+
+
 def test_the_figures_of_the_first_page_are_those_that_were_measured() -> None:
     backup, snapshot = (medians(name, "| who freezes |") for name in ("vzdump-hook.md", "safe-snapshot.md"))
     short = " ".join(README.partition("- **Short.**")[2].partition("\n- ")[0].split())

@@ -26,8 +26,9 @@ def publish(config: Config, journal: Journal, clock: Clock) -> list[str]:
     """Write the textfile and push, as configured. The problems as lines for the operator; empty when all is well."""
     problems = []
     try:
-        _forget(config, journal, clock)
-        _note_new(config, journal, clock)
+        rows = list(journal.series())
+        _forget(rows, config, journal, clock)
+        _note_new(rows, config, journal, clock)
         path = _textfile(config)
         if path is not None:
             problems += _write(path, config, journal, clock)
@@ -52,11 +53,11 @@ def _textfile(config: Config) -> Path | None:
     return path
 
 
-def _forget(config: Config, journal: Journal, clock: Clock) -> None:
+def _forget(rows: list[series.Series], config: Config, journal: Journal, clock: Clock) -> None:
     """Drop removed guests' rows once it is worth a transaction; what is exported does not depend on it."""
     before_at = clock.time() - config.metrics.forget_guest_after_days * 86400
     seen: dict[tuple[str, str, str], float] = {}
-    for row in journal.series():
+    for row in rows:
         key = (row.id, row.node, row.source)
         seen[key] = max(seen.get(key, 0.0), row.seen_at)
     if journal.has_odd_series:
@@ -67,11 +68,11 @@ def _forget(config: Config, journal: Journal, clock: Clock) -> None:
             series.forget(db, before_at)
 
 
-def _note_new(config: Config, journal: Journal, clock: Clock) -> None:
+def _note_new(rows: list[series.Series], config: Config, journal: Journal, clock: Clock) -> None:
     """Note when a new series was first published (newcounters.py); nothing is written without one."""
     seconds = config.metrics.scrape_interval_seconds
-    marks = (row.value for row in journal.series() if row.name.startswith(newcounters.NEW))
-    if newcounters.has_news(marks, clock.time(), seconds):
+    stamps = (row.value for row in rows if row.name.startswith(newcounters.NEW))
+    if newcounters.has_news(stamps, clock.time(), seconds):
         with suppress(JournalError), journal.transaction("written") as db:  # it is published as it is then
             newcounters.note_published(db, clock.time(), seconds)
 

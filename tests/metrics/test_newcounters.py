@@ -64,24 +64,24 @@ def test_what_a_guard_did_first_begins_at_zero_too(scraped: World) -> None:
     assert _published(scraped, name) == 1
 
 
-def test_the_marks_do_not_stay(scraped: World) -> None:
-    def marks() -> int:
+def test_the_stamps_do_not_stay(scraped: World) -> None:
+    def stamps() -> int:
         return sum(row.name.startswith("_new:") for row in scraped.journal.series())
 
     scraped.failed_run()
     scraped.publish()
-    assert marks() == 1
+    assert stamps() == 1
     scraped.clock.now += 1000
     scraped.publish()
-    assert marks() == 0
+    assert stamps() == 0
     scraped.failed_run()
-    assert marks() == 0
+    assert stamps() == 0
 
 
 def test_a_series_of_an_older_version_does_not_go_back_to_zero(scraped: World) -> None:
     scraped.failed_run()
     with scraped.journal.transaction("written") as db:
-        db.execute("DELETE FROM series WHERE name LIKE '_new:%'")  # it knew no marks
+        db.execute("DELETE FROM series WHERE name LIKE '_new:%'")  # it knew no stamps
     assert _published(scraped) == 1
 
 

@@ -2741,7 +2741,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a new series stays at 0",
         "snapshot/metrics/publish.py",
-        "        _note_new(config, journal, clock)",
+        "        _note_new(rows, config, journal, clock)",
         "        pass",
         "tests/metrics/test_newcounters.py::test_a_first_failure_is_zero_for_two_scrapes_and_then_one",
         "tests/metrics/test_newcounters.py::test_a_second_failure_of_the_kind_is_shown_at_once_and_one_of_another_kind_is_not",

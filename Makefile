@@ -24,8 +24,8 @@ lint: .venv/.ready  ## ruff and mypy; the wheel and its metadata
 demo: .venv/.ready  ## a safe snapshot of a real guest, with the disk's own word on it
 	$(PY) -m tests.lab.demo
 
-lab: .venv/.ready  ## a PVE node in a box to play with, until Ctrl-C
-	$(PY) -m tests.lab
+lab: .venv/.ready  ## a PVE cluster in a box to play with, until Ctrl-C; ARGS=--help
+	$(PY) -m tests.lab $(ARGS)
 
 bench: .venv/.ready  ## freeze windows and costs, as ratios in one run; ARGS=trace: each millisecond of one
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -23,15 +23,60 @@ def test_the_lab_says_how_to_use_it_and_goes_away_cleanly(number: int) -> None:
             text += line
             if "Ctrl-C" in line:
                 break
-        pvesh = re.search(r"^  (\S+/pvesh create .*)$", text, re.MULTILINE)
-        assert pvesh, text
-        done = subprocess.run(pvesh[1].split(), capture_output=True, text=True, check=True)
-        assert "thawed" in done.stdout
+        assert not [line for line in text.splitlines() if len(line) > 80]
         config = Path(re.search(r"configuration +(\S+)", text)[1])  # type: ignore[index]
         assert 'node = "pve1"' in config.read_text()
         lab.send_signal(number)
         assert lab.wait(30) == 0
     assert not config.parent.exists()
+
+
+def commands_of(text: str, head: str) -> list[str]:
+    """What stands below a head, without the remarks."""
+    below = text.partition(f"\n{head}:\n")[2].partition("\n\n")[0].splitlines()
+    return [command for line in below if (command := line.partition("# ")[0].strip())]
+
+
+def test_what_the_lab_says_to_try_and_to_break_can_be_typed_as_it_stands() -> None:
+    """In the order in which it stands there; the exit codes are those that an operator would see."""
+    command = [sys.executable, "-m", "tests.lab", "--scripted"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
+        assert lab.stdout
+        text = ""
+        for line in lab.stdout:
+            text += line
+            if "Ctrl-C" in line:
+                break
+        enter = re.search(r"^  (\. \S+/enter)$", text, re.MULTILINE)
+        assert enter, text
+
+        def typed(line: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["/bin/sh", "-c", f"{enter[1]}\n{line}"],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+
+        tried = {line: typed(line) for line in commands_of(text, "Try")}
+        broken = {line: typed(line) for line in commands_of(text, "Break")}
+        settled = typed("safe-snapshot recover")
+        lab.send_signal(signal.SIGTERM)
+        assert lab.wait(60) == 0
+    for done in (*tried.values(), *broken.values()):
+        assert "Traceback" not in done.stdout + done.stderr, done
+        assert "not found" not in done.stderr, done
+    assert {line: done.returncode for line, done in tried.items() if done.returncode} == {"safe-snapshot doctor": 14}
+    assert "5 guests: 4 filesystem-consistent, 1 crash-consistent" in tried["safe-snapshot all"].stdout
+    assert tried["safe-snapshot history"].stdout.count("vzdump") == 1
+    codes = {line: done.returncode for line, done in broken.items()}
+    assert codes["safe-snapshot status"] == 8
+    assert codes["safe-snapshot thaw 100"] == 0
+    assert codes["safe-snapshot 101"] == 4
+    assert "qm unlock 101" in " ".join(broken["safe-snapshot 101"].stderr.split())
+    assert settled.returncode == 0, settled
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def put(path: Path, data: bytes, mode: int) -> None:
     A link is followed where nobody but us can have made it; elsewhere it is replaced like a file.
     """
     follow = _is_ours(path.parent)
-    if path.exists() and not path.is_file():
+    if _is_no_file(path):
         # Opened as it is, without a right to cut it short: what it is by then is seen afterwards.
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
         with os.fdopen(descriptor, "wb", buffering=0) as file:
@@ -112,6 +112,16 @@ def put(path: Path, data: bytes, mode: int) -> None:
                 view = view[file.write(view) or 0 :]
         return
     replace(Path(os.path.realpath(path)) if follow else path, data, mode)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something stands there that is no file. One look: between two it may go."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
 
 
 def stranger_at(path: Path, me: int) -> str:

@@ -70,7 +70,7 @@ def _write(stream: TextIO, text: str, level: int | None) -> str:
     if stream in _closed:
         return "it is closed"
     try:
-        if _is_the_journal(stream):
+        if is_the_journal(stream):
             # What sd-daemon(3) calls a prefix: journald takes it off, and each line needs its own.
             prefix = f"<{_level_of(text) if level is None else level}>"
             text = prefix + text.replace("\n", f"\n{prefix}")
@@ -82,7 +82,7 @@ def _write(stream: TextIO, text: str, level: int | None) -> str:
     return ""
 
 
-def _is_the_journal(stream: TextIO) -> bool:
+def is_the_journal(stream: TextIO) -> bool:
     """Whether systemd connected the stream to its journal, and nobody has connected it to something else since."""
     wanted = journal_stream()
     try:

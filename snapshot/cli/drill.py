@@ -8,18 +8,20 @@ import sys
 import click
 
 from snapshot.base.signals import SignalGate
-from snapshot.cli.line import Seconds, Session, common, pass_session, vmid_argument
+from snapshot.cli.guests import guest_argument, one_of
+from snapshot.cli.line import Seconds, Session, common, pass_session
+from snapshot.config.selection import Term
 from snapshot.doctor.examine import Surroundings, examine
 from snapshot.drill.drill import DrillReport, DrillTools, examined, held, question
 from snapshot.drill.ready import UNHEARD
 from snapshot.errors import SafeSnapshotError
-from snapshot.model import CheckResult, Vmid
+from snapshot.model import CheckResult
 from snapshot.pve.access import open_access
 from snapshot.report import text
 
 
-@click.command(short_help="Freeze guest VMID on purpose, and see it thawed.")
-@vmid_argument()
+@click.command(short_help="Freeze a guest on purpose, and see it thawed.")
+@guest_argument()
 @click.option("--yes", "-y", "is_agreed", is_flag=True, help="Do not ask.")
 @click.option(
     "--max-window",
@@ -29,16 +31,16 @@ from snapshot.report import text
 )
 @common()
 @pass_session
-def drill(session: Session, *, vmid: Vmid, is_agreed: bool, max_window: float) -> None:
-    """Freeze guest VMID on purpose, kill what froze it, and see by its disks that it is thawed in time.
+def drill(session: Session, *, vmid: Term, is_agreed: bool, max_window: float) -> None:
+    """Freeze GUEST (vmid or name) on purpose, kill what froze it, and see by its disks that it is thawed in time.
 
     Three times: the process that froze it is killed; again, and its guard has no API; again, and its guard is killed
     too. Then every path of an alarm is used once, marked as a drill. Run it on the guest's node: docs/drill.md.
     """
-    session.vmid = vmid
     config, access = session.config(), session.access()
+    number = session.vmid = one_of(session, access, vmid)
     around = Surroundings(session.clock, session.me, is_root=os.geteuid() == 0)
-    report = examined(vmid, access, session.me, examine(session.config_path, around, [vmid]).looks)
+    report = examined(number, access, session.me, examine(session.config_path, around, [number]).looks)
     session.explain([line for check in report.checks for line in text.check_lines(check)])
     guest = report.guest
     if report.error is None and guest is not None:

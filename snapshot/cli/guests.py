@@ -16,8 +16,8 @@ from snapshot.cli.completion import complete_terms, complete_words
 from snapshot.cli.line import Decorator, Session
 from snapshot.config.choice import EVERY, USUAL, Choice, Fit, choose
 from snapshot.config.selection import Selection, Term, TermKind, terms, words
-from snapshot.errors import GuestRemovedError, GuestUnfitError
-from snapshot.model import Guest, Vmid
+from snapshot.errors import GuestRemovedError, GuestUnfitError, UsageError
+from snapshot.model import Guest, Vmid, check_snapshot_name
 from snapshot.pve.guests import GuestApi
 from snapshot.report.history import Question
 
@@ -73,6 +73,33 @@ def _check_exclude(selection: Selection) -> None:
         )
 
 
+def guest_argument() -> Decorator:
+    """The argument GUEST, one: a vmid or a name. The command is called with it as ``vmid``, a term; see ``one_of``."""
+    return click.argument("vmid", metavar="GUEST", callback=_term, shell_complete=complete_terms)
+
+
+def _term(_ctx: click.Context, _param: click.Parameter, value: str) -> Term:
+    try:
+        term = Term.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if term.vmid is None and (term.kind is not TermKind.NAME or term.is_glob):
+        raise click.BadParameter(f"{value!r} may be several guests: this takes one, by its vmid or its name")
+    return term
+
+
+def one_of(session: Session, access: Access, term: Term) -> Vmid:
+    """The guest's vmid; nobody is asked for one that stands there. Raises as ``resolve``, and UsageError for a name
+    that several have.
+    """
+    if term.vmid is not None:
+        return term.vmid
+    vmids = resolve(session, access, Selection((term,)), EVERY).vmids
+    if len(vmids) > 1:
+        raise UsageError(f"{len(vmids)} guests are called {term}", remedy=f"say which: {', '.join(map(str, vmids))}")
+    return vmids[0]
+
+
 _OPTIONS: tuple[tuple[tuple[str, str], TermKind | None, str], ...] = (
     (("--tag", "selected_tags"), TermKind.TAG, "Only guests with this tag; several: with any of them."),
     (("--pool", "selected_pools"), TermKind.POOL, "Only guests in this pool, or in one nested in it."),
@@ -81,8 +108,29 @@ _OPTIONS: tuple[tuple[tuple[str, str], TermKind | None, str], ...] = (
 )
 
 
+def word_behind(selection: Selection) -> str:
+    """The name of a snapshot, in a line that could be `qm snapshot`'s: one vmid, one word, and nothing else of guests.
+    "" in all other lines.
+    """
+    words = click.get_current_context().meta.get(_AS_WRITTEN, ())
+    if len(words) != 2 or selection != Selection(terms(words)) or len(selection.guests) != 2:
+        return ""
+    guest, name = selection.guests
+    if guest.vmid is None or name.kind is not TermKind.NAME:
+        return ""
+    try:
+        return check_snapshot_name(name.word)
+    except ValueError:
+        return ""  # it can only be a guest's
+
+
+_AS_WRITTEN = "snapshot.cli.guests"
+
+
 def _words(kind: TermKind | None) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[Term, ...]]:
-    def callback(ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Term, ...]:
+    def callback(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Term, ...]:
+        if param.name == "selected_guests":
+            ctx.meta[_AS_WRITTEN] = values
         try:
             return terms(values) if kind is None else words(kind, values)
         except ValueError as error:

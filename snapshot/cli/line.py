@@ -23,8 +23,9 @@ from snapshot.config import reading
 from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import ConfigError, Failure, SafeSnapshotError
 from snapshot.guard.launcher import ProcessLauncher
-from snapshot.model import Vmid, check_description, check_snapshot_name, parse_vmid
+from snapshot.model import Vmid, check_description, check_snapshot_name
 from snapshot.pve.neighbours import with_neighbours
+from snapshot.report import console
 from snapshot.report.envelope import Envelope
 from snapshot.report.history import parse_since
 
@@ -123,7 +124,7 @@ class Session:
         if self.as_logfmt:
             streams.out(logfmt.line("step", vmid=self.vmid, at_seconds=seconds, message=line))
         else:
-            streams.err(f"{seconds:7.3f} s  {line}")
+            console.err(f"{seconds:7.3f} s  {line}")
 
     def _say_or_keep(self, line: str) -> None:
         """A line that may come at any time is kept while the guest may be frozen: nothing is written then."""
@@ -136,13 +137,13 @@ class Session:
         """What --verbose adds, on standard error."""
         if self.verbosity >= VERBOSE and not self.as_json:
             for line in lines:
-                streams.err(line)
+                console.err(line)
 
     def warn_aside(self) -> None:
         """The warnings until now on standard error, for a command whose standard output is something else."""
         if not self.as_json and not self.is_quiet:
             for warning in self.warnings:
-                streams.err(f"warning: {warning}")
+                console.err(f"warning: {warning}")
 
     def finish(
         self,
@@ -155,21 +156,23 @@ class Session:
         """Print the outcome and end: ``lines`` for a person, all the rest as JSON. One that cannot be printed is a
         failure of its own.
         """
-        for line, at in self._kept:
-            self.say(line, at)
+        for kept, at in self._kept:
+            self.say(kept, at)
         outcome = self.envelope(data, warnings, error)
         problem = ""
         if self.as_json:
             problem = streams.out(outcome.render())
         else:
             said = [f"warning: {warning}" for warning in self.warnings]
-            for text, level in (line if isinstance(line, Line) else (line, None) for line in (*said, *lines)):
-                if text.startswith("ERROR"):
-                    streams.err(text)
+            for line in (*said, *lines):
+                if isinstance(line, Line):
+                    problem = problem or streams.out(*line)
+                elif line.startswith("ERROR"):
+                    console.err(line)
                 else:
-                    problem = problem or streams.out(text, level)
+                    problem = problem or console.out(line)
         if problem:
-            streams.err(
+            console.err(
                 f"ERROR: the outcome (exit code {outcome.exit_code}) cannot be written to standard output: {problem}"
             )
         sys.exit(outcome.exit_code or (SafeSnapshotError.exit_code if problem else 0))
@@ -194,7 +197,7 @@ def end_at_once(left: str = "a guest that was frozen may still be: `safe-snapsho
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        streams.err(f"ERROR: ended by signal {number}; {left}")
+        console.err(f"ERROR: ended by signal {number}; {left}")
         os._exit(128 + number)
 
     for number in SIGNALS:
@@ -203,11 +206,6 @@ def end_at_once(left: str = "a guest that was frozen may still be: `safe-snapsho
 
 
 pass_session = click.make_pass_decorator(Session)
-
-
-def vmid_argument(*, required: bool = True, **attributes: Any) -> Decorator:
-    """The argument VMID."""
-    return click.argument("vmid", callback=_vmid, required=required, **attributes)
 
 
 def common(envvar: str | None = None, *, has_json: bool = True) -> Decorator:
@@ -289,10 +287,6 @@ def _note_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
     if path is not None:
         # The guard is started with another working directory.
         ctx.ensure_object(Session).config_path = path.absolute()
-
-
-def _vmid(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Vmid | None:
-    return None if value is None else _checked(parse_vmid, value)
 
 
 def _since(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import signal
 import sys
@@ -20,6 +20,7 @@ from snapshot.cli.commands import COMMANDS, LateCommands
 from snapshot.cli.group import VmidFirstGroup
 from snapshot.cli.line import EXIT_CODES, Session, common
 from snapshot.errors import Failure, InterruptedBySignalError, SafeSnapshotError, UsageError
+from snapshot.report import console
 from snapshot.report.monitor import EXIT_UNKNOWN, monitor_text
 
 
@@ -40,11 +41,13 @@ def main_group(ctx: click.Context) -> None:
     safe-snapshot setup                 from the package to guarded backups
     safe-snapshot doctor                what is wrong, what is a backup worth?
     safe-snapshot 100                   take a snapshot of guest 100
+    safe-snapshot 100 before-upgrade    the same, and its name is yours
     safe-snapshot 100 --policy require  only if it is proven consistent
     safe-snapshot check 100             can guest 100 be frozen?
     safe-snapshot check all --tag prod  can each of these be?
     safe-snapshot status                open windows and frozen guests
     safe-snapshot thaw 100              the rescue: thaw guest 100 now
+    safe-snapshot history               what became of each freeze
 
     docs/ in a message: /usr/share/doc/vzdump-hooks, where the package puts it.
     """
@@ -92,15 +95,16 @@ def _fail(session: Session, error: Failure) -> NoReturn:
         streams.out(monitor_text(EXIT_UNKNOWN, str(error)))
         sys.exit(EXIT_UNKNOWN)
     if not _asked_for("--json") or streams.out(session.envelope({}, error=error).render()):
-        streams.err(f"ERROR: {error}")
+        console.err(f"ERROR: {error}")
     sys.exit(error.exit_code)
 
 
 def _wrong_usage(session: Session, error: click.ClickException) -> NoReturn:
     if _asked_for("--json", "--monitor"):
         _fail(session, UsageError(error.format_message()))
-    with contextlib.suppress(OSError, ValueError):
-        error.show()
+    text = io.StringIO()
+    error.show(text)
+    console.err(text.getvalue().rstrip("\n"))
     sys.exit(error.exit_code)
 
 

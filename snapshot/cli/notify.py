@@ -26,7 +26,7 @@ def notify(session: Session, *, is_test: bool) -> None:
     if not config.notify.is_wanted:
         raise ConfigError(
             "[notify] sets no way: there is nothing to try or to send",
-            remedy='mail_to = "root" is the shortest, see docs/notify.md (own commands are called by `recover` alone)',
+            remedy='`mail_to = "root"` is the shortest: docs/notify.md (own commands are called by `recover` alone)',
         )
     if is_test:
         found = tell.test(config, session.clock)

@@ -60,4 +60,5 @@ def _tell(session: Session, config: Config, found: list[Recovered] | None) -> li
 
 def _error_of(found: list[Recovered]) -> StillFrozenError | None:
     bad = ", ".join(str(r.vmid) for r in found if not r.ok)
-    return StillFrozenError(f"these guests need you: {bad}", remedy="`detail` says what is left to do") if bad else None
+    remedy = "its line (in JSON its `detail`) says what is left to do"
+    return StillFrozenError(f"these guests need you: {bad}", remedy=remedy) if bad else None

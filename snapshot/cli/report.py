@@ -15,7 +15,7 @@ from snapshot.config.selection import Selection
 from snapshot.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="One HTML page about the windows of a year.")
 @click.option(
     "--html", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to; - for stdout."
 )

@@ -11,6 +11,7 @@ from snapshot.cli.keeping import keep_options, label_option
 from snapshot.cli.line import EXIT_CODES, Session, common, logfmt_option, pass_session
 from snapshot.config.selection import Selection
 from snapshot.errors import InterruptedBySignalError, NotPrunedError, SafeSnapshotError, UsageError
+from snapshot.journal.reader import JournalReader
 from snapshot.journal.store import Journal
 from snapshot.model import Guest
 from snapshot.report import retention as report
@@ -34,7 +35,7 @@ def list_snapshots(session: Session, *, selection: Selection, label: str, rule: 
     """
     access = session.access()
     guests = resolve(session, access, selection).guests
-    with closing(Journal(session.config().journal.path, read_only=True)) as journal:
+    with closing(JournalReader(session.config().journal.path)) as journal:
         tools = PruneTools(access, session.clock, journal, session.say)
         found = [Retained(rules := _rules(tools, guest, rule, label), look(guest, rules, tools)) for guest in guests]
     if label:
@@ -69,7 +70,8 @@ def prune_snapshots(session: Session, *, selection: Selection, label: str, rule:
     """
     access = session.access()
     guests = resolve(session, access, selection).guests
-    with closing(Journal(session.config().journal.path, read_only=dry_run)) as journal:
+    path = session.config().journal.path
+    with closing(JournalReader(path) if dry_run else Journal(path)) as journal:
         tools = PruneTools(access, session.clock, journal, session.say)
         try:
             found = _prune(tools, guests, rule, label, dry_run=dry_run)

@@ -9,12 +9,14 @@ from typing import NoReturn
 import click
 
 from snapshot.base import streams
+from snapshot.base.streams import Line
 from snapshot.base.text import counted
 from snapshot.cli.line import Session, common, pass_session
 from snapshot.config import reading
 from snapshot.doctor.examine import Surroundings, examine
 from snapshot.errors import ApiError, InterruptedBySignalError, SafeSnapshotError, UsageError
 from snapshot.notify import tell
+from snapshot.report import console
 from snapshot.report import doctor as report
 from snapshot.report.folded import folded
 from snapshot.setup import back, plan, record
@@ -80,7 +82,7 @@ def _set_up(
         error.remedy = error.remedy or f"nothing was changed; does `{pve.shown('GET', 'access/roles')}` answer?"
         raise
     steps = [Planned(step.what, step.shows()) for step in found.steps]
-    lines = [f"on {node}, setup would:" if dry_run else f"on {node}, setup will:"] if steps else []
+    lines: list[str | Line] = [f"on {node}, setup would:" if dry_run else f"on {node}, setup will:"] if steps else []
     lines += _plan_lines(found.steps, dry_run=dry_run)
     notes = [
         *found.notes,
@@ -106,22 +108,22 @@ def _set_up(
             _do(one, known)
             done += 1
     except (SafeSnapshotError, InterruptedBySignalError):
-        streams.err(f"{done} of {len(found.steps)} steps are done: run setup again to go on, or with --undo")
+        console.err(f"{done} of {len(found.steps)} steps are done: run setup again to go on, or with --undo")
         raise
     session.warnings += _tried(session)
     looked = examine(PLACES.config, Surroundings(session.clock, session.me), within_seconds=EXAMINE_SECONDS)
-    lines = report.lines(looked, named=False, verbose=session.is_verbose, terse=session.is_quiet)
+    lines = [*report.lines(looked, named=False, verbose=session.is_verbose, terse=session.is_quiet)]
     data |= {"installation": looked.looks, "counts": report.counts(looked)}
     _end(session, found, lines, [f"{node} is set up: {counted(done, 'step')} done", NEXT], data)
 
 
-def _plan_lines(steps: Sequence[SetupStep], *, dry_run: bool = False, told: Container[str] = ()) -> list[str]:
-    """The steps by their numbers, but for those that were told before. A command that is shown is not cut."""
-    lines: list[str] = []
+def _plan_lines(steps: Sequence[SetupStep], *, dry_run: bool = False, told: Container[str] = ()) -> list[str | Line]:
+    """The steps by their numbers, but for those that were told before. What would be done is not cut."""
+    lines: list[str | Line] = []
     for number, step in enumerate(steps, 1):
         if step.what not in told:
             lines += folded(step.what, f"{number:>3}. ", 7)
-            lines += [f"       {line}" for line in step.shows() if dry_run]
+            lines += [Line(f"       {line}", streams.INFO) for line in step.shows() if dry_run]
     return lines
 
 
@@ -137,7 +139,11 @@ def _do(step: SetupStep, known: record.Record) -> None:
 
 
 def _end(
-    session: Session, found: plan.SetupPlan, lines: Sequence[str], closing: Sequence[str], data: Mapping[str, object]
+    session: Session,
+    found: plan.SetupPlan,
+    lines: Sequence[str | Line],
+    closing: Sequence[str],
+    data: Mapping[str, object],
 ) -> NoReturn:
     """Set up is a node whose backups call us, and no other."""
     if not found.unguarded:
@@ -191,11 +197,11 @@ def _left_lines(done: Sequence[TakenBack], guests: Sequence[str]) -> list[str]:
     return [piece for line in lines for piece in folded(line, further=6)]
 
 
-def _show(session: Session, lines: Sequence[str]) -> None:
+def _show(session: Session, lines: Sequence[str | Line]) -> None:
     """What is asked about stands on standard output; with --json and --quiet the outcome is all."""
     if not session.as_json and not session.is_quiet:
         for line in lines:
-            streams.out(line)
+            console.out(line if isinstance(line, str) else line.text)
 
 
 def _ask(question: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from snapshot.base.late import late
 from snapshot.base.signals import SignalGate
-from snapshot.cli.guests import MISSING, guests_options
+from snapshot.cli.guests import MISSING, guests_options, word_behind
 from snapshot.cli.keeping import keep_options, label_option
 from snapshot.cli.line import (
     EXIT_CODES,
@@ -26,10 +27,11 @@ from snapshot.commands import folder
 from snapshot.config.reading import MOST_AT_ONCE
 from snapshot.config.selection import Selection
 from snapshot.config.settings import DEFAULT_PATH, Config
-from snapshot.errors import GuestUnfitError
+from snapshot.errors import GuestUnfitError, UsageError
 from snapshot.journal.store import Journal
 from snapshot.metrics.publish import publish
 from snapshot.model import Policy, Vmid
+from snapshot.pve.guests import GuestApi
 from snapshot.pve.neighbours import remember
 from snapshot.pve.turns import Turns
 from snapshot.report import text
@@ -37,6 +39,7 @@ from snapshot.report.envelope import result_data
 from snapshot.retention.keep import Rule
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
+from snapshot.take.trace import leave_trace
 
 if TYPE_CHECKING:
     from snapshot.cli.many import take_many
@@ -46,7 +49,11 @@ else:  # one guest needs nothing of the fleet
 
 @click.command(epilog=EXIT_CODES, short_help="Take a snapshot of one guest, or of many.")
 @guests_options()
-@click.option("--name", callback=name_option, help="The snapshot's name [default: safe-<date>-<time>].")
+@click.option(
+    "--name",
+    callback=name_option,
+    help="The snapshot's name, as a word behind a vmid is too [default: safe-<date>-<time>].",
+)
 @label_option("A label: the name is safe-<label>-<date>-<time>, and what the guest's tag or --keep does not keep goes.")
 @keep_options()
 @click.option(
@@ -64,7 +71,9 @@ else:  # one guest needs nothing of the fleet
 @click.option("--verify", is_flag=True, help="Then ask the disk in the snapshot whether it was at rest.")
 @click.option("--dry-run", "-n", is_flag=True, help="Run the checks, say what would be done, change nothing.")
 @group_options
-@click.option("--at-once", type=click.IntRange(1, MOST_AT_ONCE), help="At most so many guests at once [default: 8].")
+@click.option(
+    "--at-once", type=click.IntRange(1, MOST_AT_ONCE), metavar="N", help="At most so many guests at once [default: 8]."
+)
 @click.option(
     "--wait",
     callback=span_option,
@@ -98,6 +107,7 @@ def take(
 
     \b
     safe-snapshot 100
+    safe-snapshot 100 before-upgrade           as `qm snapshot` has it
     safe-snapshot 100 --policy require --name before-upgrade
     safe-snapshot 100 --dry-run
     safe-snapshot --json 100
@@ -110,6 +120,8 @@ def take(
     refuse_odd(wish, selection, vmstate=vmstate)
     if selection.is_empty and group is None:
         raise click.UsageError(MISSING)
+    if not (name or label or wish.is_there) and (word := word_behind(selection)):
+        selection, name = _named(session, selection, word), word
     request = Request(
         vmid=selection.single or NO_GUEST,
         name=name,
@@ -131,6 +143,24 @@ NO_GUEST = Vmid(0)
 """In a request for many: each worker puts its own."""
 
 
+def _named(session: Session, selection: Selection, word: str) -> Selection:
+    """The one guest of a line whose last word names its snapshot. UsageError where that may be meant otherwise: a run
+    with fewer guests than were meant, or one in place of a rescue, would be worse than a question.
+    """
+    vmid = selection.guests[0]
+    commands = click.get_current_context().find_root().command
+    if isinstance(commands, click.Group) and word in commands.commands:
+        hint = f"`safe-snapshot {word} {vmid}`, or for a snapshot of that name `--name {word}`"
+        raise UsageError(f"{word!r} behind a guest is the name of a command", remedy=hint)
+    access = session.access()
+    guest = next((g for g in GuestApi(access.main).list() if g.name.lower() == word.lower()), None)
+    access.main.close()
+    if guest is not None:
+        hint = f"for a snapshot of that name `{vmid} --name {word}`, for both guests `{vmid},{word}`"
+        raise UsageError(f"{word!r} is the name of guest {guest.vmid} too", remedy=hint)
+    return Selection((vmid,))
+
+
 def _take_one(session: Session, request: Request) -> NoReturn:
     session.vmid = request.vmid
     access = session.access()
@@ -148,10 +178,14 @@ def _take_one(session: Session, request: Request) -> NoReturn:
         say=session.say,
         commands=folder.beside(session.config_path or DEFAULT_PATH),
     )
+    began_at = session.clock.time()
     result = safe_snapshot(request, tools)
+    left: list[str] = []
     if not request.dry_run and result.guest is not None:
+        left = leave_trace(result.guest, result, tools, began_at)
         remember(access, tools.open_journal)
     is_no_run = request.dry_run or (result.guest is None and isinstance(result.error, GuestUnfitError))
+    result = replace(result, warnings=(*result.warnings, *left))
     warnings = [*result.warnings, *([] if is_no_run else _leave_ping(session, config, result))]
     session.explain(text.result_details(result))
     lines = [text.result_logfmt(result)] if session.as_logfmt else text.result_lines(result)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from snapshot.cli.completion import complete_terms, snapshots_listed
-from snapshot.cli.line import EXIT_CODES, Session, common, name_option, pass_session, vmid_argument
+from snapshot.cli.completion import snapshots_listed
+from snapshot.cli.guests import guest_argument, one_of
+from snapshot.cli.line import EXIT_CODES, Session, common, name_option, pass_session
+from snapshot.config.selection import Term
 from snapshot.disk.verify import Verified
 from snapshot.disk.verify import verify as verify_snapshot
 from snapshot.errors import DiskSilentError, GuestUnfitError, NotCleanError, SafeSnapshotError
-from snapshot.model import AtRest, Vmid
+from snapshot.model import AtRest
 from snapshot.pve.guests import GuestApi
 from snapshot.report.verify import verified_data, verified_lines
 
@@ -20,12 +22,12 @@ def _complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 
 
 @click.command(epilog=EXIT_CODES, short_help="Ask the disks in a snapshot whether they were at rest.")
-@vmid_argument(shell_complete=complete_terms)
+@guest_argument()
 @click.argument("snapshot", callback=name_option, shell_complete=_complete)
 @common()
 @pass_session
-def verify(session: Session, *, vmid: Vmid, snapshot: str) -> None:
-    """Read, in SNAPSHOT of guest VMID, what each filesystem says of the moment it was taken in.
+def verify(session: Session, *, vmid: Term, snapshot: str) -> None:
+    """Read, in SNAPSHOT of GUEST (vmid or name), what each filesystem says of the moment it was taken in.
 
     \b
     clean        it was at rest, as a freeze or a clean shutdown leaves it
@@ -36,7 +38,7 @@ def verify(session: Session, *, vmid: Vmid, snapshot: str) -> None:
     """
     access = session.access()
     api = GuestApi(access.main)
-    guest = api.find(vmid)
+    guest = api.find(one_of(session, access, vmid))
     if not access.is_local(guest):
         where = f"run it as root on {guest.node}"
         raise GuestUnfitError(f"guest {vmid} is on {guest.node}, and its disks are read there", remedy=where)

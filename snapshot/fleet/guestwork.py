@@ -29,7 +29,6 @@ from snapshot.errors import (
 from snapshot.fleet import room
 from snapshot.fleet.link import Link, Stage
 from snapshot.fleet.room import Room
-from snapshot.fleet.trace import leave_trace
 from snapshot.fleet.worker import WorkerGate
 from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
@@ -43,6 +42,7 @@ from snapshot.retention.rules import Coming, look_ahead, prune_after
 from snapshot.take.fence import Fence
 from snapshot.take.operation import safe_snapshot
 from snapshot.take.request import Request, Result, Tools
+from snapshot.take.trace import leave_trace
 
 LOCKED_TEXT = "is locked ("
 """PVE's words for a lock that was set after our look (PVE::AbstractConfig, check_lock)."""

@@ -1,7 +1,7 @@
 """``safe-snapshot metrics serve``: the exposition over HTTP, rendered from the journal at every scrape.
 
 Loopback unless told otherwise: the metrics name every guest. A journal that cannot be read is an answer of 500 with the
-reason, so that Prometheus sees the target down instead of no failures.
+reason, so that Prometheus sees the target down instead of no failures. One that is not there yet is empty.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from snapshot.base import streams
 from snapshot.base.clock import Clock
 from snapshot.config.settings import Config
 from snapshot.errors import JournalError, UsageError
-from snapshot.journal.store import Journal
+from snapshot.journal.reader import JournalReader
 from snapshot.metrics import exposition
 
 REQUEST_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Exporter(http.server.ThreadingHTTPServer):
 
     def render(self) -> bytes:
         """The exposition now. One at a time: a second scraper waits instead of doubling the memory. JournalError."""
-        with self._turn, closing(Journal(self._config.journal.path, read_only=True)) as journal:
+        with self._turn, closing(JournalReader(self._config.journal.path)) as journal:
             return exposition.render(journal, self._config, self._clock.time())
 
 

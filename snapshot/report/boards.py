@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import Clock, duration
+from snapshot.base.terminal import GREEN, PLAIN, RED, YELLOW
 from snapshot.base.text import clean
 from snapshot.fleet.link import Stage
 from snapshot.fleet.outcome import GuestOutcome
 from snapshot.model import Guest, VerdictKind
+from snapshot.report.console import lines_of
 from snapshot.report.fleet import NOT_DONE, logfmt_of, word_of
 
 PACE_SECONDS = 0.5
@@ -25,7 +27,6 @@ PACE_SECONDS = 0.5
 QUICKEST_SECONDS = 0.05
 """Many words at once are drawn at once."""
 
-RED, YELLOW, GREEN, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
 ERASE, UP = "\r\x1b[2K", "\x1b[1A"
 
 
@@ -174,13 +175,14 @@ class LiveBoard(SilentBoard):
         """See Board."""
         self._live.pop(outcome.guest.vmid, None)
         self._done += 1
-        self._above.append(self._coloured(f"{named(outcome.guest):<24}  {ended(outcome)}", outcome))
+        pieces = lines_of(f"{named(outcome.guest):<24}  {ended(outcome)}")
+        self._above += [self._coloured(piece, outcome) for piece in pieces]
         if self._done == self._total:
             self._draw_now()
 
     def note(self, line: str) -> None:
         """See Board."""
-        self._above.append(line)
+        self._above += lines_of(line)
         self._draw_now()
 
     def draw(self) -> None:

@@ -1,4 +1,4 @@
-"""Lines for a terminal of 80 columns. What has to be copied, a command in backticks, stays in one piece."""
+"""Lines for a console of 80 columns. What has to be copied, a command in backticks, stays in one piece."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _HELD = "\0"
 """Stands for a space in a command: no text that is shown has one."""
 
 
-def folded(text: str, first: str = "", further: int | None = None) -> list[str]:
+def folded(text: str, first: str = "", further: int | None = None, width: int = WIDTH) -> list[str]:
     """The text behind ``first``, cut between words; later lines are indented by ``further`` (None: as the first is).
-    None is wider than WIDTH but for a single word, such as a path, or a single command.
+    None is wider than ``width`` but for a single word, such as a path, or a single command.
     """
     held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), text)
     pieces = textwrap.wrap(
         held,
-        WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=" " * (len(first) if further is None else further),
         break_long_words=False,

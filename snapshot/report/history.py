@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from snapshot.base.clock import iso
+from snapshot.journal.reader import JournalReader
 from snapshot.journal.record import COLUMNS, WindowRecord
-from snapshot.journal.store import Journal
 from snapshot.model import Guest, GuestKind, Node, Vmid
+from snapshot.report.folded import folded
 
 BATCH = 2000
 
@@ -37,8 +38,9 @@ _OFFSET_DATES = ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
-_LINE = "{:<25} {:<12} {:<12} {:<8} {:>9}  {:<21} {}"
-_HEAD = _LINE.format("TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON")
+_LINE = "{:<24} {:<14} {:<8} {:>8}  {}"
+_HEAD = _LINE.format("TIME", "GUEST", "SOURCE", "WINDOW", "VERDICT")
+_BELOW = "    "
 
 
 _ASKED = ("failure_stage", "vmid", "kind", "node", "guest_name")
@@ -86,7 +88,7 @@ def parse_since(text: str, now: float) -> float:
 
 
 def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any]]:
-    """The windows' ``columns``, newest first. JournalError when there is no journal or it cannot be read."""
+    """The windows' ``columns``, newest first; none before there is a journal. JournalError when it cannot be read."""
     where, values = _condition(question)
     chosen = ", ".join(dict.fromkeys((*columns, "intent_at", "id", *_ASKED)))
     sql = f"""SELECT {chosen} FROM windows WHERE {where} AND (intent_at < ? OR (intent_at = ? AND id < ?))
@@ -94,7 +96,7 @@ def read(path: Path, question: Question, columns: Sequence[str] = COLUMNS) -> It
     # The last condition repeats the first two in a form that SQLite's index by time can use.
     odd = f"SELECT {chosen} FROM windows WHERE {where} AND intent_at >= ''"  # noqa: S608 - a text, which is no instant
     instant, window = float("inf"), "\U0010ffff"
-    with closing(Journal(path, read_only=True)) as journal:
+    with closing(JournalReader(path)) as journal:
         yield from journal.checked(journal.query(odd, values))
         while True:
             rows = journal.query(sql, (*values, instant, instant, window, instant))
@@ -113,13 +115,13 @@ def windows(path: Path, question: Question) -> Iterator[WindowRecord]:
 def open_windows(path: Path, question: Question) -> list[WindowRecord]:
     """Windows that were never closed, whenever they began, whether they failed or not."""
     any_of_them = question._replace(failed=False)
-    with closing(Journal(path, read_only=True)) as journal:
+    with closing(JournalReader(path)) as journal:
         found = journal.open_windows(question.vmid)
     return [window for window in found if any_of_them.holds(window._asdict())]
 
 
 def lines(found: Iterable[WindowRecord]) -> Iterator[str]:
-    """One line a window under a head, for a person."""
+    """A window's line under a head, for a person; below it whose it is, which snapshot, and why it came out so."""
     head = True
     for window in found:
         if head:
@@ -128,12 +130,11 @@ def lines(found: Iterable[WindowRecord]) -> Iterator[str]:
         yield _LINE.format(
             iso(window.intent_at),
             f"{window.kind}/{window.vmid}",
-            window.node,
             window.source,
             seconds(window.window_seconds),
             window.verdict or f"({window.state})",
-            plain(_why(window)),
         ).rstrip()
+        yield from folded(plain(_below(window)), _BELOW)
 
 
 def flat(window: WindowRecord) -> dict[str, object]:
@@ -181,6 +182,12 @@ def _condition(question: Question) -> tuple[str, tuple[object, ...]]:
     if question.since_at is not None:
         terms.append(("intent_at >= ?", question.since_at))
     return " AND ".join(term for term, _ in terms) or "1", tuple(value for _, value in terms)
+
+
+def _below(window: WindowRecord) -> str:
+    where = f"{window.guest_name} on {window.node}".strip()
+    name = f", snapshot {window.snapshot_name}" if window.snapshot_name else ""
+    return f"{where}{name}: {_why(window)}".removesuffix(": ")
 
 
 def _why(window: WindowRecord) -> str:

@@ -18,9 +18,9 @@ from snapshot.base.text import clean
 from snapshot.config.settings import Config, local_node
 from snapshot.journal.living import is_in_progress
 from snapshot.journal.looks import GuestLook
+from snapshot.journal.reader import JournalReader
 from snapshot.journal.record import WindowRecord, may_be_frozen
 from snapshot.journal.silences import found_silent, last_runs, run_limit_seconds
-from snapshot.journal.store import Journal
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.notify.alarms import HEADS, TODO
 from snapshot.pve import here, remedies
@@ -103,7 +103,7 @@ def standing(
     config: Config, question: Question, me: ProcessIdentity, now: float, members_file: Path = here.MEMBERS_FILE
 ) -> Standing:
     """How things stand for the guests that are asked for. JournalError when the journal cannot be read."""
-    with closing(Journal(config.journal.path, read_only=True)) as journal:
+    with closing(JournalReader(config.journal.path)) as journal:
         looks = {key: look for key, look in journal.looks().items() if _is_asked(look, question)}
         windows = [w for w in journal.open_windows(question.vmid) if _means(w.guest, question)]
         lost = journal.lost_windows()

@@ -44,6 +44,22 @@ def test_a_locked_guest_is_left_alone(lab: Site) -> None:
     assert not lab.node.requests("fsfreeze-freeze")
 
 
+def test_a_guest_that_a_run_of_it_alone_did_not_begin_is_in_the_history_as_one_of_many_is(lab: Site) -> None:
+    lab.node.set_config(100, lock="backup")
+    for words in (("--dry-run",), ("--vmstate", "--together")):
+        take(lab, *words)
+    take(lab, vmid=999)
+    assert not lab.windows(), "a look, a wrong line and a guest that is not there leave nothing"
+    run = take(lab, "--json")
+    (row,) = lab.windows()
+    assert (row.failure_stage, row.failure_reason, row.verdict) == ("preflight", "guest-locked", "unknown")
+    assert row.reason == f"no snapshot taken: {run.json['error']['message']}"
+    told = [line for line in lab.metrics_path.read_text().splitlines() if 'reason="guest-locked"' in line]
+    assert [line.endswith(" 1.0") for line in told] == [True, True], "the failures, and the last one"
+    take(lab, "--policy", "require")
+    assert len(lab.windows()) == 2, "one row a run"
+
+
 def test_a_guest_that_is_locked_meanwhile_fails_the_task_and_thaws(lab: Site) -> None:
     """A backup begins between our preflight and the task."""
     lab.node.fault("fsfreeze-freeze", "hold", when="after")

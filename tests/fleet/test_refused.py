@@ -40,7 +40,7 @@ def test_one_that_was_not_begun_is_in_the_history_with_the_reason(happens: Calla
         (row,) = [window for window in lab.windows() if window.vmid == 101]
         assert (row.failure_stage, row.failure_reason, row.verdict) == ("preflight", reason, "unknown")
         assert row.reason == f"no snapshot taken: {error['message']}"
-        shown = lab.safe_snapshot("history", "101", "--failed").stdout
+        shown = " ".join(lab.safe_snapshot("history", "101", "--failed").stdout.split())
         assert f"[preflight: {reason}] no snapshot taken: " in shown
 
 

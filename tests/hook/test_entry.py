@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snapshot.config import settings
-from tests.lab.site import BIN
+from tests.lab.site import BIN, run_command
 from vzdump_hooks import entry
 from vzdump_hooks.call import JOB_PHASES, InvocationError, Mode, Phase, UnknownPhaseError, parse
 from vzdump_hooks.dispatch import HANDLERS
@@ -120,6 +121,12 @@ def test_without_a_phase_it_says_how_it_is_used() -> None:
     assert done.returncode == 1
     assert "--help" in check(done)[0]
     assert hook("--help").stdout.startswith(b"usage: vzdump-hook")
+
+
+def test_it_says_its_version_as_the_other_program_does() -> None:
+    other = run_command([str(BIN / "safe-snapshot"), "--version"]).stdout
+    assert hook("--version").stdout.decode() == other.replace("safe-snapshot", "vzdump-hook")
+    assert re.fullmatch(r"safe-snapshot, version \d[\w.]*\n", other)
 
 
 def test_a_closed_or_a_full_output_or_one_that_nobody_reads_is_no_failure(config: Path) -> None:

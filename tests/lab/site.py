@@ -228,6 +228,9 @@ class Started(subprocess.Popen[str]):
 def environment() -> dict[str, str]:
     """What an operator's shell would have, less anything that could point at another configuration."""
     found = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    found["COLUMNS"] = (
+        "1000"  # what is said is looked for in whole lines; how it is folded: tests/engine/test_console.py
+    )
     return found | ({"PYTHONPATH": MUTATED_TREE} if MUTATED_TREE else {})
 
 

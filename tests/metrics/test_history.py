@@ -43,6 +43,17 @@ def run(world: World, *arguments: str) -> Result:
     return CliRunner(**apart).invoke(main_group, arguments, obj=WorldsSession(world))  # type: ignore[arg-type]
 
 
+def windows_of(result: Result) -> list[list[list[str]]]:
+    """The words of each line, in one list a window: what stands below it is indented."""
+    found: list[list[list[str]]] = []
+    for line in result.stdout.splitlines():
+        if line[0] == " ":
+            found[-1].append(line.split())
+        else:
+            found.append([line.split()])
+    return found
+
+
 def test_history_shows_the_newest_first_with_verdict_and_reason(world: World) -> None:
     world.good_run(100)
     world.clock.now += 60
@@ -50,12 +61,25 @@ def test_history_shows_the_newest_first_with_verdict_and_reason(world: World) ->
     world.clock.now += 60
     world.armed(300)
     result = run(world, "history")
-    head, *lines = result.stdout.splitlines()
-    assert head.split() == ["TIME", "GUEST", "NODE", "SOURCE", "WINDOW", "VERDICT", "REASON"]
-    assert [line.split()[1] for line in lines] == ["qemu/300", "qemu/200", "qemu/100"]
-    assert "(armed)" in lines[0]
-    assert "crash-consistent      [hold: deadline]" in lines[1]
-    assert "300 ms  filesystem-consistent" in lines[2]
+    head, *windows = windows_of(result)
+    assert head == [["TIME", "GUEST", "SOURCE", "WINDOW", "VERDICT"]]
+    assert [lines[0][1] for lines in windows] == ["qemu/300", "qemu/200", "qemu/100"]
+    assert "(armed)" in windows[0][0]
+    assert windows[1][0][-1] == "crash-consistent"
+    assert "[hold: deadline]" in " ".join(windows[1][1])
+    assert windows[2][0][-3:] == ["300", "ms", "filesystem-consistent"]
+
+
+def test_history_names_the_snapshot_and_whose_it_is_in_lines_for_a_console(world: World) -> None:
+    window = world.good_run(100)
+    world.journal.update(window, snapshot_name="before-upgrade", guest_name="web1", reason="a word " * 30)
+    (_, *below) = run(world, "history").stdout.splitlines()[1:]
+    assert below[0].startswith("    web1 on pve1, snapshot before-upgrade: a word a word")
+    assert " ".join(line.strip() for line in below).endswith(("a word " * 30).strip())
+    widest = world.good_run(999999999)
+    world.journal.update(widest, node="n" * 63, guest_name="g" * 70, snapshot_name="s" * 40, window_seconds=1e5)
+    lines = run(world, "history", "999999999").stdout.splitlines()
+    assert not [line for line in lines if len(line) > 80 and " " in line.strip()], "only one word may be longer"
 
 
 def test_history_of_one_guest_since_a_time_and_only_failures(world: World) -> None:
@@ -86,20 +110,34 @@ def test_json_and_csv_hold_the_same_and_none_of_our_internals(world: World) -> N
     assert run(world, "history", "--json", "--csv").exit_code == 2
 
 
-def test_an_empty_journal_is_an_empty_list_and_a_missing_one_an_error(world: World) -> None:
-    assert run(world, "history").stdout == ""
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_empty_journal_and_one_that_has_not_begun_are_an_empty_list(world: World, is_there: bool) -> None:
+    if not is_there:
+        world.journal.close()
+        world.config.journal.path.unlink()
+    shown = run(world, "history")
+    assert (shown.stdout, shown.exit_code) == ("", 0)
+    assert " ".join(shown.stderr.split()).startswith("no freeze window yet: the journal ")
     assert follows_the_schema(json.loads(run(world, "history", "--json").stdout))["windows"] == []
+    assert run(world, "history", "--csv").stdout.split(",")[0] == "time"
+    assert world.config.journal.path.exists() == is_there, "a reader makes none"
+    assert "no freeze window is like that" in run(world, "history", "100").stderr
+
+
+def test_a_report_before_the_first_window_is_a_page_and_begins_no_journal(world: World, tmp_path: Path) -> None:
     world.journal.close()
     world.config.journal.path.unlink()
-    failure = run(world, "history").exception
-    assert isinstance(failure, JournalError)
-    assert "there is no journal at" in str(failure)
+    made = run(world, "report", "--html", str(tmp_path / "page.html"))
+    assert made.exit_code == 0, made.output
+    assert "</html>" in (tmp_path / "page.html").read_text()
+    assert not world.config.journal.path.exists()
 
 
-def test_a_missing_journal_leaves_standard_output_to_the_error_object(world: World) -> None:
+def test_a_journal_that_cannot_be_read_leaves_standard_output_to_the_error_object(world: World) -> None:
     """Half an object in front of the error's would be no JSON."""
     world.journal.close()
     world.config.journal.path.unlink()
+    world.config.journal.path.mkdir()
     for option in ("--json", "--csv"):
         result = run(world, "history", option)
         assert isinstance(result.exception, JournalError)
@@ -144,9 +182,9 @@ def test_what_a_guest_says_is_no_formula_in_a_spreadsheet(world: World) -> None:
 def test_lines_are_limited_unless_told_otherwise_and_it_is_said(world: World) -> None:
     fleet.fill(world.journal, 10, 7, world.clock.now)
     result = run(world, "history")
-    assert len(result.stdout.splitlines()) == 51
+    assert len(windows_of(result)) == 51
     assert "--limit 0 shows all" in result.stderr
-    assert len(run(world, "history", "--limit", "0").stdout.splitlines()) == 71
+    assert len(windows_of(run(world, "history", "--limit", "0"))) == 71
     assert len(json.loads(run(world, "history", "--json").stdout)["windows"]) == 70
 
 
@@ -161,7 +199,8 @@ def test_a_limit_beyond_every_number_of_the_machine_is_no_limit(world: World, fo
 def test_what_a_guest_says_cannot_paint_on_the_operators_terminal(world: World) -> None:
     window = world.good_run(100)
     world.journal.update(window, reason="\x1b[2Jnice\r\nFAKE LINE\x07")
-    (line,) = run(world, "history").stdout.splitlines()[1:]
+    (_, line) = run(world, "history").stdout.splitlines()[1:]
+    assert line.startswith("    ")
     assert line.endswith("[2Jnice FAKE LINE")
 
 

@@ -119,7 +119,7 @@ def test_what_a_name_holds_is_fit_to_be_shown_everywhere(world: World) -> None:
     )
     for text in (plain, page, rows, tree, world.text()):
         assert all(c.isprintable() or c == "\n" for c in text)
-    assert len(plain.splitlines()) == 2
+    assert [line[0] for line in plain.splitlines()] == ["T", "2", " "], "a head, one window, what stands below it"
     assert len(list(csv.reader(io.StringIO(rows, newline="")))) == 2
     assert json.loads(tree)["windows"][0]["node"].startswith("evil")
 

@@ -358,6 +358,16 @@ def test_without_its_intent_in_the_journal_nothing_is_removed(lab: Site) -> None
     assert not deletions(lab)
 
 
+def test_what_is_there_is_listed_before_the_first_window_too(lab: Site) -> None:
+    plant(lab, 9)
+    lab.journal_path.unlink()
+    for words in (("list", "100"), ("prune", "100", "--keep", "1", "--dry-run")):
+        run = lab.safe_snapshot(*words)
+        assert run.exit_code == 0, run
+        assert "safe-" in run.stdout
+    assert not lab.journal_path.exists(), "a look makes none"
+
+
 def test_without_a_journal_nothing_is_known_and_nothing_removed(lab: Site) -> None:
     old, new = plant(lab, 9), plant(lab, 1)
     lab.journal_path.unlink()

@@ -14,157 +14,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snapshot.journal.families import CONSISTENT_VERDICTS, VERDICTS
+from snapshot.journal.families import VERDICTS
 from snapshot.journal.record import DRILL
 from snapshot.model import Owner
 from snapshot.report import history, lengths
-from snapshot.report.grouped import GroupDigest, Groups
+from snapshot.report.digested import (
+    BACKUP,
+    NAMED,
+    SNAPSHOT,
+    SOURCES,
+    Digest,
+    Failed,
+    GuestPart,
+    GuestRow,
+    Half,
+    NewestRun,
+)
+from snapshot.report.grouped import Groups
 from snapshot.report.history import Question
-from snapshot.report.lengths import Fine, Spread, Step
+from snapshot.report.lengths import Fine
 
 NEWEST = 8
 """So many of the newest runs are shown one by one."""
-NAMED = 12
-"""So many guests of a failure are named."""
-
-BACKUP, SNAPSHOT = "vzdump", "snapshot"
-"""The two ways in, as the journal calls them."""
-SOURCES = (BACKUP, SNAPSHOT)
-
 _COLUMNS = (
     *("vmid", "kind", "guest_name", "node", "source", "owner", "intent_at", "window_seconds"),
     *("verdict", "reason", "failure_stage", "failure_reason", "group_id", "disk_word"),
 )
-
-
-@dataclass(frozen=True)
-class Half:
-    """All backups, or all snapshots."""
-
-    source: str
-    windows: int
-    judged: int
-    failed: int
-    guests: int
-    verdicts: Mapping[str, int]
-    spread: Spread | None
-    distribution: tuple[int, ...]
-    """Windows a bucket: BUCKETS_SECONDS, then longer ones."""
-    steps: tuple[Step, ...]
-
-    @property
-    def consistent(self) -> int:
-        """How many were judged so."""
-        return sum(count for verdict, count in self.verdicts.items() if verdict in CONSISTENT_VERDICTS)
-
-
-@dataclass(frozen=True)
-class GuestPart:
-    """One guest's backups, or its snapshots: by verdict, its windows, its last one."""
-
-    verdicts: Mapping[str, int]
-    failures: int
-    spread: Spread | None
-    last_at: float
-    last_verdict: str
-
-    @property
-    def runs(self) -> int:
-        """How many were judged."""
-        return sum(self.verdicts.values())
-
-    @property
-    def consistent(self) -> int:
-        """How many of them were judged so."""
-        return sum(count for verdict, count in self.verdicts.items() if verdict in CONSISTENT_VERDICTS)
-
-
-@dataclass(frozen=True)
-class GuestRow:
-    """One guest, its backups and its snapshots."""
-
-    id: str
-    vmid: int
-    name: str
-    node: str
-    parts: Mapping[str, GuestPart]
-
-    @property
-    def runs(self) -> int:
-        """How many runs were judged."""
-        return sum(part.runs for part in self.parts.values())
-
-    @property
-    def consistent(self) -> int:
-        """How many of them were judged so."""
-        return sum(part.consistent for part in self.parts.values())
-
-    @property
-    def failures(self) -> int:
-        """How many runs failed."""
-        return sum(part.failures for part in self.parts.values())
-
-
-@dataclass(frozen=True)
-class Failed:
-    """All failures of one stage and reason."""
-
-    stage: str
-    reason: str
-    windows: Mapping[str, int]
-    """By source."""
-    guests: tuple[int, ...]
-    """The vmids, of whom it happened to last first: at most NAMED of them."""
-    guest_count: int
-    last_at: float
-    last_guest: str
-    last_why: str
-    """What the newest of them said of itself."""
-
-    @property
-    def count(self) -> int:
-        """How many windows."""
-        return sum(self.windows.values())
-
-
-@dataclass(frozen=True)
-class NewestRun:
-    """One of the newest runs."""
-
-    at: float
-    guest: str
-    name: str
-    source: str
-    seconds: float | None
-    verdict: str
-    """Empty: not judged yet."""
-    why: str
-    disk: str
-    """What the disk in the snapshot said; empty: it was not asked."""
-
-
-@dataclass(frozen=True)
-class Digest:
-    """Everything the page shows of the past."""
-
-    made_at: float
-    since_at: float | None
-    """From when on was asked for; None: from the first one."""
-    first_at: float | None
-    """When the first window that was found began, and the last; None without any."""
-    last_at: float | None
-    windows: int
-    parts: tuple[Half, ...]
-    """Backups, then snapshots; without those of which there is none."""
-    guests: tuple[GuestRow, ...]
-    step_seconds: float
-    failures: tuple[Failed, ...]
-    """Most frequent first."""
-    groups: tuple[GroupDigest, ...]
-    newest: tuple[NewestRun, ...]
-    drills: int
-    strangers: int
-    """Freezes by somebody else: no runs, and not counted as such."""
 
 
 @dataclass
@@ -284,6 +159,7 @@ def digest(path: Path, question: Question, now: float) -> Digest:
         since_at=question.since_at,
         first_at=seen.first_at,
         last_at=seen.last_at,
+        before_at=None if seen.windows else _before(path, question),
         windows=seen.windows,
         parts=tuple(seen.part(source, period, width) for source in SOURCES if source in seen.fine),
         guests=_rows(seen.guests),
@@ -294,6 +170,15 @@ def digest(path: Path, question: Question, now: float) -> Digest:
         drills=seen.drills,
         strangers=seen.strangers,
     )
+
+
+def _before(path: Path, question: Question) -> float | None:
+    ever = _Pass()
+    for row in history.read(path, question._replace(since_at=None), _COLUMNS):
+        ever.take(row)
+        if ever.last_at is not None:
+            break
+    return ever.last_at
 
 
 def _most_frequent_first(found: Mapping[tuple[str, str], _Failed]) -> tuple[Failed, ...]:

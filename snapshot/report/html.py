@@ -6,7 +6,7 @@ from html import escape
 
 from snapshot.journal.families import CONSISTENT_VERDICTS
 from snapshot.report import htmlguests, htmlparts, htmlwrong
-from snapshot.report.digest import Digest, NewestRun
+from snapshot.report.digested import Digest, NewestRun
 from snapshot.report.htmlwords import count, day, minute, prose, seconds, zone
 from snapshot.report.standing import Place, Standing
 from snapshot.report.style import STYLE
@@ -91,12 +91,10 @@ def _well(now: Standing) -> str:
 
 def _first_day(found: Digest, now: Standing) -> str:
     """No run: what is known all the same, and how the first one comes."""
-    last = max((known.last_run_at for known in now.known.values() if known.last_run_at is not None), default=None)
-    if last is not None and found.since_at is not None and last < found.since_at:
-        return (
-            f'<p class="none">No run since {minute(found.since_at)}; the last one before ended at {minute(last)}: '
-            f"<code>safe-snapshot report --since {day(last)}</code> shows it.</p>{htmlguests.guests(found, now)}"
-        )
+    if found.before_at is not None:
+        command = f"<code>safe-snapshot report --html FILE --since {day(found.before_at)}</code>"
+        last = f"the last one before that began at {minute(found.before_at)}"
+        return f'<p class="unsure">{last.capitalize()}: {command} shows it.</p>{htmlguests.guests(found, now)}'
     running = [known.look.vmid for known in now.known.values() if known.look.running]
     vmid = str(min(running)) if running else "<vmid>"
     steps = "".join(
@@ -108,8 +106,9 @@ def _first_day(found: Digest, now: Standing) -> str:
             "failed and what to do",
         )
     )
+    whose = "of these guests " if now.is_part else ""
     return (
-        "<section><h2>No run has been recorded yet</h2><p>A page of a first day has not much to say. How it fills:</p>"
+        f"<section><h2>No run {whose}has been recorded yet</h2><p>How this page fills:</p>"
         f"<ol>{steps}</ol></section>{htmlguests.guests(found, now)}"
     )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from snapshot.journal.families import CONSISTENT_VERDICTS
 from snapshot.report import charts
-from snapshot.report.digest import BACKUP, SNAPSHOT, Digest, GuestPart, GuestRow
+from snapshot.report.digested import BACKUP, SNAPSHOT, Digest, GuestPart, GuestRow
 from snapshot.report.htmlparts import name, noun
 from snapshot.report.htmlwords import ago, count, minute
 from snapshot.report.standing import KnownGuest, Standing

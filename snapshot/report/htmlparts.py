@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from snapshot.report import charts
-from snapshot.report.digest import BACKUP, Digest, GuestRow, Half
+from snapshot.report.digested import BACKUP, Digest, GuestRow, Half
 from snapshot.report.htmlwords import count, day, minute, percent, seconds, width
 from snapshot.report.lengths import DAY_SECONDS, Spread, Step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from snapshot.fleet import moment
-from snapshot.report.digest import SOURCES, Digest, Failed
+from snapshot.report.digested import SOURCES, Digest, Failed
 from snapshot.report.failures import STAGES, told
 from snapshot.report.grouped import GroupDigest, Membership
 from snapshot.report.history import plain

@@ -97,6 +97,8 @@ class Standing:
     """By the guest's id; those that were seen at the last look."""
     looked_at: float | None
     """When the last look was; None: never."""
+    is_part: bool
+    """Only some guests were asked for."""
 
 
 def standing(
@@ -122,6 +124,7 @@ def standing(
         missing=tuple(_missing(runbook, found) for runbook, found in sorted(missing.items(), key=_order)),
         known={key: KnownGuest(look, runs.get(key), run_limit_seconds(look, config)) for key, look in looks.items()},
         looked_at=max((look.seen_at for look in looks.values()), default=None),
+        is_part=question.vmid is not None or question.means is not None,
     )
 
 

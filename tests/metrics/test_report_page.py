@@ -272,12 +272,23 @@ def test_a_first_day_shows_the_guests_and_how_it_goes_on(world: World) -> None:
 
 
 def test_a_page_behind_the_last_run_says_when_that_was(world: World) -> None:
+    """Of a guest that is gone too, which no look finds any more."""
     world.good_run(100)
+    began = html.minute(world.clock.now)
+    world.clock.now += 60
+    world.good_run(200, source="drill")
     world.clock.now += 9 * DAY
-    world.journal.put_looks([look(world, 100)])
+    world.journal.put_looks([look(world, 300)])
     text = page(world, Question(since_at=world.clock.now - 2 * DAY))
-    assert re.search(r"No run since \S+ \S+; the last one before ended at", text)
+    assert f"The last one before that began at {began}: safe-snapshot report --html FILE --since {began[:10]}" in text
     assert "No run has been recorded yet" not in text
+
+
+def test_a_page_about_a_guest_without_a_run_does_not_speak_of_the_others(world: World) -> None:
+    world.good_run(100)
+    text = page(world, Question(200))
+    assert "No run of these guests has been recorded yet" in text
+    assert "No run has been" not in text
 
 
 def test_a_few_runs_are_shown_one_by_one_and_not_drawn(world: World) -> None:

@@ -3354,9 +3354,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a page behind the last run says that there was none",
         "snapshot/report/html.py",
-        "    if last is not None and found.since_at is not None and last < found.since_at:",
+        "    if found.before_at is not None:",
         "    if False:",
         f"{REPORT_PAGE}::test_a_page_behind_the_last_run_says_when_that_was",
+    ),
+    mutation(
+        "a page about a guest without a run says that there never was one",
+        "snapshot/report/html.py",
+        '    whose = "of these guests " if now.is_part else ""',
+        '    whose = ""',
+        f"{REPORT_PAGE}::test_a_page_about_a_guest_without_a_run_does_not_speak_of_the_others",
     ),
     mutation(
         "three windows are drawn as quantiles",

@@ -88,12 +88,14 @@ class DebianGuest(RealGuest):
 
 
 @functools.cache
-def built(more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str, int], ...] = ()) -> Path:
+def built(
+    more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str, int], ...] = (), mib: int = _DISK_MIB
+) -> Path:
     """The folder with vmlinuz, initrd and disk.qcow2, of a Debian with more in it. Raises LabUnavailableError.
 
-    ``more_files`` are (path, content, mode).
+    ``more_files`` are (path, content, mode); ``mib`` is the size of its disk.
     """
-    inputs = (_SUITE, _PACKAGES, _DISK_MIB, _FILES, more_packages, more_files)
+    inputs = (_SUITE, _PACKAGES, mib, _FILES, more_packages, more_files)
     key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     target = packages.cache_dir() / "debian" / key
     with packages.locked("debian"):
@@ -104,11 +106,11 @@ def built(more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str,
                 raise packages.LabUnavailableError("debootstrap is not installed; run: apt-get install debootstrap")
             with packages.building(target) as work, tempfile.TemporaryDirectory(prefix="debian-") as tree:
                 files = _FILES | {path: (text, mode) for path, text, mode in more_files}
-                _build(Path(tree), work, _PACKAGES + more_packages, files)
+                _build(Path(tree), work, _PACKAGES + more_packages, files, mib)
     return target
 
 
-def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tuple[str, int]]) -> None:
+def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tuple[str, int]], mib: int) -> None:
     include = f"--include={','.join(debs)}"
     done = subprocess.run(
         [packages.tool("debootstrap"), "--variant=minbase", include, _SUITE, tree],
@@ -134,7 +136,7 @@ def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tu
     shutil.rmtree(tree / "var/cache/apt")
     raw = work / "disk.raw"
     with raw.open("wb") as file:
-        file.truncate(_DISK_MIB << 20)
+        file.truncate(mib << 20)
     packages.run("mkfs.ext4", "-q", "-F", "-d", tree, raw)
     packages.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, work / "disk.qcow2")
     raw.unlink()

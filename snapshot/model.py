@@ -100,6 +100,7 @@ class FreezeState(Enum):
 class VerdictKind(Enum):
     """What a snapshot or backup may be called."""
 
+    APPLICATION_CONSISTENT = "application-consistent"
     FILESYSTEM_CONSISTENT = "filesystem-consistent"
     CRASH_CONSISTENT = "crash-consistent"
     OFFLINE = "offline"
@@ -109,7 +110,12 @@ class VerdictKind(Enum):
     @property
     def is_consistent(self) -> bool:
         """Whether a restore needs no journal replay: frozen with proof, shut down, or saved with its memory."""
-        return self in (VerdictKind.FILESYSTEM_CONSISTENT, VerdictKind.OFFLINE, VerdictKind.MEMORY)
+        return self.is_of_a_freeze or self in (VerdictKind.OFFLINE, VerdictKind.MEMORY)
+
+    @property
+    def is_of_a_freeze(self) -> bool:
+        """Whether the guest was proven to be frozen at the point in time, whatever its applications knew of it."""
+        return self in (VerdictKind.APPLICATION_CONSISTENT, VerdictKind.FILESYSTEM_CONSISTENT)
 
 
 class AtRest(Enum):

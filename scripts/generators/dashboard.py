@@ -50,6 +50,7 @@ _GUEST = f'{_TARGETS}, id="$guest"'
 _BAR = "1h"
 _CONSISTENT = "|".join(sorted(f.CONSISTENT_VERDICTS))
 _VERDICT_COLOURS = {
+    "application-consistent": "dark-green",
     "filesystem-consistent": "green",
     "memory": "blue",
     "offline": "text",
@@ -226,7 +227,7 @@ def _consistent_share() -> stat.Panel:
     verdicts = f.LAST_VERDICT.name
     return _stat(
         "Last runs consistent",
-        "Guests whose last snapshot or backup is filesystem-consistent, offline or memory, of all.",
+        "Guests whose last snapshot or backup is application- or filesystem-consistent, offline or memory, of all.",
         f'sum({verdicts}{{{_FLEET},verdict=~"{_CONSISTENT}"}}) / sum({verdicts}{{{_FLEET}}})',
         "percentunit",
         [(None, "orange"), (0.95, "yellow"), (1, "green")],

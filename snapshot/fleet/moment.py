@@ -16,6 +16,7 @@ from snapshot.model import GuestKind, VerdictKind
 from snapshot.take.fence import Milestone
 
 ONE = "one point in time"
+_STOOD_STILL = frozenset(kind.value for kind in VerdictKind if kind.is_of_a_freeze) | {VerdictKind.OFFLINE.value}
 
 
 class StoodStill(NamedTuple):
@@ -60,7 +61,7 @@ def _doubt(member: Member) -> str:
         return f"guest {member.vmid} could not follow"
     if member.told.get("kind") == GuestKind.LXC.value and verdict != VerdictKind.OFFLINE.value:
         return f"guest {member.vmid} is a container, which can be frozen by PVE alone"
-    if verdict not in (VerdictKind.FILESYSTEM_CONSISTENT.value, VerdictKind.OFFLINE.value):
+    if verdict not in _STOOD_STILL:
         return f"guest {member.vmid} is {verdict}"
     return "" if _evidence(member) is not None else f"guest {member.vmid} does not say when it was frozen"
 

@@ -21,6 +21,7 @@ import socket
 import sys
 import termios
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,10 +79,11 @@ class Connection:
         self._socket.connect(str(path))
         self.begin_sync(self._clock.monotonic())
 
-    def ask(self, command: str, deadline: float) -> bytes:
+    def ask(self, command: str, deadline: float, arguments: Mapping[str, object] | None = None) -> bytes:
         """The agent's line in answer to ``guest-<command>``."""
         self._limit(deadline)
-        self._socket.sendall(json.dumps({"execute": f"guest-{command}"}).encode() + b"\n")
+        request = {"execute": f"guest-{command}"} | ({"arguments": arguments} if arguments else {})
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
         return self._line(deadline)
 
     def sync(self, deadline: float) -> None:

@@ -10,6 +10,7 @@ share one connection; and ``sit``: it is the one that was there before the freez
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ from snapshot.pve.seat import Seat
 
 SOCKET_FOLDER = Path("/var/run/qemu-server")
 """Where PVE puts ``<vmid>.qga`` (PVE::QemuServer::Helpers::qga_socket)."""
+
+_NO_SUCH_FILE = "No such file or directory"
+"""The C library's words, behind the agent's own (qga/commands-posix.c, guest_file_handle_add's caller)."""
 
 SYNC_SECONDS = 3.0
 """How long the agent may take to answer a sync before it counts as busy or gone: PVE's own limit for its ping."""
@@ -65,6 +69,34 @@ class SocketChannel:
             if not (is_answered and keep_open):
                 self.release()
         return _result(answer, self.name)
+
+    def read_file(self, path: str, most_bytes: int, *, timeout_seconds: float) -> bytes | None:
+        """The beginning of a file in the guest, which may be anything; None where there is none. Raises as ``call``.
+
+        Never while the guest is frozen, or on a seat that is kept: the agent would not open it, and others wait.
+        """
+        deadline = self._clock.monotonic() + timeout_seconds
+
+        def ask(command: str, **arguments: object) -> object:
+            try:
+                return _result(connection.ask(command, deadline, arguments), self.name)
+            except OSError as error:
+                raise AgentReplyLostError(f"{self.name}: no answer to guest-{command}: {clean(str(error))}") from error
+
+        try:
+            connection = self._synced(min(deadline, self._clock.monotonic() + self._sync_seconds))
+            try:
+                handle = ask("file-open", path=path)
+            except AgentRefusedError as error:
+                if error.description.endswith(_NO_SUCH_FILE):
+                    return None
+                raise
+            try:
+                return _content(ask("file-read", handle=handle, count=most_bytes), self.name)[:most_bytes]
+            finally:
+                ask("file-close", handle=handle)
+        finally:
+            self.release()
 
     def sit(self, *, awaits_knock: bool = False) -> bool:
         """See AgentChannel.sit."""
@@ -127,6 +159,13 @@ class SocketChannel:
             raise CommandNotSentError(
                 f"{self.name}: {'busy or gone' if busy else clean(str(error))}", busy_or_gone=busy
             ) from error
+
+
+def _content(answer: object, name: str) -> bytes:
+    try:
+        return base64.b64decode(answer["buf-b64"], validate=True)  # type: ignore[index]
+    except (TypeError, LookupError, ValueError):
+        raise AgentReplyLostError(f"{name}: no content in the answer to guest-file-read") from None
 
 
 def _result(line: bytes, name: str) -> object:

@@ -115,7 +115,7 @@ def _below(outcome: GuestOutcome) -> str:
     """What happened and what to do, where that is more than the verdict says."""
     if outcome.error is not None:
         return str(outcome.error)
-    if outcome.verdict is not None and outcome.verdict != VerdictKind.FILESYSTEM_CONSISTENT.value:
+    if outcome.verdict is not None and not VerdictKind(outcome.verdict).is_of_a_freeze:
         return outcome.reason
     goes = f"; then {', '.join(outcome.would_remove)} would be removed" if outcome.would_remove else ""
     return outcome.plan + goes

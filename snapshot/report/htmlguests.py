@@ -17,6 +17,7 @@ FOLD_ABOVE = 25
 """Guests beyond so many are folded away behind one click: the ones that need a look come first."""
 
 KINDS = {
+    "application-consistent": "best",
     "filesystem-consistent": "ok",
     "memory": "memory",
     "offline": "offline",

@@ -24,6 +24,7 @@ from snapshot.take.interruption import let_signals_through, what_is_there_told
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.request import Request, Result, Tools
 from snapshot.take.run import Run
+from snapshot.window import guesthooks
 from snapshot.window.parts import WindowBrokenError
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import broken_word
@@ -74,6 +75,7 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
     where the agent's seat is not ours.
     """
     window = run.window_of(guest, others_freeze=at_knock)
+    before = guesthooks.look(run.tools.access.socket(guest))  # ahead of the guard: nothing is at risk yet
     snapshot = run.snapshot_of(guest, window.id)
     try:
         with guarded(run, window), together.leaving(run):  # 2. intent, 3. guard; and on every way out 7. thaw
@@ -94,7 +96,8 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
         return
     try:
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
-            run.verdict = _verdict(run, snapshot, window, at_knock=seat is not None)  # 8. verdict and record
+            found = _verdict(run, snapshot, window, at_knock=seat is not None)  # 8. verdict and record
+            run.verdict = guesthooks.raised(found, before, guesthooks.look(run.tools.access.socket(guest)))
         again = seat is not None and knock.is_to_be_taken_again(run, snapshot, window)
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED and not again:
             _conclude(run, snapshot, window)
@@ -149,7 +152,7 @@ def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:
     """What follows from the verdict."""
     assert run.verdict is not None
     verdict = run.verdict = diskword.heard(run, window.spec.guest, snapshot, run.verdict)
-    consistent = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
+    consistent = verdict.kind.is_of_a_freeze
     go = together.judged(run, verdict, follows=consistent, window=window)
     if not go.keep and (consistent or window.broken_word is Word.GROUP_ENDED):
         together.remove(run, snapshot, go, lambda found: run.close(window, found, "hold", Word.GROUP_ENDED.value))

@@ -153,7 +153,7 @@ def judged(run: Run, verdict: Verdict, *, follows: bool, window: SnapshotWindow 
     if fence.group_id is None or snapshot is None:
         return Go()
     still: tuple[float | None, float | None] = None, None
-    if verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT and window is not None:
+    if verdict.kind.is_of_a_freeze and window is not None:
         still = window.instants.freeze_answered, window.proof_asked_at
     elif verdict.kind is VerdictKind.OFFLINE:
         still = run.still

@@ -89,13 +89,17 @@ class DebianGuest(RealGuest):
 
 @functools.cache
 def built(
-    more_packages: tuple[str, ...] = (), more_files: tuple[tuple[str, str, int], ...] = (), mib: int = _DISK_MIB
+    more_packages: tuple[str, ...] = (),
+    more_files: tuple[tuple[str, str, int], ...] = (),
+    *,
+    mib: int = _DISK_MIB,
+    commands: tuple[str, ...] = (),
 ) -> Path:
     """The folder with vmlinuz, initrd and disk.qcow2, of a Debian with more in it. Raises LabUnavailableError.
 
-    ``more_files`` are (path, content, mode); ``mib`` is the size of its disk.
+    ``more_files`` are (path, content, mode); ``mib`` is the size of its disk; ``commands`` are run in its tree.
     """
-    inputs = (_SUITE, _PACKAGES, mib, _FILES, more_packages, more_files)
+    inputs = (_SUITE, _PACKAGES, mib, _FILES, more_packages, more_files, *commands)
     key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     target = packages.cache_dir() / "debian" / key
     with packages.locked("debian"):
@@ -106,11 +110,19 @@ def built(
                 raise packages.LabUnavailableError("debootstrap is not installed; run: apt-get install debootstrap")
             with packages.building(target) as work, tempfile.TemporaryDirectory(prefix="debian-") as tree:
                 files = _FILES | {path: (text, mode) for path, text, mode in more_files}
-                _build(Path(tree), work, _PACKAGES + more_packages, files, mib)
+                _build(Path(tree), work, _PACKAGES + more_packages, files, mib, commands)
     return target
 
 
-def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tuple[str, int]], mib: int) -> None:
+def _build(
+    tree: Path,
+    work: Path,
+    debs: tuple[str, ...],
+    files: Mapping[str, tuple[str, int]],
+    mib: int,
+    commands: tuple[str, ...],
+) -> None:
+    tree.chmod(0o755)  # it becomes the root, and a package's own user sets its database up
     include = f"--include={','.join(debs)}"
     done = subprocess.run(
         [packages.tool("debootstrap"), "--variant=minbase", include, _SUITE, tree],
@@ -126,6 +138,8 @@ def _build(tree: Path, work: Path, debs: tuple[str, ...], files: Mapping[str, tu
         path.unlink(missing_ok=True)
         path.write_text(text)
         path.chmod(mode)
+    for command in commands:
+        packages.run("chroot", tree, "sh", "-ec", command)
     wants = tree / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(exist_ok=True)
     (wants / "lab-control.service").symlink_to("/etc/systemd/system/lab-control.service")

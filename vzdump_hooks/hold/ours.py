@@ -12,6 +12,7 @@ from snapshot.model import FreezeOutcome, FreezeReply, FreezeState, Guest, Owner
 from snapshot.pve import remedies
 from snapshot.pve.agent import AgentChannel, ApiChannel
 from snapshot.pve.ladder import Ladder
+from snapshot.window import guesthooks
 from snapshot.window.knock import COMES_SECONDS, Knock, freezes_quickly, knocked
 from snapshot.window.parts import WindowBrokenError, WindowSpec, WindowTools
 from snapshot.window.verdict import Evidence, broken_word
@@ -52,6 +53,7 @@ class OurWindow:
         self._thawer = tools.thawer(ladder)
         self._window = Window(self._spec(), self._window_tools())
         self._thawed_early = False
+        self._marks: guesthooks.Marks | None = None
         self.cannot_guard = False
 
     @property
@@ -67,6 +69,7 @@ class OurWindow:
     def run(self) -> str:
         """Freeze, hold, prove, thaw, judge, record. Not "": nothing was frozen by us, nothing will be, and why."""
         window = self._window
+        self._marks = self._look_at_hooks()
         try:
             with window:
                 reply = self._freeze()
@@ -96,11 +99,15 @@ class OurWindow:
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
         verdict = judge_hook(evidence, log, seen, window.times.held_seconds)
-        good = verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT
+        verdict = guesthooks.raised(verdict, self._marks, self._look_at_hooks())
+        good = verdict.kind.is_of_a_freeze
         confirmed = window.report is not None and window.report.confirmed
         stage = None if good else "hold" if confirmed else "thaw"
         window.close(verdict, stage, None if good else broken_word(window.proof, window.broken_word).value)
         return ""
+
+    def _look_at_hooks(self) -> guesthooks.Marks | None:
+        return guesthooks.look(self._tools.access.socket(self._guest))
 
     def _freeze(self) -> FreezeReply | None:
         """At once, or at the knock, where that is wished and the guest's freezes are short. None: nobody knocked."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from snapshot.errors import JournalError
 from snapshot.journal.record import WindowRecord
-from snapshot.model import FreezeOutcome, ThawReport, Verdict, VerdictKind
+from snapshot.model import FreezeOutcome, ThawReport, Verdict
 from snapshot.states import State
 from snapshot.words import Word
 from vzdump_hooks.hold.tools import HoldTools
@@ -86,7 +86,7 @@ def _failure(verdict: Verdict, end: WindowEnd, log: LogEvidence, *, chosen: bool
     """The stage and the word of what went wrong. Where no freeze of ours is wanted, only the guest's risk is."""
     if not end.confirmed:
         return "thaw", watched_word(log, end.word).value
-    if verdict.kind is VerdictKind.FILESYSTEM_CONSISTENT or log.saw(LogEvent.NO_DISKS):
+    if verdict.kind.is_of_a_freeze or log.saw(LogEvent.NO_DISKS):
         return None, None
     if chosen and end.report is None:
         return None, None

@@ -2,11 +2,13 @@
 # Makes fsfreeze-deadman the freeze hook of this guest's QEMU guest agent. Run as root inside the guest; run again to
 # change a setting or to upgrade: it says what it changed and what was already so.
 #
-#   install.sh [--limit SECONDS] [--on-failure refuse|allow] [--no-restart] [--root FOLDER]
+#   install.sh [--limit SECONDS] [--on-failure refuse|allow] [--hooks|--no-hooks] [--no-restart] [--root FOLDER]
 #   install.sh --uninstall [--no-restart] [--root FOLDER]
 #
 # --limit       how long the guest may stay frozen before it thaws itself (default 120)
 # --on-failure  what happens to a freeze that no timer could guard: refuse it (default) or allow it
+# --hooks       install the hooks of hooks/, too: databases are made ready before each freeze (docs/databases.md). They
+#               stay, and are upgraded, when this is run again without; --no-hooks takes them away
 # --no-restart  leave the agent running as it is; the hook is used from its next start on
 # --root        install into the tree of an image that is not running; implies --no-restart
 set -u
@@ -17,6 +19,7 @@ limit=''
 on_failure=''
 restart=yes
 uninstall=no
+hooks=as-is
 source=$(dirname -- "$0")/fsfreeze-deadman
 default_hook=/etc/qemu/fsfreeze-hook # what `qemu-ga -F` means when it names nothing
 
@@ -35,7 +38,9 @@ while [ $# -gt 0 ]; do
       shift
       ;;
     --no-restart) restart=no ;;
-    --uninstall) uninstall=yes ;;
+    --uninstall) uninstall=yes hooks=no ;;
+    --hooks) hooks=yes ;;
+    --no-hooks) hooks=no ;;
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$0"
       exit 0
@@ -52,6 +57,12 @@ config=$root/etc/fsfreeze-deadman.conf
 agent_config=$root/etc/qemu/qemu-ga.conf
 sysconfig=$root/etc/sysconfig/qemu-ga
 program=/usr/local/sbin/fsfreeze-deadman
+hooks_source=$(dirname -- "$0")/hooks
+hooks_folder=/usr/local/lib/fsfreeze-hooks
+hooks_program=$hooks_folder/fsfreeze-hooks
+hooks_config=$root/etc/fsfreeze-hooks.conf
+hooks_link=$root/usr/local/sbin/fsfreeze-hooks
+earlier_hook=$root$hooks_folder/hooks.d/05-earlier # what the agent called before; the hooks call it first
 
 # -- what is there -----------------------------------------------------------------------------------------------------
 
@@ -189,22 +200,64 @@ selinux() { # what an enforcing SELinux does to the hook, and the two commands t
   esac
 }
 
+install_hooks() {
+  [ -f "$hooks_source/fsfreeze-hooks" ] || die "the folder hooks must stand beside this script"
+  for file in fsfreeze-hooks hook-lib; do
+    case "$file" in *-lib) mode=644 ;; *) mode=755 ;; esac
+    put "$root$hooks_folder/$file" "$mode" <"$hooks_source/$file"
+  done
+  for file in "$hooks_source"/hooks.d/[0-9]*; do
+    put "$root$hooks_folder/hooks.d/${file##*/}" 755 <"$file"
+  done
+  mkdir -p "$root/usr/local/sbin" && ln -sf "$hooks_program" "$hooks_link"
+  if [ ! -f "$hooks_config" ]; then
+    put "$hooks_config" 600 <<END
+# Read by fsfreeze-hooks at every freeze; docs/databases.md has the rest. KEY=value, no quotes.
+# All hooks together, in seconds: below the host's freeze_timeout_seconds (25), which the freeze itself needs too.
+TOTAL_SECONDS=15
+# How long a lock may be held: longer than the host's max_window_seconds (30).
+LOCK_SECONDS=35
+# A hook that fails: refuse the freeze, or allow it. Of one hook: ON_FAILURE_mariadb=allow.
+ON_FAILURE=refuse
+END
+  fi
+}
+
+remove_hooks() { # what an administrator has put beside ours stays
+  for file in "$root$hooks_folder"/hooks.d/*; do
+    [ -f "$hooks_source/hooks.d/${file##*/}" ] && drop "$file"
+  done
+  drop "$earlier_hook"
+  for file in "$root$hooks_program" "$root$hooks_folder/hook-lib" "$hooks_link" "$hooks_config"; do drop "$file"; done
+  rmdir "$root$hooks_folder/hooks.d" "$root$hooks_folder" 2>/dev/null
+  [ -n "$root" ] || [ -L /run/fsfreeze-hooks ] || rm -rf /run/fsfreeze-hooks
+}
+
 # -- the two jobs ------------------------------------------------------------------------------------------------------
 
 family
 on_line=$(hook_on_command_line) || on_line=
 dropin=
+hooks_dropin=
 # A dispatcher runs every script of the folder beside it.
-if [ -n "$on_line" ] && [ -d "$root$on_line.d" ]; then dropin=$root$on_line.d/zz-fsfreeze-deadman; fi
+if [ -n "$on_line" ] && [ -d "$root$on_line.d" ]; then
+  dropin=$root$on_line.d/zz-fsfreeze-deadman
+  hooks_dropin=$root$on_line.d/yy-fsfreeze-hooks
+fi
+[ "$hooks" != as-is ] || [ ! -e "$root$hooks_program" ] || hooks=yes
+next=$(setting "$config" NEXT)
+[ "$next" != "$hooks_program" ] || next=$(readlink "$earlier_hook")
 
 if [ "$uninstall" = yes ]; then
   not_now
   [ -z "$dropin" ] || drop "$dropin"
   if [ "$(setting "$agent_config" fsfreeze-hook)" = "$program" ]; then
-    agent_hook "$(setting "$config" NEXT)"
+    agent_hook "$next"
   fi
   drop "$root$program"
   drop "$config"
+  [ -z "$hooks_dropin" ] || drop "$hooks_dropin"
+  remove_hooks
   restart_agent
   if [ -z "$root" ]; then
     for home in /run/fsfreeze-deadman /dev/shm/fsfreeze-deadman; do
@@ -223,7 +276,6 @@ one_of /usr/sbin/fsfreeze /sbin/fsfreeze /usr/bin/fsfreeze /bin/fsfreeze >/dev/n
   die "there is no fsfreeze in this guest; run: $(how_to_install fsfreeze)"
 not_now
 
-next=$(setting "$config" NEXT)
 if [ -n "$dropin" ]; then
   installed=$dropin
   next=
@@ -238,6 +290,18 @@ else
   say "found      family $family, agent $agent, its hook so far: ${next:-none}"
 fi
 
+if [ "$hooks" = yes ]; then
+  install_hooks
+  if [ -n "$hooks_dropin" ]; then
+    ln -sf "$hooks_program" "$hooks_dropin"
+  else
+    if [ -n "$next" ]; then ln -sf "$next" "$earlier_hook"; else drop "$earlier_hook"; fi
+    next=$hooks_program
+  fi
+elif [ "$hooks" = no ]; then
+  [ -z "$hooks_dropin" ] || drop "$hooks_dropin"
+  remove_hooks
+fi
 put "$installed" 755 <"$source"
 [ -z "$dropin" ] || { mkdir -p "$root/usr/local/sbin" && ln -sf "${dropin#"$root"}" "$root$program"; }
 limit=${limit:-$(setting "$config" LIMIT)}
@@ -255,6 +319,9 @@ END
 if [ -z "$root" ]; then
   { "$installed" prepare && "$installed" selftest; } || die "the timer cannot run here"
   selinux
+  if [ "$hooks" = yes ] && ! "$hooks_program" selftest; then
+    say "note       a hook fails now; unless that changes, or is allowed in $hooks_config, a freeze is refused"
+  fi
 fi
 restart_agent
 if [ -z "$root" ] && [ -z "$dropin" ] && ! "$agent" --dump-conf 2>/dev/null | grep -q "^fsfreeze-hook=$program$"; then

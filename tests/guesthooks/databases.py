@@ -1,0 +1,167 @@
+"""Two Debian machines with PostgreSQL and MariaDB: a guest under load, whose hooks are installed as an administrator
+would, and a checker without a network, in which the servers are started on a copy of the guest's disk.
+
+Built once with debootstrap (root and a Debian mirror needed; some minutes), kept in the lab's cache. Both are emulated.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.guest_hook import debian
+from tests.guesthooks.sandbox import HOOKS
+from tests.lab import packages
+from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
+
+GUEST_FILES = Path(__file__).with_name("guestfiles")
+_PACKAGES = ("postgresql", "mariadb-server")
+_COMMANDS = ("runuser -u postgres -- /usr/lib/postgresql/*/bin/pg_checksums --enable -D /var/lib/postgresql/*/main",)
+_DISK_MIB = 2500
+_MEMORY_MIB = 768
+_MORE_BOOT_SECONDS = 300.0
+_SLOW_SECONDS = 300.0
+_DOWN = "systemctl mask --now mariadb.service mariadb.socket 'postgresql@15-main' postgresql"
+
+
+class DatabaseGuest(debian.DebianGuest):
+    """Debian with both servers. ``copy``: a raw file that is /dev/vdb in it; its servers are then off."""
+
+    def __init__(self, vmid: int, run: Path, *, copy: Path | None = None) -> None:
+        super().__init__(vmid, run)
+        self.memory = _MEMORY_MIB
+        self._copy = copy
+
+    def start(self) -> None:
+        self._launch(image() / "disk.qcow2", None)
+
+    def command(self) -> list[str]:
+        words = super().command()
+        for option, file in (("-kernel", "vmlinuz"), ("-initrd", "initrd")):
+            words[words.index(option) + 1] = str(image() / file)
+        if self._copy is not None:
+            # Written by us between two checks: the guest has it unmounted then, and forgets what it has read.
+            drive = f"driver=raw,node-name=copy,file.driver=file,file.locking=off,file.filename={self._copy}"
+            words += ["-blockdev", drive, "-device", "virtio-blk-pci,drive=copy,id=copy"]
+        return words
+
+    def _check_boot(self, deadline: float) -> None:
+        super()._check_boot(deadline + _MORE_BOOT_SECONDS)
+
+    def _settle(self) -> None:
+        self.shell("echo 5 >/run/lab/period", timeout=BOOT_TIMEOUT_SECONDS + _MORE_BOOT_SECONDS)
+
+    def slow(self, line: str) -> str:
+        """``shell`` with an emulated machine's patience."""
+        return self.shell(line, timeout=_SLOW_SECONDS)
+
+    def copy_tree(self, source: Path, target: str) -> None:
+        """A folder from this machine into the guest."""
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w:gz") as tar:
+            tar.add(source, arcname=".")
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data.getvalue())
+            file.flush()
+            self.copy_in(Path(file.name), "/root/tree.tar.gz")
+        self.slow(f"mkdir -p {target} && tar -xzf /root/tree.tar.gz -C {target} --no-same-owner")
+
+    def install(self) -> str:
+        """The dead-man and the hooks, by the installer; a slow machine's limits. Returns what the installer said."""
+        self.copy_tree(HOOKS.parent, "/root/guest")
+        self.copy_tree(GUEST_FILES, "/opt/lab")
+        self.configure()
+        self.slow("until systemctl is-active mariadb postgresql@15-main; do sleep 1; done")
+        return self.slow("sh /root/guest/install.sh --hooks --limit 200")
+
+    def configure(self, **more: str) -> None:
+        """The hooks' configuration."""
+        settings = {"TOTAL_SECONDS": "60", "HOOK_SECONDS": "30", "THAW_SECONDS": "30", "LOCK_SECONDS": "100"} | more
+        text = "".join(f"{key}={value}\\n" for key, value in settings.items())
+        self.slow(f"printf '{text}' >/etc/fsfreeze-hooks.conf && chmod 600 /etc/fsfreeze-hooks.conf")
+
+    def begin_load(self) -> None:
+        """Start to write, and return when both servers have rows."""
+        self.slow("systemd-run --quiet --unit=load /opt/lab/load")
+        self.wait_for_rows()
+
+    def wait_for_rows(self) -> None:
+        """Until both servers have committed more than they have now."""
+        count = "SELECT COALESCE(MAX(n), 0) FROM"
+        maria = f'mariadb -BN -e "{count} lab.rows" 2>/dev/null'
+        postgres = f'(cd /; runuser -u postgres -- psql -XAtqc "{count} rows" 2>/dev/null)'
+        for ask in (maria, postgres):
+            self.slow(f"now=$({ask}); until new=$({ask}) && [ ${{new:-0}} -gt ${{now:-0}} ]; do sleep 0.2; done")
+
+    def mark(self, name: str) -> str:
+        """A committed row in both; returns where PostgreSQL's log stood then."""
+        return self.slow(f"/opt/lab/mark {name}").splitlines()[-1]
+
+
+class Checker(DatabaseGuest):
+    """Where copies are started, sealed off."""
+
+    def __init__(self, vmid: int, run: Path) -> None:
+        self.copy = run / "copy.raw"
+        with self.copy.open("wb") as file:
+            file.truncate(_DISK_MIB << 20)
+        super().__init__(vmid, run, copy=self.copy)
+
+    def prepare(self) -> None:
+        """Once, after the start: nothing of its own runs."""
+        self.copy_tree(GUEST_FILES, "/opt/lab")
+        self.slow(f"{_DOWN}; kill $(cat /run/lab/writer.pid)")
+
+    def check(self, disk: Path, snapshot: str) -> dict[str, str]:
+        """What the servers find in the snapshot of ``disk``, which may be in use."""
+        options = ("-U", "-n", "-f", "qcow2", "-O", "raw", "-l", f"snapshot.name={snapshot}")
+        packages.run("qemu-img", "convert", *options, disk, self.copy)
+        lines = self.shell("bash /opt/lab/check-copy 2>/root/check.log", timeout=2 * _SLOW_SECONDS).splitlines()
+        return dict(line.partition("=")[::2] for line in lines if "=" in line)
+
+
+class Copy(NamedTuple):
+    """What is to be true of a copy: ``log`` is where PostgreSQL's log stood when the last mark in it was made."""
+
+    found: dict[str, str]
+    marks: tuple[str, ...]
+    log: str
+
+    def wrong(self) -> list[str]:
+        """What makes it no good copy: a server that does not start or finds damage, a mark too few or too many."""
+        expected = {
+            "mariadb_marks": ",".join(sorted(self.marks)),
+            "postgresql_marks": ",".join(self.marks),
+            **dict.fromkeys(("mariadb_rows",), "1"),
+            "postgresql_rows": "t",
+            **dict.fromkeys(("mariadb_end", "postgresql_start"), "0"),
+            **dict.fromkeys(("mariadb_check", "postgresql_amcheck", "postgresql_dump"), "0 "),
+        }
+        wrong = [f"{key}: {self.found.get(key)!r}" for key, value in expected.items() if self.found.get(key) != value]
+        checksums = self.found.get("postgresql_checksums", "")
+        return wrong if checksums.split()[:1] == ["0"] else [*wrong, f"postgresql_checksums: {checksums!r}"]
+
+    def unprepared(self) -> list[str]:
+        """Which servers were not made ready for the freeze, by what stands on the disk alone: a table without
+        transactions that is not closed, a log that has to be read from before the last mark.
+        """
+        found = []
+        if "not closed" in self.found.get("mariadb_plain", "") or not self.found.get("mariadb_plain", "").count("OK"):
+            found.append("mariadb")
+        if _position(self.found.get("redo", "0/0")) < _position(self.log):
+            found.append("postgresql")
+        return found
+
+
+def _position(text: str) -> int:
+    """A place in PostgreSQL's log."""
+    high, _, low = text.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def image() -> Path:
+    """See debian.built."""
+    return debian.built(_PACKAGES, mib=_DISK_MIB, commands=_COMMANDS)

@@ -97,7 +97,7 @@ def _frozen(run: Run, guest: Guest, *, at_knock: bool) -> None:
     try:
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED:
             found = _verdict(run, snapshot, window, at_knock=seat is not None)  # 8. verdict and record
-            run.verdict = guesthooks.raised(found, before, guesthooks.look(run.tools.access.socket(guest)))
+            run.verdict = guesthooks.after_thaw(found, before, run.tools.access.socket(guest))
         again = seat is not None and knock.is_to_be_taken_again(run, snapshot, window)
         if reply.outcome is FreezeOutcome.ACKNOWLEDGED and not again:
             _conclude(run, snapshot, window)

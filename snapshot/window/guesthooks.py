@@ -72,6 +72,13 @@ def look(channel: SocketChannel | None) -> Marks | None:
     return Marks() if content is None else marks_of(content)
 
 
+def after_thaw(verdict: Verdict, before: Marks | None, channel: SocketChannel | None) -> Verdict:
+    """The verdict, with the hooks' word. The guest is asked only where that can raise it."""
+    if before is None or verdict.kind is not VerdictKind.FILESYSTEM_CONSISTENT:
+        return verdict
+    return raised(verdict, before, look(channel))
+
+
 def raised(verdict: Verdict, before: Marks | None, after: Marks | None) -> Verdict:
     """``application-consistent`` where the hooks made databases ready for this very freeze, and they stayed so to the
     thaw. A hook that failed is told in the reason, and raises nothing.

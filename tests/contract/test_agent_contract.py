@@ -632,3 +632,12 @@ def test_the_counter_stands_still_while_the_guest_is_frozen() -> None:
     assert model.counter(61.0) == 22
     assert model.all_frozen_at(30.0)
     assert not model.all_frozen_at(60.5)
+
+
+def test_a_file_that_is_not_there_is_told_in_the_c_librarys_words(guest: Guest) -> None:
+    with pytest.raises(AgentError) as raised:
+        guest.ask("guest-file-open", {"path": "/run/none"})
+    assert (raised.value.class_, raised.value.desc) == (
+        "GenericError",
+        "failed to open file '/run/none' (mode: 'r'): No such file or directory",
+    )

@@ -143,9 +143,11 @@ def test_a_long_foreign_text_is_cut_in_the_refusal() -> None:
 
 @pytest.mark.parametrize("kind", VerdictKind)
 def test_only_a_proven_an_offline_and_a_memory_verdict_count_as_consistent(kind: VerdictKind) -> None:
-    trusted = {VerdictKind.FILESYSTEM_CONSISTENT, VerdictKind.OFFLINE, VerdictKind.MEMORY}
+    frozen = {VerdictKind.APPLICATION_CONSISTENT, VerdictKind.FILESYSTEM_CONSISTENT}
+    trusted = frozen | {VerdictKind.OFFLINE, VerdictKind.MEMORY}
     verdict = Verdict(kind, "because")
     assert verdict.is_consistent is (kind in trusted)
+    assert kind.is_of_a_freeze is (kind in frozen)
     assert str(verdict) == f"{kind.value}: because"
 
 

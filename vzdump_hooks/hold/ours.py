@@ -69,7 +69,7 @@ class OurWindow:
     def run(self) -> str:
         """Freeze, hold, prove, thaw, judge, record. Not "": nothing was frozen by us, nothing will be, and why."""
         window = self._window
-        self._marks = self._look_at_hooks()
+        self._marks = guesthooks.look(self._tools.access.socket(self._guest))
         try:
             with window:
                 reply = self._freeze()
@@ -99,15 +99,12 @@ class OurWindow:
         evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
         seen = Seen(thawed_early=self._thawed_early, alone=is_alone(self._book, self._guest.vmid, window.id))
         verdict = judge_hook(evidence, log, seen, window.times.held_seconds)
-        verdict = guesthooks.raised(verdict, self._marks, self._look_at_hooks())
+        verdict = guesthooks.after_thaw(verdict, self._marks, self._tools.access.socket(self._guest))
         good = verdict.kind.is_of_a_freeze
         confirmed = window.report is not None and window.report.confirmed
         stage = None if good else "hold" if confirmed else "thaw"
         window.close(verdict, stage, None if good else broken_word(window.proof, window.broken_word).value)
         return ""
-
-    def _look_at_hooks(self) -> guesthooks.Marks | None:
-        return guesthooks.look(self._tools.access.socket(self._guest))
 
     def _freeze(self) -> FreezeReply | None:
         """At once, or at the knock, where that is wished and the guest's freezes are short. None: nobody knocked."""

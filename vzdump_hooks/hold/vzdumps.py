@@ -93,7 +93,7 @@ class VzdumpsWindow:
         """
         self._seen = self._seen._replace(nothing_to_freeze=nothing_to_freeze)
         record = self._record()
-        before = self._look_at_hooks()
+        before = guesthooks.look(self._tools.access.socket(self._guest))
         if with_guard:
             record = self._armed(record)
         self.problems += self._book.try_begin(record)
@@ -119,12 +119,9 @@ class VzdumpsWindow:
             verdict = judge_watched(log, self._seen, end.window_seconds, end.broken_by, end.confirmed)
         else:
             verdict = judge_unheard(self._seen, end.broken_by, end.confirmed)
-        verdict = guesthooks.raised(verdict, before, self._look_at_hooks())
+        verdict = guesthooks.after_thaw(verdict, before, self._tools.access.socket(self._guest))
         beginning.finish()
         self._close(record, verdict, end, log)
-
-    def _look_at_hooks(self) -> guesthooks.Marks | None:
-        return guesthooks.look(self._tools.access.socket(self._guest))
 
     def _message(self, not_ours_because: str, *, is_heard: bool) -> HoldReport:
         doubts = "".join(f" ({problem})" for problem in self.problems)

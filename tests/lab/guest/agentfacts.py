@@ -38,6 +38,7 @@ ARGUMENTS: dict[str, tuple[str, type | None, bool]] = {
     "guest-sync-delimited": ("id", int, True),
     FREEZE_LIST: ("mountpoints", list, False),
     "guest-shutdown": ("mode", str, False),
+    "guest-file-open": ("path", str, True),
 }
 JSON_TYPES = {int: "integer", list: "array", str: "string"}
 

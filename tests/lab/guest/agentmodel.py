@@ -558,7 +558,11 @@ class AgentModel:
             barred = command in self.faults.blocked or command in UNSUPPORTED
             why = "" if barred else ": the agent is in frozen state"
             return _error("CommandNotFound", f"Command {command} has been disabled{why}")
-        return _argument_problem(command, request.get("arguments", {}))
+        problem = _argument_problem(command, request.get("arguments", {}))
+        if problem is None and command == "guest-file-open":
+            path = request["arguments"]["path"]
+            return _error("GenericError", f"failed to open file '{path}' (mode: 'r'): No such file or directory")
+        return problem
 
     def _compute(self, command: str, at: float) -> Any:
         if command == STATUS:

@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow deb apt-repo package-test release test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
+.PHONY: test-slow databases deb apt-repo package-test release test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
@@ -50,7 +50,10 @@ hook-matrix: .venv/.ready  ## every owner, mode, storage kind and age of PVE, te
 	$(PY) -m tests.hook.matrix --repeat 10 $(ARGS)
 
 test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, the package on Debian 12 and 13 (root, debootstrap)
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PY) -m pytest -m "slow and not databases" $(ARGS)
+
+databases: .venv/.ready  ## PostgreSQL and MariaDB under load in a Debian guest, twenty copies started sealed off (root, debootstrap)
+	LAB_REQUIRED=1 $(PY) -m pytest -m databases tests/guesthooks/test_databases.py $(ARGS)
 
 deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/
 	contrib/debian/build

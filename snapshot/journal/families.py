@@ -166,7 +166,7 @@ LAST_CONSISTENT = Family(
     "pve_fsfreeze_last_consistent_timestamp_seconds",
     Kind.GAUGE,
     "Unix time of the end of the last run with a consistent verdict; 0: never",
-    "Consistent: filesystem-consistent, offline or memory.",
+    "Consistent: application- or filesystem-consistent, offline or memory.",
 )
 LAST_VERDICT = Family(
     "pve_fsfreeze_last_verdict",

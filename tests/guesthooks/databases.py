@@ -85,7 +85,7 @@ class DatabaseGuest(debian.DebianGuest):
 
     def begin_load(self) -> None:
         """Start to write, and return when both servers have rows."""
-        self.slow("systemd-run --quiet --unit=load /opt/lab/load")
+        self.slow("systemd-run --quiet --unit=load --property=Restart=always bash /opt/lab/load")
         self.wait_for_rows()
 
     def wait_for_rows(self) -> None:

@@ -17,6 +17,10 @@ from snapshot.pve.qga import SocketChannel
 from snapshot.window.guesthooks import EVIDENCE_BYTES, EVIDENCE_FILE, Marks, look, marks_of, raised
 from tests.guesthooks.sandbox import BOOT, Sandbox
 from tests.guesthooks.test_scripts import evidence
+from tests.hook.kit import back_up, hook_site, settled, story
+from tests.lab.guest.agentmodel import Faults
+from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.site import site
 
 HELD = Verdict(VerdictKind.FILESYSTEM_CONSISTENT, "1 filesystem frozen")
 BEFORE = Marks(BOOT, 6, "thawed")
@@ -171,3 +175,44 @@ def test_nonsense_from_a_guest_is_not_known(tmp_path: Path, content: object) -> 
 def test_without_a_socket_nothing_is_known(tmp_path: Path) -> None:
     assert look(None) is None
     assert look(SocketChannel(tmp_path / "none", SystemClock())) is None
+
+
+# -- in a whole run ---------------------------------------------------------------------------------------------------
+
+READY = ("app postgresql 1", "app mariadb 1")
+
+
+def test_a_snapshot_on_the_node_is_application_consistent_by_the_hooks_word() -> None:
+    with site(lambda vmid, run: ScriptedGuest(vmid, run, faults=Faults(hooks_say=READY))) as lab:
+        lab.on_the_node()
+        for _ in range(2):  # the first window of a boot, and one more
+            run = lab.safe_snapshot("--json", "100", "--policy", "require")
+            assert run.exit_code == 0, run.text
+            assert run.json["verdict"]["kind"] == "application-consistent", run.text
+        assert [window.verdict for window in lab.windows()] == ["application-consistent"] * 2
+
+
+def test_away_from_the_node_the_hooks_are_not_asked() -> None:
+    with site(lambda vmid, run: ScriptedGuest(vmid, run, faults=Faults(hooks_say=READY))) as lab:
+        run = lab.safe_snapshot("--json", "100", "--policy", "require")
+        assert run.json["verdict"]["kind"] == "filesystem-consistent", run.text
+        assert not lab.node.requests("file-read")
+
+
+def test_a_hook_that_failed_stands_in_the_reason() -> None:
+    with site(lambda vmid, run: ScriptedGuest(vmid, run, faults=Faults(hooks_say=(READY[0], "failed mariadb")))) as lab:
+        lab.on_the_node()
+        run = lab.safe_snapshot("--json", "100", "--policy", "require")
+        assert run.exit_code == 0, run.text
+        assert run.json["verdict"]["kind"] == "filesystem-consistent"
+        assert "guest hooks failed: mariadb" in run.json["verdict"]["reason"]
+
+
+@pytest.mark.parametrize("rules", ["", 'owner = "vzdump"\n'])
+def test_a_backup_is_application_consistent_whoever_freezes(rules: str) -> None:
+    def make(vmid: int, run: Path) -> ScriptedGuest:
+        return ScriptedGuest(vmid, run, faults=Faults(hooks_say=READY))
+
+    with hook_site(make, rules=f"[[guest]]\nvmid = 100\npolicy = 'prefer'\n{rules}") as lab:
+        back_up(lab)
+        assert settled(lab).verdict == "application-consistent", story(lab)

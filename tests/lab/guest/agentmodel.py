@@ -18,6 +18,7 @@ or event by event: ``connect``, ``receive``, ``advance`` up to ``next_at``, ``di
 
 from __future__ import annotations
 
+import base64
 import collections
 import dataclasses
 import itertools
@@ -57,6 +58,10 @@ class Refusal:
     times: int | None = None
 
 
+EVIDENCE = "/run/fsfreeze-hooks/evidence"
+BOOT_ID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
 @dataclasses.dataclass
 class Faults:
     """What goes wrong. All of it can be changed at any time; a command that has begun keeps what it began with.
@@ -83,6 +88,8 @@ class Faults:
     self_thaw_after: float | None = None
     # A status that is always this, whatever the agent did.
     status: Literal["frozen", "thawed"] | None = None
+    # What contrib/guest/hooks say of their last window, a line each (`app mariadb 1`); empty: they are not installed.
+    hooks_say: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,13 +565,28 @@ class AgentModel:
             barred = command in self.faults.blocked or command in UNSUPPORTED
             why = "" if barred else ": the agent is in frozen state"
             return _error("CommandNotFound", f"Command {command} has been disabled{why}")
+        if command in ("guest-file-read", "guest-file-close"):
+            return None
         problem = _argument_problem(command, request.get("arguments", {}))
-        if problem is None and command == "guest-file-open":
-            path = request["arguments"]["path"]
+        path = request.get("arguments", {}).get("path")
+        if problem is None and command == "guest-file-open" and (path != EVIDENCE or not self._evidence()):
             return _error("GenericError", f"failed to open file '{path}' (mode: 'r'): No such file or directory")
         return problem
 
+    def _evidence(self) -> str:
+        """The hooks' file in the guest's memory; "" where they are not installed, or before their first window."""
+        number = [event for _, event in self.hook_log].count("freeze")
+        if not self.faults.hooks_say or not number:
+            return ""
+        state = {"freeze": "frozen", "thaw": "thawed"}[self.hook_log[-1][1]]
+        lines = ("fsfreeze-hooks 1", f"boot {BOOT_ID}", f"window {number}", f"state {state}", *self.faults.hooks_say)
+        return "\n".join((*lines, "end", ""))
+
     def _compute(self, command: str, at: float) -> Any:
+        if command == "guest-file-open":
+            return 1000
+        if command == "guest-file-read":
+            return {"buf-b64": base64.b64encode(self._evidence().encode()).decode(), "count": 0, "eof": True}
         if command == STATUS:
             return self.faults.status or ("frozen" if self.flag else "thawed")
         simple: dict[str, Any] = {

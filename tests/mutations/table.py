@@ -137,6 +137,13 @@ LINE = "snapshot/cli/line.py"
 ENVELOPE = "snapshot/report/envelope.py"
 ENVELOPE_TESTS = "tests/unit/test_envelope.py"
 BY_HAND = "snapshot/recovery/byhand.py"
+GUEST_HOOKS = "contrib/guest/hooks/fsfreeze-hooks"
+HOOK_LIB = "contrib/guest/hooks/hook-lib"
+MARIADB_HOOK = "contrib/guest/hooks/hooks.d/40-mariadb"
+POSTGRESQL_HOOK = "contrib/guest/hooks/hooks.d/30-postgresql"
+HOOKS_WORD = "snapshot/window/guesthooks.py"
+GUEST_HOOK_TESTS = "tests/guesthooks/test_scripts.py"
+HOOKS_WORD_TESTS = "tests/guesthooks/test_evidence.py"
 OWN_FREEZING = "tests/engine/test_pves_own_freezing.py"
 CLAIM_TESTS = "tests/unit/test_claim.py"
 PROCESS_TESTS = "tests/unit/test_process.py"
@@ -5271,6 +5278,137 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    bash.offer()\n",
         "",
         f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
+        "a database's lock outlives the agent",
+        MARIADB_HOOK,
+        '  [ "$agent" = 0 ] || [ -d "/proc/$agent" ] || return 1\n',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_lock_ends_when_the_agent_is_killed",
+    ),
+    mutation(
+        "a database's lock outlives a hook that was killed",
+        MARIADB_HOOK,
+        '  [ -e "${home%/*}/committed" ] || [ -d "/proc/${HOOK_CALLER:-$$}" ] || return 1\n',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_lock_ends_when_the_hook_is_killed_before_the_freeze_is_allowed",
+    ),
+    mutation(
+        "the server does not end the lock of a client that stands still",
+        MARIADB_HOOK,
+        "SET SESSION wait_timeout=$limit; ",
+        "",
+        f"{GUEST_HOOK_TESTS}::test_the_server_itself_ends_the_lock_of_a_client_that_stands_still",
+    ),
+    mutation(
+        "a lock that was lost before the thaw is not told",
+        MARIADB_HOOK,
+        '[ -z "$session" ] || [ "$session" != "$after" ]',
+        '[ -z "$session" ]',
+        f"{GUEST_HOOK_TESTS}::test_a_lock_ends_when_its_client_or_holder_is_killed_and_that_is_told",
+    ),
+    mutation(
+        "a database's password may be read by others",
+        MARIADB_HOOK,
+        '$(find "$1" -prune -perm -040)',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_password_that_others_can_read_is_refused",
+    ),
+    mutation(
+        "a server that systemd would start is started by the freeze",
+        MARIADB_HOOK,
+        '  [ "$count" -gt 0 ] || return 77\n',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_without_a_server_nothing_is_claimed_and_nothing_started",
+    ),
+    mutation(
+        "a PostgreSQL that was restarted in the window is not told",
+        POSTGRESQL_HOOK,
+        '  [ -z "$changed" ] || { echo "$changed"; return 1; }\n',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_server_that_is_restarted_in_the_window_is_told",
+    ),
+    mutation(
+        "a server that cannot be asked is passed over",
+        HOOK_LIB,
+        '  [ "$count" -gt "$asked" ] || return 0\n',
+        "  return 0\n",
+        f"{GUEST_HOOK_TESTS}::test_a_server_that_cannot_be_reached_is_not_passed_over",
+    ),
+    mutation(
+        "a database on NFS is called ready",
+        HOOK_LIB,
+        "in 0:*) return 1 ;; esac",
+        "in 0:*) return 0 ;; esac",
+        f"{GUEST_HOOK_TESTS}::test_files_on_a_filesystem_that_is_not_frozen_are_no_good",
+    ),
+    mutation(
+        "a refused freeze leaves the databases locked",
+        GUEST_HOOKS,
+        "      undo # the agent calls no thaw hook after a freeze hook that failed\n",
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_refused_freeze_leaves_no_lock",
+    ),
+    mutation(
+        "a guest's hook may take for ever",
+        GUEST_HOOKS,
+        '    if [ "$now" -ge "$until" ]; then\n',
+        "    if false; then\n",
+        f"{GUEST_HOOK_TESTS}::test_a_hook_that_takes_too_long_is_ended",
+    ),
+    mutation(
+        "a guest's hooks keep their files on a disk that is frozen",
+        GUEST_HOOKS,
+        '  why="$home is not in memory"\n  return 1\n',
+        "",
+        f"{GUEST_HOOK_TESTS}::test_a_home_on_a_disk_is_refused",
+    ),
+    mutation(
+        "a guest's hooks are undone in the order they ran",
+        GUEST_HOOKS,
+        '      { echo "$hook"; [ ! -e "$home/begun" ] || cat "$home/begun"; } >',
+        '      { [ ! -e "$home/begun" ] || cat "$home/begun"; echo "$hook"; } >',
+        f"{GUEST_HOOK_TESTS}::test_hooks_run_in_order_and_are_undone_in_reverse",
+    ),
+    mutation(
+        "another window's hooks vouch for this one",
+        HOOKS_WORD,
+        "after.window == before.window + 1",
+        "after.window >= before.window",
+        f"{HOOKS_WORD_TESTS}::test_anything_else_is_no_evidence",
+    ),
+    mutation(
+        "the hooks' word of another boot counts",
+        HOOKS_WORD,
+        ' and before.boot in ("", after.boot)',
+        "",
+        f"{HOOKS_WORD_TESTS}::test_anything_else_is_no_evidence",
+    ),
+    mutation(
+        "a hook that failed is not heard",
+        HOOKS_WORD,
+        "    if after.failed:\n",
+        "    if False:\n",
+        f"{HOOKS_WORD_TESTS}::test_a_hook_that_failed_is_told_and_raises_nothing",
+    ),
+    mutation(
+        "the hooks' word raises a verdict without a proven freeze",
+        HOOKS_WORD,
+        "    if verdict.kind is not VerdictKind.FILESYSTEM_CONSISTENT or before is None or after is None:\n",
+        "    if before is None or after is None:\n",
+        f"{HOOKS_WORD_TESTS}::test_no_other_verdict_is_raised",
+    ),
+    mutation(
+        "more than the hooks would write is read",
+        HOOKS_WORD,
+        "_EVIDENCE.fullmatch(",
+        "_EVIDENCE.match(",
+        f"{HOOKS_WORD_TESTS}::test_what_the_hooks_would_not_write_is_not_read",
+    ),
+    mutation(
+        "a file that may not be read is taken for none",
+        QGA,
+        "                if error.description.endswith(_NO_SUCH_FILE):\n",
+        "                if True:\n",
+        f"{HOOKS_WORD_TESTS}::test_only_a_file_that_is_not_there_is_the_hooks_silence",
     ),
     mutation(
         "an ext4 superblock's checksum is not looked at",

@@ -52,7 +52,7 @@ class DatabaseGuest(debian.DebianGuest):
         super()._check_boot(deadline + _MORE_BOOT_SECONDS)
 
     def _settle(self) -> None:
-        self.shell("echo 5 >/run/lab/period", timeout=BOOT_TIMEOUT_SECONDS + _MORE_BOOT_SECONDS)
+        self.shell("echo 30 >/run/lab/period", timeout=BOOT_TIMEOUT_SECONDS + _MORE_BOOT_SECONDS)
 
     def slow(self, line: str) -> str:
         """``shell`` with an emulated machine's patience."""
@@ -79,7 +79,7 @@ class DatabaseGuest(debian.DebianGuest):
 
     def configure(self, **more: str) -> None:
         """The hooks' configuration."""
-        settings = {"TOTAL_SECONDS": "60", "HOOK_SECONDS": "30", "THAW_SECONDS": "30", "LOCK_SECONDS": "100"} | more
+        settings = {"TOTAL_SECONDS": "80", "HOOK_SECONDS": "60", "THAW_SECONDS": "60", "LOCK_SECONDS": "100"} | more
         text = "".join(f"{key}={value}\\n" for key, value in settings.items())
         self.slow(f"printf '{text}' >/etc/fsfreeze-hooks.conf && chmod 600 /etc/fsfreeze-hooks.conf")
 
@@ -146,10 +146,10 @@ class Copy(NamedTuple):
 
     def unprepared(self) -> list[str]:
         """Which servers were not made ready for the freeze, by what stands on the disk alone: a table without
-        transactions that is not closed, a log that has to be read from before the last mark.
+        transactions that was in use, a log that has to be read from before the last mark.
         """
         found = []
-        if "not closed" in self.found.get("mariadb_plain", "") or not self.found.get("mariadb_plain", "").count("OK"):
+        if "Table is already up to date" not in self.found.get("mariadb_plain", ""):
             found.append("mariadb")
         if _position(self.found.get("redo", "0/0")) < _position(self.log):
             found.append("postgresql")

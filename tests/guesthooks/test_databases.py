@@ -55,6 +55,9 @@ def _bench() -> Iterator[Bench]:
                 "freeze_timeout_seconds": DEADLINE_SECONDS,
                 "max_window_seconds": DEADLINE_SECONDS,
             }
+            # An emulated guest's hooks take their time, which is part of the answers to freeze and thaw.
+            lab.settings["thaw"] = {"attempt_timeout_seconds": DEADLINE_SECONDS}
+            lab.node.set(limits={"cut": 2 * DEADLINE_SECONDS})
             lab.on_the_node()
             guest = lab.guest
             assert isinstance(guest, DatabaseGuest)

@@ -220,6 +220,19 @@ def test_no_hook_begins_when_the_time_of_all_is_over(dash_guest: Sandbox) -> Non
     assert {"failed slow", "failed last"} <= set(dash_guest.evidence().splitlines())
 
 
+def test_a_hook_that_hangs_after_the_thaw_is_ended_and_the_others_are_called(dash_guest: Sandbox) -> None:
+    """The host waits for the answer to its thaw, which waits for the hooks."""
+    dash_guest.settings = {"THAW_SECONDS": "1", "LOCK_SECONDS": "600"}
+    dash_guest.own_hook("80-slow", "[ $1 = freeze ] || sleep 60")
+    dash_guest.mariadb()
+    agent = dash_guest.agent()
+    assert agent.call("freeze") == 0, dash_guest.kernel_log()
+    assert agent.call("thaw") == 0
+    assert "slow: thaw failed (status 124): not done within 1 s" in dash_guest.kernel_log()
+    assert dash_guest.is_let_go()
+    assert "failed slow" in dash_guest.evidence()
+
+
 def test_a_sync_that_hangs_does_not_fail_the_freeze(dash_guest: Sandbox) -> None:
     dash_guest.settings = {"HOOK_SECONDS_pre-sync": "1"}
     (dash_guest.root / "sync.hangs").touch()

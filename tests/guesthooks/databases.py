@@ -92,7 +92,7 @@ class DatabaseGuest(debian.DebianGuest):
         """Until both servers have committed more than they have now."""
         count = "SELECT COALESCE(MAX(n), 0) FROM"
         maria = f'mariadb -BN -e "{count} lab.rows" 2>/dev/null'
-        postgres = f'(cd /; runuser -u postgres -- psql -XAtqc "{count} rows" 2>/dev/null)'
+        postgres = f'cd /; runuser -u postgres -- psql -XAtqc "{count} rows" 2>/dev/null'
         for ask in (maria, postgres):
             self.slow(f"now=$({ask}); until new=$({ask}) && [ ${{new:-0}} -gt ${{now:-0}} ]; do sleep 0.2; done")
 

@@ -93,11 +93,10 @@ class VzdumpsWindow:
         """
         self._seen = self._seen._replace(nothing_to_freeze=nothing_to_freeze)
         record = self._record()
-        before = guesthooks.look(self._tools.access.socket(self._guest))
         if with_guard:
             record = self._armed(record)
         self.problems += self._book.try_begin(record)
-        self._sit(is_heard=is_heard)
+        before = self._look_at_hooks() if self._sit(is_heard=is_heard) else None
         self._tools.report(self._message(not_ours_because, is_heard=is_heard))
         beginning = BeginningRecorder(self._tools, record)
         try:
@@ -152,15 +151,22 @@ class VzdumpsWindow:
         if self._guard is not None:
             self._guard.tell(op)
 
-    def _sit(self, *, is_heard: bool) -> None:
-        """Take the agent's seat. Its first word tells whether somebody else has frozen the guest already."""
+    def _look_at_hooks(self) -> guesthooks.Marks | None:
+        """In a turn behind our own seat: a question that is given up would leave vzdump a place less in the queue."""
+        return guesthooks.look(self._tools.access.socket(self._guest))
+
+    def _sit(self, *, is_heard: bool) -> bool:
+        """Take the agent's seat: whether it is ours. Its first word tells whether somebody else has frozen the guest
+        already.
+        """
         self._tell(Op.ASKING)
-        self._thawer.sit()
+        is_ours = self._thawer.sit() is not None
         if not self._tools.follower.has_logged(LogEvent.FREEZE_ISSUED):  # where vzdump has gone on already
             for heard in self._thawer.heard():
                 self._take_first(heard.state)
         if not is_heard:
             self._thawer.get_up()
+        return is_ours
 
     def _take_first(self, state: FreezeState) -> None:
         self._seen = self._seen._replace(answered=True)

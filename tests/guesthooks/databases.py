@@ -1,7 +1,8 @@
-"""Two Debian machines with PostgreSQL and MariaDB: a guest under load, whose hooks are installed as an administrator
-would, and a checker without a network, in which the servers are started on a copy of the guest's disk.
+"""A Debian guest with PostgreSQL and MariaDB under load, whose hooks are installed as an administrator would; and the
+check of a copy of its disk, in which its own servers are started on this machine, without a network.
 
-Built once with debootstrap (root and a Debian mirror needed; some minutes), kept in the lab's cache. Both are emulated.
+Built once with debootstrap (root and a Debian mirror needed; some minutes), kept in the lab's cache. The guest is
+emulated, the checks run at this machine's own speed.
 """
 
 from __future__ import annotations
@@ -24,16 +25,15 @@ _DISK_MIB = 2500
 _MEMORY_MIB = 768
 _MORE_BOOT_SECONDS = 300.0
 _SLOW_SECONDS = 300.0
-_DOWN = "systemctl mask --now mariadb.service mariadb.socket 'postgresql@15-main' postgresql"
+_SEALED_OFF = ("unshare", "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child")
 
 
 class DatabaseGuest(debian.DebianGuest):
-    """Debian with both servers. ``copy``: a raw file that is /dev/vdb in it; its servers are then off."""
+    """Debian with both servers."""
 
-    def __init__(self, vmid: int, run: Path, *, copy: Path | None = None) -> None:
+    def __init__(self, vmid: int, run: Path) -> None:
         super().__init__(vmid, run)
         self.memory = _MEMORY_MIB
-        self._copy = copy
 
     def start(self) -> None:
         self._launch(image() / "disk.qcow2", None)
@@ -42,21 +42,17 @@ class DatabaseGuest(debian.DebianGuest):
         words = super().command()
         for option, file in (("-kernel", "vmlinuz"), ("-initrd", "initrd")):
             words[words.index(option) + 1] = str(image() / file)
-        if self._copy is not None:
-            # Written by us between two checks: the guest has it unmounted then, and forgets what it has read.
-            drive = f"driver=raw,node-name=copy,file.driver=file,file.locking=off,file.filename={self._copy}"
-            words += ["-blockdev", drive, "-device", "virtio-blk-pci,drive=copy,id=copy"]
         return words
+
+    def shell(self, line: str, timeout: float = _SLOW_SECONDS) -> str:
+        """With an emulated machine's patience."""
+        return super().shell(line, timeout)
 
     def _check_boot(self, deadline: float) -> None:
         super()._check_boot(deadline + _MORE_BOOT_SECONDS)
 
     def _settle(self) -> None:
         self.shell("echo 30 >/run/lab/period", timeout=BOOT_TIMEOUT_SECONDS + _MORE_BOOT_SECONDS)
-
-    def slow(self, line: str) -> str:
-        """``shell`` with an emulated machine's patience."""
-        return self.shell(line, timeout=_SLOW_SECONDS)
 
     def copy_tree(self, source: Path, target: str) -> None:
         """A folder from this machine into the guest."""
@@ -67,25 +63,25 @@ class DatabaseGuest(debian.DebianGuest):
             file.write(data.getvalue())
             file.flush()
             self.copy_in(Path(file.name), "/root/tree.tar.gz")
-        self.slow(f"mkdir -p {target} && tar -xzf /root/tree.tar.gz -C {target} --no-same-owner")
+        self.shell(f"mkdir -p {target} && tar -xzf /root/tree.tar.gz -C {target} --no-same-owner")
 
     def install(self) -> str:
         """The dead-man and the hooks, by the installer; a slow machine's limits. Returns what the installer said."""
         self.copy_tree(HOOKS.parent, "/root/guest")
         self.copy_tree(GUEST_FILES, "/opt/lab")
         self.configure()
-        self.slow("until systemctl is-active mariadb postgresql@15-main; do sleep 1; done")
-        return self.slow("sh /root/guest/install.sh --hooks --limit 200")
+        self.shell("until systemctl is-active mariadb postgresql@15-main; do sleep 1; done")
+        return self.shell("sh /root/guest/install.sh --hooks --limit 200")
 
     def configure(self, **more: str) -> None:
         """The hooks' configuration."""
         settings = {"TOTAL_SECONDS": "80", "HOOK_SECONDS": "60", "THAW_SECONDS": "60", "LOCK_SECONDS": "100"} | more
         text = "".join(f"{key}={value}\\n" for key, value in settings.items())
-        self.slow(f"printf '{text}' >/etc/fsfreeze-hooks.conf && chmod 600 /etc/fsfreeze-hooks.conf")
+        self.shell(f"printf '{text}' >/etc/fsfreeze-hooks.conf && chmod 600 /etc/fsfreeze-hooks.conf")
 
     def begin_load(self) -> None:
         """Start to write, and return when both servers have rows."""
-        self.slow("systemd-run --quiet --unit=load --property=Restart=always bash /opt/lab/load")
+        self.shell("systemd-run --quiet --unit=load --property=Restart=always bash /opt/lab/load")
         self.wait_for_rows()
 
     def wait_for_rows(self) -> None:
@@ -94,33 +90,23 @@ class DatabaseGuest(debian.DebianGuest):
         maria = f'mariadb -BN -e "{count} lab.rows" 2>/dev/null'
         postgres = f'cd /; runuser -u postgres -- psql -XAtqc "{count} rows" 2>/dev/null'
         for ask in (maria, postgres):
-            self.slow(f"now=$({ask}); until new=$({ask}) && [ ${{new:-0}} -gt ${{now:-0}} ]; do sleep 0.2; done")
+            self.shell(f"now=$({ask}); until new=$({ask}) && [ ${{new:-0}} -gt ${{now:-0}} ]; do sleep 0.2; done")
 
     def mark(self, name: str) -> str:
         """A committed row in both; returns where PostgreSQL's log stood then."""
-        return self.slow(f"/opt/lab/mark {name}").splitlines()[-1]
+        return self.shell(f"/opt/lab/mark {name}").splitlines()[-1]
 
 
-class Checker(DatabaseGuest):
-    """Where copies are started, sealed off."""
-
-    def __init__(self, vmid: int, run: Path) -> None:
-        self.copy = run / "copy.raw"
-        with self.copy.open("wb") as file:
-            file.truncate(_DISK_MIB << 20)
-        super().__init__(vmid, run, copy=self.copy)
-
-    def prepare(self) -> None:
-        """Once, after the start: nothing of its own runs."""
-        self.copy_tree(GUEST_FILES, "/opt/lab")
-        self.slow(f"{_DOWN}; kill $(cat /run/lab/writer.pid)")
-
-    def check(self, disk: Path, snapshot: str) -> dict[str, str]:
-        """What the servers find in the snapshot of ``disk``, which may be in use."""
-        options = ("-U", "-n", "-f", "qcow2", "-O", "raw", "-l", f"snapshot.name={snapshot}")
-        packages.run("qemu-img", "convert", *options, disk, self.copy)
-        lines = self.shell("bash /opt/lab/check-copy 2>/root/check.log", timeout=2 * _SLOW_SECONDS).splitlines()
-        return dict(line.partition("=")[::2] for line in lines if "=" in line)
+def check(disk: Path, snapshot: str) -> dict[str, str]:
+    """What the servers find in the snapshot of ``disk``, which may be in use: guestfiles/check-copy."""
+    with tempfile.TemporaryDirectory(prefix="copy-") as folder:
+        copy, mount = Path(folder) / "copy.raw", Path(folder) / "mnt"
+        mount.mkdir()
+        packages.run(
+            "qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", "-l", f"snapshot.name={snapshot}", disk, copy
+        )
+        text = packages.run(*_SEALED_OFF, "bash", GUEST_FILES / "check-copy", copy, mount)
+    return dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
 
 
 class Copy(NamedTuple):

@@ -1,18 +1,17 @@
 """Real PostgreSQL and MariaDB under load: every copy of a snapshot starts sealed off, passes the databases' own checks,
 and holds what was committed before the window, and nothing from after it.
 
-Very slow (`make databases`): two emulated Debian machines. ``DATABASE_COPIES``: how many snapshots are taken.
+Very slow (`make databases`): an emulated Debian machine. ``DATABASE_COPIES``: how many snapshots are taken.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.guesthooks.databases import Checker, Copy, DatabaseGuest
+from tests.guesthooks.databases import Copy, DatabaseGuest, check
 from tests.lab.fixtures import require_real
 from tests.lab.packages import LabUnavailableError
 from tests.lab.site import Run, Site, site
@@ -26,10 +25,10 @@ _LATE_SECONDS = 2
 
 
 class Bench:
-    """The guest under load on its node, the checker, and the marks that were made."""
+    """The guest under load on its node, and the marks that were made."""
 
-    def __init__(self, lab: Site, guest: DatabaseGuest, checker: Checker) -> None:
-        self.lab, self.guest, self.checker = lab, guest, checker
+    def __init__(self, lab: Site, guest: DatabaseGuest) -> None:
+        self.lab, self.guest = lab, guest
         self.marks: list[str] = []
         self._number = 0
 
@@ -45,20 +44,8 @@ class Bench:
         self.marks.append(f"b{self._number:03}")
         self.guest.mark(self.marks[-1])
         if run.json["verdict"] is None:
-            raise AssertionError(run.text + self.guest.slow("dmesg | grep hooks | tail -n 5"))
-        with self._alone(self.checker, self.guest):
-            return run, Copy(self.checker.check(self.guest.disk, name), marks, log)
-
-    @contextlib.contextmanager
-    def _alone(self, one: DatabaseGuest, other: DatabaseGuest) -> Iterator[None]:
-        """Two emulated machines at once take more than twice as long."""
-        other.pause()
-        one.resume()
-        try:
-            yield
-        finally:
-            one.pause()
-            other.resume()
+            raise AssertionError(run.text + self.guest.shell("dmesg | grep hooks | tail -n 5"))
+        return run, Copy(check(self.guest.disk, name), marks, log)
 
 
 @pytest.fixture(scope="module", name="bench")
@@ -80,10 +67,7 @@ def _bench() -> Iterator[Bench]:
             assert "app postgresql 1" in said, said
             assert "app mariadb 1" in said, said
             guest.begin_load()
-            with Checker(101, lab.run) as checker:
-                checker.prepare()
-                checker.pause()
-                yield Bench(lab, guest, checker)
+            yield Bench(lab, guest)
     except LabUnavailableError as error:
         pytest.skip(str(error))
 
@@ -120,24 +104,24 @@ def test_without_the_hooks_neither_the_verdict_nor_the_disk_says_so(bench: Bench
     ],
 )
 def test_a_hook_that_only_pretends_is_found_out_by_the_disk(bench: Bench, hook: str, change: str, which: str) -> None:
-    bench.guest.slow(f"cp {LIBRARY}/{hook} /root/kept && sed -i '{change}' {LIBRARY}/{hook}")
+    bench.guest.shell(f"cp {LIBRARY}/{hook} /root/kept && sed -i '{change}' {LIBRARY}/{hook}")
     try:
         run, copy = bench.snapshot()
     finally:
-        bench.guest.slow(f"cp /root/kept {LIBRARY}/{hook}")
+        bench.guest.shell(f"cp /root/kept {LIBRARY}/{hook}")
     assert kind_of(run) == "application-consistent", "the sabotage did not go unnoticed by the hooks: it shows nothing"
     assert copy.unprepared() == [which], copy
 
 
 def test_a_server_that_is_killed_in_the_window_costs_the_word(bench: Bench) -> None:
-    bench.guest.slow(
+    bench.guest.shell(
         f"printf '#!/bin/sh\\n[ $1 = thaw ] || exit 0\\npkill -9 mariadbd\\nexit 0\\n' >{LIBRARY}/90-killer"
     )
-    bench.guest.slow(f"chmod 755 {LIBRARY}/90-killer")
+    bench.guest.shell(f"chmod 755 {LIBRARY}/90-killer")
     try:
         run = bench.lab.safe_snapshot("--json", "100", "--policy", "require", timeout=400)
     finally:
-        bench.guest.slow(f"rm {LIBRARY}/90-killer; systemctl restart mariadb; systemctl restart load")
+        bench.guest.shell(f"rm {LIBRARY}/90-killer; systemctl restart mariadb; systemctl restart load")
     assert kind_of(run) == "filesystem-consistent", run.text
     assert "guest hooks failed: mariadb" in run.json["verdict"]["reason"]
 
@@ -147,46 +131,46 @@ def test_a_server_that_is_killed_in_the_window_costs_the_word(bench: Bench) -> N
 
 def watch_lock(guest: DatabaseGuest) -> float:
     """Wait for the end of the hook's session; returns when it was last seen (seconds since the guest's boot)."""
-    session = guest.slow("cut -f 2 /run/fsfreeze-hooks/40-mariadb/held.1/said | head -n 1").strip()
+    session = guest.shell("cut -f 2 /run/fsfreeze-hooks/40-mariadb/held.1/said | head -n 1").strip()
     count = f"mariadb -BN -e 'SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session}'"
     look = f'read -r now _ </proc/uptime; [ "$({count})" = 1 ] && seen=$now'
-    return float(guest.slow(f"while {look}; do sleep 0.1; done; echo $seen").split()[-1])
+    return float(guest.shell(f"while {look}; do sleep 0.1; done; echo $seen").split()[-1])
 
 
 def uptime(guest: DatabaseGuest) -> float:
-    return float(guest.slow("cat /proc/uptime").split()[0])
+    return float(guest.shell("cat /proc/uptime").split()[0])
 
 
 def test_a_lock_whose_thaw_is_lost_ends_at_its_limit(bench: Bench) -> None:
     bench.guest.configure(LOCK_SECONDS="15")
-    bench.guest.slow("fsfreeze-hooks freeze")
+    bench.guest.shell("fsfreeze-hooks freeze")
     frozen = uptime(bench.guest)
     seen = watch_lock(bench.guest)
     bench.guest.configure()
-    bench.guest.slow("fsfreeze-hooks thaw")
+    bench.guest.shell("fsfreeze-hooks thaw")
     assert seen - frozen <= 15 + _LATE_SECONDS
-    assert "failed mariadb" in bench.guest.slow("fsfreeze-hooks status")
+    assert "failed mariadb" in bench.guest.shell("fsfreeze-hooks status")
 
 
 def test_the_server_ends_the_lock_of_a_client_that_stands_still(bench: Bench) -> None:
     bench.guest.configure(LOCK_SECONDS="15")
-    bench.guest.slow("fsfreeze-hooks freeze")
+    bench.guest.shell("fsfreeze-hooks freeze")
     frozen = uptime(bench.guest)
-    bench.guest.slow("pkill -STOP -f 'mariadb --batch'; pkill -STOP -f 40-mariadb")
+    bench.guest.shell("pkill -STOP -f 'mariadb --batch'; pkill -STOP -f 40-mariadb")
     seen = watch_lock(bench.guest)
-    bench.guest.slow("pkill -KILL -f 'mariadb --batch'; pkill -KILL -f 40-mariadb")
+    bench.guest.shell("pkill -KILL -f 'mariadb --batch'; pkill -KILL -f 40-mariadb")
     bench.guest.configure()
-    bench.guest.slow("fsfreeze-hooks thaw")
+    bench.guest.shell("fsfreeze-hooks thaw")
     assert seen - frozen <= 15 + _LATE_SECONDS
 
 
 def test_a_lock_ends_with_its_agent(bench: Bench) -> None:
     bench.guest.configure(LOCK_SECONDS="600")
     assert bench.guest.ask("guest-fsfreeze-freeze", timeout=DEADLINE_SECONDS) >= 1
-    bench.guest.slow("kill -9 $(pidof qemu-ga)")
+    bench.guest.shell("kill -9 $(pidof qemu-ga)")
     killed = uptime(bench.guest)
     seen = watch_lock(bench.guest)
-    bench.guest.slow("fsfreeze --unfreeze /")
+    bench.guest.shell("fsfreeze --unfreeze /")
     bench.guest.configure()
     bench.guest.wait_agent(DEADLINE_SECONDS)
     assert bench.guest.ask("guest-fsfreeze-thaw", timeout=DEADLINE_SECONDS) == 0

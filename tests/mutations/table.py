@@ -5278,6 +5278,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    bash.offer()\n",
         "",
         f"{MANY_GUESTS}::test_a_bash_at_a_terminal_completes_behind_a_colon_too",
+    ),
+    mutation(
         "a database's lock outlives the agent",
         MARIADB_HOOK,
         '  [ "$agent" = 0 ] || [ -d "/proc/$agent" ] || return 1\n',

@@ -31,6 +31,7 @@ def test_the_tests_that_must_catch_it_exist(change: Mutation) -> None:
     assert change.catchers
     for catcher in change.catchers:
         file, _, name = catcher.partition("[")[0].partition("::")  # a catcher may be one case of a test
+        assert (ROOT / file).exists(), f"there is no {file}"
         assert not name or name in _functions(ROOT / file), f"{file} has no {name}"
 
 

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.databases, pytest.mark.slow, pytest.mark.real, pytest.
 COPIES = int(os.environ.get("DATABASE_COPIES", "20"))
 DEADLINE_SECONDS = 300.0
 LIBRARY = "/usr/local/lib/fsfreeze-hooks/hooks.d"
+HELD = "/run/fsfreeze-hooks/40-mariadb/held.1/said"
 _LATE_SECONDS = 2
 
 
@@ -135,7 +136,7 @@ def test_a_server_that_is_killed_in_the_window_costs_the_word(bench: Bench) -> N
 
 def watch_lock(guest: DatabaseGuest) -> float:
     """Wait for the end of the hook's session; returns when it was last seen (seconds since the guest's boot)."""
-    session = guest.shell("cut -f 2 /run/fsfreeze-hooks/40-mariadb/held.1/said | head -n 1").strip()
+    session = guest.shell(f"cut -f 2 {HELD} | head -n 1").strip()
     count = f"mariadb -BN -e 'SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session}'"
     look = f'read -r now _ </proc/uptime; [ "$({count})" = 1 ] && seen=$now'
     return float(guest.shell(f"while {look}; do sleep 0.1; done; echo $seen").split()[-1])
@@ -147,12 +148,38 @@ def uptime(guest: DatabaseGuest) -> float:
 
 def test_a_lock_whose_thaw_is_lost_ends_at_its_limit(bench: Bench) -> None:
     bench.guest.configure(LOCK_SECONDS="15")
-    bench.guest.shell("fsfreeze-hooks freeze")
+    assert bench.guest.ask("guest-fsfreeze-freeze", timeout=DEADLINE_SECONDS) >= 1
     frozen = uptime(bench.guest)
     seen = watch_lock(bench.guest)
+    assert bench.guest.ask("guest-fsfreeze-thaw", timeout=DEADLINE_SECONDS) >= 1
+    bench.guest.configure()
+    assert seen - frozen <= 15 + _LATE_SECONDS
+    assert "failed mariadb" in bench.guest.shell("fsfreeze-hooks status")
+
+
+def test_a_lock_ends_with_the_hooks_that_were_killed_before_the_freeze(bench: Bench) -> None:
+    bench.guest.configure(LOCK_SECONDS="600")
+    bench.guest.shell(f"printf '#!/bin/sh\nexec sleep 600\n' >{LIBRARY}/90-slow; chmod 755 {LIBRARY}/90-slow")
+    bench.guest.shell("setsid fsfreeze-hooks freeze >/dev/null 2>&1 &")
+    bench.guest.shell(f"until grep -q held {HELD}; do sleep 0.1; done")
+    bench.guest.shell("pkill -KILL -f '[f]sfreeze-hooks freeze'")
+    killed = uptime(bench.guest)
+    seen = watch_lock(bench.guest)
+    bench.guest.shell(f"rm {LIBRARY}/90-slow")
+    bench.guest.configure()
+    bench.guest.shell("fsfreeze-hooks selftest")
+    assert seen - killed <= _LATE_SECONDS
+
+
+def test_a_server_that_is_restarted_in_the_window_is_not_locked(bench: Bench) -> None:
+    bench.guest.configure(LOCK_SECONDS="600")
+    bench.guest.shell("fsfreeze-hooks freeze")
+    bench.guest.shell("pkill -9 mariadbd")
+    bench.guest.restart_mariadb()
+    bench.guest.wait_for_servers()
+    bench.guest.shell(f"mariadb -e 'SET lock_wait_timeout={_LATE_SECONDS}; INSERT INTO lab.plain VALUES (0, 0)'")
     bench.guest.configure()
     bench.guest.shell("fsfreeze-hooks thaw")
-    assert seen - frozen <= 15 + _LATE_SECONDS
     assert "failed mariadb" in bench.guest.shell("fsfreeze-hooks status")
 
 
@@ -160,9 +187,9 @@ def test_the_server_ends_the_lock_of_a_client_that_stands_still(bench: Bench) ->
     bench.guest.configure(LOCK_SECONDS="15")
     bench.guest.shell("fsfreeze-hooks freeze")
     frozen = uptime(bench.guest)
-    bench.guest.shell("pkill -STOP -f 'mariadb --batch'; pkill -STOP -f 40-mariadb")
+    bench.guest.shell("pkill -STOP -f '[m]ariadb --batch'; pkill -STOP -f '[4]0-mariadb'")
     seen = watch_lock(bench.guest)
-    bench.guest.shell("pkill -KILL -f 'mariadb --batch'; pkill -KILL -f 40-mariadb")
+    bench.guest.shell("pkill -KILL -f '[m]ariadb --batch'; pkill -KILL -f '[4]0-mariadb'")
     bench.guest.configure()
     bench.guest.shell("fsfreeze-hooks thaw")
     assert seen - frozen <= 15 + _LATE_SECONDS

@@ -52,7 +52,7 @@ hook-matrix: .venv/.ready  ## every owner, mode, storage kind and age of PVE, te
 test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, the package on Debian 12 and 13 (root, debootstrap)
 	$(PY) -m pytest -m "slow and not databases" $(ARGS)
 
-databases: .venv/.ready  ## PostgreSQL and MariaDB under load in a Debian guest, twenty copies started sealed off (root, debootstrap)
+databases: .venv/.ready  ## PostgreSQL and MariaDB under load in Debian guests, twenty copies started sealed off (root, debootstrap, FUSE)
 	LAB_REQUIRED=1 $(PY) -m pytest -m databases tests/guesthooks/test_databases.py $(ARGS)
 
 deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/

@@ -21,6 +21,7 @@ from tests.guesthooks.databases import GUEST_FILES, DatabaseGuest, image
 from tests.lab import packages
 from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
 
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SPACES = ("--mount", "--pid", "--net", "--ipc", "--uts")
 # A frozen filesystem that nobody thaws outlives its mount, and this machine's loop device with it.
 _KEEPER = """read -r _
@@ -80,7 +81,7 @@ class EnclosedGuest(DatabaseGuest):
         super().stop()
 
     def control(self, line: str, timeout: float = 10.0) -> tuple[int, str]:
-        words = ["nsenter", "--target", str(self._first), *_SPACES, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        words = ["nsenter", "--target", str(self._first), *_SPACES, "env", "-i", _PATH]
         done = subprocess.run(
             [*words, "bash", "-c", line],
             stdin=subprocess.DEVNULL,

@@ -262,6 +262,15 @@ def test_a_server_that_cannot_be_reached_is_not_passed_over(dash_guest: Sandbox)
         process.wait()
 
 
+def test_a_process_of_a_server_that_ends_while_servers_are_counted_is_none(dash_guest: Sandbox) -> None:
+    """PostgreSQL starts one for each client."""
+    dash_guest.postgresql()
+    ended = dash_guest.root / "proc" / "99999999"
+    ended.mkdir()
+    (ended / "comm").write_text("postgres\n")  # and nothing else is there any more
+    assert dash_guest.agent().call("freeze") == 0, dash_guest.kernel_log()
+
+
 @pytest.mark.parametrize("start", ["mariadb", "postgresql"])
 def test_files_on_a_filesystem_that_is_not_frozen_are_no_good(dash_guest: Sandbox, start: str) -> None:
     getattr(dash_guest, start)()

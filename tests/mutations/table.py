@@ -5336,6 +5336,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{GUEST_HOOK_TESTS}::test_a_server_that_cannot_be_reached_is_not_passed_over",
     ),
     mutation(
+        "a client that leaves while servers are counted costs the freeze",
+        HOOK_LIB,
+        '" ${parent:-$pid} "',
+        '" $parent "',
+        f"{GUEST_HOOK_TESTS}::test_a_process_of_a_server_that_ends_while_servers_are_counted_is_none",
+    ),
+    mutation(
         "a database on NFS is called ready",
         HOOK_LIB,
         "in 0:*) return 1 ;; esac",

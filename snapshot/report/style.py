@@ -2,9 +2,11 @@
 
 STYLE = """
 :root{color-scheme:light dark;--page:#fff;--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;--card:#f5f7fa;
---ok:#0f766e;--memory:#4f63c8;--offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fdecea}
+--ok:#0f766e;--memory:#4f63c8;--offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fdecea;
+--best:#14532d}
 @media (prefers-color-scheme:dark){:root{--page:#12161d;--ink:#e6eaf0;--soft:#a3afbf;--line:#364152;--card:#1b212b;
---ok:#2bbfae;--memory:#8fa2ff;--offline:#8b9ab0;--crash:#f2a33c;--unknown:#f472b6;--alarm:#ff8a7a;--alarm-page:#3a1714}}
+--ok:#2bbfae;--memory:#8fa2ff;--offline:#8b9ab0;--crash:#f2a33c;--unknown:#f472b6;--alarm:#ff8a7a;--alarm-page:#3a1714;
+--best:#a7f3d0}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
 "DejaVu Sans",sans-serif}
@@ -52,6 +54,7 @@ path{fill:none;vector-effect:non-scaling-stroke}
 .median{stroke:var(--ok);stroke-width:5px;stroke-linecap:round}
 .longest{stroke:var(--crash);stroke-width:5px;stroke-linecap:round}
 .failed{fill:var(--alarm)}
+.best{fill:var(--best);background:var(--best)}
 .ok{fill:var(--ok);background:var(--ok)}.memory{fill:var(--memory);background:var(--memory)}
 .offline{fill:var(--offline);background:var(--offline)}.crash{fill:var(--crash);background:var(--crash)}
 .unknown{fill:var(--unknown);background:var(--unknown)}
@@ -80,8 +83,8 @@ th,td{padding-right:.35rem}.pic td:last-child{min-width:3rem;width:15%}svg.meter
 .bars td:last-child{width:40%}.g td{white-space:normal}.g td:last-child,.g th:last-child{display:none}
 .r small{display:block}}
 @media print{:root{--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--ok:#0f766e;--memory:#4f63c8;
---offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fff}body{font-size:11pt}
+--offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fff;--best:#14532d}body{font-size:11pt}
 .pair section{border:1px solid var(--line)}h2,h3{break-after:avoid}figure,tr,article,.alarm{break-inside:avoid}
-.key i,.ok,.memory,.offline,.crash,.unknown{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+.key i,.best,.ok,.memory,.offline,.crash,.unknown{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main,header,footer{max-width:none;padding:0}}
 """

@@ -125,14 +125,27 @@ def test_removal_is_refused_while_vzdump_still_names_the_hook(tree: Tree) -> Non
     named = [
         (vzdump, "mode: snapshot\nscript: /usr/bin/vzdump-hook\n"),
         (vzdump, "script:/usr/bin/vzdump-hook"),
+        (vzdump, "script: '/usr/bin/vzdump-hook'\n"),
+        (vzdump, 'script: "/root/wrapper"\n'),
         (jobs, "vzdump: backup-1\n\tmode snapshot\n\tscript /usr/bin/vzdump-hook\n\n"),
     ]
+    (tree.root / "root/wrapper").write_text('#!/bin/sh\nexec /usr/bin/vzdump-hook "$@"\n')
     for path, text in named:
         path.write_text(text)
         refused = tree.run("dpkg", "--remove", "vzdump-hooks")
         assert refused.returncode != 0
         assert "still names /usr/bin/vzdump-hook" in refused.stderr
-        path.unlink()
+        assert "safe-snapshot setup --undo" in refused.stderr
+    # The program is broken: the names are looked for without it.
+    broken = tree.root / SITE / "snapshot/errors.py"
+    sound = broken.read_text()
+    broken.write_text("no Python\n")
+    refused = tree.run("dpkg", "--remove", "vzdump-hooks")
+    assert refused.returncode != 0
+    assert "still names /usr/bin/vzdump-hook" in refused.stderr
+    broken.write_text(sound)
+    for path, _ in named:
+        path.unlink(missing_ok=True)
     tree.ok("safe-snapshot", "--version")
     vzdump.write_text("mode: snapshot\n#script: /usr/bin/vzdump-hook\nscript: /usr/bin/vzdump-hook-of-mine\n")
     (tree.root / "etc/vzdump-hooks/config.toml").write_text("# mine\n")

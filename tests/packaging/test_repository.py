@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,10 @@ FINDS = {"safe-snapshot doctor 100": 14, "safe-snapshot 100 --name before-upgrad
 """Exit codes other than 0 that are no fault: no systemd runs here, and PVE 8 thaws by itself."""
 
 
+ELSEWHERE = {"take", "setup", "drill", "verify"}
+"""Called without its word; called above; test_setup.py's; needs a disk behind the guest."""
+
+
 def test_from_the_signed_repository_through_a_backup_to_a_purge(bare: Tree, request: pytest.FixtureRequest) -> None:
     suite = request.node.callspec.params["bare"]
     assert bare.run("python3", "--version").returncode != 0, "the root is bare"
@@ -167,6 +172,44 @@ def test_a_package_that_somebody_has_changed_is_not_installed(repository: Path) 
         done = tree.run("apt-get", "update", network=True)
         assert done.returncode != 0 or "Hash Sum mismatch" in done.stderr, done
         assert tree.run("apt-get", "install", "-y", "vzdump-hooks", network=True).returncode != 0
+
+
+# ----------------------------------------------------------------------- builds
+
+
+def sources(tree: Tree) -> None:
+    """The checkout's own files at /root/sources: no repository, no environment."""
+    ignored = shutil.ignore_patterns(".git", ".venv", ".lab", "tests", ".*_cache", "dist", "__pycache__", "*.egg-info")
+    shutil.copytree(CHECKOUT, tree.root / "root/sources", ignore=ignored)
+
+
+@pytest.mark.parametrize("suite", PVE)
+def test_debians_own_back_end_builds_the_wheel(suite: str, repository: Path) -> None:
+    with debian(suite, ()) as tree:
+        offer(tree, repository)
+        sources(tree)
+        tree.ok("apt-get", "update", network=True)
+        tree.ok("apt-get", "install", "-y", "--no-install-recommends", "python3-hatchling", network=True)
+        build_it = (
+            "cd /root/sources && python3 -c 'from hatchling.build import build_wheel; print(build_wheel(\"/root\"))'"
+        )
+        assert tree.ok("sh", "-c", build_it).startswith("vzdump_hooks-")
+        (wheel,) = (tree.root / "root").glob("*.whl")
+        with zipfile.ZipFile(wheel) as found:
+            (metadata,) = (found.read(name).decode() for name in found.namelist() if name.endswith("/METADATA"))
+        assert "\nLicense-Expression: MIT\n" in metadata
+
+
+@pytest.mark.parametrize("suite", PVE)
+def test_the_package_is_built_with_no_more_than_it_depends_on(suite: str) -> None:
+    """No network, no pip, no git, no compiler; and what came out is installed and runs."""
+    with debian(suite) as tree:
+        sources(tree)
+        for program in ("git", "pip", "pip3", "cc"):
+            assert tree.run("which", program).returncode != 0
+        shown = tree.ok("sh", "-c", "cd / && PYTHON=python3 /root/sources/contrib/debian/build /root/out")
+        tree.ok("dpkg", "--install", shown.strip())
+        assert "safe-snapshot, version " in tree.ok("safe-snapshot", "--version")
 
 
 # --------------------------------------------------------------------- upgrade

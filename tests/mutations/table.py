@@ -3556,6 +3556,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{PACKAGE_TESTS}::test_the_shell_offers_the_hooks_own_words",
     ),
     mutation(
+        "who is called during an upgrade meets half of each version",
+        "contrib/debian/launcher",
+        "        if not 0 <= time.time()",
+        "        if True or time.time()",
+        "tests/packaging/test_launcher.py::test_who_is_called_while_the_files_are_changed_waits_for_the_end",
+    ),
+    mutation(
+        "an upgrade that was killed keeps every hook waiting",
+        "contrib/debian/launcher",
+        "if not 0 <= time.time() - os.stat",
+        "if 0 > os.stat",
+        "tests/packaging/test_launcher.py::test_an_upgrade_that_was_killed_costs_no_backup",
+    ),
+    mutation(
         "the licence is a table again",
         "pyproject.toml",
         'license = "MIT"',

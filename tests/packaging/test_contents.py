@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -117,6 +118,14 @@ def test_each_file_has_its_sum(tree: Path) -> None:
 # ------------------------------------------------------------------- man pages
 
 
+def all_commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command by its words, and those below it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            yield from all_commands(one, (*path, name))
+
+
 def page(tree: Path, name: str, section: int = 1) -> str:
     """A page's source, with roff's escapes taken out."""
     text = gzip.decompress((tree / f"usr/share/man/man{section}/{name}.{section}.gz").read_bytes()).decode()
@@ -125,18 +134,17 @@ def page(tree: Path, name: str, section: int = 1) -> str:
 
 def test_each_command_has_a_page_with_each_of_its_options(tree: Path) -> None:
     with click.Context(main_group, info_name="safe-snapshot", **main_group.context_settings) as ctx:
-        pages = {
-            "safe-snapshot": main_group,
-            **{f"safe-snapshot-{name}": main_group.commands[name] for name in COMMANDS},
-        }
-        for name, command in pages.items():
+        for path, command in all_commands(main_group, ("safe-snapshot",)):
+            name = "-".join(path)
             text = page(tree, name)
             assert f"\n{name} - " in text
             for param in command.get_params(ctx):
                 if isinstance(param, click.Option) and not param.hidden:
                     assert all(re.search(rf"^\.B .*{option}\b", text, re.MULTILINE) for option in param.opts), name
-        overview = page(tree, "safe-snapshot")
-        assert all(f"See safe-snapshot-{name}(1)." in overview for name in COMMANDS)
+            if len(path) > 1:
+                assert f"See {name}(1)." in page(tree, "-".join(path[:-1]))
+    names = {path.name for path in (tree / "usr/share/man/man1").iterdir()}
+    assert {"safe-snapshot-take.1.gz", "safe-snapshot-metrics-serve.1.gz"} <= names
     assert "-h, --help" in page(tree, "safe-snapshot-thaw")
     assert "--self-test VMID" in page(tree, "vzdump-hook")
     assert "[freeze]" in page(tree, "vzdump-hooks", section=5)
@@ -186,15 +194,16 @@ def test_the_shell_offers_every_command_and_every_option_of_it(tree: Path) -> No
     offered = tab(tree, "safe-snapshot", "")
     assert set(COMMANDS) <= offered
     with click.Context(main_group, info_name="safe-snapshot", **main_group.context_settings) as ctx:
-        for name in COMMANDS:
+        for path, command in all_commands(main_group, ("safe-snapshot",)):
             options = {
                 long
-                for param in main_group.commands[name].get_params(ctx)
+                for param in command.get_params(ctx)
                 if isinstance(param, click.Option) and not param.hidden
                 for long in param.opts
                 if long.startswith("--")
             }
-            assert options <= tab(tree, f"safe-snapshot {name}", "--"), name
+            assert options <= tab(tree, " ".join(path), "--"), path
+    assert {"print", "serve"} <= tab(tree, "safe-snapshot metrics", "")
 
 
 def test_the_shell_offers_the_hooks_own_words(tree: Path) -> None:

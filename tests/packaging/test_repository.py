@@ -104,8 +104,8 @@ LINES = {
     "safe-snapshot list 100": "100",
     "safe-snapshot prune 100 --keep 3 --dry-run": "",
     "safe-snapshot history": "100",
-    "safe-snapshot report --output /root/report.html": "",
-    "safe-snapshot metrics --print": "pve_fsfreeze_",
+    "safe-snapshot report --html /root/report.html": "",
+    "safe-snapshot metrics print": "pve_fsfreeze_",
     "safe-snapshot notify --test": "mail",
     "safe-snapshot recover": "",
     "safe-snapshot thaw 100": "100",
@@ -259,13 +259,13 @@ def test_an_upgrade_from_0_1_0_lets_an_open_window_end_and_keeps_all_that_was_th
             result = job.wait()
         log = "\n".join(result.log_lines)
         assert result.exitstatus == "OK", log
-        assert "filesystem-consistent" in log
+        assert "filesystem-consistent" in log, log
         assert config.read_text() == mine
         assert node.read("etc/vzdump-hooks/token") == token
         assert "no open window, no frozen guest" in node.ok("safe-snapshot status")
         shown = node.ok("safe-snapshot --json history")
         kept = json.loads(shown[shown.index("{") :])["windows"]
-        assert [window["verdict"]["kind"] for window in kept] == ["filesystem-consistent"] * 2, kept
+        assert [window["verdict"] for window in kept] == ["filesystem-consistent"] * 2, kept
         node.ok("vzdump 100")
         with sqlite3.connect(tree.root / "var/lib/vzdump-hooks/journal.sqlite") as journal:
             assert journal.execute("PRAGMA user_version").fetchone() == (VERSION,)

@@ -140,10 +140,10 @@ def _is_elsewhere(root: Path, section: bytes) -> bool:
 
 
 def _was_taken_out(root: Path, used_at: float) -> bool:
-    """Whether a file that named us then may have been changed since."""
-    for name in (CONF, JOBS, *CRON):
+    """Whether a file that named us then may have been changed since, or have gone: its folder tells."""
+    for path in (root / name for name in (CONF, JOBS, *CRON)):
         with suppress(OSError):
-            if (root / name).stat().st_mtime >= used_at:
+            if (path if path.exists() else path.parent).stat().st_mtime >= used_at:
                 return True
     return False
 

@@ -3570,6 +3570,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/packaging/test_launcher.py::test_an_upgrade_that_was_killed_costs_no_backup",
     ),
     mutation(
+        "a vzdump.conf that setup has taken away keeps the package for a day",
+        LEAVING,
+        "(path if path.exists() else path.parent).stat()",
+        "path.stat()",
+        f"{LEAVING_TESTS}::test_a_file_that_went_since_last_night_explains_who_called_it",
+    ),
+    mutation(
         "the licence is a table again",
         "pyproject.toml",
         'license = "MIT"',

@@ -52,6 +52,12 @@ def backed_up(root: Path, at: float, **values: object) -> None:
         journal.update(row.id, closed_at=at + 5, verdict="filesystem-consistent", reason="proven", state="thawed")
 
 
+def old(root: Path, hours: float) -> None:
+    """Nothing of PVE's configuration was changed for so long."""
+    for name in ("etc/vzdump.conf", "etc/pve/jobs.cfg", "etc/pve", "etc"):
+        os.utime(root / name, (NOW - hours * HOUR, NOW - hours * HOUR))
+
+
 NAMED = {
     "plain": ("etc/vzdump.conf", "script: /usr/bin/vzdump-hook\n"),
     "without a space": ("etc/vzdump.conf", "script:/usr/bin/vzdump-hook"),
@@ -100,8 +106,7 @@ def test_what_does_not_call_the_hook_keeps_nobody(root: Path, case: str) -> None
 
 def test_who_called_it_last_night_keeps_it_though_nothing_names_it(root: Path) -> None:
     (root / "etc/vzdump.conf").write_text("mode: snapshot\n")
-    for name in ("etc/vzdump.conf", "etc/pve/jobs.cfg"):
-        os.utime(root / name, (NOW - 30 * HOUR, NOW - 30 * HOUR))
+    old(root, 30)
     assert reasons(root) == ""
     backed_up(root, NOW - 27 * HOUR)
     assert reasons(root) == "", "a day and more ago"
@@ -114,9 +119,19 @@ def test_who_called_it_last_night_keeps_it_though_nothing_names_it(root: Path) -
 
 def test_a_file_that_was_changed_since_last_night_explains_who_called_it(root: Path) -> None:
     """It named us then, and was mended: by hand, or by setup --undo."""
+    old(root, 30)
     backed_up(root, NOW - 8 * HOUR)
-    for name, since in (("etc/vzdump.conf", 30), ("etc/pve/jobs.cfg", 1)):
-        os.utime(root / name, (NOW - since * HOUR, NOW - since * HOUR))
+    os.utime(root / "etc/pve/jobs.cfg", (NOW - 1 * HOUR, NOW - 1 * HOUR))
+    assert reasons(root) == ""
+
+
+def test_a_file_that_went_since_last_night_explains_who_called_it(root: Path) -> None:
+    """setup --undo takes a vzdump.conf away that setup had made."""
+    old(root, 30)
+    backed_up(root, NOW - 8 * HOUR)
+    assert reasons(root) != ""
+    (root / "etc/vzdump.conf").unlink()
+    os.utime(root / "etc", (NOW - 1 * HOUR, NOW - 1 * HOUR))
     assert reasons(root) == ""
 
 

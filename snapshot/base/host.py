@@ -9,21 +9,25 @@ errand of a signal. Nothing interrupts a thread: whoever waits there minds its `
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from snapshot.base.interruption import Signals
 from snapshot.base.procfs import process_start
-from snapshot.base.threads import start_thread
+from snapshot.base.threads import STACK_BYTES, start_thread
 
 MOST_BYTES = 1 << 20
 """Of an order: what a guard is armed with, or a guest's number and what is known of its cluster."""
 
 _MOST_DESCRIPTORS = 1 << 20
+_M_ARENA_MAX = -8
+"""mallopt(3); in malloc.h alone."""
 
 BROKEN = 70
 """The status of an order that ended with an exception (sysexits(3), EX_SOFTWARE)."""
@@ -158,6 +162,7 @@ def _be(calling: Calling, control: socket.socket, mask: Iterable[int]) -> None:
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, _MOST_DESCRIPTORS)
         _leave_the_terminal()
+        _expect_threads()
         calling.begin()
         running = _Running(calling.work, control)
         for number in calling.ignored:
@@ -182,6 +187,8 @@ class _Running:
         self._over = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Written to by each thread at its end."""
         self._done: list[tuple[int, int]] = []
+        self._bell, self._rings = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """Written to at each signal: where another thread is the one that it interrupts, it wakes this one."""
 
     def tell(self, number: int, _frame: object = None) -> None:
         """A signal has come: every errand hears it, and those to come do too."""
@@ -192,11 +199,15 @@ class _Running:
     def run(self) -> None:
         """Take orders until nobody can give one any more and the last has ended."""
         takes_orders = True
+        signal.set_wakeup_fd(self._rings, warn_on_full_buffer=False)
         with selectors.DefaultSelector() as selector:
+            selector.register(self._bell, selectors.EVENT_READ)
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._over, selectors.EVENT_READ)
             while takes_orders or self._errands:
                 for key, _ in selector.select():
+                    if key.fd == self._bell:
+                        os.read(self._bell, 64)
                     if key.fileobj is self._control and not self._take_order():
                         takes_orders = False
                         selector.unregister(self._control)
@@ -210,14 +221,14 @@ class _Running:
             return False
         if not data:
             return False
-        number, signals = int.from_bytes(data[:8], "big"), Signals()
-        errand = Errand(data[8:], descriptors[0] if descriptors else -1, signals)
-        self._errands[number] = signals
-        if self._told is not None:
-            signals.tell(self._told)
+        number = int.from_bytes(data[:8], "big")
         try:
+            signals = self._errands[number] = Signals()
+            if self._told is not None:
+                signals.tell(self._told)
+            errand = Errand(data[8:], descriptors[0] if descriptors else -1, signals)
             start_thread(f"errand-{number}", lambda: self._go(number, errand))
-        except RuntimeError:  # no room for a thread
+        except (OSError, RuntimeError):  # no room for a descriptor, or for a thread
             self._end(number, BROKEN)
         return True
 
@@ -238,9 +249,21 @@ class _Running:
             os.eventfd_read(self._over)
         while self._done:
             number, status = self._done.pop(0)
-            self._errands.pop(number).close()
+            signals = self._errands.pop(number, None)
+            if signals is not None:
+                signals.close()
             with contextlib.suppress(OSError):
                 self._control.send(number.to_bytes(8, "big") + bytes([status]))
+
+
+def _expect_threads() -> None:
+    """Small stacks for good: a size that whoever starts a thread sets, and sets back, is another one's for a moment.
+
+    And one heap for all (mallopt(3)): one for each thread costs megabytes, and Python lets one at a time allocate.
+    """
+    threading.stack_size(STACK_BYTES)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _leave_the_terminal() -> None:

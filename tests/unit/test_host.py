@@ -7,8 +7,10 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from snapshot.base.host import BROKEN
+from snapshot.base.threads import STACK_BYTES
 
 PRELUDE = """
 import os, select, signal, socket, sys, time
@@ -84,6 +86,83 @@ host.order(3, b"")
 print(all_ended(host, 1))
 """)
     assert found == f"[(1, {int(signal.SIGTERM)}), (2, {int(signal.SIGTERM)})]\n[(3, {int(signal.SIGTERM)})]"
+
+
+def test_a_signal_that_interrupts_an_errand_reaches_them_all() -> None:
+    """The kernel chooses the thread, and Python handles it in the main one, which waits for orders."""
+    found = run("""
+import threading
+def work(errand):
+    if errand.order:
+        time.sleep(0.3)  # the main thread waits by then
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    return errand.signals.pending if errand.signals.wait(20) else 0
+host = fork(Calling(work, (signal.SIGTERM,)))
+host.order(1, b"")
+host.order(2, b"is interrupted")
+print(all_ended(host, 2))
+""")
+    assert found == f"[(1, {int(signal.SIGTERM)}), (2, {int(signal.SIGTERM)})]"
+
+
+def test_an_order_for_which_there_is_no_room_costs_itself_alone() -> None:
+    found = run("""
+import resource
+def work(errand):
+    if errand.order == b"first":
+        os.read(errand.descriptor, 1)
+    if errand.order:
+        room = 3 if errand.order == b"fill" else 1024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, 1024))
+    return 0
+ours, theirs = socket.socketpair()
+host = fork(Calling(work, ()))
+host.order(1, b"first", theirs.fileno())
+host.order(2, b"fill")
+print(all_ended(host, 1))
+host.order(3, b"")
+print(all_ended(host, 1))
+ours.send(b"x")
+print(all_ended(host, 1))
+host.order(4, b"")
+print(all_ended(host, 1))
+""")
+    assert found == f"[(2, 0)]\n[(3, {BROKEN})]\n[(1, 0)]\n[(4, 0)]"
+
+
+def test_all_threads_of_a_host_have_small_stacks() -> None:
+    """A size that whoever starts a thread sets, and sets back, is another one's for a moment."""
+    found = run("""
+import threading
+host = fork(Calling(lambda errand: threading.stack_size() >> 16, ()))
+host.order(1, b"")
+print(all_ended(host, 1))
+""")
+    assert found == f"[(1, {STACK_BYTES >> 16})]"
+
+
+def test_all_threads_of_a_host_share_one_heap(tmp_path: Path) -> None:
+    """As glibc tells it (malloc_info(3)); one for each would cost megabytes."""
+    told = tmp_path / "heaps"
+    run(f"""
+import ctypes
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+def work(errand):
+    kept = [bytes(100_000)]
+    if errand.order:
+        file = ctypes.c_void_p(libc.fopen({os.fsencode(told)!r}, b"w"))
+        libc.malloc_info(0, file)
+        libc.fclose(file)
+    errand.signals.wait(0 if errand.order else 600)
+    return 0
+host = fork(Calling(work, (signal.SIGTERM,)))
+for number in range(3):
+    host.order(number, b"")
+host.order(3, b"tell")
+all_ended(host, 1)
+""")
+    assert told.read_text().count("<heap nr=") == 1
 
 
 def test_a_host_that_is_killed_is_seen_and_named() -> None:

@@ -14,13 +14,14 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.base import detached, logfmt, unit
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.hardening import Witnessed, harden, open_log
+from snapshot.base.interruption import Signals
 from snapshot.base.procfs import ProcessIdentity, process_lives
 from snapshot.base.watchdog import Watchdog
 from snapshot.config import reading
@@ -46,6 +47,9 @@ from snapshot.thaw.thawer import Thawer
 
 __all__ = ["harden", "main", "open_log"]
 
+NAME, LOG = "fsfreeze-guard", "vzdump-hooks-guard"
+"""Of a guard's process, and of what it says in syslog."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Guard one window; 0 when it is closed, 1 when no guard could be armed."""
@@ -59,22 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guard(spec, options.socket, config_path=options.config, notify=unit.notify_socket(), peers=peers)
 
 
-class Moves:
-    """What is called ahead of each request, for ways to PVE that are made before the guard that goes them."""
-
-    def __init__(self) -> None:
-        self.goes_to: Callable[[], None] = lambda: None
-
-    def __call__(self) -> None:
-        self.goes_to()
-
-
 class Ready(NamedTuple):
-    """What has been read and opened ahead, by the process that a guard is forked from (nursery.py)."""
+    """What is there ahead in a process that several guards share (hosted.py); it is hardened, and has a log."""
 
     config: Config
     access: Access
-    moves: Moves
+    """No two use its connections: see Access.apart."""
+    signals: Signals
+    """Those that reach the process."""
+
+
+class Armed(NamedTuple):
+    """All that a guard has at hand when its guest is put at risk."""
+
+    config: Config
+    claim: Claim
+    recorder: BackgroundRecorder
+    thawer: Thawer
+    inbox: ProcessInbox
 
 
 def guard(
@@ -86,54 +92,97 @@ def guard(
     ready: Ready | None = None,
     peers: Sequence[str] = (),
 ) -> int:
-    """See main. ``notify``: who watches that it moves, as systemd's NOTIFY_SOCKET."""
-    log = open_log()
+    """See main. ``notify``: who watches that it moves, as systemd's NOTIFY_SOCKET. Nothing stays open behind it."""
+    log = logging.getLogger(LOG) if ready else open_log(LOG)
     clock, me = SystemClock(), ProcessIdentity.own()
-    watchdog = Watchdog(notify, clock)
-    connection = detached.connect(address) if address else None
-    try:
-        may_refuse = connection is not None and not spec.others_freeze
-        config = ready.config if ready else _configuration(config_path, spec, log, is_armed_by_owner=may_refuse)
-        config = with_peers(config, peers)
-        watchdog.begins(watchdog_seconds(config))
-        claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
-        if not isinstance(claim, Claim):
+    with contextlib.ExitStack() as opened:
+        watchdog = Watchdog(notify, clock)
+        opened.callback(watchdog.close)
+        connection = detached.connect(address) if address else None
+        if connection is not None:
+            opened.callback(connection.close)
+        try:
+            may_refuse = connection is not None and not spec.others_freeze
+            config = ready.config if ready else _configuration(config_path, spec, log, is_armed_by_owner=may_refuse)
+            config = with_peers(config, peers)
+            armed = _arm(spec, connection, config, ready, opened, log=log, clock=clock, me=me, watchdog=watchdog)
+        except (SafeSnapshotError, OSError) as error:
+            log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))
+            if connection is not None:
+                _say(connection, {"op": "failed", "error": str(error)})
+            return 1
+        if isinstance(armed, Holder):
             # systemd's was faster than the owner's, or the other way round. It thaws, whoever it is.
             if connection is not None:
-                _say(connection, {"op": "taken", **claim._asdict()})
+                _say(connection, {"op": "taken", **armed._asdict()})
             return 0
-        if ready is not None:
-            ready.moves.goes_to = watchdog.moves
-        access = ready.access if ready else open_access(config, clock, moves=watchdog.moves)
-        recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
-        thawer = prepare(spec, access, ahead=connection is not None)
-        harden("fsfreeze-guard", is_forked=ready is not None)
-        inbox = ProcessInbox(connection, spec.watch if connection else [_owner(spec)], clock, watchdog.moves)
-    except (SafeSnapshotError, OSError) as error:
-        log.error("%s", logfmt.line("not-armed", **spec.log_keys, detail=str(error)))
-        if connection is not None:
-            _say(connection, {"op": "failed", "error": str(error)})
-        return 1
-    core = GuardCore(spec, inbox, thawer, clock, recorder, Witnessed(*_owner(spec)))
+        owner = Witnessed(*_owner(spec))
+        opened.callback(owner.close)
+        core = GuardCore(spec, armed.inbox, armed.thawer, clock, armed.recorder, owner)
+        try:
+            if connection is not None:
+                _say(connection, {"op": "armed", "pid": me.pid})
+                core.run()
+            else:
+                _take_over(core, spec, armed, clock, me=me, was_armed=bool(address), is_alone=ready is None)
+        except Exception as error:  # noqa: BLE001 - the guest is thawed, or nothing was frozen (GuardCore)
+            log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))
+            return 1  # the window is not closed: systemd starts another guard, else `recover` comes back to it
+        finally:
+            armed.recorder.finish(moves=watchdog.moves)
+        armed.claim.release()
+        return 0
+
+
+def _arm(
+    spec: GuardSpec,
+    connection: socket.socket | None,
+    config: Config,
+    ready: Ready | None,
+    opened: contextlib.ExitStack,
+    *,
+    log: logging.Logger,
+    clock: Clock,
+    me: ProcessIdentity,
+    watchdog: Watchdog,
+) -> Armed | Holder:
+    """Open all that the guard will need; or who has this window already. SafeSnapshotError, OSError."""
+    watchdog.begins(watchdog_seconds(config))
+    claim = _claim(spec, config.journal.path.parent / GUARDS_FOLDER, me)
+    if not isinstance(claim, Claim):
+        return claim
+    opened.callback(claim.let_go)
+    access = ready.access.apart(watchdog.moves) if ready else open_access(config, clock, moves=watchdog.moves)
+    opened.callback(access.close)
+    recorder = BackgroundRecorder(_recorder(spec, config, clock, me, log))
+    opened.callback(lambda: recorder.finish(moves=watchdog.moves))
+    thawer = prepare(spec, access, ahead=connection is not None)
+    if ready is None:
+        harden(NAME)
+    watch = spec.watch if connection else [_owner(spec)]
+    inbox = ProcessInbox(connection, watch, clock, watchdog.moves, signals=ready.signals if ready else None)
+    opened.callback(inbox.end)
+    return Armed(config, claim, recorder, thawer, inbox)
+
+
+def _take_over(
+    core: GuardCore,
+    spec: GuardSpec,
+    armed: Armed,
+    clock: Clock,
+    *,
+    me: ProcessIdentity,
+    was_armed: bool,
+    is_alone: bool,
+) -> None:
+    """Nobody listens: thaw, if the journal does not say that it is not needed."""
     try:
-        if connection is not None:
-            _say(connection, {"op": "armed", "pid": me.pid})
-            core.run()
-        else:
-            try:
-                orphan = _orphan(spec, inbox, config, clock, recorder, me=me)
-            except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
-                orphan = unknown_orphan(spec, clock)
-            if orphan is not None:
-                cause = orphan.cause or (Cause.OWNER_DIED if address else Cause.RECOVERY)
-                core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
-    except Exception as error:  # noqa: BLE001 - the guest is thawed, or nothing was frozen (GuardCore)
-        log.error("%s", logfmt.line("guard-fault", **spec.log_keys, detail=f"{type(error).__name__}: {error}"))
-        return 1  # the window is not closed: systemd starts another guard, else `recover` comes back to it
-    finally:
-        recorder.finish(moves=watchdog.moves)
-    claim.release()
-    return 0
+        orphan = _orphan(spec, armed.inbox, armed.config, clock, armed.recorder, me=me, is_alone=is_alone)
+    except Exception:  # noqa: BLE001 - whatever it met, its guest may be frozen
+        orphan = unknown_orphan(spec, clock)
+    if orphan is not None:
+        cause = orphan.cause or (Cause.OWNER_DIED if was_armed else Cause.RECOVERY)
+        core.take_over(cause, late_seconds=orphan.late_seconds, due=orphan.due)
 
 
 def with_peers(config: Config, peers: Sequence[str]) -> Config:
@@ -163,7 +212,7 @@ def _claim(
     """The lock that lets one guard at a time have this window; or the process that holds it already."""
     found = take(folder, spec.window_id, me)
     if isinstance(found, Claim) and not found.is_held:
-        logging.getLogger("vzdump-hooks-guard").warning("%s", logfmt.line("no-claim", **spec.log_keys, folder=folder))
+        logging.getLogger(LOG).warning("%s", logfmt.line("no-claim", **spec.log_keys, folder=folder))
     return found
 
 
@@ -187,12 +236,20 @@ def unknown_orphan(spec: GuardSpec, clock: Clock) -> Orphan:
 
 
 def _orphan(
-    spec: GuardSpec, inbox: ProcessInbox, config: Config, clock: Clock, recorder: Recorder, *, me: ProcessIdentity
+    spec: GuardSpec,
+    inbox: ProcessInbox,
+    config: Config,
+    clock: Clock,
+    recorder: Recorder,
+    *,
+    me: ProcessIdentity,
+    is_alone: bool = True,
 ) -> Orphan | None:
     """Nobody armed us, so somebody died. None: nothing is to be done.
 
     What to do stands in the journal, if that can be read. A living owner has seen the end of the guard before us, and
-    thaws by itself: this waits until it dies or its deadline has passed.
+    thaws by itself: this waits until it dies or its deadline has passed. ``is_alone``: in its process. Where others
+    share that, a process that lives says nothing of this window's guard, and our claim says that there is no other.
     """
     record = _look_up(spec, config)
     due, cause = clock.monotonic(), None
@@ -208,7 +265,7 @@ def _orphan(
         record = _look_up(spec, config)
     if record is None:
         return Orphan(spec.late_freeze_seconds, due, cause)
-    if record.closed_at is not None or _has_another_guard(record, me):
+    if record.closed_at is not None or (is_alone and _has_another_guard(record, me)):
         return None
     if was_never_armed(record):
         if not process_lives(record.owner_pid, record.owner_pid_start):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from snapshot.base.threads import start_thread
 from snapshot.base.watchdog import LOOK_SECONDS
 from snapshot.guard.seams import Recorder
 from snapshot.journal.record import Cause
 from snapshot.model import ThawReport
-
-STACK_BYTES = 1 << 20
-"""Of the thread; the guard's memory is locked, and the usual 8 MiB would be too."""
 
 CATCH_UP_SECONDS = 5.0
 """How often what could not be recorded is tried again."""
@@ -38,10 +35,8 @@ class BackgroundRecorder:
         self._behind = behind
         self._catch_up_seconds = catch_up_seconds
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        earlier = threading.stack_size(STACK_BYTES)
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
-        threading.stack_size(earlier)
+        self._is_given_up = False
+        self._thread = start_thread("recorder", self._run)
 
     def intervened(self, cause: Cause, report: ThawReport) -> None:
         """See Recorder."""
@@ -68,12 +63,15 @@ class BackgroundRecorder:
         self._work.put(lambda: self._behind.closed(by_owner=by_owner))
 
     def finish(self, seconds: float = FINISH_SECONDS, moves: Callable[[], None] = lambda: None) -> None:
-        """Wait until everything is recorded, or ``seconds`` have passed; ``moves`` is called every LOOK_SECONDS."""
+        """Wait until everything is recorded, or ``seconds`` have passed: then no further record is made. ``moves`` is
+        called every LOOK_SECONDS.
+        """
         self._work.put(None)
-        while self._thread.is_alive() and seconds > 0:
+        while self._thread.is_alive() and seconds > 0 and not self._is_given_up:
             moves()
             self._thread.join(min(seconds, LOOK_SECONDS))
             seconds -= LOOK_SECONDS
+        self._is_given_up = True
 
     def _run(self) -> None:
         is_over = False
@@ -83,5 +81,7 @@ class BackgroundRecorder:
             except queue.Empty:
                 record = self._behind.catch_up
             is_over = record is None
+            if self._is_given_up:
+                return  # whoever comes next has this window
             with contextlib.suppress(Exception):  # one record lost to a bug must not cost the next
                 (record or self._behind.catch_up)()

@@ -30,7 +30,7 @@ class Holder(NamedTuple):
 
 
 class Claim:
-    """The lock that this process holds on a window until it ends, or nothing where no lock can be had."""
+    """The lock on a window that this process holds until it lets go or ends, or nothing where no lock can be had."""
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
         self._path = path
@@ -53,8 +53,13 @@ class Claim:
                     _remove_unlocked(folder, name)
             finally:
                 os.close(folder)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Another guard of this window may follow. The end of the process does the same. Never raises."""
+        if self.is_held:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def take(folder: Path, window_id: str, me: ProcessIdentity | None = None) -> Claim | Holder:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from snapshot.base.clock import Clock
+from snapshot.base.interruption import Signals
 from snapshot.base.procfs import process_start
 from snapshot.base.signals import SIGNALS
 from snapshot.base.watchdog import LOOK_SECONDS
@@ -25,7 +26,8 @@ STRAY = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.
 class ProcessInbox:
     """guard.seams.Inbox over a connection, pidfds and signals. Each death and each signal is reported once.
 
-    ``moves`` is called ahead of each wait, and every LOOK_SECONDS in it, and must not block.
+    ``moves`` is called ahead of each wait, and every LOOK_SECONDS in it, and must not block. ``signals``: who tells of
+    the first one, in a thread of a process that others share; without it they are caught here.
     """
 
     def __init__(
@@ -34,9 +36,13 @@ class ProcessInbox:
         watch: Sequence[tuple[int, int]],
         clock: Clock,
         moves: Callable[[], None] = lambda: None,
+        *,
+        signals: Signals | None = None,
     ) -> None:
         self._clock = clock
         self._moves = moves
+        self._watched: set[int] = set()
+        """Descriptors of processes whose death is not reported yet."""
         self._selector = selectors.DefaultSelector()
         self._waiting: deque[Message] = deque()
         self._buffer = b""
@@ -46,7 +52,10 @@ class ProcessInbox:
             self._selector.register(connection, selectors.EVENT_READ, "owner")
         for pid, start in watch:
             self._watch(pid, start)
-        self._catch_signals()
+        if signals is not None:
+            self._selector.register(signals, selectors.EVENT_READ, "told")
+        else:
+            self._catch_signals()
 
     def wait(self, seconds: float | None) -> Message | None:
         """See Inbox."""
@@ -68,6 +77,13 @@ class ProcessInbox:
             self._connection.close()
             self._connection = None
 
+    def end(self) -> None:
+        """Nobody waits any more: let go of everything. For a guard whose process goes on."""
+        self.close()
+        while self._watched:
+            os.close(self._watched.pop())
+        self._selector.close()
+
     def put_back(self, message: Message) -> None:
         """Let ``message`` be the next one again."""
         self._waiting.appendleft(message)
@@ -79,8 +95,12 @@ class ProcessInbox:
             with contextlib.suppress(BlockingIOError):
                 os.read(key.fd, 64)
             self._waiting.append(Message(Happening.SIGNAL))
+        elif key.data == "told":
+            self._selector.unregister(key.fileobj)  # it stays readable
+            self._waiting.append(Message(Happening.SIGNAL))
         else:
             self._selector.unregister(key.fileobj)
+            self._watched.remove(key.fd)
             os.close(key.fd)
             self._waiting.append(Message(Happening.WATCHED_DIED))
 
@@ -112,6 +132,7 @@ class ProcessInbox:
             os.close(descriptor)
             self._waiting.append(Message(Happening.WATCHED_DIED))
             return
+        self._watched.add(descriptor)
         self._selector.register(descriptor, selectors.EVENT_READ, "watched")
 
     def _catch_signals(self) -> None:

@@ -1,10 +1,12 @@
 """The nursery: ``python -I -m snapshot.guard.nursery --socket ADDRESS [--config FILE]``. It forks many windows' guards.
 
 A guard that is started by itself has 26 MB of memory for its own, and takes a third of a second of a processor to get
-there. One that is forked from a process that has imported and read everything is there in milliseconds, and shares most
-of it. All else is as ever: a process and a session of its own, nothing inherited, memory that stays, and it outlives
-the nursery. What systemd does for a guard that is a unit of its own, the nursery does for its wards: one that is killed
-or fails is forked again and takes its window over, and one that does not move any more is killed for that.
+there. One in a process that is forked from one that has imported and read everything is there in milliseconds, and
+shares most of it. The rest is some seven megabytes a process: so up to MOST_HOSTS guards have one each, and more than
+that share them, each in a thread of its own (hosted.py). All else is as ever: a session of its own, nothing inherited,
+memory that stays, and it outlives the nursery. What systemd does for a guard that is a unit of its own, the nursery
+does for its wards: one that fails, or whose process is killed, begins again and takes its window over, and a process in
+which one does not move any more is killed for that.
 
 It ends when whoever started it has hung up and the last guard is done. Where it is gone guards are started one by one
 again (launcher.py).
@@ -21,78 +23,61 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.base import detached, logfmt
+from snapshot.base import detached, host, logfmt
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.hardening import harden, open_log
+from snapshot.base.host import Calling
+from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.signals import SIGNALS
 from snapshot.config import reading
-from snapshot.errors import ApiError, SafeSnapshotError
-from snapshot.guard.__main__ import Moves, Ready, guard, with_peers
-from snapshot.guard.link import GuardSpec
+from snapshot.errors import ApiError, ApiUnreachableError, SafeSnapshotError
+from snapshot.guard.__main__ import with_peers
+from snapshot.guard.hosted import DONE, LEFT, NOT_BEGUN, RESTART_SECONDS, Guards, Order
+from snapshot.guard.wards import Nest, Ward
 from snapshot.metrics import exposition
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.doors import AHEAD_SECONDS
 
 __all__ = ["exposition", "main"]  # the guards' metrics, which they would import otherwise each for itself
 
+MOST_HOSTS = 8
+"""How many processes the guards of a run share. Each has some seven megabytes for itself and one for each guard: 50
+guards in 8 need a quarter of what 50 processes would. One that is killed takes at most an eighth of the guards along,
+for as long as the next one needs to begin."""
+
 LOOK_SECONDS = 0.25
-RESTART_SECONDS = 0.5
-"""As RestartSec of a guard's unit."""
 
 ORDER_SECONDS = 1.0
 """How long one who orders a guard may take to say which."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_MOST_DESCRIPTORS = 1 << 20
+THREAD_SECONDS = 1.0
+"""How long a thread that has done its work may take to end."""
 
 
-class Order(NamedTuple):
-    """Which guard is wanted: its window, and where its owner listens."""
+class Again(NamedTuple):
+    """A guard that is to begin once more."""
 
-    spec: GuardSpec
-    address: str
-
-    @classmethod
-    def parse(cls, line: bytes) -> Order:
-        """From what ``launcher.Preloaded`` sends. ValueError, TypeError or KeyError for anything else."""
-        values = json.loads(line)
-        return cls(GuardSpec.from_json(values["spec"]), str(values["address"]))
-
-
-class Ward:
-    """A guard that lives, and what is heard of it."""
-
-    def __init__(self, pid: int, order: Order, notify: socket.socket, now: float) -> None:
-        self.pid = pid
-        self.order = order
-        self.notify = notify
-        self.heard_at = now
-        self.limit_seconds = float("inf")
-        """From its first word on: one that is slow to start does not hang."""
-
-    def hear(self, now: float) -> None:
-        """Read what it has said (sd_notify(3))."""
-        with contextlib.suppress(BlockingIOError):
-            while words := self.notify.recv(256):
-                self.heard_at = now
-                for word in words.split(b"\n"):
-                    name, _, value = word.partition(b"=")
-                    if name == b"WATCHDOG_USEC" and value.isdigit():
-                        self.limit_seconds = int(value) / 1e6
+    due: float
+    order: Order
+    is_alone: bool
+    """In a process of its own, for it has failed by itself: what made it fail shall not end others."""
 
 
 class Nursery:
-    """Forks guards, and watches them. One thread; nothing in its loop waits but for its events."""
+    """Forks hosts, orders guards, and watches both. One thread; nothing in its loop waits but for its events."""
 
-    def __init__(self, starter: socket.socket, listener: socket.socket, ready: Ready, clock: Clock) -> None:
-        self._ready = ready
+    def __init__(self, starter: socket.socket, listener: socket.socket, calling: Calling, clock: Clock) -> None:
+        self._calling = calling
         self._clock = clock
         self._log = open_log("vzdump-hooks-guards")
-        self._wards: dict[int, Ward] = {}
-        self._to_fork_again: list[tuple[float, Order]] = []
+        self._nests: list[Nest] = []
+        self._count = 0
+        self._to_begin_again: list[Again] = []
         self._is_ending = False
         self._has_starter = True
         self._starter = starter
@@ -102,30 +87,38 @@ class Nursery:
         self._on(listener, self._take_order)
         self._bell, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
         self._on(self._bell, lambda: os.read(self._bell, 64))
 
     def run(self) -> None:
-        """Until nobody can order a guard any more and the last one is done."""
-        while (self._has_starter and not self._is_ending) or self._wards or self._to_fork_again:
+        """Until nobody can order a guard any more and the last one is done. Hosts end when nobody can order any."""
+        while (self._has_starter and not self._is_ending) or self._wards or self._to_begin_again:
             for key, _ in self._selector.select(LOOK_SECONDS):
                 key.data()
-            self._bury()
+            self._hear_hosts()
+            if self._is_ending:
+                self._let_them_thaw()
             self._end_those_that_hang()
-            self._fork_again()
+            self._begin_again()
 
-    def _on(self, source: socket.socket | int, call: Callable[[], object]) -> None:
+    @property
+    def _wards(self) -> list[Ward]:
+        return [ward for nest in self._nests for ward in nest.wards.values()]
+
+    def _on(self, source: socket.socket | host.Host | int, call: Callable[[], object]) -> None:
         self._selector.register(source, selectors.EVENT_READ, call)
 
-    def _on_signal(self, number: int, _frame: object) -> None:
-        """TERM makes a guard thaw first; a window that stays open then is recovery's."""
-        if number == signal.SIGCHLD or self._is_ending:
-            return
+    def _on_signal(self, _number: int, _frame: object) -> None:
         self._is_ending = True
-        self._to_fork_again.clear()
-        for pid in self._wards:
-            os.kill(pid, signal.SIGTERM)
+
+    def _let_them_thaw(self) -> None:
+        """TERM makes a guard thaw first; a window that stays open then is recovery's."""
+        self._to_begin_again.clear()
+        for nest in self._nests:
+            if not nest.is_told:
+                nest.is_told = True
+                os.kill(nest.host.pid, signal.SIGTERM)
 
     def _starter_speaks(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -145,72 +138,94 @@ class Nursery:
 
     def _answer(self, connection: socket.socket) -> dict[str, object]:
         try:
-            return {"pid": self._fork(Order.parse(detached.read_line(connection)))}
+            return {"pid": self._place(Order.parse(detached.read_line(connection)))}
         except (OSError, ValueError, TypeError, KeyError) as error:
             return {"error": str(error)}
 
-    def _fork(self, order: Order) -> int:
-        """The pid of a new guard. OSError when there is no room for one."""
-        address = f"@{detached.new_address('notify')}"
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        notify.bind("\0" + address[1:])
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    def _place(self, order: Order, *, is_alone: bool = False) -> int:
+        """The pid of the process in which a new guard begins. OSError when there is no room for one."""
+        now = self._clock.monotonic()
+        nest = self._fork() if is_alone else self._nest(now)
+        ward = Ward(order, now)
+        self._count += 1
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._be_guard(order, address, held)
-        except OSError:
-            notify.close()
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        ward = self._wards[pid] = Ward(pid, order, notify, self._clock.monotonic())
-        self._on(notify, lambda: ward.hear(self._clock.monotonic()))
-        return pid
-
-    def _be_guard(self, order: Order, notify: str, mask: Iterable[int]) -> None:
-        """The guard's whole life. Never returns."""
-        status = 1
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            os.closerange(3, _MOST_DESCRIPTORS)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            status = guard(order.spec, order.address, notify=notify, ready=self._ready)
-        finally:
-            os._exit(status)
-
-    def _bury(self) -> None:
-        for pid in list(self._wards):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if not found:
-                continue
-            ward = self._wards.pop(pid)
-            self._selector.unregister(ward.notify)
+            nest.host.order(self._count, ward.order.to_json())
+        except BaseException:
             ward.notify.close()
-            if status != 0 and not self._is_ending:
-                how = os.waitstatus_to_exitcode(status)
-                self._log.warning("%s", logfmt.line("guard-ended", **ward.order.spec.log_keys, status=how))
-                self._to_fork_again.append((self._clock.monotonic() + RESTART_SECONDS, ward.order))
+            raise
+        nest.wards[self._count] = ward
+        self._on(ward.notify, lambda: ward.hear(self._clock.monotonic()))
+        if is_alone:
+            nest.retire()
+        return nest.host.pid
+
+    def _nest(self, now: float) -> Nest:
+        """A process that has nothing to do, else a new one, else the one with the fewest guards."""
+        self._hear_hosts()
+        usable = [nest for nest in self._nests if nest.takes_more]
+        best = min(usable, key=lambda nest: nest.burden(now), default=None)
+        if best is not None and (len(usable) >= MOST_HOSTS or not best.wards):
+            return best
+        try:
+            return self._fork()
+        except OSError:
+            if best is None:
+                raise
+            return best
+
+    def _fork(self) -> Nest:
+        nest = Nest(host.fork(self._calling))
+        self._nests.append(nest)
+        self._on(nest.host, lambda: None)  # heard in each round, and before one of them is chosen
+        return nest
+
+    def _hear_hosts(self) -> None:
+        for nest in list(self._nests):
+            ended: dict[int, int] = {}
+            with contextlib.suppress(EOFError):
+                ended = nest.host.ended()
+            for number, status in ended.items():
+                if status in (LEFT, NOT_BEGUN):
+                    nest.retire()
+                self._ward_ended(nest, number, status, by_itself=True)
+            if nest.host.status is not None:  # it has ended, and its descriptor is closed
+                self._nests.remove(nest)
+                self._selector.unregister(nest.host)
+                for number in list(nest.wards):
+                    self._ward_ended(nest, number, nest.host.status, by_itself=False)
+
+    def _ward_ended(self, nest: Nest, number: int, status: int | None, *, by_itself: bool) -> None:
+        ward = nest.wards.pop(number)
+        self._selector.unregister(ward.notify)
+        ward.notify.close()
+        if self._is_ending or (by_itself and status in (DONE, LEFT)):
+            return
+        is_alone, due = by_itself or ward.has_hung, self._clock.monotonic()
+        if by_itself and status == NOT_BEGUN:
+            is_alone = False
+        else:
+            self._log.warning("%s", logfmt.line("guard-ended", **ward.order.spec.log_keys, status=status))
+            due += RESTART_SECONDS
+        self._to_begin_again.append(Again(due, ward.order, is_alone))
 
     def _end_those_that_hang(self) -> None:
         now = self._clock.monotonic()
-        for ward in self._wards.values():
-            if now - ward.heard_at > ward.limit_seconds:
-                os.kill(ward.pid, signal.SIGKILL)
-                ward.heard_at = now
+        for nest in self._nests:
+            hanging = nest.hanging(now)
+            if hanging:
+                for ward in hanging:
+                    ward.has_hung, ward.heard_at = True, now
+                os.kill(nest.host.pid, signal.SIGKILL)
 
-    def _fork_again(self) -> None:
+    def _begin_again(self) -> None:
         now = self._clock.monotonic()
-        due = [order for at, order in self._to_fork_again if at <= now]
-        self._to_fork_again = [entry for entry in self._to_fork_again if entry[0] > now]
-        for order in due:
+        due = [again for again in self._to_begin_again if again.due <= now]
+        self._to_begin_again = [again for again in self._to_begin_again if again.due > now]
+        for again in due:
             try:
-                self._fork(order)
+                self._place(again.order, is_alone=again.is_alone)
             except OSError:
-                self._to_fork_again.append((now + RESTART_SECONDS, order))
+                self._to_begin_again.append(again._replace(due=now + RESTART_SECONDS))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -223,10 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     starter = detached.connect(options.socket)
     if starter is None:
         return 1
-    clock, moves = SystemClock(), Moves()
+    clock = SystemClock()
     try:
         config = with_peers(reading.load(options.config), options.peer)
-        access = open_access(config, clock, moves=moves)
+        access = open_access(config, clock)
         _rehearse(access)
         listener = detached.listen(address := detached.new_address("guards"))
     except (SafeSnapshotError, OSError) as error:
@@ -235,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     harden("fsfreeze-nurse")
     starter.setblocking(False)
     listener.setblocking(False)
-    nursery = Nursery(starter, listener, Ready(config, access, moves), clock)
+    nursery = Nursery(starter, listener, Guards(config, access, ProcessIdentity.own().pid).calling, clock)
     gc.collect()
     gc.freeze()  # no guard's collector looks through, and so copies, what all share
     _say(starter, {"op": "ready", "address": address})
@@ -246,15 +261,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _rehearse(access: Access) -> None:
     """One request, as each guard makes it ahead: what it imports, and Python writes to its own code, all share then.
 
-    ApiUnreachableError while the token cannot be read: a thread that reads is not to be forked.
+    ApiUnreachableError while the token cannot be read, or the host's name is looked up: a thread is not to be forked.
     """
-    if access.api is None:
-        return
-    if access.credentials is not None:
-        access.credentials.wait()
-    with contextlib.suppress(ApiError):
-        access.api.request("GET", "version", timeout_seconds=AHEAD_SECONDS)
-    access.api.close()
+    if access.api is not None:
+        if access.credentials is not None:
+            access.credentials.wait()
+        with contextlib.suppress(ApiError):
+            access.api.request("GET", "version", timeout_seconds=AHEAD_SECONDS)
+        access.close()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(THREAD_SECONDS)
+            if thread.is_alive():
+                raise ApiUnreachableError(f"{access.config.api.host} is not resolved in time")
 
 
 def _say(starter: socket.socket, message: dict[str, object]) -> None:

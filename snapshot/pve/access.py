@@ -53,6 +53,22 @@ class Access(NamedTuple):
         (self.credentials or Credentials(self.config)).wait()  # raises and says what is missing
         raise ConfigError("no way to the PVE API is configured")
 
+    def apart(self, moves: Callable[[], None]) -> Access:
+        """The same ways for another thread: the connections are its own, and so is what it finds out about them.
+
+        What was read and made once (credentials, certificates) is shared.
+        """
+        api, standby = self.api, self.standby
+        if standby is not None:
+            standby = standby.apart([_apart(other) for other in standby.others], moves)
+        return self._replace(api=_apart(api) if api is not None else None, standby=standby, moves=moves)
+
+    def close(self) -> None:
+        """Let go of its connections; a request opens new ones."""
+        for transport in (self.api, *(self.standby.others if self.standby is not None else ())):
+            if transport is not None:
+                transport.close()
+
     def settings_for(self, guest: Guest) -> GuestSettings:
         """What the configuration says about this guest, by its vmid, tags and pool."""
         return self.config.for_guest(guest.vmid, guest.tags, guest.pool, self.folds_tags)
@@ -107,6 +123,10 @@ def open_access(
         peers = [https_to(config, host, credentials) for host in config.api.peers]
         standby = Standby(peers, clock, say, same_token=True, moves=moves)
     return Access(config, clock, api, local_node, standby, credentials, moves)
+
+
+def _apart(transport: Transport) -> Transport:
+    return transport.apart() if isinstance(transport, HttpsTransport) else transport  # pvesh has no connection
 
 
 def tasks_of(access: Access) -> Tasks:

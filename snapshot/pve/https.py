@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.text import clean
 from snapshot.errors import ApiError, ApiUnreachableError, ConfigError, ReplyLostError, SafeSnapshotError
-from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
+from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits, tls_context
 from snapshot.pve.transport import error_of_status, most_bytes
 
 _NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
@@ -75,6 +76,7 @@ class HttpsTransport:
         self._limits = Limits(clock or SystemClock())
         self._addresses = Addresses(endpoint.host, endpoint.port)
         self._api: ProxmoxAPI | None = None
+        self._tls: ssl.SSLContext | None = None
         self.date = ""
         """What the host called the time in its last answer: an HTTP date, which has whole seconds."""
 
@@ -104,6 +106,14 @@ class HttpsTransport:
             raise ReplyLostError(f"{self.name} gave an answer that is not JSON: {clean(repr(answer['errors'][:80]))}")
         return answer
 
+    def apart(self) -> HttpsTransport:
+        """The same host for another thread, with connections of its own: neither waits for the other's. What was read
+        and made once is shared.
+        """
+        found = copy.copy(self)
+        found._addresses, found._api = self._addresses.apart(), None
+        return found
+
     def close(self) -> None:
         """See Transport.close. What was read and made once is kept: processes that are forked then share it."""
         if self._api is not None:
@@ -127,7 +137,8 @@ class HttpsTransport:
         # replace the token.
         session = api._store["session"]
         session.trust_env = False
-        session.mount("https://", BoundedAdapter(self._addresses, self._limits, endpoint.ca_data))
+        self._tls = self._tls or tls_context(self._limits, endpoint.ca_data)
+        session.mount("https://", BoundedAdapter(self._addresses, self._limits, self._tls))
         # A few bytes that unpack to gigabytes would pass any cap.
         session.headers["Accept-Encoding"] = "identity"
         session.hooks["response"].append(self._check)

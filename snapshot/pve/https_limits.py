@@ -78,10 +78,14 @@ class Limits(threading.local):
 class Addresses:
     """Where a host is: looked up within the request's limit, and again only when no known address is connected to."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, known: Sequence[_Address] = ()) -> None:
         self._host, self._port = host, port
-        self._known: list[_Address] = []
+        self._known = list(known)
         self._lookup: Aside[list[_Address]] | None = None
+
+    def apart(self) -> Addresses:
+        """What is known of them, for another thread: a lookup that hangs is this one's alone."""
+        return Addresses(self._host, self._port, self._known)
 
     def connect(self, limits: Limits) -> socket.socket:
         """A connection to the first address that takes one. OSError."""
@@ -162,18 +166,22 @@ class _BoundedSocket(ssl.SSLSocket):
             return count
 
 
+def tls_context(limits: Limits, ca_data: str) -> ssl.SSLContext:
+    """For all connections within ``limits``, of every thread: it may have a megabyte of certificates."""
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    context.load_verify_locations(cadata=ca_data)
+    context.sslsocket_class = type("Socket", (_BoundedSocket,), {"limits": limits})
+    return context
+
+
 class BoundedAdapter(HTTPAdapter):
     """For requests.Session.mount: one host, within ``limits``, nothing tried twice, and no file read.
 
-    The TLS context is made here, of the certificates in ``ca_data``, and serves every connection: urllib3 would read
-    the CA file again for each, outside any limit.
+    The TLS ``context`` is made once (tls_context) and serves every connection: urllib3 would read the CA file again for
+    each, outside any limit.
     """
 
-    def __init__(self, addresses: Addresses, limits: Limits, ca_data: str) -> None:
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-        context.load_verify_locations(cadata=ca_data)
-        context.sslsocket_class = type("Socket", (_BoundedSocket,), {"limits": limits})
-
+    def __init__(self, addresses: Addresses, limits: Limits, context: ssl.SSLContext) -> None:
         class Connection(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
                 connection = addresses.connect(limits)
@@ -198,4 +206,4 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"https": self._pool_class}
 
 
-__all__ = ["CONNECT_SECONDS", "AnswerTooLongError", "BoundedAdapter", "Limits"]
+__all__ = ["CONNECT_SECONDS", "AnswerTooLongError", "BoundedAdapter", "Limits", "tls_context"]

@@ -23,7 +23,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from snapshot.base.clock import Clock
 from snapshot.base.text import clean
 from snapshot.pve.https import read_ca, root_cause
-from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits
+from snapshot.pve.https_limits import Addresses, AnswerTooLongError, BoundedAdapter, Limits, tls_context
 
 MOST_BYTES = 1 << 20
 """Of an answer's head."""
@@ -86,7 +86,8 @@ def send(
         session.trust_env = False  # no proxy, no ~/.netrc
         session.hooks["response"].append(_check)
         if target.scheme == "https":
-            session.mount("https://", BoundedAdapter(addresses, limits, read_ca(ca_file, _CA_REMEDY)))
+            context = tls_context(limits, read_ca(ca_file, _CA_REMEDY))
+            session.mount("https://", BoundedAdapter(addresses, limits, context))
         else:
             session.mount("http://", _PlainAdapter(addresses, limits))
         own = {"User-Agent": "vzdump-hooks", "Accept-Encoding": "identity", "Connection": "close"}

@@ -7,6 +7,7 @@ when the first one was certainly not carried out, or only reads.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,7 +30,7 @@ def is_unusable(error: ApiError) -> bool:
 
 
 class Standby:
-    """The others, and until when they take the API's requests. One for each process.
+    """The others, and until when they take the API's requests. One for each process, or for each guard in one.
 
     ``node``: the node this process runs on. ``same_token``: the others would refuse what the API refuses. ``moves``:
     see Access.
@@ -56,6 +57,12 @@ class Standby:
         """Which of the others is asked first: the one that has answered last."""
         self.is_proven = False
         """The API has answered this process."""
+
+    def apart(self, others: Sequence[Transport], moves: Callable[[], None]) -> Standby:
+        """One for another guard, which finds out by itself what can be used. It begins with what is known here."""
+        found = copy.copy(self)
+        found.others, found.moves = others, moves
+        return found
 
     @property
     def is_needed(self) -> bool:

@@ -122,8 +122,13 @@ OVERDUE = "snapshot/recovery/overdue.py"
 CLAIM = "snapshot/guard/claim.py"
 SLOTS = "snapshot/base/slots.py"
 NURSERY = "snapshot/guard/nursery.py"
+HOSTED = "snapshot/guard/hosted.py"
+HOST = "snapshot/base/host.py"
 FAILOVER_TESTS = "tests/engine/test_failover.py"
 NURSERY_TESTS = "tests/process/test_nursery.py"
+HOSTED_TESTS = "tests/process/test_hosted_guards.py"
+HOST_TESTS = "tests/unit/test_host.py"
+SHARED_TESTS = "tests/unit/test_hosted.py"
 SLOTS_TESTS = "tests/unit/test_slots.py"
 TURNS_TESTS = "tests/engine/test_turns.py"
 PROCESS = "snapshot/base/hardening.py"
@@ -1652,46 +1657,221 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SLOTS_TESTS}::test_who_gives_it_back_has_it_no_more_and_who_ends_neither",
     ),
     mutation(
-        "a forked guard that is killed is not forked again",
+        "a guard that fails or is killed does not begin again",
         NURSERY,
-        "            if status != 0 and not self._is_ending:",
-        "            if False:",
+        "        if self._is_ending or (by_itself and status in (DONE, LEFT)):",
+        "        if True:",
         f"{NURSERY_TESTS}::test_one_that_is_killed_is_forked_again_and_takes_its_window_over",
+        f"{HOSTED_TESTS}::test_all_windows_of_a_process_that_is_killed_are_taken_over",
+        f"{HOSTED_TESTS}::test_what_one_raises_ends_that_one_and_it_takes_its_window_over",
     ),
     mutation(
         "a forked guard that hangs is left to it",
         NURSERY,
-        "            if now - ward.heard_at > ward.limit_seconds:",
+        "            if hanging:",
         "            if False:",
         f"{NURSERY_TESTS}::test_one_that_hangs_is_killed_for_it_and_forked_again",
+        f"{HOSTED_TESTS}::test_all_windows_of_a_process_that_stands_still_are_taken_over",
+    ),
+    mutation(
+        "a guard that hangs is hidden by one that moves",
+        "snapshot/guard/wards.py",
+        "        return [ward for ward in self.wards.values() if now - ward.heard_at > ward.limit_seconds]",
+        "        hanging = [ward for ward in self.wards.values() if now - ward.heard_at > ward.limit_seconds]\n"
+        "        return hanging if len(hanging) == len(self.wards) else []",
+        f"{HOSTED_TESTS}::test_one_that_hangs_is_not_hidden_by_others_that_move",
+    ),
+    mutation(
+        "a guard that has hung sits among others again",
+        NURSERY,
+        "is_alone, due = by_itself or ward.has_hung, ",
+        "is_alone, due = False, ",
+        f"{HOSTED_TESTS}::test_one_that_hangs_is_not_hidden_by_others_that_move",
     ),
     mutation(
         "a forked guard has no session of its own",
-        NURSERY,
-        "            os.setsid()",
-        "            pass",
+        HOSTED,
+        "    os.setsid()\n",
+        "",
         f"{NURSERY_TESTS}::test_a_forked_guard_is_a_process_of_its_own_with_nothing_inherited",
     ),
     mutation(
-        "a forked guard inherits what the others have open",
-        NURSERY,
-        "            os.closerange(3, _MOST_DESCRIPTORS)",
-        "            pass",
+        "a forked process inherits what its parent has open",
+        HOST,
+        "        os.closerange(3, control.fileno())\n",
+        "",
         f"{NURSERY_TESTS}::test_a_forked_guard_is_a_process_of_its_own_with_nothing_inherited",
+        f"{HOST_TESTS}::test_nothing_but_memory_is_inherited",
     ),
     mutation(
         "a stopped nursery leaves its guards to themselves",
         NURSERY,
-        "            os.kill(pid, signal.SIGTERM)",
-        "            os.kill(pid, 0)",
+        "os.kill(nest.host.pid, signal.SIGTERM)",
+        "os.kill(nest.host.pid, 0)",
         f"{NURSERY_TESTS}::test_a_nursery_that_is_stopped_lets_its_guards_thaw_first",
+        f"{HOSTED_TESTS}::test_up_to_so_many_guards_have_a_process_each_and_more_share_them",
     ),
     mutation(
         "a nursery ends before its last guard",
         NURSERY,
-        "        while (self._has_starter and not self._is_ending) or self._wards or self._to_fork_again:",
+        "        while (self._has_starter and not self._is_ending) or self._wards or self._to_begin_again:",
         "        while self._has_starter and not self._is_ending:",
         f"{NURSERY_TESTS}::test_a_nursery_ends_behind_its_starter_and_its_last_guard",
+    ),
+    mutation(
+        "a nursery forks while a name is looked up",
+        NURSERY,
+        "            if thread.is_alive():",
+        "            if False:",
+        f"{NURSERY_TESTS}::test_none_is_forked_from_a_process_in_which_a_name_is_looked_up",
+    ),
+    mutation(
+        "few guards share a process, too",
+        NURSERY,
+        "(len(usable) >= MOST_HOSTS or not best.wards)",
+        "True",
+        f"{HOSTED_TESTS}::test_up_to_so_many_guards_have_a_process_each_and_more_share_them",
+    ),
+    mutation(
+        "each guard has a process of its own, however many they are",
+        NURSERY,
+        "(len(usable) >= MOST_HOSTS or not best.wards)",
+        "not best.wards",
+        f"{HOSTED_TESTS}::test_up_to_so_many_guards_have_a_process_each_and_more_share_them",
+    ),
+    mutation(
+        "a new process is forked while another one has nothing to do",
+        NURSERY,
+        "(len(usable) >= MOST_HOSTS or not best.wards)",
+        "len(usable) >= MOST_HOSTS",
+        f"{HOSTED_TESTS}::test_a_process_that_has_nothing_to_do_is_taken_before_a_new_one",
+    ),
+    mutation(
+        "a new guard sits beside one that says nothing",
+        "snapshot/guard/wards.py",
+        "        return any(now - ward.heard_at > QUIET_SECONDS for ward in self.wards.values()), len(self.wards)",
+        "        return False, len(self.wards)",
+        f"{SHARED_TESTS}::test_a_process_in_which_a_guard_says_nothing_is_spared_before_one_that_has_much_to_do",
+    ),
+    mutation(
+        "guards of one process share its connection",
+        GUARD_PROCESS,
+        "ready.access.apart(watchdog.moves) if ready",
+        "ready.access if ready",
+        f"{HOSTED_TESTS}::test_up_to_so_many_guards_have_a_process_each_and_more_share_them",
+    ),
+    mutation(
+        "guards of one process share what they find out of the API",
+        "snapshot/pve/standby.py",
+        "        found = copy.copy(self)\n",
+        "        found = self\n",
+        f"{SHARED_TESTS}::test_no_two_guards_share_a_connection_or_what_they_find_out",
+    ),
+    mutation(
+        "each guard reads the certificates for itself",
+        HTTPS,
+        "self._tls = self._tls or tls_context",
+        "self._tls = tls_context",
+        f"{SHARED_TESTS}::test_certificates_are_read_once_for_all_guards",
+    ),
+    mutation(
+        "a guard that has ended goes on holding the processes that it watched",
+        "snapshot/guard/inbox.py",
+        "            os.close(self._watched.pop())",
+        "            self._watched.pop()",
+        f"{SHARED_TESTS}::test_an_inbox_that_is_ended_holds_nothing_any_more",
+    ),
+    mutation(
+        "a guard that has ended leaves its connections open",
+        GUARD_PROCESS,
+        "    opened.callback(access.close)\n",
+        "",
+        f"{HOSTED_TESTS}::test_a_process_that_has_nothing_to_do_is_taken_before_a_new_one",
+    ),
+    mutation(
+        "what one guard raises ends all of its process",
+        HOST,
+        "            status = self._work(errand)\n",
+        "            status = self._work(errand)\n        except BaseException:\n            os._exit(BROKEN)\n",
+        f"{HOSTED_TESTS}::test_what_one_raises_ends_that_one_and_it_takes_its_window_over[SystemExit]",
+        f"{HOST_TESTS}::test_an_exception_costs_its_own_order",
+    ),
+    mutation(
+        "a guard that fails without a nursery is left so",
+        HOSTED,
+        "            if os.getppid() == self._nursery:",
+        "            if True:",
+        f"{HOSTED_TESTS}::test_one_that_fails_where_the_nursery_is_gone_begins_again_by_itself",
+    ),
+    mutation(
+        "a guard begins in a process that was told to end",
+        HOSTED,
+        "        if errand.signals.pending is not None:",
+        "        if False:",
+        f"{HOSTED_TESTS}::test_a_signal_makes_all_guards_of_a_process_thaw_first[TERM]",
+    ),
+    mutation(
+        "a process that was told to end is kept",
+        NURSERY,
+        "                    nest.retire()",
+        "                    pass",
+        f"{HOSTED_TESTS}::test_a_signal_makes_all_guards_of_a_process_thaw_first[TERM]",
+    ),
+    mutation(
+        "a signal to a process of many guards is nobody's",
+        "snapshot/guard/inbox.py",
+        '            self._selector.register(signals, selectors.EVENT_READ, "told")',
+        "            pass",
+        f"{SHARED_TESTS}::test_a_signal_that_others_hear_too_is_reported_once",
+    ),
+    mutation(
+        "a signal to a process of many guards is reported for ever",
+        "snapshot/guard/inbox.py",
+        "            self._selector.unregister(key.fileobj)  # it stays readable\n",
+        "",
+        f"{SHARED_TESTS}::test_a_signal_that_others_hear_too_is_reported_once",
+    ),
+    mutation(
+        "a guard that lives beside others counts as the one of each window it ever had",
+        GUARD_PROCESS,
+        "(is_alone and _has_another_guard(record, me))",
+        "_has_another_guard(record, me)",
+        f"{SHARED_TESTS}::test_a_process_that_lives_has_this_windows_guard_only_where_it_is_its_only_one",
+    ),
+    mutation(
+        "what a guard could not record in time is recorded behind its end",
+        "snapshot/guard/background.py",
+        "            if self._is_given_up:",
+        "            if False:",
+        "tests/unit/test_recorder.py::test_a_record_that_hangs_is_the_last_one_where_nobody_waited_for_it",
+    ),
+    mutation(
+        "a signal that interrupts an errand waits for the next order",
+        HOST,
+        "        signal.set_wakeup_fd(self._rings, warn_on_full_buffer=False)\n",
+        "",
+        f"{HOST_TESTS}::test_a_signal_that_interrupts_an_errand_reaches_them_all",
+    ),
+    mutation(
+        "an order without room ends the host",
+        HOST,
+        "        except (OSError, RuntimeError):",
+        "        except RuntimeError:",
+        f"{HOST_TESTS}::test_an_order_for_which_there_is_no_room_costs_itself_alone",
+    ),
+    mutation(
+        "threads of a host have large stacks",
+        HOST,
+        "    threading.stack_size(STACK_BYTES)\n",
+        "",
+        f"{HOST_TESTS}::test_all_threads_of_a_host_have_small_stacks",
+    ),
+    mutation(
+        "each thread of a host has a heap",
+        HOST,
+        "        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)",
+        "        pass",
+        f"{HOST_TESTS}::test_all_threads_of_a_host_share_one_heap",
     ),
     mutation(
         "a forked guard copies all that it shares",
@@ -2153,8 +2333,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the guard is a stranger to its owner's seat",
         "snapshot/guard/__main__.py",
-        'harden("fsfreeze-guard", ',
-        'harden("python3", ',
+        "        harden(NAME)\n",
+        '        harden("python3")\n',
         "tests/process/test_guard_anatomy.py::test_a_guard_is_known_by_its_name",
     ),
     mutation(
@@ -2933,8 +3113,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a guard goes on beside another one of its window",
         GUARD_PROCESS,
-        "        if not isinstance(claim, Claim):",
-        "        if False:",
+        "    if not isinstance(claim, Claim):\n        return claim\n",
+        "    if not isinstance(claim, Claim):\n        claim = Claim()\n",
         "tests/process/test_guard_killed.py::test_a_window_has_one_guard_at_a_time",
     ),
     mutation(
@@ -3630,7 +3810,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a letter goes to whoever has any certificate",
         POST,
         """
-            session.mount("https://", BoundedAdapter(addresses, limits, read_ca(ca_file, _CA_REMEDY)))
+            context = tls_context(limits, read_ca(ca_file, _CA_REMEDY))
+            session.mount("https://", BoundedAdapter(addresses, limits, context))
 """,
         """
             requests.packages.urllib3.disable_warnings()
@@ -4600,10 +4781,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a thread says that the guard moves while its loop hangs",
         GUARD_PROCESS,
-        "        watchdog.begins(watchdog_seconds(config))\n",
-        "        watchdog.begins(watchdog_seconds(config))\n"
-        "        from snapshot.base.threads import start_thread\n"
-        '        start_thread("word", lambda: [clock.sleep(0.05) for _ in iter(watchdog.moves, 1)])\n',
+        "    watchdog.begins(watchdog_seconds(config))\n",
+        "    watchdog.begins(watchdog_seconds(config))\n"
+        "    from snapshot.base.threads import start_thread\n"
+        '    start_thread("word", lambda: [clock.sleep(0.05) for _ in iter(watchdog.moves, 1)])\n',
         "tests/process/test_watchdog.py::test_a_guard_whose_loop_hangs_says_nothing_any_more",
     ),
     mutation(

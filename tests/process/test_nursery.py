@@ -2,105 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from snapshot.base import detached
 from snapshot.base.clock import SystemClock
-from snapshot.base.procfs import process_start
 from snapshot.config import reading
-from snapshot.guard.launcher import ConnectedGuard, ProcessLauncher
-from snapshot.guard.link import GuardSpec, Op
+from snapshot.guard.launcher import ProcessLauncher
 from tests.lab.guest.scripted import ScriptedGuest
-from tests.lab.site import Site, wait_for
+from tests.lab.site import wait_for
+from tests.process.nursing import (
+    AS_ROOT,
+    IMPATIENT,
+    REACHED_SECONDS,
+    Owner,
+    change_nursery,
+    nursed,
+    processes,
+    the_nursery,
+)
 from tests.process.processes import command_line, guarded_site, held, hold_frozen, is_alive, kill
-from tests.process.timeline import Timeline
-
-REACHED_SECONDS = 60.0
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may lock memory without a limit, and be another user")
-
-# The nursery's own main; a guard of its is taken for hung soon.
-_IMPATIENT = """
-import sys
-from snapshot.guard import __main__ as guard, nursery
-guard.watchdog_seconds = lambda config: 2.0
-from snapshot.guard import inbox
-inbox.LOOK_SECONDS = 0.2
-sys.exit(nursery.main(sys.argv[1:]))
-"""
-
-
-def processes(lab: Site, name: str) -> list[int]:
-    """Those of this site whose name (comm) is this."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and str(lab.config_path) in command_line(int(folder.name)):
-            with contextlib.suppress(OSError):
-                if (folder / "comm").read_text().strip() == name and is_alive(int(folder.name)):
-                    found.append(int(folder.name))
-    return found
-
-
-def the_nursery(lab: Site) -> int:
-    (pid,) = processes(lab, "fsfreeze-nurse")
-    return pid
-
-
-class Owner:
-    """Who holds a window: a process that can be killed while this one speaks for it."""
-
-    def __init__(self, lab: Site, launcher: ProcessLauncher, number: int = 0) -> None:
-        self.process = subprocess.Popen(["sleep", "600"])
-        self.spec = GuardSpec(
-            f"{number:032x}", 100, "pve1", "guest100", "snapshot", 60, 60, 3, self.process.pid,
-            process_start(self.process.pid) or 0,
-        )  # fmt: skip
-        self._lab = lab
-        self.guard: ConnectedGuard = launcher.arm(self.spec)
-
-    def freeze(self) -> None:
-        self.guard.tell(Op.FREEZING)
-        assert self._lab.guest.ask("guest-fsfreeze-freeze") == 1
-
-    def die(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.guard.release()
-
-    def bury(self) -> None:
-        """Wait for the end of a guard that was started by itself."""
-        self.die()
-        assert wait_for(lambda: not is_alive(self.guard.pid), REACHED_SECONDS)
-        self.guard.release()
-
-
-@contextlib.contextmanager
-def nursed() -> Iterator[tuple[Site, ProcessLauncher, Timeline]]:
-    """A launcher with a nursery, for a lab of one guest."""
-    with guarded_site(ScriptedGuest) as (lab, timeline):
-        launcher = ProcessLauncher(reading.load(lab.config_path), lab.config_path, SystemClock())
-        assert launcher.preload() == ""
-        try:
-            yield lab, launcher, timeline
-        finally:
-            for name in ("fsfreeze-nurse", "fsfreeze-guard"):
-                for pid in processes(lab, name):
-                    with contextlib.suppress(ProcessLookupError):
-                        kill(pid)
-            assert wait_for(lambda: not processes(lab, "fsfreeze-nurse") and not processes(lab, "fsfreeze-guard"))
-            launcher.hang_up()
-            assert launcher._nurse is not None
-            launcher._nurse.wait(REACHED_SECONDS)  # one that has no memory any more may still be on its way out
 
 
 def memory(pid: int) -> dict[str, int]:
@@ -119,8 +47,9 @@ def test_a_forked_guard_is_a_process_of_its_own_with_nothing_inherited(tmp_path:
             assert Path(f"/proc/{pid}/comm").read_text() == "fsfreeze-guard\n"
             targets = {path.name: os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
             assert {targets[fd] for fd in "012"} == {"/dev/null"}
-            assert len(targets) <= 13, targets
-            assert sum(target.startswith("socket:") for target in targets.values()) <= 3, targets
+            assert len(targets) <= 16, targets
+            # Its owner's, its watcher's, one to the API; and the nursery's to this process.
+            assert sum(target.startswith("socket:") for target in targets.values()) <= 4, targets
             assert not signal.SIGTERM.value & int(_status(pid)["SigBlk"], 16)
         for owner in owners:
             owner.die()
@@ -159,8 +88,7 @@ def test_one_that_is_killed_is_forked_again_and_takes_its_window_over() -> None:
         owner = Owner(lab, launcher)
         owner.freeze()
         first = owner.guard.pid
-        owner.process.kill()
-        owner.process.wait()
+        owner.kill()
         kill(first)
         assert wait_for(lambda: not owner.guard.is_alive())
         assert wait_for(lambda: not timeline.is_frozen(), REACHED_SECONDS)
@@ -169,14 +97,7 @@ def test_one_that_is_killed_is_forked_again_and_takes_its_window_over() -> None:
 
 
 def test_one_that_hangs_is_killed_for_it_and_forked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = detached.start_process
-
-    def impatient(arguments: list[str]) -> subprocess.Popen[bytes]:
-        if arguments[0] != "snapshot.guard.nursery":
-            return start(arguments)
-        return subprocess.Popen([sys.executable, "-c", _IMPATIENT, *arguments[1:]], env=detached.ENVIRONMENT)
-
-    monkeypatch.setattr(detached, "start_process", impatient)
+    change_nursery(monkeypatch, IMPATIENT)
     with nursed() as (lab, launcher, timeline):
         owner = Owner(lab, launcher)
         owner.freeze()
@@ -260,6 +181,25 @@ def test_where_there_can_be_none_it_says_why_and_guards_are_started_by_themselve
         owner.bury()
         assert not timeline.is_frozen()
         launcher.hang_up()
+
+
+def test_none_is_forked_from_a_process_in_which_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork takes no thread along, but what the thread holds: nobody could look that name up any more."""
+    hangs = """
+import socket, threading
+from snapshot.pve import https_limits
+def resolve(host, port, flags=0):
+    if flags:
+        raise socket.gaierror
+    threading.Event().wait()
+https_limits._resolve = resolve
+"""
+    change_nursery(monkeypatch, hangs)
+    with guarded_site(ScriptedGuest) as (lab, _):
+        launcher = ProcessLauncher(reading.load(lab.config_path), lab.config_path, SystemClock())
+        assert "is not resolved in time" in launcher.preload()
+        assert launcher._nurse is not None
+        assert launcher._nurse.wait(REACHED_SECONDS) == 1
 
 
 def test_a_run_of_many_has_its_guards_forked_and_leaves_no_nursery() -> None:

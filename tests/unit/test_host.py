@@ -134,7 +134,10 @@ def test_all_threads_of_a_host_have_small_stacks() -> None:
     """A size that whoever starts a thread sets, and sets back, is another one's for a moment."""
     found = run("""
 import threading
-host = fork(Calling(lambda errand: threading.stack_size() >> 16, ()))
+def work(errand):
+    time.sleep(0.3)  # whoever started this thread is done by then
+    return threading.stack_size() >> 16
+host = fork(Calling(work, ()))
 host.order(1, b"")
 print(all_ended(host, 1))
 """)

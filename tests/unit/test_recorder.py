@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from snapshot.guard.recorder import JournalRecorder
 from snapshot.journal.record import Cause, WindowRecord
 from snapshot.journal.store import Journal
 from snapshot.model import ThawReport
+from tests.campaign.kit import Notes
 from tests.lab.site import wait_for
 from tests.unit.kit import record
 
@@ -77,3 +79,29 @@ def found_in(journal: Journal, window: WindowRecord) -> WindowRecord:
     found = journal.get(window.id)
     assert found is not None
     return found
+
+
+def test_a_record_that_hangs_is_the_last_one_where_nobody_waited_for_it() -> None:
+    """The guard has ended and its process has not: recovery has the window by now, or another guard."""
+    hangs, begun = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    class Hung(Notes):
+        def left_open(self) -> None:
+            begun.set()
+            hangs.wait()
+
+        def late_freeze(self) -> None:
+            written.append("late")
+
+        def catch_up(self) -> None:
+            written.append("owed")
+
+    recorder = BackgroundRecorder(Hung())
+    recorder.left_open()
+    assert begun.wait(60)
+    recorder.late_freeze()
+    recorder.finish(0.0)
+    hangs.set()
+    recorder._thread.join(60)
+    assert written == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+import tests.lab.__main__ as lab
 from tests.lab import demo
 from tests.lab.guest.oracle import Judgement
 from tests.lab.site import Site
@@ -32,8 +34,8 @@ def test_a_verdict_that_is_not_the_disks_fails_the_demo(
     ours: str | None, disk: Judgement, good: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     windows: list[Any] = [record("w2", source="vzdump", verdict="memory"), record("w1", verdict=ours)]
-    lab = cast("Site", SimpleNamespace(windows=lambda: windows))
-    assert demo.agrees(lab, "snapshot", disk) is good
+    site = cast("Site", SimpleNamespace(windows=lambda: windows))
+    assert demo.agrees(site, "snapshot", disk) is good
     assert ("OTHERWISE" in capsys.readouterr().out) is not good
 
 
@@ -63,3 +65,20 @@ def test_a_step_that_fails_is_a_demo_that_fails(
     monkeypatch.setattr(demo, "agrees", lambda lab, source, said: False)
     assert demo.main() == 1
     assert "DEMO FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", [demo, lab])
+def test_a_guest_that_does_not_boot_is_told_and_is_no_traceback(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def boots_never(*_: object, **__: object) -> None:
+        raise TimeoutError("guest 100 does not answer: Kernel panic")
+
+    monkeypatch.setattr(sys, "argv", ["make"])
+    monkeypatch.setattr(program, "real_available", lambda: True)
+    for name in ("RealGuest", "site") if program is demo else ("RealGuest",):
+        monkeypatch.setattr(program, name, boots_never)
+    assert program.main() == 1
+    said = "".join(capsys.readouterr())
+    assert "guest 100 does not answer: Kernel panic" in said
+    assert "again" in said

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from snapshot.base.text import clean
 from tests.lab.fixtures import real_available
 from tests.lab.guest.agentfacts import WINDOWS
 from tests.lab.guest.agentmodel import Faults
@@ -69,6 +70,10 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # what is being put away is put away whole
         print("\nThe lab is gone.")
+    except OSError as error:
+        print(f"The lab has gone: {clean(str(error), 200)}", file=sys.stderr)
+        print("Run it again, or with guests that need no QEMU: make lab ARGS=--scripted", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from snapshot.base.text import clean
 from tests.lab.fixtures import real_available, why_no_real
 from tests.lab.guest.base import Guest
 from tests.lab.guest.oracle import Judgement, judge, judge_image
@@ -28,14 +29,24 @@ def main() -> int:
     else:
         say(f"no real guest here: {why_no_real()}")
         say("going on with a scripted guest, which speaks the real agent's protocol")
+    try:
+        good = told(real=real)
+    except OSError as error:
+        say(f"the guest or its node is not there: {clean(str(error), 200)}; run it again")
+        good = False
+    print("\nDEMO " + ("OK: every verdict agrees with the disk" if good else "FAILED: see above"))
+    return 0 if good else 1
+
+
+def told(*, real: bool) -> bool:
+    """The story; whether everything was as it should be."""
     started = time.monotonic()
     with site(RealGuest if real else ScriptedGuest) as lab:
         say(f"guest 100 runs and answers, the API listens at {lab.node.url} ({time.monotonic() - started:.1f} s)")
         steps = (checked, consistent, without_freeze, killed, backed_up, measured)
         good = all(step(lab) for step in steps)
     say(f"cleaned up ({time.monotonic() - started:.0f} s in all)")
-    print("\nDEMO " + ("OK: every verdict agrees with the disk" if good else "FAILED: see above"))
-    return 0 if good else 1
+    return good
 
 
 def checked(lab: Site) -> bool:

@@ -5453,6 +5453,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/contract/test_demo.py::test_a_verdict_that_is_not_the_disks_fails_the_demo",
     ),
     mutation(
+        "a lab whose guest does not boot ends in a traceback",
+        "tests/lab/__main__.py",
+        "    except OSError as error:\n",
+        "    except ZeroDivisionError as error:\n",
+        "tests/contract/test_demo.py::test_a_guest_that_does_not_boot_is_told_and_is_no_traceback",
+    ),
+    mutation(
         "a dry run counts without the snapshot that is to come",
         "snapshot/retention/rules.py",
         '        found.append(Candidate(Snapshot(name, "", "", at), label, verdict=verdict))\n',

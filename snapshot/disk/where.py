@@ -1,8 +1,8 @@
 """What PVE's storage plugins call a volume's snapshot on the node, and how it is read there.
 
 ``pvesm path <volume>`` gives the path of the volume itself, by the plugin's own ``path``; how the snapshot's follows
-from it stands in each plugin, named below. Tried here: qcow2 files, raw files, RBD's way with a file in its place. Read
-in the plugins' sources and not tried: LVM-thin, ZFS, RBD, Btrfs.
+from it stands in each plugin, named below. Tried: qcow2 files, LVM-thin, Btrfs, RBD's way with a file in its place.
+Read in the plugins' sources and not tried: ZFS, RBD.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from snapshot.model import AtRest
 from tests.disk.onnode import on_node, put_pvesm
 from tests.disk.placed import in_gpt, in_lvm, in_lvm_in_gpt, in_mbr
 from tests.lab.fixtures import real_guest
-from tests.lab.guest.base import Filesystem
+from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS, Filesystem
 from tests.lab.guest.oracle import Judgement, judge
 from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, site, wait_for
@@ -56,10 +56,10 @@ class Guest:
     def work(self) -> None:
         """Until the writer has written some lines."""
         count = self.real.counter()
-        assert wait_for(lambda: self.real.counter() > count + 2)
+        assert wait_for(lambda: self.real.counter() > count + 2, BOOT_TIMEOUT_SECONDS)
 
     def writer(self, signal: str) -> None:
-        self.real.shell(f"kill -{signal} $(cat /run/lab/writer.pid)")
+        self.real.shell(f"kill -{signal} $(cat /run/lab/writer.pid)", timeout=BOOT_TIMEOUT_SECONDS)
 
     def snapshot(self) -> str:
         """An internal snapshot of the disk, now."""

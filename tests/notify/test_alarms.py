@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -285,5 +286,11 @@ def test_nobody_who_may_hold_a_guest_can_send() -> None:
         if "snapshot.notify" in path.read_text() and path.parent.name != "notify"
     }
     drill = {"snapshot/drill/drill.py", "snapshot/drill/firing.py"}
-    assert users - drill == {f"snapshot/cli/{name}.py" for name in ("notify", "recover", "setup")}
+    words = {"snapshot/report/standing.py"}  # the report says what an alarm says, and loads no more than that
+    for user in words:
+        assert set(re.findall(r"snapshot\.notify[\w.]*", (root / user).read_text())) == {"snapshot.notify.alarms"}
+    program = "import sys, snapshot.notify.alarms; print(*[m for m in sys.modules if m.startswith('snapshot.notify.')])"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert {name.rpartition(".")[2] for name in loaded} == {"alarm", "alarms", "runs"}, "nothing that sends"
+    assert users - drill - words == {f"snapshot/cli/{name}.py" for name in ("notify", "recover", "setup")}
     assert "notify" not in (root / "snapshot/drill/victim.py").read_text()

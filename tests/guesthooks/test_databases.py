@@ -138,7 +138,8 @@ def watch_lock(guest: DatabaseGuest) -> float:
     """Wait for the end of the hook's session; returns when it was last seen (seconds since the guest's boot)."""
     session = guest.shell(f"cut -f 2 {HELD} | head -n 1").strip()
     # A query of information_schema would want a temporary table, and its disk is frozen.
-    look = f"read -r now _ </proc/uptime; mariadb -BN -e 'SHOW PROCESSLIST' | cut -f 1 | grep -qx {session}"
+    ask = "list=$(mariadb -BN -e 'SHOW PROCESSLIST') || exit 1"
+    look = f'read -r now _ </proc/uptime; {ask}; echo "$list" | cut -f 1 | grep -qx {session}'
     return float(guest.shell(f"read -r seen _ </proc/uptime; while {look}; do seen=$now; sleep 0.1; done; echo $seen"))
 
 

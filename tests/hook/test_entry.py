@@ -123,8 +123,10 @@ def test_without_a_phase_it_says_how_it_is_used() -> None:
     assert hook("--help").stdout.startswith(b"usage: vzdump-hook")
 
 
-def test_it_says_its_version_as_the_other_program_does() -> None:
+def test_it_says_its_version_as_the_other_program_does(capsys: pytest.CaptureFixture[str]) -> None:
     other = run_command([str(BIN / "safe-snapshot"), "--version"]).stdout
+    assert entry.run(["--version"], {}) == 0
+    assert capsys.readouterr().out == other.replace("safe-snapshot", "vzdump-hook")
     assert hook("--version").stdout.decode() == other.replace("safe-snapshot", "vzdump-hook")
     assert re.fullmatch(r"safe-snapshot, version \d[\w.]*\n", other)
 

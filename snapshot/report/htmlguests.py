@@ -87,7 +87,7 @@ def _flagged(
 
 
 _OTHERS = {
-    "guest-not-known": "not known whether frozen",
+    "guest-not-known": "frozen? not known",
     "label-missed": "a label is late",
     "label-left-out": "left out by a label",
 }

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_without_a_phase_it_says_how_it_is_used() -> None:
 def test_it_says_its_version_as_the_other_program_does(capsys: pytest.CaptureFixture[str]) -> None:
     other = run_command([str(BIN / "safe-snapshot"), "--version"]).stdout
     assert entry.run(["--version"], {}) == 0
-    assert capsys.readouterr().out == other.replace("safe-snapshot", "vzdump-hook")
+    assert capsys.readouterr().out == f"vzdump-hook, version {metadata.version('vzdump-hooks')}\n"
     assert hook("--version").stdout.decode() == other.replace("safe-snapshot", "vzdump-hook")
     assert re.fullmatch(r"safe-snapshot, version \d[\w.]*\n", other)
 

@@ -1,6 +1,6 @@
 """Whether the package may leave this node: what its removal asks before anything goes.
 
-``python3 -I -m snapshot.setup.leaving check [anyway]`` ends with 0, or with 1 and a line for each reason on standard
+``python3 -I -m snapshot.setup.leaving check [anyway]`` ends with 0, or with 10 and a line for each reason on standard
 error; any other status means that it could not be found out. ``... metrics`` takes the textfile away, which
 node_exporter would go on to serve for ever.
 """
@@ -24,7 +24,8 @@ from snapshot.journal.file import is_absent
 from snapshot.journal.store import Journal
 from snapshot.setup.back import check_quiet
 
-ALLOW, REFUSE, NOT_KNOWN = 0, 1, 3
+ALLOW, REFUSE, NOT_KNOWN = 0, 10, 3
+"""Exit statuses. A program that is broken ends with 1, and must not keep the package for ever."""
 LAST_NIGHT_SECONDS = 26 * 3600.0
 """A daily job, and the clock that is set forward or back between two of them."""
 ANYWAY = "anyway"

@@ -143,6 +143,7 @@ def test_removal_is_refused_while_vzdump_still_names_the_hook(tree: Tree) -> Non
     refused = tree.run("dpkg", "--remove", "vzdump-hooks")
     assert refused.returncode != 0
     assert "still names /usr/bin/vzdump-hook" in refused.stderr
+    assert "Traceback" not in refused.stderr
     broken.write_text(sound)
     for path, _ in named:
         path.unlink(missing_ok=True)

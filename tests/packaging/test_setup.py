@@ -41,7 +41,7 @@ def bare(request: pytest.FixtureRequest, package: Path) -> Iterator[NodeTree]:
 
 def documented() -> list[str]:
     """The commands of the page's own block."""
-    blocks = re.findall(r"```\n(.*?)```", PAGE.partition("## In three commands")[2], re.DOTALL)
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", PAGE.partition("## In three commands")[2], re.DOTALL)
     return next(block for block in blocks if "safe-snapshot setup" in block).splitlines()
 
 

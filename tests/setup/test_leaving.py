@@ -148,6 +148,12 @@ def test_a_journal_that_cannot_be_read_keeps_nobody(root: Path) -> None:
     assert reasons(root) == ""
 
 
+def test_the_packages_script_knows_a_refusal_from_a_broken_program() -> None:
+    prerm = (Path(__file__).resolve().parents[2] / "contrib/debian/prerm").read_text()
+    assert f"    {leaving.REFUSE}) echo" in prerm
+    assert leaving.REFUSE not in (0, 1, 2, leaving.NOT_KNOWN), "Python's own, of a module that cannot be loaded"
+
+
 def test_the_textfile_goes_and_one_that_is_not_ours_stays(root: Path) -> None:
     path = root / "state/vzdump_hooks.prom"
     leaving.forget_metrics(config(root))

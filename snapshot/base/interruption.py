@@ -59,8 +59,10 @@ _here = _Here()
 
 
 @contextmanager
-def minding(signals: Signals) -> Iterator[None]:
-    """A context in which this thread's waits end with InterruptedBySignalError when a signal has come."""
+def minding(signals: Signals | None) -> Iterator[None]:
+    """A context in which this thread's waits end with InterruptedBySignalError when a signal has come. None: in which
+    none ends them, as is needed to put away what a signal has ended.
+    """
     earlier, _here.signals = _here.signals, signals
     try:
         mind()

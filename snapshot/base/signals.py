@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import ClassVar, Protocol
 
+from snapshot.base import interruption
 from snapshot.errors import InterruptedBySignalError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -112,7 +113,8 @@ def whole() -> Iterator[None]:
     Such as the start of a process: torn apart, it leaves one that nobody knows of.
     """
     if threading.current_thread() is not threading.main_thread() or SignalGate.held is not None:
-        yield  # Python handles signals in the main thread alone
+        with interruption.minding(None):
+            yield
         return
     held: list[int] = []
     SignalGate.held = held

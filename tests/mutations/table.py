@@ -4891,6 +4891,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         )
     ),
     mutation(
+        "what a signal has ended is not put away in a thread",
+        "snapshot/base/signals.py",
+        "        with interruption.minding(None):\n",
+        "        if True:\n",
+        "tests/unit/test_interruption.py::test_an_own_command_that_a_signal_has_ended_is_gone",
+    ),
+    mutation(
         "each of many guests has a process of its own, and its memory",
         f"{FLEET}/worker.py",
         "or len(self._hosts) >= MOST_HOSTS",

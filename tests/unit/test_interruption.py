@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import subprocess
 import threading
@@ -23,6 +24,8 @@ from snapshot.pve.connection import Connection
 from snapshot.pve.https import Endpoint, HttpsTransport
 from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.tasks import Tasks
+from tests.lab.guest.base import pid_is_alive
+from tests.lab.site import wait_for
 from tests.unit.wire import Connection as Wired
 from tests.unit.wire import Wire
 
@@ -126,6 +129,31 @@ def test_a_signal_ends_each_wait_of_a_thread_that_minds_it(wait: Wait, tmp_path:
     signals.tell(15)
     thread.join(60)
     assert [type(one) for one in found] == [InterruptedBySignalError]
+
+
+def test_an_own_command_that_a_signal_has_ended_is_gone(tmp_path: Path, signals: Signals) -> None:
+    """With whoever kept it: to put them away is no wait that the signal ends, too."""
+    tmp_path.chmod(0o755)
+    command, told = tmp_path / "10-sleeps", tmp_path.parent / f"{tmp_path.name}-pid"
+    command.write_text(f"#!/bin/sh\ntrap '' TERM\necho $$ > {told}\nwhile :; do sleep 0.1; done\n")
+    command.chmod(0o755)
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            with minding(signals):
+                found.append(run_commands(tmp_path, "verdict", say=lambda line: None, timeout_seconds=LONG))
+        except InterruptedBySignalError as error:
+            found.append(error.signal_number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert wait_for(lambda: told.exists() and told.read_text().strip() != "", 60)
+    signals.tell(15)
+    thread.join(60)
+    assert found == [15]
+    assert not pid_is_alive(int(told.read_text()))
+    gc.collect()  # a process that nobody waits for would be told here
 
 
 def test_outside_of_the_context_nothing_is_ended(signals: Signals) -> None:

@@ -299,6 +299,27 @@ say({heard(worker)[1] for worker in others}, heard(more)[1])
     assert run(script) == ["[([], -9), ([], -9)]", "True nobody begins in a dead one", "{0} 0"]
 
 
+def test_a_guest_leaves_nothing_behind_in_a_process_that_goes_on() -> None:
+    """What refers to itself is collected at its end: else the memory of a run grows with its guests."""
+    script = """
+import weakref
+class Cycle:
+    pass
+left = []
+def do(order, link, gate):
+    link.tell_whole("result", alive=sum(one() is not None for one in left))
+    cycle = Cycle()
+    cycle.itself = cycle
+    left.append(weakref.ref(cycle))
+workers = Workers(do)
+for _ in range(4):
+    worker = workers.begin({})
+    said, status = heard(worker)
+    say(said[0]["alive"], status)
+"""
+    assert run(script) == ["0 0"] * 4
+
+
 def test_the_words_name_no_signal_twice() -> None:
     """os.kill of a worker that is reaped already would hit a stranger."""
     script = """

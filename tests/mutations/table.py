@@ -4898,6 +4898,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/unit/test_interruption.py::test_an_own_command_that_a_signal_has_ended_is_gone",
     ),
     mutation(
+        "the memory of a run grows with its guests",
+        f"{FLEET}/worker.py",
+        "        gc.collect()  # by itself",
+        "        # by itself",
+        f"{FLEET_WORKER}::test_a_guest_leaves_nothing_behind_in_a_process_that_goes_on",
+    ),
+    mutation(
         "each of many guests has a process of its own, and its memory",
         f"{FLEET}/worker.py",
         "or len(self._hosts) >= MOST_HOSTS",

@@ -23,9 +23,8 @@ class TimeLimit:
         Whoever finds it over in its first round, with no thaw sent (``is_unasked``), stood still meanwhile (SIGSTOP,
         swap). It has its overtime yet, once, rather than call a guest stuck that it never asked to thaw.
         """
-        now = self._clock.monotonic()
-        if self._ends_at is None or now < self._ends_at:
-            return
+        if self._ends_at is None or (now := self._clock.monotonic()) < self._ends_at:
+            return  # who has no limit needs no clock, which may be what is broken
         if not is_unasked or self._overtime is None:
             raise OutOfTimeError
         self._ends_at, self._overtime = now + self._overtime, None

@@ -210,8 +210,10 @@ def test_a_guest_found_frozen_by_somebody_else_is_not_thawed_before_a_window_of_
         assert "try again in " in run.stderr, run
         assert guest.is_frozen()
     assert not lab.node.requests("fsfreeze-thaw")
-    (window,) = lab.windows()
-    assert (window.owner, window.state, window.closed_at) == ("foreign", "frozen", None)
+    (window,) = (one for one in lab.windows() if one.owner == "foreign")
+    assert (window.state, window.closed_at) == ("frozen", None)
+    refused = [one for one in lab.windows() if one.owner != "foreign"]
+    assert [(one.freeze_outcome, one.failure_stage is not None) for one in refused] == [(None, True)] * 2
 
 
 def test_a_guest_found_frozen_by_somebody_else_is_thawed_when_the_operator_says_so(

@@ -229,6 +229,8 @@ class _Running:
             errand = Errand(data[8:], descriptors[0] if descriptors else -1, signals)
             start_thread(f"errand-{number}", lambda: self._go(number, errand))
         except (OSError, RuntimeError):  # no room for a descriptor, or for a thread
+            for descriptor in descriptors:  # whoever is at its other end sees the end
+                os.close(descriptor)
             self._end(number, BROKEN)
         return True
 

@@ -230,3 +230,21 @@ select.select([host], [], [])
 print(host.reap())
 """)
     assert found == f"[(1, 0)]\n{-signal.SIGKILL}"
+
+
+def test_where_there_is_no_room_for_a_thread_the_other_end_of_a_descriptor_sees_it() -> None:
+    """A worker's parent hears of its end by that alone: it would wait for ever."""
+    found = run("""
+from snapshot.base import host as module
+def no_room(name, run):
+    raise RuntimeError("can't start new thread")
+def begin():
+    module.start_thread = no_room
+ours, theirs = socket.socketpair()
+host = fork(Calling(lambda errand: 0, (), begin=begin))
+host.order(1, b"", theirs.fileno())
+theirs.close()
+ours.settimeout(30)
+print(all_ended(host, 1), ours.recv(1))
+""")
+    assert found == f"[(1, {BROKEN})] b''"

@@ -81,7 +81,7 @@ def test_a_guest_that_somebody_else_froze_is_an_alarm_past_the_limit_and_not_bef
     (window,) = node.windows()
     assert (window.source, window.owner, window.state, window.closed_at) == ("foreign", "foreign", "frozen", None)
     assert window.deadline_at == pytest.approx(window.intent_at + 300)
-    limit(node, 0.1)
+    limit(node, 1e-6)
     found = look(node)
     assert found.exit_code == 8, found
     assert "GUEST 100 IS FROZEN" in found.stdout
@@ -110,7 +110,7 @@ def test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no
     node: Site,
 ) -> None:
     node.guest.ask(FREEZE)
-    limit(node, 0.1, foreign="thaw")
+    limit(node, 1e-6, foreign="thaw")
     found = look(node)
     assert node.guest.is_frozen(), "another machine of ours may be about to prove that it was frozen throughout"
     assert found.exit_code == 8
@@ -123,7 +123,7 @@ def test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no
 
 
 def test_a_guest_that_pve_is_at_work_on_is_no_alarm_and_is_not_thawed(node: Site) -> None:
-    limit(node, 0.1, foreign="thaw")
+    limit(node, 1e-6, foreign="thaw")
     with subprocess.Popen(["sleep", "60"]) as worker:
         try:
             start = process_start(worker.pid)
@@ -771,7 +771,7 @@ def test_the_look_at_a_node_of_two_hundred_guests() -> None:
             lab.guests[vmid].ask(FREEZE)
         idle = {*silent, *frozen, *offline, *range(200, 220)}
         writing = [vmid for vmid in everyone if vmid not in idle]
-        limit(lab, 0.1)
+        limit(lab, 1e-6)
         lab.on_the_node()
         look(lab)
         before = {vmid: asked(lab, vmid) for vmid in writing}

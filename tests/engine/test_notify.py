@@ -45,7 +45,7 @@ def recover(lab: Site) -> Run:
 
 
 def test_a_guest_that_stays_frozen_is_told_once_and_so_is_its_end(node: Site, web: WebServer) -> None:
-    node.settings["freeze"] = {"foreign_limit_seconds": 0.1}
+    node.settings["freeze"] = {"foreign_limit_seconds": 1e-6}
     node.write_config()
     node.guest.ask(FREEZE)
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_a_guest_that_stays_frozen_is_told_once_and_so_is_its_end(node: Site, we
 
 def test_own_commands_are_told_though_no_other_way_is_configured(node: Site) -> None:
     del node.settings["notify"]
-    node.settings["freeze"] = {"foreign_limit_seconds": 0.1}
+    node.settings["freeze"] = {"foreign_limit_seconds": 1e-6}
     node.write_config()
     notes, command = node.run / "notes", node.run / "hooks.d" / "10-notes"
     command.parent.mkdir(mode=0o755)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from scripts.generators import ROOT
-from snapshot.base.clock import SystemClock
 from snapshot.journal import series
 from snapshot.journal.families import FAMILIES
 from snapshot.journal.looks import GuestLook
@@ -110,8 +109,8 @@ def elsewhere(tmp_path: Path) -> Iterator[World]:
 
 def test_every_query_returns_data_from_the_real_prometheus(world: World, elsewhere: World, tmp_path: Path) -> None:
     world.clock.now = time.time()
-    # What begins at 0 must be scraped before it moves.
-    world.config = world.config._replace(metrics=world.config.metrics._replace(scrape_interval_seconds=1.0))
+    # What begins at 0 must be scraped before it moves: it moves when this test says so.
+    world.config = world.config._replace(metrics=world.config.metrics._replace(scrape_interval_seconds=60.0))
     fleet.fill(world.journal, 12, 30, world.clock.now)
     world.good_run(100)
     with contextlib.ExitStack() as live:
@@ -121,7 +120,7 @@ def test_every_query_returns_data_from_the_real_prometheus(world: World, elsewhe
 
 @contextlib.contextmanager
 def _serving(world: World) -> Iterator[int]:
-    with Exporter("127.0.0.1", 0, world.config, SystemClock()) as exporter:
+    with Exporter("127.0.0.1", 0, world.config, world.clock) as exporter:
         thread = threading.Thread(target=exporter.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -174,6 +173,8 @@ def _ask_prometheus(world: World, ports: list[int], folder: Path) -> None:
         eventually("Prometheus scraped twice", lambda: scraped(2))
         _let_things_happen(world)
         eventually("Prometheus saw it", lambda: bool(ask('pve_fsfreeze_guest_frozen{id="qemu/100"} == 1')))
+        eventually("and that nothing had failed before", lambda: bool(ask(f"{FIRST} == 0")))
+        world.clock.now += 120
         eventually("and the first failure of its kind", lambda: bool(ask(f"{FIRST} == 1")))
         eventually("and once more", lambda: scraped(5))
         for title, expr in _queries():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,13 @@ def kill(*pids: int, with_signal: signal.Signals = signal.SIGKILL) -> float:
     if with_signal is signal.SIGKILL:
         assert wait_for(lambda: not any(is_alive(pid) for pid in pids), REACHED_SECONDS)
     return at
+
+
+def kill_with(pid: int, goes_too: Callable[[], object]) -> float:
+    """``kill`` a process together with something else: nobody has thawed between the one and the other."""
+    os.kill(pid, signal.SIGSTOP)
+    goes_too()
+    return kill(pid)
 
 
 def is_alive(pid: int) -> bool:

@@ -16,6 +16,7 @@ from tests.process.processes import (
     held,
     hold_frozen,
     kill,
+    kill_with,
     requested,
     task_has_skipped_its_freeze,
     the_guard,
@@ -51,8 +52,7 @@ def test_a_real_guest_is_thawed_when_the_api_dies_with_the_owner() -> None:
         hold_frozen(lab)
         with lab.start("100") as owner:
             held(lab)
-            killed_at = kill(owner.pid)
-            lab.node.kill()
+            killed_at = kill_with(owner.pid, lab.node.kill)
         thawed_within(5.0, timeline, killed_at, "real guest: owner and API server killed")
 
 

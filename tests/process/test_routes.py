@@ -6,7 +6,7 @@ from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
 from tests.lab.site import wait_for
 from tests.process.figures import thawed_within
-from tests.process.processes import guarded_site, held, hold_frozen, kill, pvesh_of
+from tests.process.processes import guarded_site, held, hold_frozen, kill, kill_with, pvesh_of
 
 BOUND_SECONDS = 5.0
 
@@ -17,8 +17,7 @@ def test_the_agents_socket_serves_when_the_api_server_dies_with_the_owner() -> N
         with lab.start("100") as owner:
             held(lab)
             assert timeline.is_frozen()
-            killed_at = kill(owner.pid)
-            lab.node.kill()
+            killed_at = kill_with(owner.pid, lab.node.kill)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner and API server dead: socket")
 
 
@@ -34,8 +33,7 @@ def test_pvesh_serves_when_the_front_is_down_and_there_is_no_socket() -> None:
         hold_frozen(lab)
         with lab.start("100") as owner:
             held(lab)
-            killed_at = kill(owner.pid)
-            lab.node.stop_front()
+            killed_at = kill_with(owner.pid, lab.node.stop_front)
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner and front dead: pvesh")
         assert wait_for(lambda: lab.windows()[0].thaw_route is not None)
         assert lab.windows()[0].thaw_route == "pvesh"
@@ -47,8 +45,7 @@ def test_another_node_serves_when_the_configured_one_goes_down() -> None:
         hold_frozen(lab)
         with lab.start("100") as owner:
             held(lab)
-            killed_at = kill(owner.pid)
-            lab.node.set_node_online("pve1", False)
+            killed_at = kill_with(owner.pid, lambda: lab.node.set_node_online("pve1", False))
         thawed_within(BOUND_SECONDS, timeline, killed_at, "owner and configured node dead: a peer")
         assert wait_for(lambda: lab.windows()[0].thaw_route is not None)
         assert lab.windows()[0].thaw_route in (lab.node.urls["pve2"], lab.node.urls["pve3"])

@@ -53,7 +53,7 @@ test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, th
 	$(PY) -m pytest -m "slow and not databases" $(ARGS)
 
 databases: .venv/.ready  ## PostgreSQL and MariaDB under load in Debian guests, twenty copies started sealed off (root, debootstrap, FUSE)
-	LAB_REQUIRED=1 $(PY) -m pytest -m databases tests/guesthooks/test_databases.py $(ARGS)
+	LAB_REQUIRED=1 $(PY) -m pytest -m databases tests/guest/hooks/test_databases.py $(ARGS)
 
 deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/
 	contrib/debian/build

@@ -1,6 +1,6 @@
 """A Debian machine with systemd that runs our commands, against a lab node on this one.
 
-The guest of tests/guest_hook (debootstrap, the lab's control port) with Python and our libraries in Debian's own
+The guest of tests/guest/deadman (debootstrap, the lab's control port) with Python and our libraries in Debian's own
 versions, our packages, the units of contrib/systemd, and a network card: the lab's node is the machine ``pve1`` there.
 """
 
@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.guest_hook import debian
+from tests.guest import debian
 from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
 from tests.lab.site import Site
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest_hook import debian
+from tests.guest import debian
 from tests.lab.rundir import run_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(3600)]

@@ -4,25 +4,17 @@ real. Nothing is frozen here; real databases are in test_databases.py.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
-from tests.guest_hook.sandbox import shell_path
+from tests.guest.sandbox import Sandbox
 from tests.lab.site import wait_for
 
-HOOKS = Path(__file__).parents[2] / "contrib/guest/hooks"
-SHELLS = ("dash", "bash", "busybox")
+HOOKS = Path(__file__).parents[3] / "contrib/guest/hooks"
 BOOT = "01234567-89ab-cdef-0123-456789abcdef"
 # The agent: calls the hook with each line of its input, and says with which status it ended.
 _AGENT = '#!/bin/sh\nwhile read -r word; do {hook} "$word" </dev/null >/dev/null 2>&1; echo "$?"; done\n'
@@ -36,12 +28,9 @@ _PSQL += "[ ! -e {root}/psql.fails ] || {{ echo no; exit 2; }}\necho {data}\n"
 
 
 @dataclass
-class Sandbox:
-    """A pretended guest. ``memory`` stands for /run: a folder on a real tmpfs."""
+class HooksGuest(Sandbox):
+    """A pretended guest with the hooks, and servers for them."""
 
-    root: Path
-    memory: Path
-    shell: str
     settings: dict[str, str] = field(default_factory=dict)
     device: int = 0x801
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -55,13 +44,8 @@ class Sandbox:
     def hook(self) -> Path:
         return self.root / "hooks/fsfreeze-hooks"
 
-    @property
-    def bin(self) -> Path:
-        return self.root / "bin"
-
     def build(self) -> None:
-        self.bin.mkdir()
-        (self.bin / "sh").symlink_to(self.shell)
+        super().build()
         shutil.copytree(HOOKS, self.root / "hooks")
         for script in (self.hook, *(self.root / "hooks/hooks.d").iterdir()):
             script.write_text(script.read_text().replace("#!/bin/sh", f"#!{self.bin}/sh", 1))
@@ -90,13 +74,6 @@ class Sandbox:
         """Let everything lie on the filesystem with this number."""
         self.program("stat", _STAT.format(memory=self.memory, stat=shutil.which("stat"), device=device))
 
-    def program(self, name: str, text: str) -> Path:
-        path = self.bin / name
-        path.unlink(missing_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-        return path
-
     def own_hook(self, name: str, text: str) -> Path:
         """A further hook."""
         path = self.root / "hooks/hooks.d" / name
@@ -106,7 +83,7 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{self.bin}:/usr/bin:/bin",
+            **super().environment(),
             "HOOKS_CONFIG": str(self.root / "config"),
             "HOOKS_HOME": str(self.home),
             "HOOKS_KMSG": str(self.root / "kmsg"),
@@ -177,17 +154,14 @@ class Sandbox:
         return process  # type: ignore[no-any-return]
 
     def evidence(self) -> str:
-        return self._text(self.home / "evidence")
-
-    def kernel_log(self) -> str:
-        return self._text(self.root / "kmsg")
+        return self.text(self.home / "evidence")
 
     def calls(self) -> list[str]:
-        return self._text(self.root / "calls").splitlines()
+        return self.text(self.root / "calls").splitlines()
 
     def locks(self) -> list[tuple[float, str]]:
         """When the server's lock was taken and let go."""
-        lines = self._text(self.root / "locks").splitlines()
+        lines = self.text(self.root / "locks").splitlines()
         return [(float(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
 
     def is_locked(self) -> bool:
@@ -196,16 +170,6 @@ class Sandbox:
     def is_let_go(self, seconds: float = 20.0) -> bool:
         """Whether the lock was taken, and ends."""
         return bool(self.locks()) and wait_for(lambda: not self.is_locked(), seconds)
-
-    def of_ours(self, *words: str) -> list[int]:
-        """The processes of this sandbox whose command line has all of ``words``."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if str(self.root) in line and all(word in line for word in words):
-                    found.append(int(entry.name))
-        return found
 
     def stop(self) -> None:
         for listener in self._sockets:
@@ -216,13 +180,7 @@ class Sandbox:
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
-        for pid in self.of_ours():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        return path.read_text() if path.exists() else ""
+        super().stop()
 
 
 @dataclass
@@ -248,18 +206,3 @@ class Agent:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-@contextlib.contextmanager
-def sandbox(shell: str = "dash") -> Iterator[Sandbox]:
-    """A pretended guest whose /bin/sh is ``shell``. Skips where there is no tmpfs."""
-    memory = Path("/dev/shm")  # /run may lie on the disk in a container
-    if not memory.is_dir() or not os.access(memory, os.W_OK):
-        pytest.skip("no tmpfs at /dev/shm")
-    with tempfile.TemporaryDirectory(prefix="hooks-") as root, tempfile.TemporaryDirectory(dir=memory) as home:
-        found = Sandbox(Path(root), Path(home), shell_path(shell))
-        found.build()
-        try:
-            yield found
-        finally:
-            found.stop()

@@ -15,8 +15,8 @@ from snapshot.base.clock import SystemClock
 from snapshot.model import Verdict, VerdictKind
 from snapshot.pve.qga import SocketChannel
 from snapshot.window.guesthooks import EVIDENCE_BYTES, EVIDENCE_FILE, Marks, look, marks_of, raised
-from tests.guesthooks.sandbox import BOOT, Sandbox
-from tests.guesthooks.test_scripts import evidence
+from tests.guest.hooks.sandbox import BOOT, HooksGuest
+from tests.guest.hooks.test_scripts import evidence
 from tests.hook.kit import back_up, hook_site, settled, story
 from tests.lab.guest.agentmodel import Faults
 from tests.lab.guest.scripted import ScriptedGuest
@@ -27,7 +27,7 @@ BEFORE = Marks(BOOT, 6, "thawed")
 AFTER = Marks(BOOT, 7, "thawed", (("mariadb", 1), ("postgresql", 2)))
 
 
-def test_what_the_scripts_write_is_what_the_host_reads(guest: Sandbox) -> None:
+def test_what_the_scripts_write_is_what_the_host_reads(guest: HooksGuest) -> None:
     guest.mariadb()
     guest.postgresql()
     agent = guest.agent()

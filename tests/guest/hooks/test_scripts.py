@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guesthooks.sandbox import BOOT, HOOKS, Sandbox
+from tests.guest.hooks.sandbox import BOOT, HOOKS, HooksGuest
 from tests.lab.site import wait_for
 
 LOG = 'echo "{name} $1" >>{root}/calls'
@@ -20,11 +20,11 @@ def evidence(number: int, state: str, *lines: str) -> str:
     return "\n".join(["fsfreeze-hooks 1", f"boot {BOOT}", f"window {number}", f"state {state}", *lines, "end", ""])
 
 
-def logged(guest: Sandbox, name: str, more: str = "") -> Path:
+def logged(guest: HooksGuest, name: str, more: str = "") -> Path:
     return guest.own_hook(name, LOG.format(name=name, root=guest.root) + f"\n{more}")
 
 
-def test_hooks_run_in_order_and_are_undone_in_reverse(guest: Sandbox) -> None:
+def test_hooks_run_in_order_and_are_undone_in_reverse(guest: HooksGuest) -> None:
     logged(guest, "05-first")
     logged(guest, "90-last")
     agent = guest.agent()
@@ -36,7 +36,7 @@ def test_hooks_run_in_order_and_are_undone_in_reverse(guest: Sandbox) -> None:
     assert guest.evidence() == evidence(1, "thawed")
 
 
-def test_a_repeated_thaw_and_one_without_a_freeze_do_nothing(dash_guest: Sandbox) -> None:
+def test_a_repeated_thaw_and_one_without_a_freeze_do_nothing(dash_guest: HooksGuest) -> None:
     logged(dash_guest, "05-first")
     agent = dash_guest.agent()
     assert agent.call("thaw") == 0
@@ -47,7 +47,7 @@ def test_a_repeated_thaw_and_one_without_a_freeze_do_nothing(dash_guest: Sandbox
     assert dash_guest.evidence() == evidence(1, "thawed")
 
 
-def test_both_databases_are_ready_and_let_go(guest: Sandbox) -> None:
+def test_both_databases_are_ready_and_let_go(guest: HooksGuest) -> None:
     guest.mariadb()
     guest.postgresql()
     agent = guest.agent()
@@ -62,7 +62,7 @@ def test_both_databases_are_ready_and_let_go(guest: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.4.34-MariaDB", "5.5.68-MariaDB", "8.0.36", "8.4.3-commercial"])
-def test_a_server_without_backup_stages_gets_a_read_lock(dash_guest: Sandbox, version: str) -> None:
+def test_a_server_without_backup_stages_gets_a_read_lock(dash_guest: HooksGuest, version: str) -> None:
     dash_guest.mariadb(STUB_VERSION=version)
     agent = dash_guest.agent()
     assert agent.call("freeze") == 0, dash_guest.kernel_log()
@@ -72,7 +72,7 @@ def test_a_server_without_backup_stages_gets_a_read_lock(dash_guest: Sandbox, ve
     assert dash_guest.evidence() == evidence(1, "thawed", f"app {kind} 1")
 
 
-def test_without_a_server_nothing_is_claimed_and_nothing_started(dash_guest: Sandbox) -> None:
+def test_without_a_server_nothing_is_claimed_and_nothing_started(dash_guest: HooksGuest) -> None:
     """systemd may listen at the socket of a server that does not run."""
     server = dash_guest.mariadb()
     (dash_guest.root / "proc" / str(server.pid)).unlink()
@@ -86,7 +86,7 @@ def test_without_a_server_nothing_is_claimed_and_nothing_started(dash_guest: San
 # -- the lock ends ----------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_ends_when_the_agent_is_killed(guest: Sandbox) -> None:
+def test_a_lock_ends_when_the_agent_is_killed(guest: HooksGuest) -> None:
     guest.settings = {"LOCK_SECONDS": "600"}
     guest.mariadb()
     agent = guest.agent()
@@ -96,7 +96,7 @@ def test_a_lock_ends_when_the_agent_is_killed(guest: Sandbox) -> None:
     assert guest.is_let_go()
 
 
-def test_a_lock_ends_at_its_limit_when_the_thaw_is_lost(guest: Sandbox) -> None:
+def test_a_lock_ends_at_its_limit_when_the_thaw_is_lost(guest: HooksGuest) -> None:
     guest.settings = {"LOCK_SECONDS": "1"}
     guest.mariadb()
     agent = guest.agent()
@@ -109,7 +109,7 @@ def test_a_lock_ends_at_its_limit_when_the_thaw_is_lost(guest: Sandbox) -> None:
     assert guest.evidence() == evidence(1, "thawed", "app mariadb 1", "failed mariadb")
 
 
-def test_the_server_itself_ends_the_lock_of_a_client_that_stands_still(dash_guest: Sandbox) -> None:
+def test_the_server_itself_ends_the_lock_of_a_client_that_stands_still(dash_guest: HooksGuest) -> None:
     dash_guest.settings = {"LOCK_SECONDS": "2"}
     dash_guest.mariadb()
     agent = dash_guest.agent()
@@ -119,7 +119,7 @@ def test_the_server_itself_ends_the_lock_of_a_client_that_stands_still(dash_gues
     assert dash_guest.is_let_go()
 
 
-def test_a_lock_ends_when_the_hook_is_killed_before_the_freeze_is_allowed(dash_guest: Sandbox) -> None:
+def test_a_lock_ends_when_the_hook_is_killed_before_the_freeze_is_allowed(dash_guest: HooksGuest) -> None:
     dash_guest.settings = {"LOCK_SECONDS": "600", "TOTAL_SECONDS": "60", "HOOK_SECONDS": "60"}
     dash_guest.own_hook("50-slow", "sleep 60")
     dash_guest.mariadb()
@@ -138,7 +138,7 @@ def _parent(pid: int) -> int:
 
 
 @pytest.mark.parametrize("which", ["--batch", "40-mariadb"])
-def test_a_lock_ends_when_its_client_or_holder_is_killed_and_that_is_told(dash_guest: Sandbox, which: str) -> None:
+def test_a_lock_ends_when_its_client_or_holder_is_killed_and_that_is_told(dash_guest: HooksGuest, which: str) -> None:
     dash_guest.settings = {"LOCK_SECONDS": "600"}
     dash_guest.mariadb()
     agent = dash_guest.agent()
@@ -150,7 +150,7 @@ def test_a_lock_ends_when_its_client_or_holder_is_killed_and_that_is_told(dash_g
     assert "failed mariadb" in dash_guest.evidence()
 
 
-def test_a_server_that_is_restarted_in_the_window_is_told(dash_guest: Sandbox) -> None:
+def test_a_server_that_is_restarted_in_the_window_is_told(dash_guest: HooksGuest) -> None:
     first, second = dash_guest.mariadb(), dash_guest.postgresql()
     agent = dash_guest.agent()
     assert agent.call("freeze") == 0, dash_guest.kernel_log()
@@ -163,7 +163,7 @@ def test_a_server_that_is_restarted_in_the_window_is_told(dash_guest: Sandbox) -
     assert {"failed mariadb", "failed postgresql"} <= set(dash_guest.evidence().splitlines())
 
 
-def test_a_refused_freeze_leaves_no_lock(guest: Sandbox) -> None:
+def test_a_refused_freeze_leaves_no_lock(guest: HooksGuest) -> None:
     guest.settings = {"LOCK_SECONDS": "600"}
     guest.own_hook("50-bad", "echo it is broken; exit 3")
     guest.mariadb()
@@ -175,7 +175,7 @@ def test_a_refused_freeze_leaves_no_lock(guest: Sandbox) -> None:
     assert "the freeze is refused, bad failed (status 3): it is broken" in guest.kernel_log()
 
 
-def test_what_a_window_without_a_thaw_has_left_is_undone_before_the_next(dash_guest: Sandbox) -> None:
+def test_what_a_window_without_a_thaw_has_left_is_undone_before_the_next(dash_guest: HooksGuest) -> None:
     dash_guest.settings = {"LOCK_SECONDS": "600"}
     dash_guest.mariadb()
     agent = dash_guest.agent()
@@ -189,7 +189,7 @@ def test_what_a_window_without_a_thaw_has_left_is_undone_before_the_next(dash_gu
 # -- failures and limits ----------------------------------------------------------------------------------------------
 
 
-def test_a_failing_hook_fails_the_freeze_or_not_by_its_own_setting(dash_guest: Sandbox) -> None:
+def test_a_failing_hook_fails_the_freeze_or_not_by_its_own_setting(dash_guest: HooksGuest) -> None:
     dash_guest.postgresql()
     (dash_guest.root / "psql.fails").touch()
     assert dash_guest.agent().call("freeze") == 1
@@ -202,7 +202,7 @@ def test_a_failing_hook_fails_the_freeze_or_not_by_its_own_setting(dash_guest: S
 
 
 @pytest.mark.parametrize("settings", [{"HOOK_SECONDS_postgresql": "1"}, {"HOOK_SECONDS": "1"}, {"TOTAL_SECONDS": "2"}])
-def test_a_hook_that_takes_too_long_is_ended(guest: Sandbox, settings: dict[str, str]) -> None:
+def test_a_hook_that_takes_too_long_is_ended(guest: HooksGuest, settings: dict[str, str]) -> None:
     guest.settings = settings
     guest.postgresql()
     (guest.root / "psql.hangs").touch()
@@ -211,7 +211,7 @@ def test_a_hook_that_takes_too_long_is_ended(guest: Sandbox, settings: dict[str,
     assert wait_for(lambda: not guest.of_ours("30-postgresql"))
 
 
-def test_no_hook_begins_when_the_time_of_all_is_over(dash_guest: Sandbox) -> None:
+def test_no_hook_begins_when_the_time_of_all_is_over(dash_guest: HooksGuest) -> None:
     dash_guest.settings = {"TOTAL_SECONDS": "1", "ON_FAILURE": "allow"}
     dash_guest.own_hook("20-slow", "sleep 30")
     logged(dash_guest, "90-last")
@@ -220,7 +220,7 @@ def test_no_hook_begins_when_the_time_of_all_is_over(dash_guest: Sandbox) -> Non
     assert {"failed slow", "failed last"} <= set(dash_guest.evidence().splitlines())
 
 
-def test_a_hook_that_hangs_after_the_thaw_is_ended_and_the_others_are_called(dash_guest: Sandbox) -> None:
+def test_a_hook_that_hangs_after_the_thaw_is_ended_and_the_others_are_called(dash_guest: HooksGuest) -> None:
     """The host waits for the answer to its thaw, which waits for the hooks."""
     dash_guest.settings = {"THAW_SECONDS": "1", "LOCK_SECONDS": "600"}
     dash_guest.own_hook("80-slow", "[ $1 = freeze ] || sleep 60")
@@ -233,20 +233,20 @@ def test_a_hook_that_hangs_after_the_thaw_is_ended_and_the_others_are_called(das
     assert "failed slow" in dash_guest.evidence()
 
 
-def test_a_sync_that_hangs_does_not_fail_the_freeze(dash_guest: Sandbox) -> None:
+def test_a_sync_that_hangs_does_not_fail_the_freeze(dash_guest: HooksGuest) -> None:
     dash_guest.settings = {"HOOK_SECONDS_pre-sync": "1"}
     (dash_guest.root / "sync.hangs").touch()
     agent = dash_guest.agent()
     assert agent.call("freeze") == 0, dash_guest.kernel_log()
 
 
-def test_a_lock_that_is_not_to_be_had_fails(dash_guest: Sandbox) -> None:
+def test_a_lock_that_is_not_to_be_had_fails(dash_guest: HooksGuest) -> None:
     dash_guest.mariadb(STUB_BUSY="1")
     assert dash_guest.agent().call("freeze") == 1
     assert "Lock wait timeout exceeded" in dash_guest.kernel_log()
 
 
-def test_a_server_that_cannot_be_reached_is_not_passed_over(dash_guest: Sandbox) -> None:
+def test_a_server_that_cannot_be_reached_is_not_passed_over(dash_guest: HooksGuest) -> None:
     """In a container, say: what is not asked cannot be called ready."""
     dash_guest.mariadb()
     other = dash_guest.program("mysqld", "#!/bin/sh\nsleep 60\n")
@@ -262,7 +262,7 @@ def test_a_server_that_cannot_be_reached_is_not_passed_over(dash_guest: Sandbox)
         process.wait()
 
 
-def test_a_process_of_a_server_that_ends_while_servers_are_counted_is_none(dash_guest: Sandbox) -> None:
+def test_a_process_of_a_server_that_ends_while_servers_are_counted_is_none(dash_guest: HooksGuest) -> None:
     """PostgreSQL starts one for each client."""
     dash_guest.postgresql()
     ended = dash_guest.root / "proc" / "99999999"
@@ -272,7 +272,7 @@ def test_a_process_of_a_server_that_ends_while_servers_are_counted_is_none(dash_
 
 
 @pytest.mark.parametrize("start", ["mariadb", "postgresql"])
-def test_files_on_a_filesystem_that_is_not_frozen_are_no_good(dash_guest: Sandbox, start: str) -> None:
+def test_files_on_a_filesystem_that_is_not_frozen_are_no_good(dash_guest: HooksGuest, start: str) -> None:
     getattr(dash_guest, start)()
     dash_guest.on_device(0x2B)  # 0:43, as NFS and ZFS have
     assert dash_guest.agent().call("freeze") == 1
@@ -282,7 +282,7 @@ def test_files_on_a_filesystem_that_is_not_frozen_are_no_good(dash_guest: Sandbo
 # -- what stands where ------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_written_but_in_memory(dash_guest: Sandbox) -> None:
+def test_nothing_is_written_but_in_memory(dash_guest: HooksGuest) -> None:
     dash_guest.mariadb()
     dash_guest.postgresql()
     agent = dash_guest.agent()
@@ -300,14 +300,14 @@ def test_nothing_is_written_but_in_memory(dash_guest: Sandbox) -> None:
     assert set(dash_guest.root.rglob("*")) - before <= ours
 
 
-def test_a_home_on_a_disk_is_refused(dash_guest: Sandbox) -> None:
+def test_a_home_on_a_disk_is_refused(dash_guest: HooksGuest) -> None:
     program = dash_guest.bin / "stat"
     program.write_text(program.read_text().replace(f'"-f -c %T {dash_guest.memory}"*) exec', '"-") exec'))
     assert dash_guest.agent().call("freeze") == 1
     assert "is not in memory" in dash_guest.kernel_log()
 
 
-def test_a_password_that_others_can_read_is_refused(dash_guest: Sandbox) -> None:
+def test_a_password_that_others_can_read_is_refused(dash_guest: HooksGuest) -> None:
     dash_guest.mariadb()
     secret = dash_guest.root / "my.cnf"
     secret.write_text("[client]\npassword=x\n")
@@ -328,14 +328,14 @@ def test_a_password_that_others_can_read_is_refused(dash_guest: Sandbox) -> None
         ({"$(touch /tmp/owned)": "`touch /tmp/owned`"}, "is not understood"),
     ],
 )
-def test_a_broken_configuration_is_reported(dash_guest: Sandbox, settings: dict[str, str], words: str) -> None:
+def test_a_broken_configuration_is_reported(dash_guest: HooksGuest, settings: dict[str, str], words: str) -> None:
     dash_guest.settings = settings
     assert dash_guest.agent().call("freeze") == 0
     assert words in dash_guest.kernel_log()
     assert not Path("/tmp/owned").exists()
 
 
-def test_a_hook_cannot_make_up_evidence(dash_guest: Sandbox) -> None:
+def test_a_hook_cannot_make_up_evidence(dash_guest: HooksGuest) -> None:
     dash_guest.own_hook("60-odd", 'echo "app mariadb 1 x"; echo "app x/y 1"; echo "app good 7"; echo "failed other"')
     agent = dash_guest.agent()
     assert agent.call("freeze") == 0
@@ -343,7 +343,7 @@ def test_a_hook_cannot_make_up_evidence(dash_guest: Sandbox) -> None:
     assert dash_guest.evidence() == evidence(1, "thawed", "app good 7")
 
 
-def test_the_selftest_says_what_works(dash_guest: Sandbox) -> None:
+def test_the_selftest_says_what_works(dash_guest: HooksGuest) -> None:
     dash_guest.mariadb()
     done = dash_guest.call("selftest")
     assert (done.returncode, done.stdout) == (0, "app mariadb 1\n"), dash_guest.kernel_log()

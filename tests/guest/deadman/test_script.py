@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest_hook.sandbox import SCRIPT, Sandbox
+from tests.guest.deadman.sandbox import SCRIPT, DeadmanGuest
 from tests.lab.site import wait_for
 
 CALLS = "#!/bin/sh\necho {name} $* >>{log}\nexit {status}\n"
 
 
-def calls(guest: Sandbox) -> list[str]:
+def calls(guest: DeadmanGuest) -> list[str]:
     log = guest.root / "calls"
     return log.read_text().splitlines() if log.exists() else []
 
 
-def recorder(guest: Sandbox, name: str, status: int = 0) -> Path:
+def recorder(guest: DeadmanGuest, name: str, status: int = 0) -> Path:
     return guest.program(name, CALLS.format(name=name, log=guest.root / "calls", status=status))
 
 
-def test_a_guest_that_nobody_thaws_thaws_itself_at_the_limit_and_says_so(guest: Sandbox) -> None:
+def test_a_guest_that_nobody_thaws_thaws_itself_at_the_limit_and_says_so(guest: DeadmanGuest) -> None:
     began = time.monotonic()
     guest.freeze()
     assert guest.thawed_by_itself()
@@ -40,7 +40,7 @@ def test_a_guest_that_nobody_thaws_thaws_itself_at_the_limit_and_says_so(guest: 
     assert not any("tmpfs" in line or "nfs" in line for line in guest.attempts())
 
 
-def test_a_thaw_cancels_the_timer(guest: Sandbox) -> None:
+def test_a_thaw_cancels_the_timer(guest: DeadmanGuest) -> None:
     guest.freeze()
     assert guest.call("status").stdout.startswith("armed: thaws in ")
     guest.thaw()
@@ -49,7 +49,7 @@ def test_a_thaw_cancels_the_timer(guest: Sandbox) -> None:
     assert guest.call("status").stdout == "not armed; limit 1 s\n"
 
 
-def test_a_second_freeze_gets_the_whole_limit_and_one_timer(guest: Sandbox) -> None:
+def test_a_second_freeze_gets_the_whole_limit_and_one_timer(guest: DeadmanGuest) -> None:
     guest.settings["LIMIT"] = "3"
     guest.freeze()
     time.sleep(2)
@@ -60,7 +60,7 @@ def test_a_second_freeze_gets_the_whole_limit_and_one_timer(guest: Sandbox) -> N
     assert time.monotonic() - again >= 3
 
 
-def test_a_freeze_that_comes_true_after_the_limit_is_thawed_too(guest: Sandbox) -> None:
+def test_a_freeze_that_comes_true_after_the_limit_is_thawed_too(guest: DeadmanGuest) -> None:
     assert guest.call("freeze").returncode == 0
     root = str(guest.frozen_kinds[0])
     assert wait_for(lambda: guest.attempts().count(root) > 1)  # it fired, and goes on
@@ -72,7 +72,7 @@ def test_a_freeze_that_comes_true_after_the_limit_is_thawed_too(guest: Sandbox) 
     assert wait_for(lambda: not guest.timers())
 
 
-def test_one_filesystem_that_cannot_be_thawed_does_not_keep_the_others_frozen(guest: Sandbox) -> None:
+def test_one_filesystem_that_cannot_be_thawed_does_not_keep_the_others_frozen(guest: DeadmanGuest) -> None:
     (guest.root / "root/.hangs").touch()
     guest.freeze()
     assert wait_for(lambda: guest.frozen() == {"root"}, 60)
@@ -82,7 +82,7 @@ def test_one_filesystem_that_cannot_be_thawed_does_not_keep_the_others_frozen(gu
     assert wait_for(lambda: re.search(r"thawed: \S+/root$", guest.events(), re.MULTILINE) is not None, 60)
 
 
-def test_the_timer_shares_nothing_with_the_agent(guest: Sandbox) -> None:
+def test_the_timer_shares_nothing_with_the_agent(guest: DeadmanGuest) -> None:
     guest.settings["LIMIT"] = "60"
     guest.freeze()
     pid = guest.timer_pid()
@@ -93,7 +93,7 @@ def test_the_timer_shares_nothing_with_the_agent(guest: Sandbox) -> None:
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
 
 
-def test_thaw_without_a_freeze_and_again_is_nothing(guest: Sandbox) -> None:
+def test_thaw_without_a_freeze_and_again_is_nothing(guest: DeadmanGuest) -> None:
     for _ in range(2):
         assert guest.call("thaw").returncode == 0
     guest.freeze()
@@ -102,7 +102,7 @@ def test_thaw_without_a_freeze_and_again_is_nothing(guest: Sandbox) -> None:
     assert wait_for(lambda: not guest.timers())
 
 
-def test_a_timer_that_is_told_to_stop_thaws_first(dash_guest: Sandbox) -> None:
+def test_a_timer_that_is_told_to_stop_thaws_first(dash_guest: DeadmanGuest) -> None:
     dash_guest.settings["LIMIT"] = "60"
     dash_guest.freeze()
     os.kill(dash_guest.timer_pid(), signal.SIGTERM)
@@ -111,7 +111,7 @@ def test_a_timer_that_is_told_to_stop_thaws_first(dash_guest: Sandbox) -> None:
     assert "told to stop" in dash_guest.kernel_log()
 
 
-def test_a_new_freeze_waits_for_an_older_timer_that_is_firing(dash_guest: Sandbox) -> None:
+def test_a_new_freeze_waits_for_an_older_timer_that_is_firing(dash_guest: DeadmanGuest) -> None:
     dash_guest.home.mkdir()
     dash_guest.call("prepare")
     (dash_guest.home / "firing").write_text("other\n")
@@ -122,7 +122,7 @@ def test_a_new_freeze_waits_for_an_older_timer_that_is_firing(dash_guest: Sandbo
     assert wait_for(lambda: not dash_guest.timers())
 
 
-def test_the_timer_runs_from_memory_alone(dash_guest: Sandbox) -> None:
+def test_the_timer_runs_from_memory_alone(dash_guest: DeadmanGuest) -> None:
     fsfreeze = shutil.which("fsfreeze", path="/usr/sbin:/sbin:/usr/bin")
     if fsfreeze is None:
         pytest.skip("no fsfreeze (util-linux) on this machine")
@@ -137,7 +137,7 @@ def test_the_timer_runs_from_memory_alone(dash_guest: Sandbox) -> None:
     assert all(name.startswith(str(dash_guest.home)) for name in files), files
 
 
-def test_a_place_that_somebody_else_made_is_not_ours(guest: Sandbox) -> None:
+def test_a_place_that_somebody_else_made_is_not_ours(guest: DeadmanGuest) -> None:
     """/dev/shm is open to everybody, and the hook runs as root what the place says."""
     if os.geteuid() != 0:
         pytest.skip("only root can pretend to be somebody else")
@@ -157,7 +157,7 @@ def test_a_place_that_somebody_else_made_is_not_ours(guest: Sandbox) -> None:
     assert guest.home.is_dir()
 
 
-def test_a_freeze_without_a_timer_is_refused_unless_the_operator_allows_it(guest: Sandbox) -> None:
+def test_a_freeze_without_a_timer_is_refused_unless_the_operator_allows_it(guest: DeadmanGuest) -> None:
     guest.extra["DEADMAN_PARENTS"] = str(guest.root)  # on a disk: a frozen filesystem could hold the timer up
     refused = guest.call("freeze")
     assert refused.returncode == 1
@@ -168,7 +168,7 @@ def test_a_freeze_without_a_timer_is_refused_unless_the_operator_allows_it(guest
     assert "no timer guards this freeze" in guest.kernel_log()
 
 
-def test_a_guest_without_fsfreeze_refuses_and_names_the_package(dash_guest: Sandbox) -> None:
+def test_a_guest_without_fsfreeze_refuses_and_names_the_package(dash_guest: DeadmanGuest) -> None:
     # A PATH with everything but fsfreeze.
     (dash_guest.bin / "fsfreeze").unlink()
     script = dash_guest.root / "script"
@@ -186,20 +186,20 @@ def test_a_guest_without_fsfreeze_refuses_and_names_the_package(dash_guest: Sand
     assert "package util-linux" in done.stderr
 
 
-def test_the_agents_own_hook_runs_before_the_timer_and_after_the_thaw(guest: Sandbox) -> None:
+def test_the_agents_own_hook_runs_before_the_timer_and_after_the_thaw(guest: DeadmanGuest) -> None:
     guest.settings |= {"LIMIT": "60", "NEXT": str(recorder(guest, "other"))}
     guest.freeze()
     guest.thaw()
     assert calls(guest) == ["other freeze", "other thaw"]
 
 
-def test_a_hook_that_fails_refuses_the_freeze_and_arms_nothing(guest: Sandbox) -> None:
+def test_a_hook_that_fails_refuses_the_freeze_and_arms_nothing(guest: DeadmanGuest) -> None:
     guest.settings["NEXT"] = str(recorder(guest, "other", status=3))
     assert guest.call("freeze").returncode == 3
     assert guest.timers() == []
 
 
-def test_what_the_other_hook_did_is_undone_when_the_timer_cannot_start(guest: Sandbox) -> None:
+def test_what_the_other_hook_did_is_undone_when_the_timer_cannot_start(guest: DeadmanGuest) -> None:
     guest.settings["NEXT"] = str(recorder(guest, "other"))
     guest.extra["DEADMAN_PARENTS"] = "/nowhere"
     assert guest.call("freeze").returncode == 1
@@ -218,7 +218,7 @@ def test_what_the_other_hook_did_is_undone_when_the_timer_cannot_start(guest: Sa
     ],
 )
 def test_a_broken_configuration_is_reported_and_the_guest_still_guarded(
-    dash_guest: Sandbox, settings: dict[str, str], words: str
+    dash_guest: DeadmanGuest, settings: dict[str, str], words: str
 ) -> None:
     dash_guest.settings = settings
     dash_guest.freeze()
@@ -227,7 +227,7 @@ def test_a_broken_configuration_is_reported_and_the_guest_still_guarded(
     assert not Path("/tmp/owned").exists()
 
 
-def test_the_timer_is_started_outside_the_agents_service_under_systemd(dash_guest: Sandbox) -> None:
+def test_the_timer_is_started_outside_the_agents_service_under_systemd(dash_guest: DeadmanGuest) -> None:
     dash_guest.extra["DEADMAN_SYSTEMD"] = str(dash_guest.root)
     log = dash_guest.root / "calls"
     dash_guest.program("systemd-run", f'#!/bin/sh\necho "$1 $2 $3" >>{log}\nshift 3\nexec "$@"\n')
@@ -236,7 +236,7 @@ def test_the_timer_is_started_outside_the_agents_service_under_systemd(dash_gues
     assert dash_guest.thawed_by_itself()
 
 
-def test_a_systemd_that_does_not_answer_falls_back_to_the_root_control_group(dash_guest: Sandbox) -> None:
+def test_a_systemd_that_does_not_answer_falls_back_to_the_root_control_group(dash_guest: DeadmanGuest) -> None:
     dash_guest.extra |= {"DEADMAN_SYSTEMD": str(dash_guest.root), "DEADMAN_CGROUPS": str(dash_guest.root)}
     recorder(dash_guest, "systemd-run", status=1)
     dash_guest.freeze()
@@ -244,7 +244,7 @@ def test_a_systemd_that_does_not_answer_falls_back_to_the_root_control_group(das
     assert dash_guest.thawed_by_itself()
 
 
-def test_a_word_that_is_neither_freeze_nor_thaw_is_an_error(dash_guest: Sandbox) -> None:
+def test_a_word_that_is_neither_freeze_nor_thaw_is_an_error(dash_guest: DeadmanGuest) -> None:
     assert dash_guest.call("suspend").returncode == 2
 
 

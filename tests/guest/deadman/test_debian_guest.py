@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.guest_hook.debian import DebianGuest
-from tests.guest_hook.sandbox import SCRIPT
+from tests.guest.deadman.sandbox import SCRIPT
+from tests.guest.debian import DebianGuest
 from tests.lab.fixtures import require_real
 from tests.lab.packages import LabUnavailableError
 from tests.lab.rundir import run_directory

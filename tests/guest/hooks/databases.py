@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.guest_hook import debian
-from tests.guesthooks.sandbox import HOOKS
+from tests.guest import debian
+from tests.guest.hooks.sandbox import HOOKS
 from tests.lab import packages
 from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
 

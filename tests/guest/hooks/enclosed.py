@@ -17,7 +17,7 @@ import time
 import tty
 from pathlib import Path
 
-from tests.guesthooks.databases import GUEST_FILES, DatabaseGuest, image
+from tests.guest.hooks.databases import GUEST_FILES, DatabaseGuest, image
 from tests.lab import packages
 from tests.lab.guest.base import BOOT_TIMEOUT_SECONDS
 

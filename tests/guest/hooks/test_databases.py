@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.guesthooks.databases import Copy, DatabaseGuest, check
-from tests.guesthooks.enclosed import EnclosedGuest
+from tests.guest.hooks.databases import Copy, DatabaseGuest, check
+from tests.guest.hooks.enclosed import EnclosedGuest
 from tests.lab.fixtures import require_real
 from tests.lab.packages import LabUnavailableError
 from tests.lab.site import Run, Site, site

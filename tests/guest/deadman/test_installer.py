@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest_hook.sandbox import SCRIPT, SHELLS, shell_path
+from tests.guest.deadman.sandbox import SCRIPT
+from tests.guest.sandbox import SHELLS, shell_path
 
 INSTALLER = SCRIPT.with_name("install.sh")
 PROGRAM = "/usr/local/sbin/fsfreeze-deadman"

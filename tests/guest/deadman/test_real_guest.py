@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest_hook.sandbox import SCRIPT
+from tests.guest.deadman.sandbox import SCRIPT
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.real import RealGuest
 from tests.lab.site import Site, site, wait_for

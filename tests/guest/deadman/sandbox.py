@@ -6,23 +6,14 @@ Nothing here freezes or mounts anything; the real thing is in test_real_guest.py
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
-from tests.lab.packages import LabUnavailableError, fetch
+from tests.guest.sandbox import Sandbox
 from tests.lab.site import wait_for
 
-SCRIPT = Path(__file__).parents[2] / "contrib/guest/fsfreeze-deadman"
-SHELLS = ("dash", "bash", "busybox")
+SCRIPT = Path(__file__).parents[3] / "contrib/guest/fsfreeze-deadman"
 _FSFREEZE = """#!/bin/sh
 [ "$1" = --unfreeze ] || exit 0
 echo "$2" >>{log}
@@ -40,23 +31,10 @@ _MOUNTS = (
 )
 
 
-def shell_path(name: str) -> str:
-    """The shell's executable. Skips the test where it cannot be had."""
-    if name == "busybox":
-        try:
-            return str(fetch().busybox / "bin/busybox")
-        except LabUnavailableError as error:
-            pytest.skip(str(error))
-    return shutil.which(name) or pytest.skip(f"no {name} on this machine")
-
-
 @dataclass
-class Sandbox:
-    """A pretended guest. ``memory`` stands for /run: a folder on a real tmpfs."""
+class DeadmanGuest(Sandbox):
+    """A pretended guest with the dead-man."""
 
-    root: Path
-    memory: Path
-    shell: str
     settings: dict[str, str] = field(default_factory=lambda: {"LIMIT": "1"})
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -65,17 +43,12 @@ class Sandbox:
         return self.memory / "fsfreeze-deadman"
 
     @property
-    def bin(self) -> Path:
-        return self.root / "bin"
-
-    @property
     def frozen_kinds(self) -> list[Path]:
         """The mount points that an agent would freeze."""
         return [self.root / name for _, name, _ in _MOUNTS[:4]]
 
     def build(self) -> None:
-        self.bin.mkdir()
-        (self.bin / "sh").symlink_to(self.shell)
+        super().build()
         self.program("fsfreeze", _FSFREEZE.format(log=self.root / "fsfreeze.log"))
         self.program("mount", "#!/bin/sh\nexit 1\n")
         lines = []
@@ -85,17 +58,9 @@ class Sandbox:
             lines.append(f"{number} 1 {device} / {folder} rw,relatime shared:1 - {kind} /dev/x rw")
         (self.root / "mountinfo").write_text("\n".join(lines) + "\n")
 
-    def program(self, name: str, text: str) -> Path:
-        """Put a script in front of the PATH."""
-        path = self.bin / name
-        path.unlink(missing_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-        return path
-
     def environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{self.bin}:/usr/bin:/bin",
+            **super().environment(),
             "DEADMAN_CONFIG": str(self.root / "config"),
             "DEADMAN_PARENTS": str(self.memory),
             "DEADMAN_MOUNTINFO": str(self.root / "mountinfo"),
@@ -140,51 +105,21 @@ class Sandbox:
     def thawed_by_itself(self, seconds: float = 15.0) -> bool:
         return wait_for(lambda: not self.frozen(), seconds)
 
-    def kernel_log(self) -> str:
-        return self._text(self.root / "kmsg")
-
     def events(self) -> str:
-        return self._text(self.home / "events")
+        return self.text(self.home / "events")
 
     def attempts(self) -> list[str]:
         """The mount points that fsfreeze was called for."""
-        return self._text(self.root / "fsfreeze.log").splitlines()
+        return self.text(self.root / "fsfreeze.log").splitlines()
 
     def timer_pid(self) -> int:
         return int((self.home / "timer").read_text().split()[1])
 
     def timers(self) -> list[int]:
         """The pids of all timers of this sandbox that live."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"timer" in words and str(self.home).encode() in words:
-                    found.append(int(entry.name))
-        return found
+        return self.of_ours(" timer ", str(self.home))
 
     def stop(self) -> None:
         for folder in self.frozen_kinds:
             (folder / ".hangs").unlink(missing_ok=True)
-        for pid in self.timers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        return path.read_text() if path.exists() else ""
-
-
-@contextlib.contextmanager
-def sandbox(shell: str = "dash") -> Iterator[Sandbox]:
-    """A pretended guest whose /bin/sh is ``shell``. Skips where there is no tmpfs to keep the timer in."""
-    memory = Path("/dev/shm")  # /run may lie on the disk in a container
-    if not memory.is_dir() or not os.access(memory, os.W_OK):
-        pytest.skip("no tmpfs at /dev/shm")
-    with tempfile.TemporaryDirectory(prefix="deadman-") as root, tempfile.TemporaryDirectory(dir=memory) as home:
-        found = Sandbox(Path(root), Path(home), shell_path(shell))
-        found.build()
-        try:
-            yield found
-        finally:
-            found.stop()
+        super().stop()

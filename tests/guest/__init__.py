@@ -1,0 +1,1 @@
+"""What runs inside a guest (contrib/guest), a folder each: under three shells on this machine, and in real guests."""

@@ -147,9 +147,11 @@ class Workers:
         """Start a worker. OSError when the system has no room for one."""
         ours, theirs = pair()
         try:
-            host = self._host()
             self._count += 1
-            host.order(self._count, json.dumps(order).encode(), theirs.fileno())
+            try:
+                host = self._order(order, theirs)
+            except ConnectionError:  # it was killed since it was chosen
+                host = self._order(order, theirs)
             return GuestWorker(host, self._count, ours)
         except BaseException:
             ours.close()
@@ -164,6 +166,11 @@ class Workers:
             host.dismiss()
         for host in hosts:
             host.reap()
+
+    def _order(self, order: Mapping[str, Any], link: Link) -> Host:
+        host = self._host()
+        host.order(self._count, json.dumps(order).encode(), link.fileno())
+        return host
 
     def _host(self) -> Host:
         """One that has nothing to do, else a new one, else the one with the fewest guests."""

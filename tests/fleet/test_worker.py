@@ -299,6 +299,29 @@ say({heard(worker)[1] for worker in others}, heard(more)[1])
     assert run(script) == ["[([], -9), ([], -9)]", "True nobody begins in a dead one", "{0} 0"]
 
 
+def test_one_that_is_killed_between_its_choice_and_its_order_costs_nobody() -> None:
+    script = """
+from snapshot.base.host import Host
+def do(order, link, gate):
+    link.tell_whole("result", data=order["n"])
+workers = Workers(do)
+first = workers.begin({"n": 1})
+heard(first)
+looks = Host.has_ended
+def and_then_it_is_killed(host):
+    found = looks(host)
+    os.kill(host.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, host.pid, os.WEXITED | os.WNOWAIT)
+    Host.has_ended = looks
+    return found
+Host.has_ended = and_then_it_is_killed
+worker = workers.begin({"n": 2})
+said, status = heard(worker)
+say(worker.pid != first.pid, said[0]["data"], status)
+"""
+    assert run(script) == ["True 2 0"]
+
+
 def test_a_guest_leaves_nothing_behind_in_a_process_that_goes_on() -> None:
     """What refers to itself is collected at its end: else the memory of a run grows with its guests."""
     script = """

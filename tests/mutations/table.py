@@ -80,7 +80,6 @@ FLEET = "snapshot/fleet"
 FLEET_MANY = "tests/fleet/test_many.py"
 FLEET_KILLED = "tests/fleet/test_killed.py"
 FLEET_WORKER = "tests/fleet/test_worker.py"
-HOST = "snapshot/base/host.py"
 INTERRUPTION = "tests/unit/test_interruption.py::test_a_signal_ends_each_wait_of_a_thread_that_minds_it"
 FLEET_PURE = "tests/fleet/test_pure.py"
 FLEET_CREW = "tests/fleet/test_crew.py"
@@ -4924,6 +4923,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        self._hosts = [host for host in self._hosts if not host.has_ended()]\n",
         "",
         f"{FLEET_WORKER}::test_the_end_of_a_process_is_that_of_all_who_share_it_and_of_nobody_else",
+    ),
+    mutation(
+        "a process that is killed between its choice and its order costs a guest",
+        f"{FLEET}/worker.py",
+        "except ConnectionError:",
+        "except FileExistsError:",
+        f"{FLEET_WORKER}::test_one_that_is_killed_between_its_choice_and_its_order_costs_nobody",
+    ),
+    mutation(
+        "whoever waits for an order's end dies where its process was killed with the order unread",
+        HOST,
+        "except ConnectionResetError:",
+        "except FileExistsError:",
+        "tests/unit/test_host.py::test_one_that_is_killed_before_it_has_read_an_order_ends_that_one_too",
     ),
     mutation(
         "a later worker hides the parent's death from an earlier one",

@@ -182,6 +182,22 @@ except EOFError:
     assert found == f"{-signal.SIGKILL}"
 
 
+def test_one_that_is_killed_before_it_has_read_an_order_ends_that_one_too() -> None:
+    """Whoever waits for its end, or at the other end of what came with it, sees it."""
+    found = run("""
+host = fork(Calling(lambda errand: errand.signals.wait(600), (signal.SIGTERM,)))
+os.kill(host.pid, signal.SIGSTOP)
+os.waitid(os.P_PID, host.pid, os.WSTOPPED | os.WNOWAIT)
+ours, theirs = socket.socketpair()
+host.order(1, b"", theirs.fileno())
+theirs.close()
+os.kill(host.pid, signal.SIGKILL)
+ours.settimeout(30)
+print(ours.recv(1), host.end_of(1))
+""")
+    assert found == f"b'' {-signal.SIGKILL}"
+
+
 def test_it_outlives_whoever_forked_it_until_its_last_order_has_ended() -> None:
     """And ends then: nobody can order anything more."""
     reading, writing = os.pipe2(os.O_CLOEXEC)

@@ -55,7 +55,7 @@ test-slow: .venv/.ready  ## what is marked slow: whole Debians under systemd, th
 databases: .venv/.ready  ## PostgreSQL and MariaDB under load in Debian guests, twenty copies started sealed off (root, debootstrap, FUSE)
 	LAB_REQUIRED=1 $(PY) -m pytest -m databases tests/guest/hooks/test_databases.py $(ARGS)
 
-deb: .venv/.ready  ## the Debian package for PVE nodes, in dist/
+deb:  ## the Debian package for PVE nodes, in dist/; with Debian's libraries or the venv's, and no network
 	contrib/debian/build
 
 apt-repo: deb  ## a signed apt repository of it, in dist/apt; APT_KEY=<id of your own secret key>

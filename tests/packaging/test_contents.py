@@ -63,6 +63,24 @@ def test_the_same_sources_give_the_same_package_wherever_they_are_built(package:
     assert len(digests) == 1
 
 
+def test_a_python_without_the_libraries_is_told_which_packages_to_install(tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    done = subprocess.run(
+        [CHECKOUT / "contrib/debian/build", tmp_path / "out"],
+        env={**os.environ, "PYTHON": str(bare)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    command = done.stderr.partition(": apt-get install --no-install-recommends ")[2].split()
+    depends = re.findall(r"^Depends: (.*)$", (CHECKOUT / "contrib/debian/control").read_text(), re.MULTILINE)
+    assert command == sorted({one.split()[0] for one in depends[0].split(", ")})
+    assert not (tmp_path / "out").exists()
+
+
 def test_dpkg_never_asks_about_a_file(tree: Path) -> None:
     """There is no conffile; the sample lies where nobody edits it."""
     assert not (tree / "DEBIAN/conffiles").exists()

@@ -61,7 +61,7 @@ GUEST_CODES: Mapping[str, Code] = {
         "a backup, a snapshot, for replication: then nobody can thaw it from outside. Where PVE freezes nothing either "
         "(`freeze-fs=0`, and effective) it is a warning.",
         "Take guest-fsfreeze-thaw out of block-rpcs in the guest, and restart the agent; until then "
-        "`qm set <vmid> --agent enabled=1,freeze-fs=0` and a full stop and start.",
+        "`qm set <vmid> --agent enabled=1,freeze-fs-on-backup=0` and a full stop and start.",
     ),
     "commands-not-known": _G(
         "note",

@@ -13,6 +13,8 @@ from snapshot.pve.snapshots import Snapshot, Tree, tree_of
 from snapshot.pve.transport import Transport
 
 _FREEZE_KEYS = ("freeze-fs", "freeze-fs-on-backup", "guest-fsfreeze")
+_TAKEN_BY_ALL = "freeze-fs-on-backup"
+"""PVE 8's name, and an alias ever after (PVE::QemuServer::Agent, agent_fmt): PVE 8 refuses the newer ones."""
 _BOOLEANS = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}
 _AGENT_VALUES: Mapping[str, Container[str]] = {
     "enabled": _BOOLEANS,
@@ -65,8 +67,8 @@ class AgentOption(NamedTuple):
 
     @property
     def freeze_key(self) -> str:
-        """By which of its names the option says whether PVE freezes: that is one which this version takes."""
-        return next((key for key, _ in self.parts if key in _FREEZE_KEYS), _FREEZE_KEYS[0])
+        """By which of its names the option says whether PVE freezes, else one that every version takes."""
+        return next((key for key, _ in self.parts if key in _FREEZE_KEYS), _TAKEN_BY_ALL)
 
     def without_freeze(self) -> str:
         """Its value with PVE's freezing off; the rest as it is."""

@@ -7,6 +7,7 @@ VE's own need a node: they are held against its own tables. Of the system's a sh
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from snapshot.cli.main import main_group
 from tests.docs.options import TABLE, problem
-from tests.docs.said import COMMANDS_OF_MESSAGES
+from tests.docs.said import COMMANDS_OF_MESSAGES, TEXTS
 from tests.docs.written import COMMANDS, OURS, PAGES, PVE, ROOT, Command, blocks, by, commands_of, explained, is_command
 
 OPTIONS = json.loads(TABLE.read_text("utf-8"))
@@ -44,6 +45,14 @@ def test_a_command_of_pves_has_the_words_that_pve_knows(command: Command) -> Non
 @pytest.mark.parametrize("command", COMMANDS_OF_MESSAGES, ids=str)
 def test_a_command_of_pves_in_a_message_has_the_words_that_pve_knows(command: Command) -> None:
     assert problem(command.words, command.is_whole, OPTIONS) == ""
+
+
+def test_pve_8_is_told_its_own_name_of_the_option_that_ends_its_freezing() -> None:
+    """It refuses `qm set --agent freeze-fs=0` (its agent_fmt has freeze-fs-on-backup); later versions take either."""
+    texts = [*TEXTS, *(page.read_text("utf-8") for page in PAGES)]
+    shown = [line for text in texts for line in text.splitlines() if re.search("qm set .*freeze-fs", line)]
+    assert len(shown) > 2
+    assert not [line for line in shown if "freeze-fs-on-backup=0" not in line]
 
 
 @pytest.mark.parametrize(

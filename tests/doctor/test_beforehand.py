@@ -81,7 +81,12 @@ TROUBLES: list[tuple[str, Prepare, str, str]] = [
     ("an agent that refuses all of it", blocked(*ALL_BLOCKED), "freeze-blocked", "block-rpcs"),
     ("an agent that refuses the status", blocked("guest-fsfreeze-status"), "freeze-blocked", "block-rpcs"),
     ("an agent that does not list its commands", blocked("guest-info"), "freeze-blocked", "block-rpcs"),
-    ("an agent that cannot thaw what PVE freezes", blocked("guest-fsfreeze-thaw"), "thaw-blocked", "freeze-fs=0"),
+    (
+        "an agent that cannot thaw what PVE freezes",
+        blocked("guest-fsfreeze-thaw"),
+        "thaw-blocked",
+        "freeze-fs-on-backup=0`",
+    ),
     ("a certificate of a public CA", public_certificate, "certificate-refused", "ca-certificates.crt"),
     ("a guest that is hibernated", config(lock="suspended"), "hibernated", "`qm resume 100`"),
     ("an option with other settings", config(agent="0,type=isa"), "agent-off", "--agent enabled=1,type=isa"),

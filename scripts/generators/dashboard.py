@@ -281,7 +281,8 @@ def _not_known() -> stat.Panel:
     still = f"count({f.NOT_KNOWN_SINCE.name}{{{_FLEET}}})"
     return _stat(
         "State not known",
-        f"{f.NOT_KNOWN_SINCE.help}. {f.GUEST_KNOWN.meaning}",
+        "Guests that have written nothing and of which nobody could tell whether they are frozen. "
+        f"{f.GUEST_KNOWN.meaning}",
         f"{still} or 0 * count({f.GUEST_KNOWN.name}{{{_FLEET}}} == 0) or vector(0)",
         "none",
         _ALARM,
@@ -342,7 +343,7 @@ def _labels() -> stat.Panel:
     limit = f"max by (cluster, id, label) ({labels.LABEL_LIMIT.name}{{{_FLEET}}})"
     return _stat(
         "Labels missed",
-        f"{labels.LABEL_LIMIT.help}. {labels.LABEL_LEFT_OUT.help}.",
+        "Guests whose newest snapshot with a label is too old, and those that the label's last run left out or failed.",
         f"(count(time() - {newest} > on (cluster, id, label) {limit}) "
         f"or vector(0)) + (sum({labels.LABEL_LEFT_OUT.name}{{{_FLEET}}}) or vector(0))",
         "none",
@@ -369,21 +370,21 @@ def _needs_a_look() -> table.Panel:
     return (
         _table(
             "Guests that need a look",
-            "What failed in the last run, or stays frozen. Empty is good.",
+            "Who is frozen, then what failed in the last run. Empty is good.",
             [
-                Query(
-                    _named(
-                        f"max by ({_BY_GUEST}, stage, reason) ({f.LAST_FAILURE.name}{{{_FLEET}}})",
-                        "cluster, id, node",
-                        ", source, stage, reason",
-                    ),
-                    instant=True,
-                ),
                 Query(
                     _named(
                         f"(time() - max by ({_BY_GUEST}) ({f.FROZEN_SINCE.name}{{{_FLEET}}}))",
                         "cluster, id, node",
                         ", source",
+                    ),
+                    instant=True,
+                ),
+                Query(
+                    _named(
+                        f"max by ({_BY_GUEST}, stage, reason) ({f.LAST_FAILURE.name}{{{_FLEET}}})",
+                        "cluster, id, node",
+                        ", source, stage, reason",
                     ),
                     instant=True,
                 ),
@@ -393,7 +394,7 @@ def _needs_a_look() -> table.Panel:
         .with_transformation(
             DataTransformerConfig(
                 id_val="organize",
-                options={"excludeByName": {"Time": True, "Value #A": True}, "renameByName": {"Value #B": "frozen for"}},
+                options={"excludeByName": {"Time": True, "Value #B": True}, "renameByName": {"Value #A": "frozen for"}},
             )
         )
         .override_by_name("frozen for", [DynamicConfigValue(id_val="unit", value="s")])

@@ -175,12 +175,17 @@ def _table(panel: Mapping[str, Any], ask: Ask) -> str:
         hidden |= {name for name, gone in step["options"].get("excludeByName", {}).items() if gone}
         renamed |= step["options"].get("renameByName", {})
     columns: list[str] = []
-    rows = []
+    rows: list[dict[str, str]] = []
     for target in panel["targets"]:
         name = f"Value #{target['refId']}" if len(panel["targets"]) > 1 else "Value"
         for one in ask(target["expr"], False):
             row = dict(one["metric"]) | {name: shown(float(one["value"][1]), "s" if name in renamed else "none")}
-            rows.append(row)
+            same = (other for other in rows if all(row[key] == value for key, value in other.items() if key in row))
+            merged = next(same, None)
+            if merged is None:
+                rows.append(row)
+            else:
+                merged.update(row)
             columns += [column for column in row if column not in columns and column not in hidden]
     head = "".join(f"<th>{html.escape(renamed.get(column, column))}" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(row.get(c, ''))}" for c in columns) for row in rows)

@@ -148,6 +148,10 @@ def test_every_panel_has_something_to_show(base: str, tmp_path: Path) -> None:
     page = tmp_path / "dashboard.html"
     page.write_text(panels.page(DASHBOARD, ask))
     assert "No data" not in page.read_text()
+    needs = page.read_text().partition("Guests that need a look")[2].partition("</table>")[0].split("<tr>")
+    assert "git-103" in needs[2], "the guest that is frozen stands on top"
+    assert "mins" in needs[2]
+    assert sum("qemu/103" in row for row in needs) == 1, "in one row with its failure"
     pictures = cache_dir() / "report"
     pictures.mkdir(exist_ok=True)
     picture = pictures / "dashboard.png"

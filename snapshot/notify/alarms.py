@@ -23,9 +23,9 @@ HEADS: Mapping[str, str] = {
     "journal-begun-anew": "a broken journal was begun anew",
     "backup-without-hook": "a backup job ran without vzdump-hook",
     "look-old": "nobody looks at the guests any more",
+    "guest-not-known": "nobody knows whether it is frozen",
     "last-run-old": "no guarded backup for too long",
     "never-guarded": "never had a guarded backup",
-    "guest-not-known": "nobody knows whether it is frozen",
     "label-missed": "no snapshot of a label for too long",
     "label-left-out": "left out by the last run of a label",
 }

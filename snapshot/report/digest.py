@@ -45,7 +45,7 @@ _COLUMNS = (
 @dataclass
 class _GuestPart:
     last_at: float
-    last_verdict: str = ""
+    last_verdict: str
     verdicts: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     lengths: array[float] = field(default_factory=lambda: array("d"))
@@ -102,11 +102,10 @@ class _Pass:
         key = (row["kind"], row["vmid"])
         # Rows come newest first: the first one seen names the guest, and is its last run.
         guest = self.guests.get(key) or self.guests.setdefault(key, _Guest(row["guest_name"], row["node"]))
-        part = guest.parts.get(source) or guest.parts.setdefault(source, _GuestPart(at))
+        part = guest.parts.get(source) or guest.parts.setdefault(source, _GuestPart(at, row["verdict"] or ""))
         (self.fine.get(source) or self.fine.setdefault(source, Fine())).count(at, seconds, failed=failed)
         if row["verdict"] is not None:
             part.verdicts[row["verdict"] if row["verdict"] in VERDICTS else "unknown"] += 1
-            part.last_verdict = part.last_verdict or row["verdict"]
         if failed:
             part.failures += 1
             self._failed(row, key, source)
@@ -164,7 +163,7 @@ def digest(path: Path, question: Question, now: float) -> Digest:
         parts=tuple(seen.part(source, period, width) for source in SOURCES if source in seen.fine),
         guests=_rows(seen.guests),
         step_seconds=width,
-        failures=_most_frequent_first(seen.failures),
+        failures=_worst_first(seen.failures),
         groups=seen.groups.done(),
         newest=tuple(seen.newest),
         drills=seen.drills,
@@ -181,7 +180,7 @@ def _before(path: Path, question: Question) -> float | None:
     return ever.last_at
 
 
-def _most_frequent_first(found: Mapping[tuple[str, str], _Failed]) -> tuple[Failed, ...]:
+def _worst_first(found: Mapping[tuple[str, str], _Failed]) -> tuple[Failed, ...]:
     failures: Iterable[Failed] = (
         Failed(
             stage,
@@ -195,7 +194,7 @@ def _most_frequent_first(found: Mapping[tuple[str, str], _Failed]) -> tuple[Fail
         )
         for (stage, reason), one in found.items()
     )
-    return tuple(sorted(failures, key=lambda one: (-one.count, one.stage, one.reason)))
+    return tuple(sorted(failures, key=lambda one: (one.stage != "thaw", -one.count, one.stage, one.reason)))
 
 
 def _rows(guests: Mapping[tuple[str, int], _Guest]) -> tuple[GuestRow, ...]:

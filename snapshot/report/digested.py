@@ -141,7 +141,7 @@ class Digest:
     guests: tuple[GuestRow, ...]
     step_seconds: float
     failures: tuple[Failed, ...]
-    """Most frequent first."""
+    """Those of a thaw first, then the most frequent."""
     groups: tuple[GroupDigest, ...]
     newest: tuple[NewestRun, ...]
     drills: int

@@ -140,8 +140,9 @@ def _run(run: NewestRun) -> str:
     bad = ' class="bad"' if run.verdict and run.verdict not in CONSISTENT_VERDICTS else ""
     why = f": {prose(run.why)}" if run.why else ""
     disk = f" (disk: {escape(run.disk)})" if run.disk else ""
+    unfrozen = ' class="hide"' if run.seconds is None else ""
     return (
         f"<tr><th><span>{minute(run.at)}</span> <small>{htmlparts.noun(run.source)}</small></th>"
-        f"<td>{escape(run.guest)}{called}</td><td>{seconds(run.seconds)}</td>"
+        f"<td>{escape(run.guest)}{called}</td><td{unfrozen}>{seconds(run.seconds)}</td>"
         f"<td><span{bad}>{escape(run.verdict) or 'not judged yet'}</span>{why}{disk}</td></tr>"
     )

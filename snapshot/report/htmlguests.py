@@ -46,9 +46,11 @@ def guests(found: Digest, now: Standing) -> str:
     folded = f"<details><summary>{count(len(rest), 'more guest')}</summary>{others}</details>" if rest else ""
     verdicts = {verdict: sum(part.verdicts.get(verdict, 0) for part in found.parts) for verdict in KINDS}
     key = "".join(f'<li><i class="{KINDS[v]}"></i>{v} ({number:,})</li>' for v, number in verdicts.items() if number)
-    head = "what needs a look first, then the least consistent" if sources else "as the last look found them"
+    head = ", as the last look found them"
+    if sources:
+        head = ", what needs a look first, then the least consistent" if len(flagged) > 1 else ""
     return (
-        f'<section><h2>Guests</h2><p class="soft">{count(len(flagged), "guest")}, {head}.</p>'
+        f'<section><h2>Guests</h2><p class="soft">{count(len(flagged), "guest")}{head}.</p>'
         f'<ul class="key">{key}</ul><div class="wide">{_table(first, sources)}</div>{folded}</section>'
     )
 
@@ -68,16 +70,13 @@ def _flagged(
 ) -> _Flagged:
     if row.id in frozen:
         return _Flagged(row, 0, _flag("MAY BE FROZEN"))
-    if row.id in silent.get("never-guarded", ()):
-        return _Flagged(row, 1, _flag("never guarded"))
-    if row.id in silent.get("last-run-old", ()):
+    kinds = [(rank, kind) for rank, kind in enumerate(silent, 1) if row.id in silent[kind]]
+    if kinds:
         since = f", {ago(at - known.last_run_at)}" if known is not None and known.last_run_at is not None else ""
-        return _Flagged(row, 2, _flag(f"stale{since}"))
-    others = sorted(kind for kind, guests in silent.items() if row.id in guests)
-    if others:
-        return _Flagged(row, 3, _flag(", ".join(_OTHERS.get(kind, kind) for kind in others)))
+        words = (_FLAGS.get(kind, kind) + (since if kind == "last-run-old" else "") for _, kind in kinds)
+        return _Flagged(row, kinds[0][0], _flag("; ".join(words)))
     last = [part.last_verdict for part in row.parts.values() if part.last_verdict]
-    rank = 4 if any(verdict not in CONSISTENT_VERDICTS for verdict in last) else 5
+    rank = len(silent) + (1 if any(verdict not in CONSISTENT_VERDICTS for verdict in last) else 2)
     if row.parts or known is None:
         return _Flagged(row, rank, "")
     if known.last_run_at is not None:
@@ -86,8 +85,10 @@ def _flagged(
     return _Flagged(row, rank, f"<small>· {what}</small>")
 
 
-_OTHERS = {
+_FLAGS = {
     "guest-not-known": "frozen? not known",
+    "never-guarded": "never guarded",
+    "last-run-old": "stale",
     "label-missed": "a label is late",
     "label-left-out": "left out by a label",
 }

@@ -95,7 +95,7 @@ def _over_time(found: Digest, part: Half) -> str:
 <li><i class="dot l"></i>longest</li>{failed}</ul></figcaption>
 </figure>
 <details><summary>The same as a table</summary><div class="wide"><table class="n"><thead><tr><th>From</th>
-<th>Windows</th><th>Failed</th><th>Median</th><th>95 of 100</th>
+<th>Runs</th><th>Failed</th><th>Median</th><th>95 of 100</th>
 <th>Longest</th></tr></thead><tbody>{rows}</tbody></table></div></details>"""
 
 
@@ -122,8 +122,8 @@ def _slowest(found: Digest, part: Half) -> str:
         for guest, spread in ranked[:SLOWEST]
     )
     return f"""<section><h2>Slowest guests in {noun(part.source)}s</h2>
-<p class="soft">By the length that 95 of 100 of their windows keep within; the picture is logarithmic, from
-{seconds(scale.low)} to {seconds(scale.high)}.</p>
+<p class="soft">By the length that 95 of 100 of their windows keep within<span class="hide">; the picture is
+logarithmic, from {seconds(scale.low)} to {seconds(scale.high)}</span>.</p>
 <div class="wide"><table class="n pic"><thead><tr><th>Guest</th><th>Median</th><th>95 of 100</th><th>Longest</th>
 <th><span class="unseen">Picture</span></th></tr></thead><tbody>{rows}</tbody></table></div></section>"""
 

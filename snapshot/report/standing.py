@@ -129,7 +129,7 @@ def standing(
 
 
 def _order(found: tuple[str, object]) -> int:
-    """What is wrong with the machine first, for it may be the cause of the rest."""
+    """What is wrong with the machine first, for it may be the cause of the rest; then who may be frozen."""
     return list(HEADS).index(found[0]) if found[0] in HEADS else -1
 
 

@@ -68,8 +68,8 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:t
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th{color:var(--soft);font-weight:500;font-size:.8rem}
 tbody th{font-weight:500}
-.n td,.n thead th:nth-child(n+2):nth-child(-n+4),.bars td:nth-child(2),.bars th:nth-child(2){text-align:right;
-white-space:nowrap}
+.n td,.n th:nth-child(n+2),.bars td:nth-child(2),.bars th:nth-child(2){text-align:right}
+.n td{white-space:nowrap}
 .n tbody th,.g tbody th span,.r tbody th span,.g td,.r td:nth-child(-n+3){white-space:nowrap}
 .bars td:last-child{width:55%}.pic td:last-child{width:30%;min-width:8rem}
 .g td small{display:block}
@@ -79,9 +79,11 @@ svg.meter{height:.8rem;min-width:4rem}
 summary{cursor:pointer;color:var(--soft);padding:.5rem 0}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 @media (max-width:40rem){.hide,.times span.mid{display:none}h1{font-size:1.35rem}table{font-size:.82rem}
-th,td{padding-right:.35rem}.pic td:last-child{min-width:3rem;width:15%}svg.meter{min-width:2.5rem}
+th,td{padding-right:.35rem}.pic td:last-child,.pic th:last-child{display:none}svg.meter{min-width:2.5rem}
 .bars td:last-child{width:40%}.g td{white-space:normal}.g td:last-child,.g th:last-child{display:none}
-.r small{display:block}}
+.r thead{display:none}.r tbody tr{display:flex;flex-wrap:wrap;column-gap:.6rem;
+border-bottom:1px solid var(--line);padding:.3rem 0}.r tbody th,.r td{border:0;padding:0}
+.r td:nth-child(3)::before{content:"frozen "}.r td:last-child{flex-basis:100%}}
 @media print{:root{--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#fff;--ok:#0f766e;--memory:#4f63c8;
 --offline:#708096;--crash:#c96a05;--unknown:#b3246b;--alarm:#b42318;--alarm-page:#fff;--best:#14532d}body{font-size:11pt}
 .pair section{border:1px solid var(--line)}h2,h3{break-after:avoid}figure,tr,article,.alarm{break-inside:avoid}

@@ -24,25 +24,29 @@ pytestmark = pytest.mark.slow
 
 WIDTHS = (360, 800, 1400)
 THEMES = ("light", "dark")
-HEIGHTS = {"0": 600, "first-day": 1500, "1": 1300, "40": 5600, "500": 6400}
-"""Pixels that a picture shows of each story, at the widest; a phone's is longer."""
 
-# Runs in the page after it was laid out; what it finds is left in the document for --dump-dom.
+# Runs in the page after it was laid out, and looks behind every click; what it finds is left in the document for
+# --dump-dom.
 _PROBE = """<script>
-const found = {wide: document.documentElement.scrollWidth, inner: innerWidth, cut: [], small: [], faint: []};
+const found = {tall: document.body.offsetHeight, cut: [], thin: [], small: [], faint: []};
+for (const e of document.querySelectorAll('details')) e.open = true;
+found.wide = document.documentElement.scrollWidth; found.inner = innerWidth;
 const shade = c => { const [r,g,b] = c.match(/[\\d.]+/g).map(v => { v = v/255;
   return v <= .03928 ? v/12.92 : Math.pow((v+.055)/1.055, 2.4); }); return .2126*r+.7152*g+.0722*b; };
 const page = shade(getComputedStyle(document.body).backgroundColor);
 const contrast = c => { const s = shade(c); return (Math.max(s,page)+.05)/(Math.min(s,page)+.05); };
 for (const e of document.querySelectorAll('body *')) {
   const style = getComputedStyle(e), box = e.getBoundingClientRect();
-  if (!box.width || e.closest('.unseen') || e.closest('details:not([open])')) continue;
+  if (!box.width || e.closest('.unseen')) continue;
   const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
   if (text && !e.closest('svg')) {
     if (parseFloat(style.fontSize) < 12) found.small.push(e.textContent.trim().slice(0, 40));
     if (!e.closest('.alarm') && contrast(style.color) < 4.5) found.faint.push(e.textContent.trim().slice(0, 40));
-    if (box.right > innerWidth + 1 && !e.closest('.wide')) found.cut.push(e.textContent.trim().slice(0, 40));
+    const words = e.textContent.trim().length > 20;
+    if (words && e.closest('td') && box.height > 2 * box.width) found.thin.push(e.textContent.trim().slice(0, 40));
+    if (box.right > innerWidth + 1) found.cut.push(e.textContent.trim().slice(0, 40));
   }
+  if (e.matches('td svg') && box.right > innerWidth + 1) found.cut.push('picture');
   if (e.matches('rect') && contrast(style.fill) < 3) found.faint.push('rect ' + e.getAttribute('class'));
 }
 found.dark = page < .2; found.titles = document.querySelectorAll('svg title').length;
@@ -92,13 +96,13 @@ def test_the_page_fits_and_can_be_read(
     pictures.mkdir(exist_ok=True)
     common = [f"--user-data-dir={tmp_path}/profile", *_theme(theme)]
     picture = pictures / f"{guests}{'-guests' if guests.isdigit() else ''}-{width}-{theme}.png"
-    height = HEIGHTS[guests] * (2 if width < 500 else 1)
-    _chromium(*common, f"--window-size={width},{height}", f"--screenshot={picture}", pages[guests].as_uri())
-    assert picture.stat().st_size > 3000
     found = _probe(pages[guests].read_text(), width, tmp_path, common)
+    _chromium(*common, f"--window-size={width},{found['tall']}", f"--screenshot={picture}", pages[guests].as_uri())
+    assert picture.stat().st_size > 3000
     assert found["dark"] is (theme == "dark")
     assert found["wide"] <= found["inner"], "the page scrolls sideways"
     assert found["cut"] == []
+    assert found["thin"] == [], "a column of single words"
     assert found["small"] == []
     assert found["faint"] == []
     assert found["named"]

@@ -153,6 +153,21 @@ def test_the_page_lists_failures_in_words_with_the_remedy_for_a_guest_of_theirs(
     assert "<vmid>" not in text
 
 
+def test_a_failed_thaw_stands_before_what_happens_more_often(world: World) -> None:
+    for vmid in (100, 200, 300):
+        world.failed_run(vmid, stage="preflight", reason="agent")
+    world.failed_run(400, stage="thaw", reason="no-answer")
+    text = page(world)
+    assert text.index("THAW FAILED: no thaw was confirmed") < text.index("not begun: the agent did not answer")
+
+
+def test_a_run_that_is_not_judged_yet_does_not_borrow_the_verdict_of_the_one_before(world: World) -> None:
+    world.good_run(100)
+    world.clock.now += DAY
+    world.intent(100, state="stuck")
+    assert re.search(r"qemu/100 guest-100 MAY BE FROZEN pve1 not judged yet \S+ \S+ 1 of 1", page(world))
+
+
 # -- who needs somebody
 
 
@@ -219,8 +234,18 @@ def test_stale_and_never_guarded_guests_are_flagged_and_listed_with_what_to_do(w
     assert "qemu/200 guest-200 never guarded" in text
     assert "qemu/100 guest-100 stale, 4 days" in text
     assert "qemu/300 guest-300 pve1" in text, "no flag"
-    assert text.index("qemu/200 guest-200") < text.index("qemu/100 guest-100") < text.index("qemu/300 guest-300")
+    assert text.index("qemu/100 guest-100") < text.index("qemu/200 guest-200") < text.index("qemu/300 guest-300")
     assert "nothing missing" not in text
+
+
+def test_a_guest_of_which_nobody_knows_whether_it_is_frozen_comes_before_those_that_are_only_not_backed_up(
+    world: World,
+) -> None:
+    silent = {"state": "", "why": Why.AGENT_SILENT.value, "still_since_at": world.clock.now - 3 * HOUR}
+    world.journal.put_looks([look(world, 100), look(world, 200, **silent)])
+    text = page(world)
+    assert text.index("1 guest: nobody knows whether it is frozen") < text.index("2 guests: never had a guarded backup")
+    assert re.search(r"qemu/200 guest-200 frozen\? not known; never guarded .* qemu/100 guest-100 never guarded", text)
 
 
 def test_of_many_silent_guests_all_are_counted_and_some_told(world: World) -> None:

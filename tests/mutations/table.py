@@ -3519,9 +3519,38 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a stale guest has no flag",
         "snapshot/report/htmlguests.py",
-        '    if row.id in silent.get("last-run-old", ()):',
+        "    if kinds:",
         "    if False:",
         f"{REPORT_PAGE}::test_stale_and_never_guarded_guests_are_flagged_and_listed_with_what_to_do",
+    ),
+    mutation(
+        "of what a guest lacks one thing has a flag",
+        "snapshot/report/htmlguests.py",
+        "for _, kind in kinds)",
+        "for _, kind in kinds[:1])",
+        f"{REPORT_PAGE}::test_a_guest_of_which_nobody_knows_whether_it_is_frozen_comes_before_those_that_are_only_not_backed_up",
+    ),
+    mutation(
+        "the page puts what is missing in no order",
+        STANDING,
+        "sorted(missing.items(), key=_order)",
+        "missing.items()",
+        f"{REPORT_PAGE}::test_a_guest_of_which_nobody_knows_whether_it_is_frozen_comes_before_those_that_are_only_not_backed_up",
+    ),
+    mutation(
+        "a run that is not judged yet has the verdict of the one before",
+        DIGEST,
+        """            part.verdicts[row["verdict"] if""",
+        """            part.last_verdict = part.last_verdict or row["verdict"]
+            part.verdicts[row["verdict"] if""",
+        f"{REPORT_PAGE}::test_a_run_that_is_not_judged_yet_does_not_borrow_the_verdict_of_the_one_before",
+    ),
+    mutation(
+        "a failed thaw stands below what happens more often",
+        DIGEST,
+        '(one.stage != "thaw", -one.count,',
+        "(-one.count,",
+        f"{REPORT_PAGE}::test_a_failed_thaw_stands_before_what_happens_more_often",
     ),
     mutation(
         "a page about one guest tells of the others",

@@ -43,18 +43,22 @@ def is_run(command: Command) -> bool:
 COMMANDS = [command for command in by(OURS) if is_run(command)]
 
 
+def as_the_pages_mean(found: Site) -> None:
+    """Of three guests with an agent those that the pages speak of; and one that is off, and a container."""
+    tags = {100: "prod;snap-daily-7", 101: "prod", 102: "backup"}
+    for vmid, words in tags.items():
+        found.node.set_config(vmid, tags=words, name=f"web{vmid - 99}")
+    off = found.run / "off"
+    found.node.add_guest(GuestSpec(105, config={"name": "tmp", "tags": "test"}, run=off, running=False))
+    found.node.add_guest(
+        GuestSpec(111, kind="lxc", config={"hostname": "mail", "tags": "backup"}, run=off, running=False)
+    )
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Site]:
-    """Three guests with an agent, one that is off, and a container."""
     with site(ScriptedGuest, ScriptedGuest, ScriptedGuest) as found:
-        tags = {100: "prod;snap-daily-7", 101: "prod", 102: "backup"}
-        for vmid, words in tags.items():
-            found.node.set_config(vmid, tags=words, name=f"web{vmid - 99}")
-        off = found.run / "off"
-        found.node.add_guest(GuestSpec(105, config={"name": "tmp", "tags": "test"}, run=off, running=False))
-        found.node.add_guest(
-            GuestSpec(111, kind="lxc", config={"hostname": "mail", "tags": "backup"}, run=off, running=False)
-        )
+        as_the_pages_mean(found)
         found.rules = RULES
         found.on_the_node()
         yield found

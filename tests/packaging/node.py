@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
+from tests.lab.site import environment as lab_environment
 from tests.packaging.debian import Tree
 
 NODE = os.uname().nodename.partition(".")[0]
@@ -46,7 +47,8 @@ class NodeTree:
 
     def shell(self, command: str, answers: str = "") -> tuple[int, str]:
         """A line typed at a terminal of the node: exit status, and what was shown."""
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root", "TERM": "dumb"}
+        # As the lab's own, wide: what is said is looked for in whole lines.
+        environment = {**lab_environment(), "TERM": "dumb"}
         pid, terminal = pty.fork()
         if pid == 0:
             os.chroot(self.tree.root)
@@ -108,12 +110,14 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 @contextlib.contextmanager
-def node_tree(tree: Tree, **settings: Any) -> Iterator[NodeTree]:
-    """The tree as the only node of its cluster, with guest 100."""
+def node_tree(tree: Tree, guests: int = 1, **settings: Any) -> Iterator[NodeTree]:
+    """The tree as the only node of its cluster, with so many guests: 100, 101, ..."""
     # PVE's port is one of a kind, and somebody else may have it: the tree has a localhost of its own.
     network = f"127.{random.randrange(2, 250)}.{os.getpid() % 250}"
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(site(ScriptedGuest, nodes=(NODE,), network=network, port=PORT, **settings))
+        lab = stack.enter_context(
+            site(*[ScriptedGuest] * guests, nodes=(NODE,), network=network, port=PORT, **settings)
+        )
         root, pve = tree.root, lab.node.root
         (pve / "var/run/qemu-server").mkdir()
         (root / "etc/pve").mkdir()

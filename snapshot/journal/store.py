@@ -55,6 +55,7 @@ class Journal:
         self.has_odd_series = False
         """Whether `series` met a row that makes no sense."""
         self._db = sqlite3.connect(":memory:")
+        self._db.close()  # until there is one: who gets no journal has nothing to close
         self._file: file.Identity | None = None
         self._unwritable: sqlite3.Error | None = None
         """Why the file could not be made today's, where it is read in a copy for that."""

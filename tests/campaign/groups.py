@@ -190,6 +190,8 @@ class GroupWorld:
         self.wires = [Wire(self.core, world) for world in self.worlds]
 
     def __enter__(self) -> GroupWorld:
+        for world in self.worlds:
+            self._stack.push(world)
         self._stack.enter_context(patches.installed_for(self.worlds, self.core))
         self._stack.callback(self.core.close)
         return self

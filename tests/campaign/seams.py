@@ -295,6 +295,9 @@ class MemoryJournal:
         self.notes: dict[str, str] = {}
         self.seen: dict[str, GuestLook] = {}
 
+    def close(self) -> None:
+        self.metrics.close()
+
     def begin(self, record: WindowRecord, rival: Rival = lambda other: False) -> None:
         if any(map(rival, self.open_windows(record.vmid))):
             raise WindowTakenError("another run has the guest in its freeze window")

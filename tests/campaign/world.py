@@ -131,7 +131,8 @@ class World:
         self.pve = Pve(self.scheduler, plan.pve, self.guest, VMID, plan.seed, self._judge)
         self.config = _config(plan, shared_folder())
         self.clock = WorldClock(self)
-        self.backing: Any = MemoryJournal()
+        self._stack = ExitStack()
+        self.backing: Any = self._stack.enter_context(closing(MemoryJournal()))
         self.clock_offset = 0.0
         self.full_until = -1.0
         self.slow_disk = 0.0
@@ -161,7 +162,6 @@ class World:
         """When the group's deadline is."""
         self.unclaimed = False
         """Whether a guard went on without a claim: then a second one may live beside it."""
-        self._stack = ExitStack()
 
     def __enter__(self) -> World:
         if self.plan.sqlite:

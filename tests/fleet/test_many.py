@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -315,7 +316,7 @@ def test_the_metrics_are_written_by_the_parent_and_one_ping_is_left(tmp_path: Pa
         lab.write_config(notify={"job_heartbeat_file": str(heartbeat)})
         run = kit.take(lab, "all")
         assert run.exit_code == 0
-        with sqlite3.connect(lab.journal_path) as db:
+        with closing(sqlite3.connect(lab.journal_path)) as db:
             assert db.execute("SELECT count(*) FROM outbox").fetchone()[0] == 1
 
 

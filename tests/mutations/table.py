@@ -3792,6 +3792,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/packaging/test_distribution.py::test_the_licence_is_an_expression_and_said_once",
     ),
     mutation(
+        "a journal that cannot be opened leaves a database open",
+        JOURNAL,
+        "        self._db.close()  # until",
+        "        # until",
+        f"{JOURNAL_TESTS}::test_a_journal_that_cannot_be_opened_leaves_no_database_open",
+    ),
+    mutation(
         "a purge takes the administrator's own commands away",
         "contrib/debian/postrm",
         " ! -name hooks.d -exec",

@@ -10,6 +10,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -264,7 +265,7 @@ def test_an_upgrade_from_0_1_0_lets_an_open_window_end_and_keeps_all_that_was_th
         kept = json.loads(shown[shown.index("{") :])["windows"]
         assert [window["verdict"] for window in kept] == ["filesystem-consistent"] * 2, kept
         node.ok("vzdump 100")
-        with sqlite3.connect(tree.root / "var/lib/vzdump-hooks/journal.sqlite") as journal:
+        with closing(sqlite3.connect(tree.root / "var/lib/vzdump-hooks/journal.sqlite")) as journal:
             assert journal.execute("PRAGMA user_version").fetchone() == (VERSION,)
         # It was a conffile once, and dpkg asks about it no more, now or later.
         config.write_text(f"{mine}\n# changed\n")

@@ -20,6 +20,7 @@ from snapshot.errors import JournalBusyError, JournalError
 from snapshot.journal import file, schema, series
 from snapshot.journal.broken import set_aside
 from snapshot.journal.file import identity
+from snapshot.journal.reader import JournalReader
 from snapshot.journal.store import Journal
 from tests.unit.kit import START, record
 
@@ -510,6 +511,18 @@ def test_a_pipe_in_place_of_a_side_file_is_refused_at_once(path: Path, suffix: s
     os.mkfifo(f"{path}{suffix}")
     with pytest.raises(JournalError, match="no regular file"):
         Journal(path, read_only=read_only)
+
+
+def test_a_journal_that_cannot_be_opened_leaves_no_database_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: made.append(connect(*args, **kwargs)) or made[-1])
+    said(lambda: Journal(path, read_only=True))
+    said(lambda: JournalReader(Path("/proc/journal.sqlite")))
+    assert made
+    for db in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            db.execute("SELECT 1")
 
 
 def test_a_side_file_that_another_process_removes_meanwhile_is_none(

@@ -135,7 +135,7 @@ def test_a_counted_freeze_may_be_anothers_in_front_of_the_windows_own_so_that_on
                 JournalBook(lambda: journal), window, agent.thaw(window.guest, access), access, ProcessIdentity.own()
             )
         else:
-            recover(access, ProcessIdentity.own(), lambda: Journal(path), lambda line: None, everywhere=False)
+            recover(access, ProcessIdentity.own(), lambda: journal, lambda line: None, everywhere=False)
         found = journal.get(window.id)
     assert [what for what, _ in agent.asked] == ["thaw", "look", *then]
     assert agent.asked[1][1] - began == CARRIED_OUT_SECONDS
@@ -197,7 +197,7 @@ def test_a_clock_that_was_set_forward_closes_no_window_whose_freeze_may_still_co
         if by == "settle":
             settle(JournalBook(lambda: journal), window, THAWED._replace(filesystems=0), access, me)
         else:
-            recover(access, me, lambda: Journal(path), lambda line: None, everywhere=False)
+            recover(access, me, lambda: journal, lambda line: None, everywhere=False)
         found = journal.get(window.id)
     assert found is not None
     assert (found.state, found.closed_at) == ("unknown", None)

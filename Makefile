@@ -10,7 +10,7 @@ help:  ## this list
 	scripts/setup
 	touch $@
 
-.PHONY: test-slow databases deb apt-repo package-test release test-debian12 help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
+.PHONY: test-slow databases deb apt-repo package-test release test-libraries help demo test lint bench lab campaign campaign-groups campaign-real fuzz-disks mutations hook-matrix report-pictures clean
 
 test: .venv/.ready lint  ## what CI runs: lint, unit, process and real-guest tests
 	LAB_REQUIRED=1 scripts/run-tests $(ARGS)
@@ -67,8 +67,8 @@ package-test: .venv/.ready  ## the package: lintian, clean Debian 12 and 13 by a
 release: .venv/.ready lint  ## all that is published, in dist/; CHANGELOG and version have to agree; APT_KEY as above
 	APT_KEY="$(APT_KEY)" scripts/release $(ARGS)
 
-test-debian12:  ## the tests with Debian 12's and 13's library versions, on every Python here
-	scripts/test-debian12 $(ARGS)
+test-libraries:  ## the tests with Debian 12's, Debian 13's and the newest libraries, each on Python 3.11, 3.12 and 3.13
+	scripts/test-libraries $(ARGS)
 
 report-pictures: .venv/.ready  ## the report page in a real Chromium: three widths, both themes, five stories; the dashboard
 	command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core

@@ -3799,6 +3799,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{JOURNAL_TESTS}::test_a_journal_that_cannot_be_opened_leaves_no_database_open",
     ),
     mutation(
+        "a lower bound is not what the tests run with",
+        "pyproject.toml",
+        '"tenacity>=8.2.1"',
+        '"tenacity>=8.2.0"',
+        "tests/packaging/test_libraries.py::test_the_lower_bounds_are_debian_12s_and_there_are_no_upper_ones",
+    ),
+    mutation(
+        "libraries of other versions than those named are called tested",
+        "scripts/test-libraries",
+        "sys.exit(not all(",
+        "sys.exit(not any(",
+        "tests/packaging/test_libraries.py::test_an_environment_that_quietly_has_other_versions_is_not_called_tested",
+    ),
+    mutation(
+        "libraries that the tests fail with are called good",
+        "scripts/test-libraries",
+        "set -o pipefail\n",
+        "",
+        "tests/packaging/test_libraries.py::test_tests_that_fail_or_are_not_there_fail_the_target",
+    ),
+    mutation(
         "a purge takes the administrator's own commands away",
         "contrib/debian/postrm",
         " ! -name hooks.d -exec",

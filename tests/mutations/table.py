@@ -3757,6 +3757,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{PACKAGE_TESTS}::test_each_command_has_a_page_with_each_of_its_options",
     ),
     mutation(
+        "a page is another one with Python 3.13",
+        "scripts/man-pages",
+        "inspect.cleandoc(lines)",
+        'lines.strip("\\n")',
+        f"{PACKAGE_TESTS}::test_a_page_is_the_same_with_a_python_that_leaves_a_docstring_its_margin",
+    ),
+    mutation(
+        "a Python without the libraries builds half a package",
+        PACKAGE_BUILD,
+        """if ! "$python" -c 'import click""",
+        """if false && "$python" -c 'import click""",
+        f"{PACKAGE_TESTS}::test_a_python_without_the_libraries_is_told_which_packages_to_install",
+    ),
+    mutation(
+        "a test of the package that is skipped counts as one that passed",
+        "tests/packaging/whole.py",
+        'report.outcome, report.longrepr = "failed"',
+        'report.outcome, report.longrepr = "skipped"',
+        "tests/packaging/test_whole.py::test_what_is_skipped_fails_and_what_ran_is_counted",
+    ),
+    mutation(
         "the shell offers no phases of the hook",
         "scripts/completions",
         "phase.value for phase in Phase)",

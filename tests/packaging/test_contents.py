@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -166,6 +168,13 @@ def test_each_command_has_a_page_with_each_of_its_options(tree: Path) -> None:
     assert "-h, --help" in page(tree, "safe-snapshot-thaw")
     assert "--self-test VMID" in page(tree, "vzdump-hook")
     assert "[freeze]" in page(tree, "vzdump-hooks", section=5)
+
+
+def test_a_page_is_the_same_with_a_python_that_leaves_a_docstring_its_margin() -> None:
+    text = runpy.run_path(str(CHECKOUT / "scripts/man-pages"))["text"]
+    words = "What it is.\n\n    \b\n    one\n      two\n\n    More.\n    "
+    assert list(text(words)) == ["What it is.", ".PP", ".nf", "one", "  two", ".fi", ".PP", "More."]
+    assert list(text(inspect.cleandoc(words))) == list(text(words))
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")

@@ -109,6 +109,8 @@ class PveSnapshot:
                 self._thaw_what_pve_left()
             else:
                 self._tell_what_pve_left(window)
+            if self.upid is None and self.exists is False:
+                self.exists = None  # it may come yet: nobody knows for how long PVE keeps a request
 
     def _watch_task(self, upid: Upid, window: SnapshotWindow, limit: float) -> None:
         def has_ended(deadline: float, alive: Callable[[], None]) -> bool:
@@ -310,7 +312,7 @@ class PveSnapshot:
         if not self.exists:
             seen = "no such snapshot has appeared" if self.exists is False else "PVE is silent on it"
             raise SnapshotFailedError(
-                f"the answer to the snapshot request was lost and {seen} within {limit:g} s",
+                f"the answer to the snapshot request was lost and {seen} within {limit:g} s: it may come yet",
                 remedy=f"check `{remedies.tool(guest)} listsnapshot {guest.vmid}` before you try again",
             )
         self._warnings.append("PVE's answer to the snapshot request was lost, but the snapshot is there")

@@ -53,6 +53,7 @@ class Window:
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
         self._thaw_confirmed: float | None = None
+        self._dismissed: float | None = None
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
@@ -276,9 +277,11 @@ class Window:
         if self._freeze_sent is None or not self._machine.late_freeze_possible:
             return 0.0
         until = self._freeze_sent + self.spec.late_freeze_seconds
-        if self.is_carried_out and self._thaw_confirmed is not None:
-            until = min(until, self._thaw_confirmed + CARRIED_OUT_SECONDS)
-        return max(0.0, until - self._tools.clock.monotonic())
+        now = self._tools.clock.monotonic()
+        if self.is_carried_out:
+            # From when the guard is let go: until then nobody looks, however long ago the thaw was.
+            until = min(until, (now if self._dismissed is None else self._dismissed) + CARRIED_OUT_SECONDS)
+        return max(0.0, until - now)
 
     def close(self, verdict: Verdict, failure_stage: str | None, failure_reason: str | None) -> None:
         """Record the verdict; the window is closed unless the guest may be frozen, or may freeze late."""
@@ -324,6 +327,7 @@ class Window:
 
     def _dismiss(self, late_seconds: float) -> None:
         """Disarm the guard; with ``late_seconds`` it stays for a late freeze."""
+        self._dismissed = self._tools.clock.monotonic()
         if late_seconds > 0:
             self._replace_dead_guard()
         if self._guard:

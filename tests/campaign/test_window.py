@@ -299,6 +299,24 @@ def test_a_lost_answer_costs_nobody_anything_once_its_freeze_was_thawed_with_a_c
         assert second.freeze().outcome is FreezeOutcome.ACKNOWLEDGED
 
 
+def test_however_long_ago_the_thaw_was_the_guard_looks_once_more(journal: Journal) -> None:
+    """Another's freeze may have been the one that it counted, and ours behind it in the agent's queue."""
+    guard = QuietGuard()
+    route = ScriptedChannel(ManualClock(), [AgentReplyLostError("cut"), 1, "thawed"])
+    with window(journal, route, kind=SnapshotWindow, guard=guard) as mine:
+        assert isinstance(mine, SnapshotWindow)
+        assert mine.freeze().outcome is FreezeOutcome.UNKNOWN
+        assert mine.leave_to_pve()
+        route.clock.sleep(10 * CARRIED_OUT_SECONDS)
+        mine.pve_has_ended(is_thawed=True)
+    assert route.commands == ["freeze", "thaw", "status"]
+    assert 0 < mine.late_seconds <= CARRIED_OUT_SECONDS
+    mine.close(Verdict(VerdictKind.CRASH_CONSISTENT, "the answer to the freeze was lost"), "freeze", "unknown")
+    record = journal.get(mine.id)
+    assert record is not None
+    assert record.closed_at is None, "the guard closes it, behind its look"
+
+
 FROZEN_ALREADY = AgentRefusedError(
     "CommandNotFound", "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"
 )

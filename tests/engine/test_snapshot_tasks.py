@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -226,6 +227,15 @@ def test_the_snapshot_requests_reply_is_lost(lab: Site, when: str, policy: str) 
         assert run.exit_code == 0, run
         assert "crash-consistent: the answer to the snapshot request was lost" in run.stdout
         assert "s1" in kit.snapshots(lab)
+
+
+def test_one_that_has_not_appeared_may_come_yet(lab: Site) -> None:
+    """Nobody knows for how long PVE keeps a request: a group of all or none goes on looking for it."""
+    lab.write_config(snapshot={"lost_reply_seconds": 0.5})
+    lab.node.fault("/qemu/100/snapshot$", "drop", method="POST", when="before")
+    run = take(lab, "--json")
+    assert run.exit_code == 7, run
+    assert json.loads(run.stdout)["snapshot_exists"] is None
 
 
 def test_a_snapshot_of_the_same_name_by_somebody_else_is_not_taken_for_ours(lab: Site) -> None:

@@ -2492,6 +2492,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{WINDOW_TESTS}::test_a_guard_that_was_let_go_is_seen_until_its_process_has_ended",
     ),
     mutation(
+        "nobody looks behind a thaw that is long ago, and another's freeze was in front of ours",
+        "snapshot/window/window.py",
+        "(now if self._dismissed is None else self._dismissed)",
+        "(self._thaw_confirmed or now)",
+        f"{WINDOW_TESTS}::test_however_long_ago_the_thaw_was_the_guard_looks_once_more",
+    ),
+    mutation(
+        "a snapshot whose request was lost is taken for one that does not come",
+        "snapshot/take/pvesnapshot.py",
+        "                self.exists = None  # it may come yet",
+        "                pass  # it may come yet",
+        "tests/engine/test_snapshot_tasks.py::test_one_that_has_not_appeared_may_come_yet",
+    ),
+    mutation(
         "our own lost freeze is forgotten behind PVE's",
         SNAPSHOT_WINDOW,
         "State.UNKNOWN if ours_may_come else self._pve_left",

@@ -53,7 +53,7 @@ class Window:
         self._freeze_answered: float | None = None
         self._thaw_decided: float | None = None
         self._thaw_confirmed: float | None = None
-        self._dismissed: float | None = None
+        self._dismissed: float | None = None  # the guard, monotonic
         self._is_one_freeze = True
         """Whether one freeze at most can have been sent in this window: then a thaw that counts it leaves none."""
         self._is_over = False
@@ -276,10 +276,8 @@ class Window:
         """How long a late freeze is still possible; 0 when it is not."""
         if self._freeze_sent is None or not self._machine.late_freeze_possible:
             return 0.0
-        until = self._freeze_sent + self.spec.late_freeze_seconds
-        now = self._tools.clock.monotonic()
-        if self.is_carried_out:
-            # From when the guard is let go: until then nobody looks, however long ago the thaw was.
+        now, until = self._tools.clock.monotonic(), self._freeze_sent + self.spec.late_freeze_seconds
+        if self.is_carried_out:  # from when the guard is let go: until then nobody looks
             until = min(until, (now if self._dismissed is None else self._dismissed) + CARRIED_OUT_SECONDS)
         return max(0.0, until - now)
 
@@ -340,14 +338,12 @@ class Window:
         if self._guard is None:
             return
         try:
-            replaced = self._guard.replace_if_dead()
+            if replaced := self._guard.replace_if_dead():
+                self._record(replaced)
         except GuardError as error:
             self.unrecorded.append(
                 f"nobody watches guest {self.spec.guest.vmid} now: run `safe-snapshot recover` ({error})"
             )
-            return
-        if replaced:
-            self._record(replaced)
 
     def _record(self, values: Mapping[str, object]) -> None:
         self._row.record(values, is_urgent=self.may_be_frozen)

@@ -60,7 +60,7 @@ class ApiConfig(NamedTuple):
     host: str = "localhost"
     port: int = 8006
     token_id: str = ""
-    """``user@realm!tokenname``, e.g. ``root@pam!vzdump-hooks``."""
+    """``user@realm!tokenname``, e.g. ``freeze-guard@pve!hooks-pve1``."""
     token_file: Path = Path("/etc/vzdump-hooks/token")
     """A file that holds the token's secret and nothing else, mode 0600. At its default the unit's credential `token` is
     taken in its place, where there is one (docs/install.md)."""
@@ -343,3 +343,8 @@ def local_node(config: Config) -> str:
     if config.local.node == "auto":
         return os.uname().nodename.partition(".")[0] if config.local.socket_folder.is_dir() else ""
     return config.local.node
+
+
+def is_node(config: Config) -> bool:
+    """Whether Proxmox VE is installed here, so `safe-snapshot setup` can do its work, whatever `[local] node` says."""
+    return bool(local_node(config)) or os.access(config.local.pvesh, os.X_OK)

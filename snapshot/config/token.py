@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.config.reading import credential, read_file
-from snapshot.config.settings import TOKEN_ID, Config
+from snapshot.config.settings import TOKEN_ID, Config, is_node
 from snapshot.errors import ConfigError
+
+NO_NODE = 'this is no PVE node: docs/install.md, "By hand", has what it takes here: [api] host, ca_file and a token'
 
 
 class Token(NamedTuple):
@@ -66,10 +68,7 @@ def token(config: Config) -> Token:
     The file may also hold PVE's own form ``user@realm!tokenname=secret``; then the id need not be configured.
     """
     path = config.api.token_file
-    missing = (
-        "create a token (`pveum user token add root@pam vzdump-hooks --privsep 0`), set [api] token_id, and put its "
-        "secret into that file, mode 600"
-    )
+    missing = "`safe-snapshot setup` makes one, as root on this node" if is_node(config) else NO_NODE
     try:
         # systemd lets a unit's own user read its credential by an access list, which shows as the group's bits.
         not_for = 0o007 if path == credential() else 0o077

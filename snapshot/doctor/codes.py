@@ -47,13 +47,13 @@ CODES: Mapping[str, Code] = {
     "no-way": _I(
         "error",
         "There is no way to Proxmox VE: no API token that can be used, and this machine is no node.",
-        "Create a token: install.md has the two commands.",
+        "On a node `safe-snapshot setup`, elsewhere install.md, by hand.",
     ),
     "no-token": _I(
         "note",
         "No API token: on a node the work is done by pvesh and the agents' sockets. It works; each pvesh call starts a "
         "Perl program, which takes about a second.",
-        "Create a token (install.md) if backups of many guests take too long.",
+        "`safe-snapshot setup` makes one.",
     ),
     "token-unusable": _I(
         "warning",
@@ -68,7 +68,8 @@ CODES: Mapping[str, Code] = {
     "api-denied": _I(
         "error",
         "The PVE API refuses the token.",
-        "`pveum user token list <user>` shows the tokens; write the secret anew.",
+        "`pveum user token list <user>` shows the tokens; write the secret anew. One of its own that is gone "
+        "`safe-snapshot setup` makes anew.",
     ),
     "api-failing": _I(
         "error",
@@ -97,7 +98,7 @@ CODES: Mapping[str, Code] = {
         "The token lacks a privilege. Without VM.GuestAgent.* (before PVE 9: VM.Monitor) nothing is frozen, without "
         "VM.Snapshot `safe-snapshot` takes none, without Sys.Audit other nodes' addresses, jobs and versions stay "
         "unknown.",
-        "The finding has the commands; privileges.md the whole table.",
+        "The finding has the command or commands; privileges.md the whole table.",
     ),
     "no-quorum": _I(
         "error",
@@ -132,12 +133,12 @@ CODES: Mapping[str, Code] = {
     "no-script": _I(
         "error",
         "vzdump on this node calls no script: its backups are not guarded, and no job record is kept.",
-        "Write `script: /usr/bin/vzdump-hook` into /etc/vzdump.conf on that node.",
+        "`safe-snapshot setup` on that node.",
     ),
     "script-other": _I(
         "error",
         "vzdump calls another script than vzdump-hook: there is one script a job, so its backups are not guarded.",
-        "Move the script into hooks.d, where it is called as vzdump called it, and name vzdump-hook instead "
+        "`safe-snapshot setup` on that node moves the script into hooks.d, where it is called as vzdump called it "
         "(install.md, a script that you have already).",
     ),
     "script-missing": _I(
@@ -149,12 +150,12 @@ CODES: Mapping[str, Code] = {
         "warning",
         "vzdump calls a script that calls vzdump-hook. Whatever it does behind our post-restart, it does with the "
         "guest frozen.",
-        "Move it into hooks.d, and name vzdump-hook itself.",
+        "Take that call out of it; then `safe-snapshot setup` moves it into hooks.d.",
     ),
     "job-script-other": _I(
         "error",
         "A backup job names a script of its own, which takes the place of the nodes' one: its backups are not guarded.",
-        "`pvesh set /cluster/backup/<id> --script /usr/bin/vzdump-hook` as root, or `--delete script`.",
+        "`safe-snapshot setup --jobs` takes it out, and keeps it in hooks.d; of a job of several nodes it says how.",
     ),
     "job-mode": _I(
         "note",
@@ -171,7 +172,8 @@ CODES: Mapping[str, Code] = {
         "error",
         "Nothing runs `safe-snapshot recover`: neither the timer nor a cron line. What a crash of the node's userland "
         "leaves frozen stays so, and nobody notices a freeze by others.",
-        "`systemctl enable --now safe-snapshot-recover.timer`, or the cron line of install.md.",
+        "`safe-snapshot setup` enables the timer; `systemctl start safe-snapshot-recover.timer` starts one that was "
+        "stopped; without systemd the cron line of install.md.",
     ),
     "recover-fails": _I(
         "warning",
@@ -217,12 +219,13 @@ CODES: Mapping[str, Code] = {
     "textfile-folder": _I(
         "warning",
         "The folder for the metrics is not there, so none are written and no alert can come.",
-        'Install prometheus-node-exporter, set `[metrics] textfile`, or set it to `""` where none are wanted.',
+        '`safe-snapshot setup` makes it; or set `[metrics] textfile`, to `""` where none are wanted.',
     ),
     "textfile-not-read": _I(
         "warning",
         "node_exporter runs here and reads another folder than the one that the metrics are written to, or none.",
-        "Set `[metrics] textfile` to a file in its folder, or its `--collector.textfile.directory` to ours.",
+        "`safe-snapshot setup` where the configuration names none; else set `[metrics] textfile` to a file in its "
+        "folder, or its `--collector.textfile.directory` to ours.",
     ),
     "metrics-stale": _I(
         "warning",
@@ -232,7 +235,7 @@ CODES: Mapping[str, Code] = {
     "nobody-told": _I(
         "warning",
         "No node_exporter reads the metrics, none are pushed, and `[notify]` is empty: nobody would hear of an alarm.",
-        '`mail_to = "root"` in `[notify]`, or a node_exporter; `safe-snapshot notify --test` tries it.',
+        '`safe-snapshot setup`, or `mail_to = "root"` in `[notify]`; `safe-snapshot notify --test` tries it.',
     ),
     "letters-not-sent": _I(
         "warning",

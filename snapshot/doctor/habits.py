@@ -7,6 +7,7 @@ from pathlib import Path
 
 from snapshot.base.clock import iso
 from snapshot.base.text import counted
+from snapshot.config.settings import MetricsConfig
 from snapshot.doctor.exporter import RunningExporter
 from snapshot.doctor.facts import Facts, Look, unanswered
 from snapshot.doctor.findings import Finding, finding, not_known
@@ -16,8 +17,8 @@ from snapshot.pve import remedies
 from snapshot.recovery import foreign
 
 FREE_BYTES = 32 << 20
-HOOK = "/usr/bin/vzdump-hook"
 _CONF = "/etc/vzdump.conf"
+_KEPT = ", which keeps that script as one of your own commands"
 _DEPENDS_ON_GUEST = frozenset({"last-run-old", "never-guarded", "guest-not-known"})
 
 
@@ -32,10 +33,10 @@ def script(facts: Facts) -> Look:
         if not asked.is_known:
             found.append(not_known(subject, f"what its {_CONF} names: {asked.why}", "`safe-snapshot doctor` there"))
         elif not asked.value:
-            found.append(finding("no-script", subject, f"{_CONF} of {node} names no script", _add_script(node)))
+            found.append(finding("no-script", subject, f"{_CONF} of {node} names no script", _setup(node)))
         elif not is_our_script(asked.value):
             text = f"{_CONF} of {node} names another script: {asked.value}"
-            found.append(finding("script-other", subject, text, _move(asked.value, node)))
+            found.append(finding("script-other", subject, text, _setup(node, _KEPT)))
     if not facts.node and not elsewhere:
         nodes = facts.cluster.nodes
         return unanswered("script", nodes._replace(why=nodes.why or "no node tells"), "which script vzdump calls")
@@ -48,7 +49,7 @@ def _script_here(facts: Facts) -> Iterator[Finding]:
     if facts.machine.has_vzdump_conf is None:
         yield not_known(subject, f"{_CONF} cannot be read", "run it as root")
     elif named is None:
-        yield finding("no-script", subject, f"{_CONF} names no script: backups are not guarded", _add_script(""))
+        yield finding("no-script", subject, f"{_CONF} names no script: backups are not guarded", _setup())
     elif not named.exists or not named.executable:
         what = "is missing" if not named.exists else "is not executable"
         remedy = f"install the package, `chmod 755 {named.path}`, or take the line out of {_CONF}"
@@ -60,24 +61,15 @@ def _script_here(facts: Facts) -> Iterator[Finding]:
 def _other(named: Script, subject: str) -> Iterator[Finding]:
     if named.wraps:
         text = f"{_CONF} names {named.path}, which speaks of vzdump-hook: what it does behind it, it does frozen"
-        yield finding("script-wraps", subject, text, _move(named.path, ""))
+        yield finding("script-wraps", subject, text, f"take that call out of it, then {_setup(then=_KEPT)}")
     else:
         text = f"{_CONF} names another script: {named.path}"
-        yield finding("script-other", subject, text, _move(named.path, ""))
+        yield finding("script-other", subject, text, _setup(then=_KEPT))
 
 
-def _add_script(node: str) -> str:
+def _setup(node: str = "", then: str = "") -> str:
     where = f"on {node}: " if node else ""
-    return f"{where}`echo 'script: {HOOK}' >>{_CONF}`"
-
-
-def _move(path: str, node: str) -> str:
-    where = f"on {node}: " if node else ""
-    name = path.rpartition("/")[2]
-    return (
-        f"{where}`install -D -m 755 {path} /etc/vzdump-hooks/hooks.d/10-{name}`, then "
-        f"`sed -i 's#^script:.*#script: {HOOK}#' {_CONF}` (docs/install.md)"
-    )
+    return f"{where}`safe-snapshot setup`{then}"
 
 
 def jobs(facts: Facts) -> Look:
@@ -91,7 +83,7 @@ def jobs(facts: Facts) -> Look:
         subject = f"job {job.id}"
         if job.script and not is_our_script(job.script):
             text = f"it names a script of its own, in place of vzdump-hook: {job.script}"
-            remedy = f"as root on a node: `pvesh set /cluster/backup/{job.id} --script {HOOK}`"
+            remedy = f"`safe-snapshot setup --jobs`, on {job.node or 'a node'}{_KEPT}"
             found.append(finding("job-script-other", subject, text, remedy))
         if job.mode in ("stop", "suspend"):
             text = f"mode {job.mode}: nothing is frozen"
@@ -127,7 +119,11 @@ def recover(facts: Facts) -> Look:
     timer = (units or {}).get(TIMER, {})
     well = f"{TIMER} is active" if timer.get("ActiveState") == "active" else f"by {cron}"
     if timer.get("ActiveState") != "active" and not cron:
-        remedy = f"`systemctl enable --now {TIMER}`; without systemd the cron line of docs/install.md"
+        remedy = f"`systemctl start {TIMER}`"
+        if timer.get("LoadState") != "loaded":
+            remedy = "install the package, or see docs/install.md, at boot and every minute: units, or a cron line"
+        elif timer.get("UnitFileState") == "disabled":
+            remedy = _setup()
         if not facts.node:
             found.append(not_known("recover", "whether it runs on the nodes", "`safe-snapshot doctor` there"))
         elif units is None:
@@ -137,7 +133,7 @@ def recover(facts: Facts) -> Look:
             found.append(finding("recover-not-run", "recover", f"{TIMER} {what}, and no cron line runs it", remedy))
     if timer.get("ActiveState") == "active" and timer.get("UnitFileState") == "disabled":
         text = f"{TIMER} runs now, and is not enabled: after the next boot it does not"
-        found.append(finding("recover-not-run", "recover", text, f"`systemctl enable {TIMER}`"))
+        found.append(finding("recover-not-run", "recover", text, _setup()))
     result = (units or {}).get(SERVICE, {})
     if result.get("Result", "success") != "success":
         text = f"the last run failed ({result['Result']}, exit status {result.get('ExecMainStatus', '?')})"
@@ -205,7 +201,7 @@ def told(facts: Facts) -> Look:
         )
     elif not other and is_read is False:
         text = "no node_exporter reads the metrics, none are pushed, and [notify] is empty: nobody hears of an alarm"
-        remedy = f'`mail_to = "root"` below [notify] in {facts.config_path}, or `apt install prometheus-node-exporter`'
+        remedy = f'{_setup()}, or `mail_to = "root"` below [notify] in {facts.config_path}'
         found.append(finding("nobody-told", "alarms", text, remedy))
     elif path is not None and is_read is None:
         what = "whether a node_exporter runs here" if exporters is None else "whose folder the node_exporter here reads"
@@ -237,7 +233,8 @@ def _textfile(facts: Facts) -> Iterator[Finding]:
     if not facts.past.has_textfile_folder:
         if not facts.node:
             return
-        remedy = "`apt install prometheus-node-exporter`, or [metrics] textfile"
+        makes = _setup() if path == MetricsConfig().textfile else f"`install -d -m 755 {path.parent}`"
+        remedy = f"{makes}, or another [metrics] textfile"
         yield finding("textfile-folder", "metrics", f"there is no folder {path.parent}: no metrics are written", remedy)
     elif facts.machine.exporters and _is_read(facts) is False:
         yield _read_elsewhere(facts, path, facts.machine.exporters)
@@ -256,6 +253,8 @@ def _read_elsewhere(facts: Facts, path: Path, exporters: Sequence[RunningExporte
     remedy = f"start it with --collector.textfile.directory={path.parent}"
     if folder is not None:
         remedy = f'textfile = "{folder}/{path.name}" below [metrics] in {facts.config_path}'
+        if path == MetricsConfig().textfile:
+            remedy = f"{_setup()}, or {remedy}"
     elif any(one.is_off for one in exporters):
         remedy = f"switch its textfile collector on, with --collector.textfile.directory={path.parent}"
     return finding("textfile-not-read", "metrics", text, remedy)

@@ -18,6 +18,9 @@ CLOCK_SECONDS = 5.0
 CERTIFICATE_SECONDS = 10 * 86400.0
 """PVE renews its own certificate two weeks before its end, an ACME one a month before."""
 
+SETUPS_TOKENS = "freeze-guard@pve!"
+"""How the ids of those begin that `safe-snapshot setup` makes."""
+
 _NEEDED: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("VM.Audit",), "/vms", "guests are found"),
     (ASK_PRIVILEGES, "/vms", "their agents are asked"),
@@ -143,6 +146,8 @@ def _shown(some: tuple[str, ...]) -> str:
 
 def _grant(facts: Facts, some: tuple[str, ...], path: str) -> str:
     """The commands. A token with separated privileges needs them itself, and its user too (pveum)."""
+    if facts.token_id.startswith(SETUPS_TOKENS):
+        return "`safe-snapshot setup`, on a node"
     is_old = (facts.cluster.version.value or "").partition(".")[0] in ("7", "8")
     name = some[-1] if is_old and len(some) > 1 else some[0]
     role = "FreezeGuard" + name.replace(".", "")

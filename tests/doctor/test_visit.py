@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from snapshot.doctor import cluster, rounds
+from snapshot.config.settings import MetricsConfig
+from snapshot.doctor import cluster, habits, rounds
 from snapshot.doctor.findings import NOT_EXAMINED
 from snapshot.doctor.worth import Best
-from tests.doctor.kit import HOOK, Clinic, clinic
+from snapshot.setup.accounts import USER
+from tests.doctor.kit import HOOK, RIGHTS, Clinic, clinic
 from tests.engine.kit import busy_agent, check
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
@@ -205,3 +207,49 @@ def test_many_guests_cost_one_list_and_few_requests_each(well: Clinic) -> None:
     assert len(well.lab.node.requests("/cluster/resources")) == 1
     assert len(well.lab.node.requests("/qemu/1001/")) == 3, "its configuration, its status, and whether it can"
     assert len(well.lab.node.requests()) <= 20 + 3 * 41 + 5
+
+
+MENDED_BY_SETUP: dict[str, Callable[[Clinic], object]] = {
+    "no-token": lambda found: found.lab.node.token_file.unlink(),
+    "no-script": lambda found: (found.root / "etc/vzdump.conf").unlink(),
+    "script-other": lambda found: (
+        found.write("etc/vzdump.conf", "script: /bin/true\n") and found.write("bin/true", "", 0o755)
+    ),
+    "job-script-other": lambda found: found.jobs({"id": "backup-1", "all": 1, "script": "/root/hook.pl"}),
+    "recover-not-run": lambda found: found.units("inactive", "disabled"),
+    "textfile-folder": lambda found: found.config(metrics={"textfile": "/nonexistent/vzdump_hooks.prom"}),
+    "nobody-told": lambda found: found.config(metrics={"textfile": ""}),
+}
+
+
+@pytest.mark.parametrize("code", MENDED_BY_SETUP)
+def test_what_setup_makes_is_not_made_around_it(well: Clinic, code: str) -> None:
+    """Setup notes what was there before, so `--undo` takes it back; and it says where a machine is no node."""
+    MENDED_BY_SETUP[code](well)
+    default = MetricsConfig(textfile=Path("/nonexistent/vzdump_hooks.prom"))
+    with mock.patch.object(habits, "MetricsConfig", return_value=default):
+        (found,) = [one for one in well.visit().findings if one.code == code]
+    assert "`safe-snapshot setup" in found.remedy
+    for around in ("echo", ">>", "sed -i", "pveum", "pvesh set", "systemctl enable"):
+        assert around not in found.remedy
+
+
+def test_of_another_node_setup_is_to_be_run_there() -> None:
+    with clinic(nodes=("pve1", "pve2")) as found:
+        found.well_elsewhere("pve2", script="")
+        (one,) = [one for one in found.visit().findings if one.code == "no-script"]
+    assert one.remedy == "on pve2: `safe-snapshot setup`"
+
+
+@pytest.mark.parametrize("whose", ["setup's", "another's"])
+def test_what_setups_own_user_lacks_setup_gives_it(well: Clinic, whose: str) -> None:
+    node = well.lab.node
+    entry = node.settings.tokens.pop(node.token_id)
+    token_id = f"{USER}!hooks-pve1" if whose == "setup's" else "other@pve!hooks"
+    rights = [right for right in RIGHTS if right != "VM.Snapshot"]
+    node.set(tokens={token_id: {**entry, "acl": [["/", rights]]}})
+    well.config(api={"token_id": token_id})
+    node.token_file.write_text(node.token_secret)
+    (found,) = [one for one in well.visit().findings if (one.code, one.subject) == ("privilege-missing", "token")]
+    assert ("`safe-snapshot setup`" in found.remedy) == (whose == "setup's")
+    assert ("pveum acl modify" in found.remedy) == (whose != "setup's")

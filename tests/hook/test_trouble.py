@@ -90,7 +90,7 @@ BREAKINGS: list[tuple[Breaking, str]] = [
     (broken_config, "did you mean 'owner'?"),
     (config_that_is_no_toml, "is not TOML"),
     (no_config, "does not exist"),
-    (no_token, "pveum user token add"),
+    (no_token, "`safe-snapshot setup`"),
     (open_token, "chmod 600"),
     (wrong_token, "pveum user token list"),
     (no_ca, "see [api] ca_file"),

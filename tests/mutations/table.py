@@ -4782,6 +4782,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{SETUP_TESTS}::test_a_byte_order_mark_in_front_of_a_file_is_taken_and_stays",
     ),
     mutation(
+        "who has no token is sent to setup where that can do nothing",
+        "snapshot/config/token.py",
+        " if is_node(config) else NO_NODE",
+        "",
+        f"{CONFIG_TESTS}::test_a_missing_token_file_is_said_with_how_to_come_by_one",
+    ),
+    mutation(
+        "another node's script is to be set on this one",
+        "snapshot/doctor/habits.py",
+        'where = f"on {node}: " if node else ""',
+        'where = ""',
+        f"{VISIT_TESTS}::test_of_another_node_setup_is_to_be_run_there",
+    ),
+    mutation(
+        "what setup's own user lacks is granted around setup",
+        "snapshot/doctor/ways.py",
+        '    if facts.token_id.startswith(SETUPS_TOKENS):\n        return "`safe-snapshot setup`, on a node"\n',
+        "",
+        f"{VISIT_TESTS}::test_what_setups_own_user_lacks_setup_gives_it[setup's]",
+    ),
+    mutation(
         "a token with a byte order mark is not known for our own",
         "snapshot/setup/tokens.py",
         ".removeprefix(codecs.BOM_UTF8).startswith(",

@@ -455,10 +455,18 @@ def test_a_token_file_of_its_owner_alone_is_taken(tmp_path: Path, mode: int) -> 
     assert token(with_token(tmp_path / "token", SECRET, mode)).secret == SECRET
 
 
-def test_a_missing_token_file_is_said_with_how_to_make_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "local", [{"node": "pve7"}, {"node": "", "pvesh": "/bin/true"}, {"node": "", "pvesh": "/none"}]
+)
+def test_a_missing_token_file_is_said_with_how_to_come_by_one(tmp_path: Path, local: dict[str, str]) -> None:
+    """On a node setup makes it, with the least privileges; elsewhere setup could do nothing."""
     with pytest.raises(ConfigError, match="there is no API token") as caught:
-        token(parse({"api": {"token_file": str(tmp_path / "none")}}, "x"))
-    assert "pveum user token add" in caught.value.remedy
+        token(parse({"api": {"token_file": str(tmp_path / "none")}, "local": local}, "x"))
+    is_node = local.get("pvesh") != "/none"
+    assert ("`safe-snapshot setup`" in caught.value.remedy) == is_node
+    assert ("this is no PVE node" in caught.value.remedy) == (not is_node)
+    assert is_node or all(word in caught.value.remedy for word in ("[api] host", "docs/install.md", "By hand"))
+    assert "root@pam" not in caught.value.remedy
 
 
 def test_a_folder_in_place_of_the_token_file_is_said(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ COMMANDS_FOLDER = "hooks.d"
 
 USAGE = """\
 usage: vzdump-hook [--config FILE] PHASE [MODE VMID]
-       vzdump-hook [--config FILE] --self-test VMID
+       vzdump-hook [--config FILE] --self-test GUEST
        vzdump-hook --version
 
 vzdump calls this program in every phase of every backup. Set it in
@@ -35,7 +35,7 @@ vzdump calls this program in every phase of every backup. Set it in
 It arms a guard, freezes the guest, lets vzdump take its point in time, thaws,
 and says what the backup is worth.
 --self-test plays all phases as vzdump's worker would, and makes no backup:
-guest VMID is frozen for a moment.
+GUEST (vmid or name) is frozen for a moment.
 Settings: /etc/vzdump-hooks/config.toml. Else by hand it does nothing useful;
 see safe-snapshot.
 """

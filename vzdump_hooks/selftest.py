@@ -1,4 +1,4 @@
-"""``vzdump-hook --self-test VMID``: all phases of a backup as vzdump's worker calls them, and no backup.
+"""``vzdump-hook --self-test GUEST``: all phases of a backup as vzdump's worker calls them, and no backup.
 
 Each phase is a process of its own with vzdump's arguments, its emptied environment and its working directory
 (PVE/VZDump.pm, run_hook_script); this process stands for the worker, with a task log of its own beside PVE's, which is
@@ -20,9 +20,11 @@ from typing import NamedTuple
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.config import reading
+from snapshot.config.choice import choose
+from snapshot.config.selection import Selection, Term, TermKind
 from snapshot.config.settings import Config
 from snapshot.errors import GuestUnfitError, SafeSnapshotError, StillFrozenError
-from snapshot.model import FreezeState, Guest, GuestKind, Upid, Vmid, parse_vmid
+from snapshot.model import FreezeState, Guest, GuestKind, Upid, Vmid
 from snapshot.pve import agent, locks
 from snapshot.pve.access import Access, open_access
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, ApiChannel, CommandNotSentError
@@ -64,19 +66,32 @@ def main(arguments: Sequence[str], config_path: str | None) -> int:
     """Play all phases for one guest; 0 when each did what it should, else 1."""
     clock = SystemClock()
     try:
-        vmid = parse_vmid(arguments[0] if len(arguments) == 1 else "")
+        term = Term.parse(arguments[0] if len(arguments) == 1 else "")
+        if term.vmid is None and (term.kind is not TermKind.NAME or term.is_glob):
+            raise ValueError(f"{str(term)!r} may be several guests")
     except ValueError as error:
-        _out(f"ERROR: {error}; usage: vzdump-hook [--config FILE] --self-test VMID")
+        _out(f"ERROR: {error}; usage: vzdump-hook [--config FILE] --self-test GUEST")
         return 1
     try:
         config = reading.load(Path(config_path) if config_path else None)
         access = open_access(config, clock, _out)
-        guest = _fit(access, vmid)
+        guest = _fit(access, _meant(access, term))
         with _task(config, guest, clock, ProcessIdentity.own()) as log:
             return _Job(guest, access, config_path, log, clock).run()
     except (SafeSnapshotError, OSError) as error:
         _out(f"ERROR: {error}")
         return 1
+
+
+def _meant(access: Access, term: Term) -> Vmid:
+    """The guest's vmid; nobody is asked for one that stands there. GuestUnfitError where not one guest is called so."""
+    if term.vmid is not None:
+        return term.vmid
+    choice = choose(Selection((term,)), GuestApi(access.main).list())
+    if len(choice.vmids) != 1:
+        several = f"{len(choice.vmids)} guests are called {term}; say which: {', '.join(map(str, choice.vmids))}"
+        raise GuestUnfitError(str(choice.unmatched[0]) if choice.unmatched else several)
+    return choice.vmids[0]
 
 
 def _fit(access: Access, vmid: Vmid) -> Guest:

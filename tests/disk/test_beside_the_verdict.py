@@ -10,6 +10,8 @@ from tests.disk.kit import ext4
 from tests.disk.onnode import on_node, put_pvesm
 from tests.disk.qcow2kit import qcow2
 from tests.engine import kit
+from tests.lab.guest.agentmodel import Faults
+from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
 
 USED, AT_REST, SILENT = ext4(needs_recovery=True), ext4(needs_recovery=False), bytes(range(256)) * 4096
@@ -55,6 +57,16 @@ def test_a_verdict_that_the_disk_contradicts_falls(lab: Site) -> None:
     assert "crash-consistent" in kit.description(lab, "s1")
 
 
+def test_the_hooks_word_does_not_stand_against_the_disks() -> None:
+    with site(lambda vmid, run: ScriptedGuest(vmid, run, faults=Faults(hooks_say=("app postgresql 1",)))) as lab:
+        lab.on_the_node()
+        assert on_node(lab, "100", "--name", "s0", "--json").json["verdict"]["kind"] == "application-consistent"
+        disk_of(lab, USED)
+        run = on_node(lab, "100", "--name", "s1", "--verify", "--json")
+        assert run.json["verdict"]["kind"] == "crash-consistent", run
+        assert "the disk contradicts (application-consistent)" in run.json["verdict"]["reason"]
+
+
 def test_with_require_a_snapshot_that_the_disk_contradicts_is_not_kept(lab: Site) -> None:
     disk_of(lab, USED)
     run = on_node(lab, "100", "--name", "s1", "--verify", "--policy", "require")
@@ -96,6 +108,15 @@ def test_from_elsewhere_nobody_can_tell(lab: Site) -> None:
     told = on_node(lab, "verify", "100", "s1")
     assert told.exit_code == 4
     assert "run it as root on pve1" in told.stderr
+
+
+def test_the_disk_of_a_guest_is_asked_by_its_name_too(lab: Site) -> None:
+    disk_of(lab, AT_REST)
+    assert on_node(lab, "100", "--name", "s1").exit_code == 0
+    named = on_node(lab, "verify", "guest100", "s1")
+    assert (named.exit_code, named.stdout.splitlines()[-1]) == (0, "guest 100 s1: clean"), named
+    assert on_node(lab, "verify", "guest100", "s1", "--json").json["guest"]["vmid"] == 100
+    assert on_node(lab, "verify", "nobody", "s1").exit_code == 4
 
 
 @pytest.mark.parametrize(

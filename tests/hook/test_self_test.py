@@ -13,6 +13,7 @@ import pytest
 from tests.hook.kit import add_rules, processes
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import MUTATED_TREE, Run, Site, environment, run_command, site, wait_for
 
 pytestmark = pytest.mark.usefixtures("named_like_vzdump")
@@ -22,7 +23,7 @@ PHASES = (
 )
 
 
-def self_test(lab: Site, vmid: int = 100) -> Run:
+def self_test(lab: Site, vmid: int | str = 100) -> Run:
     return run_command([*program(lab), "--self-test", str(vmid)])
 
 
@@ -133,6 +134,24 @@ def test_a_broken_state_folder_shows_and_counts_in_no_series(lab: Site) -> None:
     run = self_test(lab)
     assert run.exit_code == 1
     assert "journal" in run.text
+
+
+def test_a_guest_may_be_named_and_one_that_is_not_the_only_one_of_its_name_is_not_frozen(
+    lab: Site, guest: ScriptedGuest
+) -> None:
+    lab.node.set_config(100, name="web1")
+    run = self_test(lab, "web1")
+    assert (run.exit_code, phases(run)) == (0, list(PHASES)), run
+    windows = len(lab.windows())
+    lab.node.add_guest(GuestSpec(101, config={"name": "web1"}, run=lab.run / "off", running=False))
+    for word, says in (
+        ("web1", "2 guests are called web1; say which: 100, 101"),
+        ("nobody", "no guest's name is 'nobody'"),
+        ("web*", "'web*' may be several guests"),
+    ):
+        run = self_test(lab, word)
+        assert (run.exit_code, says in run.stderr) == (1, True), run
+    assert (guest.is_frozen(), len(lab.windows())) == (False, windows)
 
 
 def test_a_guest_at_work_or_elsewhere_is_refused(lab: Site) -> None:

@@ -166,7 +166,7 @@ def test_each_command_has_a_page_with_each_of_its_options(tree: Path) -> None:
     names = {path.name for path in (tree / "usr/share/man/man1").iterdir()}
     assert {"safe-snapshot-take.1.gz", "safe-snapshot-metrics-serve.1.gz"} <= names
     assert "-h, --help" in page(tree, "safe-snapshot-thaw")
-    assert "--self-test VMID" in page(tree, "vzdump-hook")
+    assert "--self-test GUEST" in page(tree, "vzdump-hook")
     assert "[freeze]" in page(tree, "vzdump-hooks", section=5)
 
 

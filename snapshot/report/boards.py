@@ -6,12 +6,11 @@ scrolls away above the live lines. Nothing here raises: a terminal that goes awa
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from snapshot.base import logfmt, streams
+from snapshot.base import logfmt, streams, terminal
 from snapshot.base.clock import Clock, duration
 from snapshot.base.terminal import GREEN, PLAIN, RED, YELLOW
 from snapshot.base.text import clean
@@ -28,6 +27,10 @@ QUICKEST_SECONDS = 0.05
 """Many words at once are drawn at once."""
 
 ERASE, UP = "\r\x1b[2K", "\x1b[1A"
+
+
+_NAMED = 28
+"""Columns of the longest guest: a vmid of three digits, and a name that was cut."""
 
 
 def named(guest: Guest) -> str:
@@ -175,14 +178,14 @@ class LiveBoard(SilentBoard):
         """See Board."""
         self._live.pop(outcome.guest.vmid, None)
         self._done += 1
-        pieces = lines_of(f"{named(outcome.guest):<24}  {ended(outcome)}")
+        pieces = lines_of(f"{named(outcome.guest):<{_NAMED}}  {ended(outcome)}", sys.stderr)
         self._above += [self._coloured(piece, outcome) for piece in pieces]
         if self._done == self._total:
             self._draw_now()
 
     def note(self, line: str) -> None:
         """See Board."""
-        self._above += lines_of(line)
+        self._above += lines_of(line, sys.stderr)
         self._draw_now()
 
     def draw(self) -> None:
@@ -192,7 +195,7 @@ class LiveBoard(SilentBoard):
 
     def _draw_now(self) -> None:
         self._drawn_at = self._clock.monotonic()
-        columns, rows = shutil.get_terminal_size()
+        columns, rows = terminal.size(sys.stderr)
         live = self._lines(columns, rows)
         text = (ERASE + UP) * self._drawn + ERASE
         text += "".join(f"{line}\n" for line in self._above)
@@ -219,8 +222,8 @@ class LiveBoard(SilentBoard):
 
     def _line(self, one: _Live, now: float) -> str:
         if one.waits_until is not None:
-            return f"{named(one.guest):<24}  waits {max(0.0, one.waits_until - now):3.0f} s: {one.what}"
-        return f"{named(one.guest):<24}  {one.what:<21}  {now - one.since:5.1f} s"
+            return f"{named(one.guest):<{_NAMED}}  waits {max(0.0, one.waits_until - now):3.0f} s: {one.what}"
+        return f"{named(one.guest):<{_NAMED}}  {one.what:<21}  {now - one.since:5.1f} s"
 
     def _coloured(self, line: str, outcome: GuestOutcome) -> str:
         if not self._in_colour:

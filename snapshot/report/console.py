@@ -6,13 +6,12 @@ What is for a program (JSON, logfmt, a monitor's line) does not come here. In sy
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from typing import TextIO
 
 from snapshot.base import streams, terminal
 from snapshot.base.terminal import GREEN, PLAIN, RED, YELLOW
-from snapshot.report.folded import WIDTH, folded
+from snapshot.report.folded import folded
 
 NARROWEST = 40
 """No line is folded to fewer columns."""
@@ -26,7 +25,10 @@ _COLOURS = (
     (YELLOW, re.compile(r"^ *(warning)(?=[: ])")),
     (YELLOW, re.compile(r"(?:(?<=: )|(?<=  ))(crash-consistent|unknown)(?=:|$|  )")),
     (GREEN, re.compile(r"^ *(ok)(?=  )|^(ready)(?=:)")),
-    (GREEN, re.compile(r"(?:(?<=: )|(?<=  ))(filesystem-consistent|offline|memory)(?=:|$|  |, frozen)")),
+    (
+        GREEN,
+        re.compile(r"(?:(?<=: )|(?<=  ))((?:application|filesystem)-consistent|offline|memory)(?=:|$|  |, frozen)"),
+    ),
 )
 
 
@@ -44,13 +46,13 @@ def shown(text: str, stream: TextIO) -> str:
     """The text as it is written to ``stream``."""
     if streams.is_the_journal(stream):
         return text
-    lines = [piece for line in text.split("\n") for piece in lines_of(line)]
+    lines = [piece for line in text.split("\n") for piece in lines_of(line, stream)]
     return "\n".join(map(painted, lines) if knows_colours(stream) else lines)
 
 
-def lines_of(line: str) -> list[str]:
-    """The line in pieces that fit, the further ones below its text."""
-    width = max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
+def lines_of(line: str, stream: TextIO) -> list[str]:
+    """The line in pieces that fit into ``stream``, the further ones below its text."""
+    width = max(NARROWEST, terminal.size(stream)[0])
     if len(line) <= width:
         return [line]
     margin = _MARGIN.match(line)

@@ -5550,6 +5550,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/engine/test_console.py::test_no_line_for_a_person_is_wider_than_the_console",
     ),
     mutation(
+        "a line is as wide as standard output, whatever it is written to",
+        "snapshot/base/terminal.py",
+        "termios.tcgetwinsize(stream.fileno())",
+        "termios.tcgetwinsize(1)",
+        "tests/unit/test_console.py::test_each_stream_has_its_own_width",
+    ),
+    mutation(
         "a line for systemd's journal is folded",
         "snapshot/report/console.py",
         "    if streams.is_the_journal(stream):\n",
@@ -5958,6 +5965,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if said.word is AtRest.NOT_CLEAN or not verdict.is_consistent:\n",
         f"{DISK_TESTS}/test_beside_the_verdict.py::test_a_verdict_that_the_disk_contradicts_falls",
         f"{DISK_TESTS}/test_beside_the_verdict.py::test_with_require_a_snapshot_that_the_disk_contradicts_is_not_kept",
+    ),
+    mutation(
+        "the disk contradicts the filesystems' verdict, and not the hooks'",
+        "snapshot/take/diskword.py",
+        " or not verdict.is_consistent:",
+        " or verdict.kind is not VerdictKind.FILESYSTEM_CONSISTENT:",
+        f"{DISK_TESTS}/test_beside_the_verdict.py::test_the_hooks_word_does_not_stand_against_the_disks",
+    ),
+    mutation(
+        "verify takes no guest by its name",
+        "snapshot/cli/verify.py",
+        "api.find(one_of(session, access, vmid))",
+        "api.find(vmid.vmid or 0)  # type: ignore[arg-type]",
+        f"{DISK_TESTS}/test_beside_the_verdict.py::test_the_disk_of_a_guest_is_asked_by_its_name_too",
+    ),
+    mutation(
+        "a self-test freezes the first of several guests of one name",
+        "vzdump_hooks/selftest.py",
+        "    if len(choice.vmids) != 1:",
+        "    if not choice.vmids:",
+        f"{SELF_TESTS}::test_a_guest_may_be_named_and_one_that_is_not_the_only_one_of_its_name_is_not_frozen",
     ),
     mutation(
         "a page shows an option that Proxmox VE does not have",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pty
+import termios
 from pathlib import Path
 
 import pytest
 
+from snapshot.base import terminal
 from snapshot.base.terminal import GREEN, PLAIN, RED, YELLOW
 from snapshot.report import console
 
@@ -40,7 +43,7 @@ def plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_line_that_is_too_long_goes_on_below_its_text(front: str, further: int) -> None:
-    first, *more = console.lines_of(f"{front}{LONG}")
+    first, *more = console.lines_of(f"{front}{LONG}", io.StringIO())
     assert first.startswith(front + LONG[:20])
     assert more
     assert all(line.startswith(" " * further) and line[further] != " " for line in more)
@@ -50,23 +53,36 @@ def test_a_line_that_is_too_long_goes_on_below_its_text(front: str, further: int
 
 def test_a_line_that_fits_is_not_touched() -> None:
     for line in ("", "x" * 80, "VMID  NAME      VERDICT", "    a  b    c"):
-        assert console.lines_of(line) == [line]
+        assert console.lines_of(line, io.StringIO()) == [line]
 
 
 def test_a_command_and_a_path_stay_in_one_piece() -> None:
     command = f"`qm set 100 --agent {'x' * 70}`"
     path = f"/{'y' * 90}"
-    lines = console.lines_of(f"{LONG}; {command}, or look at {path}")
+    lines = console.lines_of(f"{LONG}; {command}, or look at {path}", io.StringIO())
     assert [line.strip() for line in lines if len(line) > 80] == [f"{command},", path]
 
 
 def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert console.lines_of(LONG) == [LONG]
+    assert console.lines_of(LONG, io.StringIO()) == [LONG]
     monkeypatch.setenv("COLUMNS", "50")
-    assert max(map(len, console.lines_of(LONG))) <= 50
+    assert max(map(len, console.lines_of(LONG, io.StringIO()))) <= 50
     monkeypatch.setenv("COLUMNS", "7")
-    assert max(map(len, console.lines_of(LONG))) <= 40
+    assert max(map(len, console.lines_of(LONG, io.StringIO()))) <= 40
+
+
+def test_each_stream_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, end = pty.openpty()
+    with os.fdopen(end, "w") as narrow:
+        termios.tcsetwinsize(narrow, (10, 60))
+        assert terminal.size(narrow) == (60, 10)
+        assert (
+            max(map(len, console.lines_of(LONG, narrow))) <= 60 < max(map(len, console.lines_of(LONG, io.StringIO())))
+        )
+        monkeypatch.setenv("COLUMNS", "100")
+        assert terminal.size(narrow) == (100, 10)
+    os.close(screen)
 
 
 def test_a_line_for_systemds_journal_stays_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -93,6 +109,7 @@ def test_a_line_for_systemds_journal_stays_whole(monkeypatch: pytest.MonkeyPatch
         ("        ok  lock: not locked", GREEN, "ok"),
         ("ready: this guest can be snapshotted consistently", GREEN, "ready"),
         (" 100  web  filesystem-consistent  25 ms", GREEN, "filesystem-consistent"),
+        ("snapshot s1 of qemu/100: application-consistent: frozen", GREEN, "application-consistent"),
         ("snapshot s1 of qemu/100: offline: it was shut down", GREEN, "offline"),
     ],
 )

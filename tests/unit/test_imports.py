@@ -32,7 +32,7 @@ LIBRARIES = {
 # Where the environment is read beside the programs' entries, and which of it.
 EDGES = {
     "snapshot/base/unit.py": ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM"),
-    "snapshot/base/terminal.py": ("TERM", "NO_COLOR"),
+    "snapshot/base/terminal.py": ("COLUMNS", "TERM", "NO_COLOR"),
     "snapshot/cli/bash.py": ("COMP_LINE", "COMP_WORDBREAKS"),
 }
 STANDARD_ONLY = (

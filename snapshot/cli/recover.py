@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 
 import click
 
+from snapshot.base.aloud import Aloud
 from snapshot.cli.line import Session, common, end_at_once, logfmt_option, pass_session
 from snapshot.commands import folder
 from snapshot.config.settings import DEFAULT_PATH, Config
@@ -32,10 +34,17 @@ def recover(session: Session) -> None:
     end_at_once()
     access = session.rescue_access()
     config = access.config
+    is_watched = sys.stderr.isatty() and not session.as_logfmt  # a timer's journal gets the outcome alone
     try:
-        found = recovery.recover(
-            access, session.me, lambda: Journal(config.journal.path), session.say, session.launcher(config).adopt
-        )
+        with Aloud(session.say, session.clock) as aloud:
+            found = recovery.recover(
+                access,
+                session.me,
+                lambda: Journal(config.journal.path),
+                aloud,
+                session.launcher(config).adopt,
+                tell=aloud if is_watched else lambda line, at=None: None,
+            )
     except SafeSnapshotError:
         session.warnings += _tell(session, config, None)
         raise

@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
+from snapshot.base.aloud import Aloud
 from snapshot.base.text import counted
 from snapshot.cli.guests import guests_options, resolve
 from snapshot.cli.line import Session, common, end_at_once, pass_session
@@ -43,7 +44,8 @@ def thaw(session: Session, selection: Selection) -> None:
 
 
 def _thaw_one(session: Session, access: Access, vmid: Vmid) -> NoReturn:
-    report, warnings = rescue(access, vmid, session.me, session.launcher(access.config).adopt)
+    with Aloud(session.say, session.clock) as tell:
+        report, warnings = rescue(access, vmid, session.me, session.launcher(access.config).adopt, tell)
     session.finish(
         [*(f"warning: {warning}" for warning in warnings), _line(vmid, report)],
         {"vmid": vmid, "thaw": report},
@@ -79,7 +81,7 @@ def _thaw_many(session: Session, access: Access, selection: Selection) -> NoRetu
 
     def one(vmid: Vmid) -> ThawedGuest:
         try:
-            found: Rescue = rescue(access, vmid, session.me, adopt)
+            found: Rescue = rescue(access, vmid, session.me, adopt, tell)
         except SafeSnapshotError as error:
             done = ThawedGuest(vmid, None, (), error)
         except Exception as bug:  # noqa: BLE001 - one odd guest must not keep the others frozen
@@ -87,10 +89,10 @@ def _thaw_many(session: Session, access: Access, selection: Selection) -> NoRetu
             done = ThawedGuest(vmid, None, (), odd)
         else:
             done = ThawedGuest(vmid, found.report, tuple(found.warnings), None)
-        session.say(_told(done))
+        tell(_told(done))
         return done
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="thaw") as pool:
+    with Aloud(session.say, session.clock) as tell, ThreadPoolExecutor(AT_ONCE, thread_name_prefix="thaw") as pool:
         found = list(pool.map(one, vmids))
     lines = [f"warning: guest {done.vmid}: {warning}" for done in found for warning in done.warnings]
     lines += [_told(done) for done in found]

@@ -148,12 +148,20 @@ def of_freeze(reply: FreezeReply, guest: Guest) -> str:
 UNFREEZE = "`fsfreeze --unfreeze <mount>` inside the guest"
 
 
+def last_resorts(vmid: int) -> str:
+    """What is left where nobody gets into the guest, the mildest first, and the page that says when."""
+    return (
+        f"without a console, and for Linux alone, `qm sendkey {vmid} alt-sysrq-j`; as a last resort `qm reset {vmid}`; "
+        "docs/runbooks/guest-still-frozen.md says when"
+    )
+
+
 def of_forbidden_thaw(vmid: int) -> str:
     """For a thaw that the guest's agent forbids: nobody but the guest itself can help, and no route of ours."""
     return (
         f"{UNFREEZE}, for each of its mounts, then let its agent thaw (guest-fsfreeze-thaw out of block-rpcs, or into "
         "allow-rpcs, in /etc/qemu/qemu-ga.conf) and restart it (while it takes itself for frozen only SIGKILL ends it: "
-        f"systemd sends that after 90 s); as a last resort `qm reset {vmid}`"
+        f"systemd sends that after 90 s); {last_resorts(vmid)}"
     )
 
 
@@ -163,8 +171,8 @@ def of_stuck(vmid: int, thaw_detail: str | None) -> str:
         return f"its agent refuses the thaw: {of_forbidden_thaw(vmid)}"
     if FAILED_TEXT in (thaw_detail or ""):
         return (
-            f"its agent tries to thaw it and fails: `dmesg` in the guest has the reason; {UNFREEZE}; as a last resort "
-            f"`qm reset {vmid}`"
+            f"its agent tries to thaw it and fails: `dmesg` in the guest has the reason; {UNFREEZE}; "
+            + last_resorts(vmid)
         )
     return f"run `safe-snapshot thaw {vmid}`"
 

@@ -13,7 +13,7 @@ from snapshot.journal.book import JournalBook
 from snapshot.journal.living import is_in_hand, is_in_progress
 from snapshot.journal.record import WindowRecord
 from snapshot.journal.store import Journal
-from snapshot.model import Guest, GuestKind, Node, ThawReport, Vmid
+from snapshot.model import Guest, GuestKind, Node, Say, ThawReport, Vmid
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
 from snapshot.recovery import foreign
@@ -30,15 +30,21 @@ class Rescue(NamedTuple):
     """What could not be recorded, and which freeze may still come."""
 
 
-def rescue(access: Access, vmid: Vmid, me: ProcessIdentity, adopt: Callable[[GuardSpec], None]) -> Rescue:
+def rescue(
+    access: Access,
+    vmid: Vmid,
+    me: ProcessIdentity,
+    adopt: Callable[[GuardSpec], None],
+    tell: Say = lambda line, at=None: None,
+) -> Rescue:
     """Thaw guest ``vmid``, nearest way first, and close its windows. StillFrozenError when no thaw was confirmed.
 
-    ``adopt`` starts a guard for a window that has to stay open.
+    ``adopt`` starts a guard for a window that has to stay open. ``tell``: see thaw_now.
     """
     guest = guest_to_thaw(access, vmid)
     if guest.kind is GuestKind.LXC:
         raise GuestUnfitError(f"{vmid} is a container: it has no guest agent and is never frozen by us")
-    report = thaw_now(guest, access, clear_the_way=lambda: _clear_the_way(access, vmid, me))
+    report = thaw_now(guest, access, clear_the_way=lambda: _clear_the_way(access, vmid, me), tell=tell)
     return Rescue(report, _close_windows(access, vmid, me, report, adopt))
 
 

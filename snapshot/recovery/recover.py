@@ -47,11 +47,13 @@ def recover(
     adopt: Callable[[GuardSpec], None] | None = None,
     *,
     everywhere: bool = True,
+    tell: Say = lambda line, at=None: None,
 ) -> list[Recovered]:
     """Close every window that was left open, thaw what is ours, leave to the living what is theirs; then look at the
     guests (of this node, where we are on one): who is frozen by somebody else, and of whom nobody knows.
 
     ``adopt`` starts a guard for a window that has to stay open: its guest does not answer, or may still freeze late.
+    ``tell``: see thaw_now.
     A journal that is corrupt is set aside and started anew. While a journal is new it may stand in the place of one
     that got lost, whoever began it, and an open window may not say any more whose it is: then every guest is asked,
     and one that is frozen is an alarm at once. Not ``everywhere`` leaves the look at the guests to the next recovery.
@@ -72,12 +74,12 @@ def recover(
         is_lost, note = True, None
         say(error.message)
         book = JournalBook(open_journal)
-    work = _Recovery(access, me, book, say, adopt)
+    work = _Recovery(access, me, book, say, adopt, tell=tell)
     done = [work.recover(window) for window in windows if not window.is_foreign]
     if everywhere:
         if note is None and is_lost:
             say("the journal does not tell all freezes that may be ours: looking at every guest")
-        around = Strangers(access, book, say)
+        around = Strangers(access, book, say, tell)
         done += around.look(looks, note)
         work.trouble = work.trouble or around.trouble
         if around.blind is not None and work.trouble is None and all(found.ok for found in done):
@@ -97,6 +99,8 @@ class _Recovery:
         book: JournalBook,
         say: Say,
         adopt: Callable[[GuardSpec], None] | None,
+        *,
+        tell: Say,
     ) -> None:
         self._access = access
         self._me = me
@@ -105,6 +109,7 @@ class _Recovery:
         self._book = book
         self._say = say
         self._adopt = adopt
+        self._tell = tell
         self.trouble: JournalError | None = None
         self._listing: dict[int, Listed] | None = None
         self._hidden: set[int] = set()
@@ -156,7 +161,7 @@ class _Recovery:
             # An earlier round thawed it: another thaw would only run the guest's thaw hooks again. But not at the end:
             # an agent that was restarted may say thawed of a late freeze that it has forgotten (see GuardCore).
             return "watched", f"thawed; a late freeze is still possible; {self._hand_over(window)}", True
-        report = thaw_now(guest, self._access, self._limit)
+        report = thaw_now(guest, self._access, self._limit, tell=self._tell)
         watch_behind_another(window._replace(node=guest.node), report, self._access, self._me, self._limit)
         if late_seconds(window, self._config, self._clock, self._me, report) > 0:
             again = {"late_freezes": window.late_freezes + 1} if window.thawed_at is not None else {}
@@ -185,7 +190,7 @@ class _Recovery:
             # Who was stopped while it sat on the agent's socket keeps everybody else from it, the guard too.
             has_ended |= end_who_stands_still(window, now, self._me, may_be_frozen=True)
         if state is FreezeState.FROZEN or (in_need and (state is FreezeState.THAWED or has_ended)):
-            report = thaw_now(window.guest, self._access, self._limit)
+            report = thaw_now(window.guest, self._access, self._limit, tell=self._tell)
             if in_need:  # for `status`, and the next recovery
                 was_stuck = window.state == State.STUCK.value
                 self._write(window, thawed_at=now, **({"state": State.UNKNOWN.value} if was_stuck else {}))

@@ -53,12 +53,13 @@ class Recovered(NamedTuple):
 class Strangers:
     """One look. ``trouble`` and ``blind`` say what went wrong with the journal, and with PVE's list of guests."""
 
-    def __init__(self, access: Access, book: JournalBook, say: Say) -> None:
+    def __init__(self, access: Access, book: JournalBook, say: Say, tell: Say = lambda line, at=None: None) -> None:
         self._access = access
         self._config = access.config
         self._clock = access.clock
         self._book = book
         self._say = say
+        self._tell = tell
         self.trouble: JournalError | None = None
         self.blind: SafeSnapshotError | None = None
 
@@ -144,7 +145,8 @@ class Strangers:
 
     def _thaw_foreign(self, guest: Guest, window: WindowRecord) -> Recovered:
         try:
-            report = thaw_now(guest, self._access, min(RECOVER_LIMIT_SECONDS, self._config.thaw.owner_limit_seconds))
+            limit = min(RECOVER_LIMIT_SECONDS, self._config.thaw.owner_limit_seconds)
+            report = thaw_now(guest, self._access, limit, tell=self._tell)
         except StillFrozenError as error:
             return self._told(Recovered(guest.vmid, guest.node, "unreachable", str(error), window.id, ok=False))
         self._keep(

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from snapshot.base.text import clean
 from snapshot.errors import SafeSnapshotError, StillFrozenError
-from snapshot.model import Guest, ThawReport
+from snapshot.model import Guest, Say, ThawReport
 from snapshot.pve import locks, remedies
 from snapshot.pve.access import Access
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.routes import build_ladder
 from snapshot.thaw.pace import thawing_of
+from snapshot.thaw.telling import Answers, News, in_words
 from snapshot.thaw.thawer import Thawer
 
 OFFLINE_LIMIT_SECONDS = 5.0
@@ -23,16 +24,19 @@ def thaw_now(
     access: Access,
     limit_seconds: float | None = None,
     clear_the_way: Callable[[], object] = lambda: None,
+    tell: Say = lambda line, at=None: None,
 ) -> ThawReport:
     """Thaw one guest, retried within ``limit_seconds`` (the owner's limit). StillFrozenError when not confirmed.
 
     ``clear_the_way`` is called once where the first seconds were in vain: somebody may keep us from the agent.
+    ``tell``: who hears meanwhile of a thaw that takes long. It must not block.
 
     What is nearest is asked first (build_ladder): on the guest's node its socket, before the API is asked for anything.
     """
     limit = access.config.thaw.owner_limit_seconds if limit_seconds is None else limit_seconds
     until = access.clock.monotonic() + limit
-    thawer = Thawer(build_ladder(access, guest), thawing_of(access.config), access.clock)
+    answers = Answers(News(guest.vmid, until, access.clock, tell).heard)
+    thawer = Thawer(build_ladder(access, guest), thawing_of(access.config), access.clock, answers)
     report = thawer.until_confirmed(min(OFFLINE_LIMIT_SECONDS, max(0.0, until - access.clock.monotonic())))
     is_offline = not report.confirmed and not report.forbidden and _is_offline(guest, access)
     left = until - access.clock.monotonic()
@@ -41,10 +45,12 @@ def thaw_now(
         report = thawer.until_confirmed(left)
     if not report.confirmed:
         why = "its agent does not let us" if report.forbidden else f"no thaw was confirmed in {limit:g} s"
+        # A refusal is the agent's own word, whatever the way to it.
+        said = report.detail if report.forbidden else in_words(answers.last)
         raise StillFrozenError(
-            f"GUEST {guest.vmid} MAY STILL BE FROZEN: {why} ({report.detail})"
+            f"GUEST {guest.vmid} MAY STILL BE FROZEN: {why} ({said})"
             if not is_offline
-            else f"guest {guest.vmid} cannot be reached: its node {guest.node} is offline ({report.detail})",
+            else f"guest {guest.vmid} cannot be reached: its node {guest.node} is offline ({said})",
             remedy=what_is_left(guest, access, is_offline=is_offline, is_forbidden=report.forbidden),
         )
     return report
@@ -73,7 +79,7 @@ def what_is_left(guest: Guest, access: Access, *, is_offline: bool, is_forbidden
             f"only the network is down, `qm guest cmd {guest.vmid} fsfreeze-thaw` on {guest.node} itself thaws it"
         )
     first = _first_resumed(guest, access)
-    by_hand = f"{remedies.UNFREEZE}; as a last resort `qm reset {guest.vmid}`"
+    by_hand = f"{remedies.UNFREEZE}; {remedies.last_resorts(guest.vmid)}"
     if access.is_local(guest):
         return f"{first}look at its console; {by_hand}"
     return (

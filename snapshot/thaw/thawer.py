@@ -43,6 +43,8 @@ from snapshot.pve.ladder import MOVED_TEXT, Ladder
 from snapshot.pve.pvesh import START_SECONDS
 from snapshot.pve.remedies import FAILED_TEXT, FORBIDDEN_TEXT
 from snapshot.thaw.limit import OutOfTimeError, TimeLimit
+from snapshot.thaw.once import Once
+from snapshot.thaw.telling import Answers
 
 
 class Thawing(NamedTuple):
@@ -65,25 +67,17 @@ QUICK_SECONDS = 0.5
 """A round that fails sooner than this was answered by somebody: PVE waits for 3 s for an agent that is silent."""
 
 
-class _Once:
-    """A question that is asked once a round at most. A bug in it is no yes."""
-
-    def __init__(self, question: Callable[[], bool]) -> None:
-        self._question = question
-        self._answer: bool | None = None
-
-    def __call__(self) -> bool:
-        if self._answer is None:
-            self._answer = False
-            with suppress(Exception):
-                self._answer = self._question()
-        return self._answer
-
-
 class Thawer:
     """Thaws one guest. Keeps what was learned from round to round, so one Thawer serves one window."""
 
-    def __init__(self, ladder: Ladder, thawing: Thawing, clock: Clock) -> None:
+    def __init__(
+        self,
+        ladder: Ladder,
+        thawing: Thawing,
+        clock: Clock,
+        answers: Answers | None = None,
+    ) -> None:
+        self._answers = answers or Answers()
         self._ladder = ladder
         self._thawing = thawing
         self._clock = clock
@@ -187,7 +181,7 @@ class Thawer:
     def round(self) -> bool:
         """One try over the ladder; True when the thaw is confirmed."""
         self._attempts += 1
-        off = _Once(self._ladder.is_off)
+        off = Once(self._ladder.is_off)
         forbidden_since, self._forbidden_since = self._forbidden_since, None
         for channel in self._ladder.round():
             try:
@@ -195,37 +189,42 @@ class Thawer:
                     self._route = channel.name
                     self._confirmed = True
                     self._detail = ""
+                else:
+                    self._note(channel.name, f"{channel.name}: it acknowledges the thaw, and says frozen")
                 return self._confirmed
             except CommandNotSentError as error:
-                self._detail = str(error)
-                if error.guest_off:
-                    if off():
-                        self._guest_gone = self._confirmed = True
-                        self._route = channel.name
-                        return True
-                    self._detail += "; nobody else says so"
+                if error.guest_off and off():
+                    self._guest_gone = self._confirmed = True
+                    self._route = channel.name
+                    return True
+                self._note(channel.name, f"{error}; nobody else says so" if error.guest_off else str(error))
                 if MOVED_TEXT in str(error) and self._relocate():
                     return self._confirmed
             except AgentReplyLostError as error:
                 self._replies_lost += 1
-                self._detail = str(error)
+                self._note(channel.name, str(error))
             except AgentRefusedError as error:
                 # The agent itself said no: every other route leads to the same agent.
                 return self._refused(channel, error, forbidden_since)
             except OutOfTimeError:
                 return False
             except Exception as error:  # noqa: BLE001 - a bug in one route must not end the retries over all of them
-                self._detail = f"{channel.name}: {type(error).__name__}: {error}"
+                self._note(channel.name, f"{channel.name}: {type(error).__name__}: {error}")
             finally:
                 channel.release()
         return False
+
+    def _note(self, name: str, answer: str) -> None:
+        """A route has not done."""
+        self._detail = answer
+        self._answers.note(name, answer)
 
     def look(self) -> FreezeState | None:
         """What the agent says right now over the first route that answers; None when none does. Sends no thaw.
 
         A guest that is off, or that does not exist any more, holds nothing: THAWED.
         """
-        off = _Once(self._ladder.is_off)
+        off = Once(self._ladder.is_off)
         for channel in self._ladder.round():
             try:
                 return agent.status(channel, self._thawing.attempt_seconds)
@@ -260,7 +259,7 @@ class Thawer:
 
     def _refused(self, channel: AgentChannel, error: AgentRefusedError, since: float | None) -> bool:
         """The agent has said no; ``since``: when it first forbade the thaw. True when the guest is thawed even so."""
-        self._detail = f"{FORBIDDEN_TEXT if error.is_forbidden else FAILED_TEXT}: {error}"
+        self._note(channel.name, f"{FORBIDDEN_TEXT if error.is_forbidden else FAILED_TEXT}: {error}")
         if error.is_forbidden:
             self._forbidden_since = self._clock.monotonic() if since is None else since
             self._from_inside = self._confirmed = self._was_thawed_inside(channel)
@@ -344,4 +343,5 @@ class Thawer:
             said = self._ladder.last_resort()
         except Exception as error:  # noqa: BLE001 - see round
             said = f"{type(error).__name__}: {error}"
+        self._answers.note("last resort", said)
         self._detail = f"{self._detail}; last resort: {said}"

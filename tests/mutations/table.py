@@ -86,6 +86,7 @@ FLEET_CREW = "tests/fleet/test_crew.py"
 FLEET_LOOK = "tests/fleet/test_look.py"
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
+RESCUE_WORDS = "tests/engine/test_rescue_words.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
 WINDOW_TESTS = "tests/campaign/test_window.py"
 FIRST_REQUEST = "tests/campaign/test_first_request.py"
@@ -381,13 +382,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "busy taken for thawed",
         THAW,
         """
-                if error.guest_off:
-                    if off():
-""",
+                if error.guest_off and off():
+                    self._guest_gone""",
         """
-                if error.guest_off or error.busy_or_gone:
-                    if off() or error.busy_or_gone:
-""",
+                if (error.guest_off and off()) or error.busy_or_gone:
+                    self._guest_gone""",
         f"{THAW_TESTS}::test_a_busy_agent_is_never_taken_for_a_thawed_guest",
         CAMPAIGN,
     ),
@@ -612,11 +611,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one route's word that a guest is off believed",
         THAW,
         """
-                    if off():
-                        self._guest_gone""",
+                if error.guest_off and off():
+                    self._guest_gone""",
         """
-                    if True:
-                        self._guest_gone""",
+                if error.guest_off:
+                    self._guest_gone""",
         "tests/unit/test_thaw.py::test_one_routes_word_that_a_guest_is_off_is_no_proof",
     ),
     mutation(
@@ -1289,6 +1288,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    return not may_be_frozen(window) or now < window.deadline_at + ALIVE_MARGIN_SECONDS",
         "    return not may_be_frozen(window) or now < window.deadline_at",
         "tests/unit/test_overdue.py::test_a_living_owner_is_believed_for_a_margin_past_its_deadline",
+    ),
+    mutation(
+        "a rescue that is silent while no way helps",
+        "snapshot/thaw/telling.py",
+        "            self._heard(name, answer)",
+        "            pass",
+        f"{RESCUE_WORDS}::test_the_rescue_says_what_each_way_answered_and_for_how_long_it_goes_on[100]",
+    ),
+    mutation(
+        "one way's answer for all of them",
+        "snapshot/thaw/rescue.py",
+        "said = report.detail if report.forbidden else in_words(answers.last)",
+        "said = report.detail",
+        f"{RESCUE_WORDS}::test_where_no_way_helps_all_answers_are_told_and_the_runbook_and_the_reset_last[-q thaw 100]",
+    ),
+    mutation(
+        "a thaw that waits for a terminal which stands still",
+        "snapshot/base/aloud.py",
+        "        self._lines.put((line, self._clock.monotonic() if at is None else at))\n",
+        "        return self._say(line, at)  # type: ignore[arg-type]\n",
+        "tests/unit/test_telling.py::test_nobody_waits_for_a_terminal_that_stands_still",
     ),
     mutation(
         "a limit used up on a thaw that the agent forbids",
@@ -3880,12 +3900,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         "snapshot/cli/recover.py",
         """
     try:
-        found = recovery.recover(
+        with Aloud(session.say, session.clock) as aloud:
 """,
         """
     _tell(session, config, [])
     try:
-        found = recovery.recover(
+        with Aloud(session.say, session.clock) as aloud:
 """,
         "tests/engine/test_notify.py::test_nothing_is_sent_before_the_guests_are_thawed",
     ),

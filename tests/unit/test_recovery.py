@@ -45,7 +45,7 @@ class Agent:
         self.asked.append(("look", access.clock.monotonic()))
         return self.state
 
-    def thaw(self, guest: Guest, access: Access, limit_seconds: float | None = None) -> ThawReport:
+    def thaw(self, guest: Guest, access: Access, limit_seconds: float | None = None, tell: object = None) -> ThawReport:
         self.asked.append(("thaw", access.clock.monotonic()))
         return THAWED
 

@@ -71,8 +71,11 @@ def test_a_command_of_ours_has_the_words_that_we_know(command: Command) -> None:
     if command.program == "vzdump-hook":
         assert command.words[1] == "--self-test"
         return
-    with main_group.make_context("safe-snapshot", list(command.words[1:]), resilient_parsing=True) as ctx:
-        words = [*ctx._protected_args, *ctx.args]
+    words = list(command.words[1:])
+    with main_group.make_context("safe-snapshot", [], resilient_parsing=True) as ctx:
+        words = words[main_group._skip_own_options(ctx, words) :]
+        if words and words[0].startswith("-"):
+            words.insert(0, main_group.default_command)
         known = {name for param in main_group.get_params(ctx) for name in param.opts}
         if words:
             name, found, words = main_group.resolve_command(ctx, words)

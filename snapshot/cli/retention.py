@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 
 import click
@@ -18,7 +19,7 @@ from snapshot.report import retention as report
 from snapshot.report.retention import Retained
 from snapshot.retention.keep import Rule
 from snapshot.retention.prune import Pruned, PruneTools, look, prune
-from snapshot.retention.rules import rules_of
+from snapshot.retention.rules import overruled, rules_of
 
 
 @click.command("list", epilog=EXIT_CODES, short_help="List our snapshots, and what a rule keeps of them.")
@@ -31,18 +32,21 @@ def list_snapshots(session: Session, *, selection: Selection, label: str, rule: 
     """List the snapshots of GUEST, or of all guests: label, age, verdict, and what would become of each in a prune.
 
     What is to be kept say the options, for one label or for the snapshots without one, or the guests' own tags
-    (`snap-daily-7`). Changes nothing.
+    (`snap-daily-7`). label:daily names the guests with such a tag, and all their
+    snapshots; --label daily the snapshots. Changes nothing.
     """
     access = session.access()
     guests = resolve(session, access, selection).guests
     with closing(JournalReader(session.config().journal.path)) as journal:
         tools = PruneTools(access, session.clock, journal, session.say)
-        found = [Retained(rules := _rules(tools, guest, rule, label), look(guest, rules, tools)) for guest in guests]
+        found = [
+            Retained(rules := _rules(session, tools, guest, rule, label), look(guest, rules, tools)) for guest in guests
+        ]
     if label:
         found = [Retained(rules, _only(pruned, label)) for rules, pruned in found]
     now = session.clock.time()
     session.finish(
-        report.list_lines(found, now),
+        report.list_lines(found, now, heads=sys.stdout.isatty()),
         {"guests": report.retained_data(found, now)},
         error=next((pruned.error for _, pruned in found if pruned.error is not None), None),
     )
@@ -74,7 +78,7 @@ def prune_snapshots(session: Session, *, selection: Selection, label: str, rule:
     with closing(JournalReader(path) if dry_run else Journal(path)) as journal:
         tools = PruneTools(access, session.clock, journal, session.say)
         try:
-            found = _prune(tools, guests, rule, label, dry_run=dry_run)
+            found = _prune(session, tools, guests, rule, label, dry_run=dry_run)
         except InterruptedBySignalError as signalled:
             remedy = "what PVE was asked for goes on: the next prune finds out what came of it"
             raise InterruptedBySignalError(signalled.signal_number, remedy=remedy) from None
@@ -89,10 +93,10 @@ def prune_snapshots(session: Session, *, selection: Selection, label: str, rule:
 
 
 def _prune(
-    tools: PruneTools, guests: tuple[Guest, ...], rule: Rule | None, label: str, *, dry_run: bool
+    session: Session, tools: PruneTools, guests: tuple[Guest, ...], rule: Rule | None, label: str, *, dry_run: bool
 ) -> list[Retained]:
     """Guest by guest; UsageError where nothing says what is to be kept of any."""
-    ruled = [(guest, rules) for guest in guests if (rules := _rules(tools, guest, rule, label))]
+    ruled = [(guest, rules) for guest in guests if (rules := _rules(session, tools, guest, rule, label))]
     if not ruled:
         what = f"label {label}" if label else "any label"
         raise UsageError(
@@ -104,8 +108,11 @@ def _prune(
     ]
 
 
-def _rules(tools: PruneTools, guest: Guest, rule: Rule | None, label: str) -> dict[str, Rule]:
-    return dict(rules_of(guest, rule, label, tools.access.folds_tags))
+def _rules(session: Session, tools: PruneTools, guest: Guest, rule: Rule | None, label: str) -> dict[str, Rule]:
+    folds_tags = tools.access.folds_tags
+    rules = dict(rules_of(guest, rule, label, folds_tags))
+    session.warnings += [f"guest {guest.vmid}: {line}" for line in overruled(guest, rules, folds_tags)]
+    return rules
 
 
 def _only(pruned: Pruned, label: str) -> Pruned:

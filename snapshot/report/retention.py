@@ -22,9 +22,10 @@ class Retained(NamedTuple):
     pruned: Pruned
 
 
-def list_lines(found: Sequence[Retained], now: float) -> list[str]:
-    """What `list` shows: a block for each guest."""
-    lines: list[str] = []
+def list_lines(found: Sequence[Retained], now: float, *, heads: bool = False) -> list[str]:
+    """What `list` shows: a block for each guest. ``heads``: the columns have some."""
+    is_any = any(pruned.rows for _, pruned in found)
+    lines = [_columns("snapshot", "label", "age", "verdict", "what a prune does")] if heads and is_any else []
     for rules, pruned in found:
         guest = pruned.guest
         shown = "; ".join(f"{label or 'without a label'}: {rule}" for label, rule in sorted(rules.items()))
@@ -40,8 +41,12 @@ def list_lines(found: Sequence[Retained], now: float) -> list[str]:
 def _list_line(row: Outlook, now: float) -> str:
     one = row.found
     age = _age(max(0.0, now - one.snapshot.taken_at))
-    worth = f"{one.verdict.value}{' with RAM' if one.snapshot.holds_ram else ''}" if one.left is None else "-"
-    return f"  {clean(row.name, 40):<34} {one.label or '-':<8} {age:>7}  {worth:<22} {_fate(row)}"
+    worth = f"{one.verdict.value}{' with RAM' if one.snapshot.holds_ram else ''}" if one.is_known else "-"
+    return _columns(clean(row.name, 40), one.label or "-", age, worth, _fate(row))
+
+
+def _columns(name: str, label: str, age: str, worth: str, fate: str) -> str:
+    return f"  {name:<34} {label:<8} {age:>7}  {worth:<22} {fate}"
 
 
 def _age(seconds: float) -> str:
@@ -73,17 +78,17 @@ def prune_lines(found: Sequence[Retained], *, dry_run: bool) -> list[str]:
 
 
 def _left_lines(guest: str, pruned: Pruned) -> list[str]:
-    """Those that are not ours, in a line; those that should have gone, each with what to do."""
-    others = [row for row in pruned.rows if row.left is not None and row.found.left is not None]
+    """Those that are not ours, in a line a reason; those that should have gone, each with what to do."""
+    others: dict[str, list[str]] = {}
     lines = [
         f"{guest}: {clean(row.name, 40)} should have gone and is left: {_why(row)}"
         for row in pruned.rows
         if row.left is not None and row.found.left is None
     ]
-    if others:
-        named = ", ".join(f"{clean(row.name, 40)} ({row.left.value})" for row in others if row.left is not None)
-        lines.append(f"{guest}: left alone: {named}")
-    return lines
+    for row in pruned.rows:
+        if row.left is not None and row.found.left is not None:
+            others.setdefault(row.left.sentence, []).append(clean(row.name, 40))
+    return [*lines, *(f"{guest}: left alone: {', '.join(names)}: {why}" for why, names in others.items())]
 
 
 def _in_all(found: Sequence[Retained], *, dry_run: bool) -> str:
@@ -147,7 +152,6 @@ def retained_data(found: Sequence[Retained], now: float) -> list[dict[str, objec
 
 def _row_data(row: Outlook, now: float) -> dict[str, object]:
     one = row.found
-    is_ours = one.left in (None, Left.NOT_WHOLE, Left.AT_WORK)
     return {
         "snapshot": row.name,
         "label": one.label or None,
@@ -155,10 +159,10 @@ def _row_data(row: Outlook, now: float) -> dict[str, object]:
         "taken_at": one.snapshot.taken_at,
         "taken": iso(one.snapshot.taken_at),
         "age_seconds": max(0.0, now - one.snapshot.taken_at),
-        "verdict": one.verdict if is_ours else None,
-        "consistent": one.verdict.is_consistent if is_ours else None,
+        "verdict": one.verdict if one.is_known else None,
+        "consistent": one.verdict.is_consistent if one.is_known else None,
         "holds_ram": one.snapshot.holds_ram,
-        "ours": is_ours,
+        "ours": one.left in (None, Left.NOT_WHOLE, Left.AT_WORK),
         "keeps": row.keeps,
         "why": row.why,
         "left": row.left,

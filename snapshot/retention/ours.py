@@ -59,6 +59,8 @@ class Candidate(NamedTuple):
     """The id of the window that took it."""
     verdict: VerdictKind = VerdictKind.UNKNOWN
     """As the journal has it."""
+    is_known: bool = False
+    """The journal knows the run that took it, by this guest and this name, and that run is over."""
     left: Left | None = None
     """Why it is none of ours to count; None: it is."""
     remedy: str = ""
@@ -89,21 +91,28 @@ def _found(guest: Guest, one: Snapshot, known: RunLookup, prefix: str) -> Candid
     run, name = marked_run(one.description), SnapshotName.parse(one.name, prefix)
     if run is None:
         return Candidate(one, left=Left.NO_MARK)
-    if name is None:
-        return Candidate(one, run=run, left=Left.OTHER_NAME, remedy=_by_hand(guest, one))
     record = _record(guest, one, run, known)
+    verdict = VerdictKind(record.verdict) if record is not None and record.verdict else VerdictKind.UNKNOWN
+    is_its_own = record is not None and _names(record) == (guest.vmid, guest.kind.value, one.name)
+    is_known = record is not None and is_its_own and has_ended(record)
+    if name is None:
+        found = Candidate(one, "", run, verdict if is_known else VerdictKind.UNKNOWN, is_known)
+        return found._replace(left=Left.OTHER_NAME, remedy=_by_hand(guest, one))
     if record is None:
         hint = f"prune where it was taken, or remove it by hand: {_by_hand(guest, one)}"
         return Candidate(one, name.label, run, left=Left.NOT_IN_JOURNAL, remedy=hint)
-    verdict = VerdictKind(record.verdict) if record.verdict else VerdictKind.UNKNOWN
-    found = Candidate(one, name.label, record.id, verdict)
-    if (record.vmid, record.kind, record.snapshot_name) != (guest.vmid, guest.kind.value, one.name):
+    found = Candidate(one, name.label, record.id, verdict, is_known)
+    if not is_its_own:
         return found._replace(left=Left.OTHER_IN_JOURNAL, remedy=f"look at it; {_by_hand(guest, one)}")
     if not one.is_whole:
         return found._replace(left=Left.NOT_WHOLE, remedy=_not_whole(guest, one))
     if not has_ended(record):
         return found._replace(left=Left.AT_WORK, remedy="`safe-snapshot status` shows it")
     return found
+
+
+def _names(record: WindowRecord) -> tuple[int, str, str | None]:
+    return record.vmid, record.kind, record.snapshot_name
 
 
 def _record(guest: Guest, one: Snapshot, run: str, known: RunLookup) -> WindowRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from snapshot.config.labels import labels_of
@@ -26,6 +27,16 @@ def rules_of(guest: Guest, rule: Rule | None, label: str, folds_tags: Callable[[
     return {one.name: Rule(last=one.keep) for one in found if label in ("", one.name)}
 
 
+def overruled(guest: Guest, rules: Rules, folds_tags: Callable[[], bool] = lambda: True) -> tuple[str, ...]:
+    """A line for each rule of the command line that says something else than the guest's own tag of its label."""
+    tags = {one.name: one for one in labels_of(guest.tags, folds_tags).labels if one.name in rules}
+    return tuple(
+        f"the line's {rules[name]} goes before the guest's tag {tag.tag}"
+        for name, tag in tags.items()
+        if rules[name] != Rule(last=tag.keep)
+    )
+
+
 def prune_after(guest: Guest, label: str, rule: Rule | None, tools: PruneTools) -> Pruned:
     """For a run that has just taken a snapshot with ``label`` of ``guest``: remove what its rule does not keep.
 
@@ -33,7 +44,10 @@ def prune_after(guest: Guest, label: str, rule: Rule | None, tools: PruneTools) 
     label is pruned by a rule of the command line alone. Raises nothing of ours; what goes wrong stands in ``error``.
     """
     rules = _of_run(guest, label, rule, tools)
-    return prune(guest, rules, tools) if rules else Pruned(guest)
+    if not rules:
+        return Pruned(guest)
+    done = prune(guest, rules, tools)
+    return replace(done, warnings=(*overruled(guest, rules, tools.access.folds_tags), *done.warnings))
 
 
 class Coming(NamedTuple):
@@ -61,7 +75,8 @@ def look_ahead(guest: Guest, coming: Coming, rule: Rule | None, tools: PruneTool
     tree = Tree({one.snapshot.name: one.snapshot for one in found}, parent=name)
     then = plan(guest, tree, found, rules)
     rows = (was if was.found.left is not None else will for was, will in zip(now.rows, then, strict=False))
-    return Pruned(guest, tuple(rows), error=now.error)
+    told = overruled(guest, rules, tools.access.folds_tags)
+    return Pruned(guest, tuple(rows), error=now.error, warnings=told)
 
 
 def _of_run(guest: Guest, label: str, rule: Rule | None, tools: PruneTools) -> Rules:

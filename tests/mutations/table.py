@@ -4823,6 +4823,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{VISIT_TESTS}::test_what_setups_own_user_lacks_setup_gives_it[setup's]",
     ),
     mutation(
+        "a name chosen by hand hides the verdict",
+        "snapshot/report/retention.py",
+        'if one.is_known else "-"',
+        'if one.left is None else "-"',
+        "tests/retention/test_after.py::test_a_name_chosen_by_hand_hides_no_verdict",
+    ),
+    mutation(
+        "a copied description lends its verdict",
+        "snapshot/retention/ours.py",
+        "is_known = record is not None and is_its_own and has_ended(record)",
+        "is_known = record is not None",
+        "tests/retention/test_after.py::test_a_name_chosen_by_hand_hides_no_verdict",
+    ),
+    mutation(
+        "a tag that the line overrules is not told",
+        "snapshot/retention/rules.py",
+        "if rules[name] != Rule(last=tag.keep)",
+        "if False",
+        "tests/retention/test_after.py::test_a_run_prunes_its_own_label_by_the_rule_or_by_the_guests_tag",
+    ),
+    mutation(
         "a token with a byte order mark is not known for our own",
         "snapshot/setup/tokens.py",
         ".removeprefix(codecs.BOM_UTF8).startswith(",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import click
@@ -19,9 +20,10 @@ from snapshot.pve.snapshots import description_of, marked_run, tree_of
 from snapshot.retention.keep import Rule
 from snapshot.retention.prune import PruneTools
 from snapshot.retention.rules import prune_after, rules_of
+from tests.engine.test_console import on_a_terminal
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.site import Site, site
-from tests.retention.kit import names, plant, rows
+from tests.retention.kit import CRASH, names, plant, rows
 from tests.unit.kit import GUEST
 
 
@@ -49,6 +51,12 @@ def test_a_run_prunes_its_own_label_by_the_rule_or_by_the_guests_tag(lab: Site) 
         assert [row.name for row in prune_after(guest, "daily", Rule(last=1), tools).removed] == daily[2:3]
         assert [row.name for row in prune_after(guest, "", Rule(last=1), tools).removed] == plain[:1]
         assert not prune_after(guest, "daily", Rule(), tools).removed, "a rule without a number keeps all"
+        told = "the line's keep-last=1 goes before the guest's tag snap-daily-2"
+        assert prune_after(guest, "daily", Rule(last=1), tools).warnings == (told,)
+        assert prune_after(guest, "daily", Rule(last=2), tools).warnings == (), "they say the same"
+    for command in (("list",), ("prune", "--dry-run")):
+        said = lab.safe_snapshot(*command, "100", "--label", "daily", "--keep", "1").stdout
+        assert f"warning: guest 100: {told}" in said, said
 
 
 def test_what_a_run_takes_is_what_a_prune_knows() -> None:
@@ -66,6 +74,44 @@ def test_what_a_run_takes_is_what_a_prune_knows() -> None:
         assert [row["keeps"] for row in found.values()] == [False, False, True]
         assert lab.safe_snapshot("prune", "100", "--label", "daily", "--keep", "1").exit_code == 0
         assert names(lab) == {"before-upgrade", max(taken - {"before-upgrade"})}
+
+
+def test_a_name_chosen_by_hand_hides_no_verdict(lab: Site) -> None:
+    """Retention leaves it; what it is worth is in the journal all the same."""
+    plant(lab, 50, name="before-upgrade")
+    plant(lab, 49, name="worse", verdict=CRASH)
+    plant(lab, 48, name="foreign", is_known=False)
+    plant(lab, 47, name="copied", record_values={"snapshot_name": "another"})
+    plant(lab, 46, name="not-over", record_values={"state": "frozen", "verdict": None, "closed_at": None})
+    shown = lab.safe_snapshot("list", "100")
+    lines = {line.split()[0]: line for line in shown.stdout.splitlines() if line.startswith("  ")}
+    assert "filesystem-consistent" in lines["before-upgrade"]
+    assert "left: its name is not one that we give" in lines["before-upgrade"] + shown.stdout
+    assert "crash-consistent" in lines["worse"]
+    for name in ("foreign", "copied", "not-over"):
+        assert "consistent" not in lines[name]
+    found = rows(lab.safe_snapshot("list", "100", "--json"))
+    assert {name: row["verdict"] for name, row in found.items()} == {
+        "before-upgrade": "filesystem-consistent",
+        "worse": "crash-consistent",
+        "foreign": None,
+        "copied": None,
+        "not-over": None,
+    }
+    assert not any(row["ours"] for row in found.values())
+    said = lab.safe_snapshot("prune", "100", "--keep", "1").stdout
+    words = " ".join(said.split())
+    assert "left alone: before-upgrade, worse, foreign, copied, not-over: its name is not one that we give" in words
+    assert "other-name" not in words
+
+
+def test_the_columns_have_heads_on_a_terminal_alone(lab: Site) -> None:
+    plant(lab, 100)
+    heads = ["snapshot", "label", "age", "verdict", "what a prune does"]
+    shown = on_a_terminal(lab, "list", "100").splitlines()
+    assert re.split("  +", " ".join(shown[:2]).strip()) == heads
+    assert shown[0].index("label") == shown[3].index("-       ")
+    assert "what a prune does" not in lab.safe_snapshot("list", "100").stdout
 
 
 def test_list_says_what_would_become_of_each_and_why(lab: Site) -> None:

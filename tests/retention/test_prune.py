@@ -11,6 +11,7 @@ from snapshot.base.clock import SystemClock
 from snapshot.base.slots import FOLDER, Slots
 from snapshot.journal.store import Journal
 from snapshot.model import VerdictKind
+from snapshot.retention.ours import Left
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import GuestSpec
 from tests.lab.site import Site, Started, site, wait_for
@@ -123,8 +124,10 @@ def test_what_is_not_ours_is_named_and_left_with_the_reason(lab: Site) -> None:
     assert {name: row["left"] for name, row in rows(run).items() if row["left"]} == wanted
     assert names(lab) == {*wanted, new}
     assert len(deletions(lab)) == 1
-    shown = prune(lab, "100", "--keep", "1").stdout
-    assert all(f"{name} ({word})" in shown for name, word in wanted.items())
+    shown = " ".join(prune(lab, "100", "--keep", "1").stdout.split())
+    for word in set(wanted.values()):
+        named = ", ".join(name for name, other in wanted.items() if other == word)
+        assert f"left alone: {named}: {Left(word).sentence}" in shown
 
 
 def test_one_whose_run_is_not_over_does_not_count_yet(lab: Site) -> None:

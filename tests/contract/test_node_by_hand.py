@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.site import Started, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_lab_says_how_to_use_it_and_goes_away_cleanly(number: int) -> None:
     command = [sys.executable, "-m", "tests.lab", "--scripted", "--nodes", "2"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
+    with Started(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
         assert lab.stdout
         text = ""
         for line in lab.stdout:
@@ -40,7 +42,7 @@ def commands_of(text: str, head: str) -> list[str]:
 def test_what_the_lab_says_to_try_and_to_break_can_be_typed_as_it_stands() -> None:
     """In the order in which it stands there; the exit codes are those that an operator would see."""
     command = [sys.executable, "-m", "tests.lab", "--scripted"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
+    with Started(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
         assert lab.stdout
         text = ""
         for line in lab.stdout:
@@ -62,6 +64,8 @@ def test_what_the_lab_says_to_try_and_to_break_can_be_typed_as_it_stands() -> No
 
         tried = {line: typed(line) for line in commands_of(text, "Try")}
         broken = {line: typed(line) for line in commands_of(text, "Break")}
+        kill, history = list(broken)[3:5]
+        was_thawed = wait_for(lambda: "(thawed)" in typed(history).stdout.splitlines()[1], 60)
         settled = typed("safe-snapshot recover")
         lab.send_signal(signal.SIGTERM)
         assert lab.wait(60) == 0
@@ -74,6 +78,9 @@ def test_what_the_lab_says_to_try_and_to_break_can_be_typed_as_it_stands() -> No
     codes = {line: done.returncode for line, done in broken.items()}
     assert codes["safe-snapshot status"] == 8
     assert codes["safe-snapshot thaw 100"] == 0
+    assert broken[kill].stdout.endswith("freeze requested\n"), broken[kill]
+    assert "Killed" in broken[kill].stderr, broken[kill]
+    assert was_thawed, broken[history]
     assert codes["safe-snapshot 101"] == 4
     assert "qm unlock 101" in " ".join(broken["safe-snapshot 101"].stderr.split())
     assert settled.returncode == 0, settled

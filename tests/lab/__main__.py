@@ -65,7 +65,7 @@ def main() -> int:
         with cluster(options.nodes, options.pve_version, is_real=real) as (lab, members):
             print(usage(lab, members), flush=True)
             while True:
-                time.sleep(3600)
+                time.sleep(0.5)  # a signal just ahead of the sleep does not end it
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # what is being put away is put away whole
@@ -170,8 +170,17 @@ def _put_into_a_path(lab: Site) -> None:
         place = f"cd {shlex.quote(str(REPOSITORY))} && " if name == "vzdump" else ""
         (programs / name).write_text(f'#!/bin/sh\n{place}exec {shlex.join(words)} "$@"\n')
         (programs / name).chmod(0o755)
+    (programs / "kill-when").write_text(KILL_WHEN)
+    (programs / "kill-when").chmod(0o755)
     (lab.run / "enter").write_text(f"export PATH={shlex.quote(str(programs))}:$PATH\n")
 
+
+KILL_WHEN = """#!/bin/sh
+# kill-when WORDS COMMAND ...: show what the command says, and SIGKILL it as soon as it says these words
+words=$1
+shift
+sh -c 'echo $$; exec "$@"' sh "$@" 2>&1 | (read pid; sed -u "/$words/q"; kill -9 "$pid")
+"""
 
 TRY = (
     ("safe-snapshot check all", "can each of these be frozen?"),
@@ -186,7 +195,8 @@ BREAK = (
     ("pvesh create /nodes/pve1/qemu/100/agent/fsfreeze-freeze", "somebody else freezes a guest ..."),
     ("safe-snapshot status", "... it is told, with exit code 8 ..."),
     ("safe-snapshot thaw 100", "... and thawed by hand"),
-    ("safe-snapshot 103 & sleep 4; kill -9 $!", "the owner dies while the guest is frozen"),
+    ("kill-when 'freeze requested' safe-snapshot 103", "the owner dies as it freezes ..."),
+    ("safe-snapshot history 103", "... and its guard thawed the guest"),
     ("pvesh set /nodes/pve1/qemu/101/config --lock backup", "a backup is at work on it ..."),
     ("safe-snapshot 101", "... it is left alone, with what to do"),
 )
@@ -216,7 +226,8 @@ def usage(lab: Site, members: list[Member]) -> str:
         "Break:",
         *_shown(BREAK),
         "",
-        "Each command has --help. Ctrl-C here ends the lab, and leaves nothing behind.",
+        "Each command has --help. Ctrl-C here ends the lab and leaves nothing of it.",
+        "What it was built from stays: `make clean` removes .venv and .lab (600 MB).",
     ]
     return "\n".join(["", *lines])
 

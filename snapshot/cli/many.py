@@ -82,7 +82,7 @@ def take_many(
     access.main.close()  # no connection is inherited
     windows = max(WINDOWS_AT_ONCE, config.fleet.at_once_per_node)
     access = access._replace(turns=Turns(config, session.clock, windows))
-    tools = _tools(session, access, is_dry=request.dry_run)
+    tools = _tools(session, access, wait_seconds, is_dry=request.dry_run)
     render, grouped = _render(session), None
     if group is not None and not request.dry_run:
         grouped = Grouped.begun(group, in_order(selection, choice.guests), request, label, tools)
@@ -92,8 +92,8 @@ def take_many(
     board = _board(session, len(choice.guests))
 
     def work_of(guest: Guest, is_last: bool, known: Room | None) -> GuestWork:
-        is_last = is_last or request.dry_run
-        return GuestWork(request, tools, guest, label, rule, render, voice, is_last, fence, known)
+        is_last, ours = is_last or request.dry_run, guest.vmid in grouped.alone if grouped else None
+        return GuestWork(request, tools, guest, label, rule, render, voice, is_last, fence, known, ours)
 
     hire = Hiring(work_of, choice.guests)
 
@@ -106,7 +106,7 @@ def take_many(
     crew = Crew(
         units,
         AtOnce(at_once or config.fleet.at_once, config.fleet.at_once_per_node, config.fleet.at_once_per_storage),
-        config.fleet.wait_seconds if wait_seconds is None else wait_seconds,
+        tools.wait_seconds or 0.0,
         hire,
         fate,
         HeldBoard(board, grouped.unit.is_holding) if grouped else board,
@@ -123,7 +123,7 @@ def take_many(
     _finish(session, fleet.FleetResult(outcomes, choice.left_out, request.dry_run, told))
 
 
-def _tools(session: Session, access: Access, *, is_dry: bool) -> Tools:
+def _tools(session: Session, access: Access, wait_seconds: float | None, *, is_dry: bool) -> Tools:
     """What each worker works with, but for what is its own."""
     config = access.config
     launcher = session.launcher(config)
@@ -140,6 +140,7 @@ def _tools(session: Session, access: Access, *, is_dry: bool) -> Tools:
         publish=lambda journal: [],
         say=session.say,
         commands=folder.beside(session.config_path or DEFAULT_PATH),
+        wait_seconds=config.fleet.wait_seconds if wait_seconds is None else wait_seconds,
     )
 
 

@@ -177,6 +177,7 @@ def _take_one(session: Session, request: Request) -> NoReturn:
         publish=lambda journal: publish(config, journal, session.clock),
         say=session.say,
         commands=folder.beside(session.config_path or DEFAULT_PATH),
+        wait_seconds=config.fleet.wait_seconds,
     )
     began_at = session.clock.time()
     result = safe_snapshot(request, tools)

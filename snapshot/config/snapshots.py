@@ -27,7 +27,8 @@ class FleetConfig(NamedTuple):
     at_once_per_storage: int = 4
     """Of these with a disk on one storage; one that is not shared is another storage on each node."""
     wait_seconds: float = 600.0
-    """How long a guest that is locked (it is being backed up, say) is tried again before it is named as not done."""
+    """How long a guest that is locked (it is being backed up, say), or that another run is at work on, is tried again
+    before it is named as not done."""
     storage_full_percent: float = 95.0
     """A guest with a disk on a storage that is so full gets no snapshot; of a thin pool its data count, as PVE reports
     them, not its metadata. 100: only on one that is full."""

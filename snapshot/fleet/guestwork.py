@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from snapshot.base.interruption import MindingClock
 from snapshot.base.procfs import ProcessIdentity
+from snapshot.base.slots import Slot
 from snapshot.config.naming import described, free_name
 from snapshot.errors import (
     ApiError,
     ApiFailureError,
     Failure,
+    GroupEndedError,
     GuestUnfitError,
     InterruptedBySignalError,
     JournalError,
@@ -27,6 +29,7 @@ from snapshot.errors import (
     SnapshotFailedError,
 )
 from snapshot.fleet import room
+from snapshot.fleet.group import ENDED
 from snapshot.fleet.link import Link, Stage
 from snapshot.fleet.room import Room
 from snapshot.fleet.worker import WorkerGate
@@ -58,11 +61,15 @@ class Speaking(Protocol):
 
 
 class _LaterError(Exception):
-    """The guest is locked: it is tried again. Internal."""
+    """The guest is locked, or another run's: it is tried again. Internal."""
 
     def __init__(self, lock: str, why: str) -> None:
         super().__init__(why)
         self.lock = lock
+
+
+IN_USE_SECONDS = 0.5
+"""How long another run of the guest is waited for without coming again: more than who waits takes to look."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class GuestWork:
     """Of a member of a group."""
     room: Room | None = None
     """What another worker was told of the cluster."""
+    is_ours: bool | None = None
+    """Whether its group has got it for this run alone; None: it sees to that itself."""
 
     def __call__(self, link: Link, gate: WorkerGate) -> None:
         """Do it, and tell the parent."""
@@ -93,29 +102,45 @@ class GuestWork:
             link.tell("say", line=line, at=self.tools.clock.monotonic() if at is None else at)
 
         self.voice.to = say
-        tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say, **self._timed())
+        tools = replace(self.tools, me=ProcessIdentity.own(), gate=gate, say=say, wait_seconds=None, **self._timed())
         if self.fence is not None:
             tools = replace(tools, gate=gate.fenced(), fence=self.fence(link, tools))
         since, look = tools.clock.time(), LookAhead(self, tools, link)
         pruned = Pruned(self.guest)
         try:
-            name, found = look.look()
-            link.tell("stage", stage=Stage.CHECKING.value)
-            result = safe_snapshot(replace(self._own_request(), name=name), replace(tools, found=found))
-            if not self.is_last and (lock := _lock_of(result)) is not None:
-                raise _LaterError(*lock)
-            is_newest = result.snapshot_exists or result.expected is not None
-            if is_newest and result.error is None and gate.pending is None:
-                pruned = self._prune(tools, result)
+            with self._alone(tools):
+                name, found = look.look()
+                link.tell("stage", stage=Stage.CHECKING.value)
+                result = safe_snapshot(replace(self._own_request(), name=name), replace(tools, found=found))
+                if not self.is_last and (lock := _lock_of(result)) is not None:
+                    raise _LaterError(*lock)
+                is_newest = result.snapshot_exists or result.expected is not None
+                if is_newest and result.error is None and gate.pending is None:
+                    pruned = self._prune(tools, result)
         except _LaterError as later:
             link.tell_whole("later", lock=later.lock, why=str(later))
             return
+        except TimeoutError:
+            check = locks.in_use()
+            if not self.is_last:
+                link.tell_whole("later", lock="", why=check.message)
+                return
+            refused = self._refused(GuestUnfitError(check.message, remedy=check.remedy))
+            result = replace(refused, checks=(check,))
         except (SafeSnapshotError, InterruptedBySignalError) as error:
             result = self._refused(error)
         left = [] if self.request.dry_run else leave_trace(self.guest, result, tools, since)
         warnings = (*look.warnings, *result.warnings, *pruned.warnings, *left)
         result = replace(result, warnings=warnings, error=result.error or pruned.error)
         self._tell(link, result, pruned)
+
+    def _alone(self, tools: Tools) -> Slot:
+        """The guest for this run alone, until older snapshots are removed too. TimeoutError: it is another one's."""
+        if self.is_ours is False:
+            raise TimeoutError
+        if self.is_ours or self.request.dry_run or tools.access.turns is None:
+            return Slot()
+        return tools.access.turns.guest(self.guest.vmid, IN_USE_SECONDS)
 
     def _timed(self) -> dict[str, Any]:
         """The clock whose sleeps a signal ends, and the ways to PVE that wait by it."""
@@ -215,8 +240,10 @@ class LookAhead:
         names = room.storages_of(guest, config)
         places = room.places_of(names, guest.node, self._room(guest).uses)
         self.link.tell("stage", stage=Stage.WAITING.value)
-        if not self.link.tell_whole("storages", places=places) or self.link.wait() is None:
+        if not self.link.tell_whole("storages", places=places) or (said := self.link.wait()) is None:
             raise EOFError
+        if said["op"] == ENDED:
+            raise GroupEndedError(f"its group has ended: {said['why']}", remedy="mend that, and try again")
         known = self._room(guest)
         self.warnings += [known.warning] if known.warning else []
         self.warnings += room.refuse_by_use(guest, names, known.uses, bound)

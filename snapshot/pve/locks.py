@@ -79,6 +79,13 @@ def check_of(guest: Guest) -> Check:
     return Check("lock", CheckResult.FAILED, f"the guest is locked ({guest.lock}): {what}", remedy_of(guest), code)
 
 
+def in_use() -> Check:
+    """A guest that another run of ours does not let go of: as one that is locked."""
+    what = "the guest is in use: another run on this machine is at work on it"
+    see = "run again when that one has ended: `safe-snapshot status` shows its window"
+    return Check("lock", CheckResult.FAILED, what, see, "guest-locked")
+
+
 def remedy_of(guest: Guest) -> str:
     """What to do about ``guest.lock``."""
     if guest.lock == HIBERNATED:

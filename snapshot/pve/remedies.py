@@ -31,6 +31,8 @@ _OFFLINE = (
     "the guest's storage does not answer, or too late: `pvesm status` on its node, and the task's log, show which"
 )
 
+_ANOTHER_NAME = "choose another --name"
+
 _OF_TASK = (
     ("no quorum", _NO_QUORUM),
     ("cluster not ready", _NO_QUORUM),
@@ -41,8 +43,8 @@ _OF_TASK = (
     ),
     ("got lock request timeout", "another node is at work on this storage right now: try again in a moment"),
     ("can't lock file", "another command is at work on this guest right now: try again in a moment"),
-    ("already used", "choose another --name"),
-    ("already exists", "the storage holds a snapshot of that name which PVE does not list: choose another --name"),
+    ("already used", _ANOTHER_NAME),
+    ("already exists", f"the storage holds a snapshot of that name which PVE does not list: {_ANOTHER_NAME}"),
     (
         "snapshot already started",
         "QEMU still held a snapshot whose task had been killed; this attempt has ended that: try again",
@@ -123,15 +125,16 @@ KILLED = "unexpected status"
 """How a task ends whose worker was killed."""
 
 
-def of_task(exitstatus: str, guest: Guest, name: str = "<name>") -> str:
-    """For the exit status of a task that takes the snapshot ``name``."""
+def of_task(exitstatus: str, guest: Guest, name: str = "<name>", *, is_chosen: bool = True) -> str:
+    """For the exit status of a task that takes the snapshot ``name``. ``is_chosen``: by the operator, not by us."""
     if KILLED in exitstatus:
         steps = locks.steps_of(guest._replace(lock="snapshot"), name)
         return f"the task was killed, and PVE keeps the guest locked: {steps}"
     locked = _IS_LOCKED.search(exitstatus)
     if locked:
         return locks.remedy_of(guest._replace(lock=locked["lock"]))
-    return _find(_OF_TASK, exitstatus, guest) or "the task's log in PVE has more"
+    found = _find(_OF_TASK, exitstatus, guest) or "the task's log in PVE has more"
+    return found if is_chosen else found.replace(_ANOTHER_NAME, "try again, which gives another name")
 
 
 def of_freeze(reply: FreezeReply, guest: Guest) -> str:

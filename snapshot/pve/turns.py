@@ -5,6 +5,9 @@ their guest is at risk, and so do the calls that may keep a worker for as long a
 agent before the window, and the freeze. A group has one such turn at each node for all its freezes, which go one at a
 time, before any guest is frozen (take/together.py). Nothing waits between a freeze and its thaw, no thaw ever waits,
 and neither do a guard, a recovery or a backup's hook.
+
+A guest has one run at a time: a second one that froze it would break the first one's window, or take a worse snapshot
+beside it under the name that the first has chosen. Who waits for a guest has none, or those before it (a group).
 """
 
 from __future__ import annotations
@@ -55,6 +58,19 @@ class Turns:
         same = copy.copy(self)
         same._clock = clock
         return same
+
+    def guest(
+        self,
+        vmid: int,
+        limit_seconds: float,
+        *,
+        waits: Callable[[str], object] = lambda line: None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> Slot:
+        """The turn of one run of the guest. ``waits`` is told once that it waits. TimeoutError."""
+        slots = Slots(self._folder, f"run-{vmid}", 1, self._clock)
+        line = f"guest {vmid}: waiting for another run of it on this machine"
+        return slots.take(limit_seconds, waits=lambda: waits(line), sleep=sleep)
 
     def window(
         self, node: Node, *, waits: Callable[[str], object], sleep: Callable[[float], None] | None = None

@@ -8,6 +8,7 @@ from snapshot.journal.book import plain_record
 from snapshot.journal.record import may_be_frozen
 from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
 from snapshot.preflight.preflight import FoundAhead, Preflight, Wish, found_frozen, with_windows
+from snapshot.pve import locks
 from snapshot.pve.guests import GuestApi
 from snapshot.recovery.heal import Healed, heal
 from snapshot.take import judging, telling
@@ -16,9 +17,8 @@ from snapshot.take.run import Run
 
 
 def wait_for_turn(run: Run) -> None:
-    """So many windows at once at the guest's node; the others wait here, where nothing is known that may grow old.
-
-    NoTurnError.
+    """One run at once for the guest, and so many windows at its node; the others wait here, where nothing is known that
+    may grow old. GuestUnfitError, NoTurnError.
     """
     tools, turns = run.tools, run.tools.access.turns
     found = run.found = _fresh(tools)
@@ -40,12 +40,19 @@ def wait_for_turn(run: Run) -> None:
                 found = run.found = FoundAhead(GuestApi(tools.access.main).find(run.request.vmid), at)
             except GuestUnfitError:
                 return  # there is no such guest: the preflight says it
+    if tools.wait_seconds is not None:
+        try:
+            run.alone = turns.guest(run.request.vmid, tools.wait_seconds, waits=waits, sleep=run.sleep)
+        except TimeoutError:
+            run.guest, run.checks = found.guest, (locks.in_use(),)
+            raise GuestUnfitError(run.checks[0].message, remedy=run.checks[0].remedy) from None
     run.turn = turns.window(found.guest.node, waits=waits, sleep=run.sleep)
     if run.turn.problem:
-        run.warnings.append(f"{run.turn.problem}: it is not counted how many windows are open at once")
+        both = "nor are two runs of one guest kept apart"
+        run.warnings.append(f"{run.turn.problem}: it is not counted how many windows are open at once, {both}")
     if waited:
         tools.say("goes on: it is this guest's turn")
-        run.found = None
+        run.found, run.began_at = None, tools.clock.time()
 
 
 def _fresh(tools: Tools) -> FoundAhead | None:

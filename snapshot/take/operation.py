@@ -47,6 +47,7 @@ def safe_snapshot(request: Request, tools: Tools) -> Result:
     run.turn.release()
     run.freezes.release()
     own.verdict(run, error)
+    run.alone.release()
     return run.result(error)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from snapshot.config.naming import SnapshotName
 from snapshot.errors import ApiError, NotConsistentError, ReplyLostError, SnapshotFailedError
 from snapshot.model import DiskWord, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
@@ -261,7 +262,8 @@ class PveSnapshot:
             self.exists = None  # the removal may be on its way
 
     def _follow(self, upid: Upid, until: float) -> None:
-        limit = self._tools.config.snapshot.task_timeout_seconds
+        config = self._tools.config.snapshot
+        limit, is_chosen = config.task_timeout_seconds, SnapshotName.parse(self.name, config.name_prefix) is None
         try:
             with self._tools.gate.open():
                 end = self.task = self._tasks.end(upid, until)
@@ -278,7 +280,7 @@ class PveSnapshot:
             self.exists = None if end.exitstatus == remedies.KILLED else False
             raise SnapshotFailedError(
                 f"PVE's snapshot task failed: {end.exitstatus}",
-                remedy=remedies.of_task(end.exitstatus, self._guest, self.name),
+                remedy=remedies.of_task(end.exitstatus, self._guest, self.name, is_chosen=is_chosen),
             )
         self.exists = True
         if end.exitstatus != "OK":

@@ -70,6 +70,8 @@ class Tools:
     """The guest, where PVE was asked for it already."""
     fence: Fence = field(default_factory=NoFence)
     """Where a member of a group waits for the others."""
+    wait_seconds: float | None = None
+    """How long another run of the guest is waited for; None: whoever has called sees to that."""
 
 
 def frozen_seconds(freeze: FreezeReply | None, times: WindowTimes) -> float | None:

@@ -41,12 +41,15 @@ class Run:
         config = tools.config
         self.request = request
         self.tools = tools
-        self._began_at = tools.clock.time()
+        self.began_at = tools.clock.time()
+        """Or when its turn came: Unix time."""
         self.name = self.named(())
         """Of the snapshot. Not the last word before the guest's other ones are known."""
         self.settings = config.for_guest(request.vmid)
         """For this guest; its tags and pool count once they are known."""
         self.book = open_book(tools.open_journal)
+        self.alone = Slot()
+        """Of the guest, until its own commands have run."""
         self.turn = Slot()
         """Of the guest's node, until all is recorded."""
         self.freezes = Slot()
@@ -91,7 +94,7 @@ class Run:
     def named(self, taken: Container[str]) -> str:
         """The name that was asked for; else one that none of the guest's snapshots ``taken`` has."""
         prefix = self.tools.config.snapshot.name_prefix
-        self.name = self.request.name or free_name(prefix, "", self._began_at, taken)
+        self.name = self.request.name or free_name(prefix, "", self.began_at, taken)
         return self.name
 
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:

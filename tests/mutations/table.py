@@ -130,6 +130,8 @@ HOSTED_TESTS = "tests/process/test_hosted_guards.py"
 HOST_TESTS = "tests/unit/test_host.py"
 SHARED_TESTS = "tests/unit/test_hosted.py"
 SLOTS_TESTS = "tests/unit/test_slots.py"
+TWO_RUNS = "tests/engine/test_two_runs.py"
+IN_USE = "tests/fleet/test_in_use.py"
 TURNS_TESTS = "tests/engine/test_turns.py"
 PROCESS = "snapshot/base/hardening.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
@@ -1933,6 +1935,36 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if not request.dry_run and result.guest is not None:",
         "    if False:",
         f"{FAILOVER_TESTS}::test_without_peers_the_nodes_that_an_earlier_run_has_seen_take_over",
+    ),
+    mutation(
+        "a run does not wait for another one of its guest",
+        "snapshot/take/examine.py",
+        "    if tools.wait_seconds is not None:",
+        "    if False:",
+        f"{TWO_RUNS}::test_the_second_waits_says_so_and_takes_its_own_under_a_name_of_its_own",
+        f"{TWO_RUNS}::test_a_name_that_the_first_has_given_by_then_is_refused_before_the_freeze",
+    ),
+    mutation(
+        "a run of many begins a guest that another run is at work on",
+        "snapshot/fleet/guestwork.py",
+        "        if self.is_ours or self.request.dry_run or tools.access.turns is None:",
+        "        if True:",
+        f"{IN_USE}::test_two_runs_of_many_at_once_take_two_consistent_ones_of_each",
+        f"{IN_USE}::test_one_that_stays_in_use_is_named_when_its_time_is_over",
+    ),
+    mutation(
+        "a group begins with a guest that another run is at work on",
+        "snapshot/fleet/guestwork.py",
+        "        if self.is_ours is False:",
+        "        if False:",
+        f"{IN_USE}::test_a_member_that_stays_in_use_is_as_one_that_is_locked[all or none]",
+    ),
+    mutation(
+        "two groups wait for each other's guests",
+        "snapshot/cli/together.py",
+        "    for vmid in sorted(guest.vmid for guest in guests):",
+        "    for vmid in (guest.vmid for guest in guests):",
+        f"{IN_USE}::test_groups_take_their_guests_in_one_order",
     ),
     mutation(
         "a run does not wait for its turn",
@@ -5473,8 +5505,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a default name does not look at the guest's snapshots",
         "snapshot/take/run.py",
-        'free_name(prefix, "", self._began_at, taken)',
-        'free_name(prefix, "", self._began_at, ())',
+        'free_name(prefix, "", self.began_at, taken)',
+        'free_name(prefix, "", self.began_at, ())',
         "tests/engine/test_default_names.py::test_a_run_whose_name_is_taken_gives_another_one",
         "tests/engine/test_default_names.py::test_what_would_be_done_has_that_name_too",
     ),

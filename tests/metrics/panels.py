@@ -10,11 +10,23 @@ import html
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Answer = Sequence[Mapping[str, Any]]
-Ask = Callable[[str, bool], Answer]
-"""(expression as Grafana sends it, whether over the whole range) -> the result."""
+
+
+class Asked(NamedTuple):
+    """Prometheus, and the time that the dashboard shows."""
+
+    ask: Callable[[str, bool], Answer]
+    """(expression as Grafana sends it, whether over the whole range) -> the result."""
+    since: float
+    until: float
+
+    def x(self, at: float) -> float:
+        """Where an instant lies, of 1000."""
+        return 1000 * (at - self.since) / (self.until - self.since)
+
 
 COLOURS = ("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#96d98d", "#ffb357", "#8f3bb8")
 NAMED = {"green": "#37872d", "yellow": "#b58900", "orange": "#d9661f", "red": "#c4162a", "blue": "#1f60c4"}
@@ -42,7 +54,7 @@ def shown(value: float, unit: str) -> str:
     return f"{value * 1000:.0f} ms"
 
 
-def page(dashboard: Mapping[str, Any], ask: Ask) -> str:
+def page(dashboard: Mapping[str, Any], asked: Asked) -> str:
     """The whole dashboard."""
     parts = []
     for panel in dashboard["panels"]:
@@ -52,7 +64,7 @@ def page(dashboard: Mapping[str, Any], ask: Ask) -> str:
             continue
         place = panel["gridPos"]
         style = f"grid-column:span {place['w']};grid-row:span {place['h']}"
-        parts.append(f'<section style="{style}"><h3>{title}</h3>{_DRAW[panel["type"]](panel, ask)}</section>')
+        parts.append(f'<section style="{style}"><h3>{title}</h3>{_DRAW[panel["type"]](panel, asked)}</section>')
     return f"<!doctype html><meta charset=utf-8>{_STYLE}<main>{''.join(parts)}</main>"
 
 
@@ -75,29 +87,28 @@ def _colour(panel: Mapping[str, Any], value: float) -> str:
     return NAMED.get(name, name)
 
 
-def _stat(panel: Mapping[str, Any], ask: Ask) -> str:
-    (found,) = ask(panel["targets"][0]["expr"], False)
+def _stat(panel: Mapping[str, Any], asked: Asked) -> str:
+    (found,) = asked.ask(panel["targets"][0]["expr"], False)
     value = float(found["value"][1])
     style = f"background:{_colour(panel, value)};margin:0 -8px;height:100%"
     return f'<div class=big style="{style}">{shown(value, _unit(panel))}</div>'
 
 
-def _series(panel: Mapping[str, Any], ask: Ask) -> list[tuple[str, list[tuple[float, float]]]]:
+def _series(panel: Mapping[str, Any], asked: Asked) -> list[tuple[str, list[tuple[float, float]]]]:
     found = []
     for target in panel["targets"]:
-        for one in ask(target["expr"], True):
+        for one in asked.ask(target["expr"], True):
             points = [(float(at), float(value)) for at, value in one["values"] if not math.isnan(float(value))]
             found.append((_legend(target, one["metric"]), points))
     return [one for one in found if one[1]]
 
 
-def _timeseries(panel: Mapping[str, Any], ask: Ask) -> str:
-    series = _series(panel, ask)
+def _timeseries(panel: Mapping[str, Any], asked: Asked) -> str:
+    series = _series(panel, asked)
     if not series:
         return "<div class=big>No data</div>"
     bars = panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"
     stacked = panel["fieldConfig"]["defaults"]["custom"].get("stacking", {}).get("mode") == "normal"
-    first, last = min(p[0][0] for _, p in series), max(p[-1][0] for _, p in series)
     below: dict[float, float] = {}
     top = max(value for _, points in series for _, value in points) or 1.0
     if stacked:
@@ -111,7 +122,7 @@ def _timeseries(panel: Mapping[str, Any], ask: Ask) -> str:
         for at, value in points:
             base = below.get(at, 0.0) if stacked else 0.0
             below[at] = base + value
-            x, y = 1000 * (at - first) / max(last - first, 1), 200 - 195 * (base + value) / top
+            x, y = asked.x(at), 200 - 195 * (base + value) / top
             if bars:
                 marks.append(
                     f'<rect x="{x:.1f}" y="{y:.1f}" width="5" height="{195 * value / top:.1f}" fill="{colour}"/>'
@@ -128,18 +139,17 @@ def _timeseries(panel: Mapping[str, Any], ask: Ask) -> str:
     return f"<div class=legend>max {shown(top, _unit(panel))}</div>{drawn}<div class=legend>{names}</div>"
 
 
-def _heatmap(panel: Mapping[str, Any], ask: Ask) -> str:
-    rows = sorted(ask(panel["targets"][0]["expr"], True), key=lambda one: float(one["metric"]["le"]))
+def _heatmap(panel: Mapping[str, Any], asked: Asked) -> str:
+    rows = sorted(asked.ask(panel["targets"][0]["expr"], True), key=lambda one: float(one["metric"]["le"]))
     cells: list[str] = []
     before: dict[float, float] = {}
     for number, row in enumerate(rows):
         values = {float(at): float(value) for at, value in row["values"]}
-        first, last = min(values), max(values)
         y = 280 - 20 * number
         for at, value in values.items():
             grown = value - before.get(at, 0.0)
             if grown > 0.01:
-                x = 1000 * (at - first) / max(last - first, 1)
+                x = asked.x(at)
                 look = f'fill="#ff780a" opacity="{min(1, 0.3 + grown / 8):.2f}"'
                 cells.append(f'<rect x="{x:.1f}" y="{y}" width="8" height="19" {look}/>')
         cells.append(f'<text x="-48" y="{y + 14}" fill="#ccccdc" font-size="11">{row["metric"]["le"]} s</text>')
@@ -151,9 +161,11 @@ def _svg(box: str, height: int, marks: Sequence[str]) -> str:
     return f'<svg viewBox="{box}" preserveAspectRatio=none width="100%" height="{height}">{"".join(marks)}</svg>'
 
 
-def _bargauge(panel: Mapping[str, Any], ask: Ask) -> str:
+def _bargauge(panel: Mapping[str, Any], asked: Asked) -> str:
     rows = [
-        (_legend(t, one["metric"]), float(one["value"][1])) for t in panel["targets"] for one in ask(t["expr"], False)
+        (_legend(t, one["metric"]), float(one["value"][1]))
+        for t in panel["targets"]
+        for one in asked.ask(t["expr"], False)
     ]
     top = max((value for _, value in rows if not math.isnan(value)), default=1.0)
     return (
@@ -167,7 +179,7 @@ def _bargauge(panel: Mapping[str, Any], ask: Ask) -> str:
     )
 
 
-def _table(panel: Mapping[str, Any], ask: Ask) -> str:
+def _table(panel: Mapping[str, Any], asked: Asked) -> str:
     """The queries' rows, merged by their labels, as the transformations say."""
     hidden: set[str] = set()
     renamed: dict[str, str] = {}
@@ -178,7 +190,7 @@ def _table(panel: Mapping[str, Any], ask: Ask) -> str:
     rows: list[dict[str, str]] = []
     for target in panel["targets"]:
         name = f"Value #{target['refId']}" if len(panel["targets"]) > 1 else "Value"
-        for one in ask(target["expr"], False):
+        for one in asked.ask(target["expr"], False):
             row = dict(one["metric"]) | {name: shown(float(one["value"][1]), "s" if name in renamed else "none")}
             same = (other for other in rows if all(row[key] == value for key, value in other.items() if key in row))
             merged = next(same, None)
@@ -192,21 +204,19 @@ def _table(panel: Mapping[str, Any], ask: Ask) -> str:
     return f"<table><tr>{head}{body}</table>"
 
 
-def _statetimeline(panel: Mapping[str, Any], ask: Ask) -> str:
+def _statetimeline(panel: Mapping[str, Any], asked: Asked) -> str:
     lines = []
-    series = _series(panel, ask)
-    first, last = min(p[0][0] for _, p in series), max(p[-1][0] for _, p in series)
+    series = _series(panel, asked)
     for name, points in series:
         cells = "".join(
-            f'<rect x="{1000 * (at - first) / max(last - first, 1):.1f}" y="0" width="8" height="16" '
-            f'fill="{COLOURS[0] if value else "#444"}"/>'
+            f'<rect x="{asked.x(at):.1f}" y="0" width="8" height="16" fill="{COLOURS[0] if value else "#444"}"/>'
             for at, value in points
         )
         lines.append(f'<tr><td width="30%">{html.escape(name)}<td>{_svg("0 0 1008 16", 16, [cells])}')
     return f"<table>{''.join(lines)}</table>"
 
 
-_DRAW: dict[str, Callable[[Mapping[str, Any], Ask], str]] = {
+_DRAW: dict[str, Callable[[Mapping[str, Any], Asked], str]] = {
     "stat": _stat,
     "timeseries": _timeseries,
     "heatmap": _heatmap,

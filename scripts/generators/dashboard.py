@@ -425,7 +425,7 @@ def _quantiles() -> bargauge.Panel:
     buckets = f"sum by (le) (increase({f.WINDOW.name}_bucket{{{_FLEET}}}[$__range]))"
     return _gauge(
         "Length of windows in the chosen time",
-        "Half, 95 and 99 of 100 windows are at most so long, estimated within a step of the heat map: it may be its upper end.",
+        "Half, 95 and 99 of 100 windows are at most so long, by the steps of the heat map: up to the end of one.",
         [
             Query(f"histogram_quantile({q}, {buckets})", label)
             for q, label in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100"))

@@ -6089,6 +6089,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/docs/test_readme.py::test_the_figures_of_the_first_page_are_those_that_were_measured",
     ),
     mutation(
+        "a sample of what is said has a time of its own",
+        "docs/safe-snapshot.md",
+        "frozen for ... ms: filesystem-consistent: 1\n",
+        "frozen for 56 ms: filesystem-consistent: 1\n",
+        "tests/docs/test_readme.py::test_a_sample_of_what_is_said_has_no_time_that_was_never_measured[safe-snapshot.md]",
+    ),
+    mutation(
         "a page explains a message that nobody says",
         "docs/troubleshooting.md",
         "`without the journal we do not freeze`",

@@ -102,9 +102,11 @@ def _close_windows(
         return warnings
     book = JournalBook(lambda: Journal(config.journal.path))
     try:
+        foreign.note_thaw(book.journal, vmid, clock.time())
         for window in book.journal.open_windows(vmid):
             if window.is_foreign:
-                trouble = foreign.close(book, window, f"thawed by `safe-snapshot thaw` over {report.route}", clock)
+                how = f"thawed by `safe-snapshot thaw` over {report.route}"
+                trouble = foreign.close(book, window, how, clock, **foreign.thawed_values(report))
                 warnings += [str(trouble)] if trouble else []
                 continue
             end_who_stands_still(window, clock.time(), me)

@@ -19,6 +19,7 @@ from snapshot.errors import JournalError
 from snapshot.journal.book import JournalBook
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import WindowRecord
+from snapshot.journal.store import Journal
 from snapshot.model import FreezeOutcome, FreezeState, Guest, Owner, ThawReport
 from snapshot.states import State
 
@@ -62,14 +63,40 @@ def may_thaw(settings: GuestSettings) -> bool:
     return settings.foreign is ForeignFreeze.THAW
 
 
+_THAWED_NOTE = "thawed-by-hand:"
+"""In the journal, with a vmid behind it: when that guest was thawed and no window was there to say so."""
+
+
+def note_thaw(journal: Journal, vmid: int, now: float) -> None:
+    """A thaw of this guest was confirmed. JournalError as usual."""
+    journal.set_note(f"{_THAWED_NOTE}{vmid}", "", now)
+
+
+def last_thaw(journal: Journal, vmid: int) -> float | None:
+    """When a thaw of this guest was last confirmed to us. JournalError as usual."""
+    found = journal.query(
+        "SELECT thawed_at AS at FROM windows WHERE vmid = ? AND thaw_route > '' "
+        "UNION SELECT at FROM notes WHERE key = ?",
+        (vmid, f"{_THAWED_NOTE}{vmid}"),
+    )
+    return max((row["at"] for row in found if isinstance(row["at"], float)), default=None)
+
+
 def first_seen(
-    guest: Guest, settings: GuestSettings, now: float, look: GuestLook | None = None, before: GuestLook | None = None
+    guest: Guest,
+    settings: GuestSettings,
+    now: float,
+    look: GuestLook | None = None,
+    before: GuestLook | None = None,
+    *,
+    thawed_at: float | None = None,
 ) -> WindowRecord:
     """The window of a freeze that is seen for the first time, by ``look``; ``before`` is the look before that.
 
-    It has lasted since the guest's disks stand still, at most, and not since before the agent last answered otherwise.
+    It has lasted since the guest's disks stand still, at most, and not since before the agent last answered otherwise,
+    or a thaw was confirmed (``thawed_at``).
     """
-    known = [look.still_since_at if look is not None else None]
+    known = [look.still_since_at if look is not None else None, thawed_at]
     if before is not None and before.silent == 0 and before.state != FreezeState.FROZEN.value:
         known.append(before.asked_at)
     since_at = max((at for at in known if at is not None and at <= now), default=now)

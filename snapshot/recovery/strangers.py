@@ -119,7 +119,7 @@ class Strangers:
         settings, now = self._access.settings_for(guest), self._clock.time()
         work = at_work(self._access, guest)
         if window is None:
-            window = foreign.first_seen(guest, settings, now, look, before)
+            window = foreign.first_seen(guest, settings, now, look, before, thawed_at=self._last_thaw(guest))
             window = window._replace(deadline_at=foreign.deadline_of(window.intent_at, settings, work, is_lost=is_lost))
             self._write(self._book.begin, window)
         else:
@@ -131,17 +131,24 @@ class Strangers:
         wait = foreign.thaw_wait_seconds(window, self._config, settings, now)
         if not work and foreign.may_thaw(settings) and (wait <= 0 or is_lost):
             return self._thaw_foreign(guest, window)
-        span = foreign.span(now - window.intent_at)
+        span = f"for {foreign.span(now - window.intent_at)} at most"
         whom = f"PVE's {work} is at work on it" if work else "nobody known is at work on it"
         if now < window.deadline_at:
-            text = f"frozen by somebody else for {span}, {whom}: an alarm in {window.deadline_at - now:.0f} s"
+            text = f"frozen by somebody else {span}, {whom}: an alarm in {window.deadline_at - now:.0f} s"
             return self._told(Recovered(guest.vmid, guest.node, "foreign", text, window.id))
         how = f"in {wait:.0f} s" if foreign.may_thaw(settings) and not work else ""
         text = (
-            f"GUEST {guest.vmid} IS FROZEN, by somebody else, for {span}, {whom}: `safe-snapshot thaw {guest.vmid}` "
+            f"GUEST {guest.vmid} IS FROZEN, by somebody else, {span}, {whom}: `safe-snapshot thaw {guest.vmid}` "
             "thaws it" + (f'; [freeze] foreign = "thaw" does {how}' if how else "")
         )
         return self._told(Recovered(guest.vmid, guest.node, "foreign", text, window.id, ok=False))
+
+    def _last_thaw(self, guest: Guest) -> float | None:
+        try:
+            return foreign.last_thaw(self._book.journal, guest.vmid)
+        except JournalError as error:
+            self._keep(error)
+            return None
 
     def _thaw_foreign(self, guest: Guest, window: WindowRecord) -> Recovered:
         try:

@@ -139,6 +139,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         group = f" of group {w.group_id}" if w.group_id else ""
         head = f"guest {w.vmid} on {w.node}: window {w.id[:8]}{group} {w.state} since {foreign.span(now - w.intent_at)}"
         if w.is_foreign:
+            head += " at most"
             what = f"GUEST {w.vmid} IS FROZEN by somebody else" if w.id in found.in_need else "frozen by somebody else"
         elif w.id not in found.in_need:
             what = "in progress"

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -104,6 +105,28 @@ def test_a_freeze_by_somebody_else_that_ends_is_over_in_words(node: Site) -> Non
     assert window.closed_at is not None
     assert "frozen by somebody else for" in (window.reason or "")
     assert look(node).stdout == "no window was left open\n"
+
+
+@pytest.mark.parametrize("by", ["thaw, with a window", "thaw, without one", "a run of ours"])
+def test_a_freeze_by_somebody_else_has_not_lasted_since_before_a_thaw_that_was_confirmed(node: Site, by: str) -> None:
+    with contextlib.closing(Journal(node.journal_path)) as journal:
+        long_ago = [seen._replace(still_since_at=time.time() - 240, asked_at=None) for seen in journal.looks().values()]
+        journal.put_looks(long_ago)
+    if by != "a run of ours":
+        node.guest.ask(FREEZE)
+    if by == "thaw, with a window":
+        look(node)
+    began = time.time()
+    assert check(node, node.safe_snapshot(*(["100"] if by == "a run of ours" else ["thaw", "100"]))).exit_code == 0
+    with contextlib.closing(Journal(node.journal_path)) as journal:
+        journal.put_looks(long_ago)
+    node.guest.ask(FREEZE)
+    found = look(node)
+    (window,) = [window for window in node.windows() if window.closed_at is None]
+    assert window.intent_at >= began, found
+    assert re.search(r"frozen by somebody else for \d+ s at most, ", " ".join(found.stdout.split())), found
+    status = " ".join(node.safe_snapshot("status").stdout.split())
+    assert re.search(r"window \w+ frozen since \d+ s at most, frozen by somebody else", status), status
 
 
 def test_a_freeze_by_somebody_else_is_thawed_where_the_operator_wants_it_once_no_window_can_be_so_long(

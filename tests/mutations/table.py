@@ -1292,6 +1292,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/unit/test_overdue.py::test_a_living_owner_is_believed_for_a_margin_past_its_deadline",
     ),
     mutation(
+        "a foreign freeze that has lasted since before our own thaw",
+        "snapshot/recovery/strangers.py",
+        ", thawed_at=self._last_thaw(guest))",
+        ")",
+        *(
+            "tests/engine/test_foreign_freezes.py::"
+            f"test_a_freeze_by_somebody_else_has_not_lasted_since_before_a_thaw_that_was_confirmed[{by}]"
+            for by in ("thaw, with a window", "thaw, without one", "a run of ours")
+        ),
+    ),
+    mutation(
         "a rescue that is silent while no way helps",
         "snapshot/thaw/telling.py",
         "            self._heard(name, answer)",

@@ -92,6 +92,15 @@ def is_the_journal(stream: TextIO) -> bool:
     return found is not None and wanted == f"{found.st_dev}:{found.st_ino}"
 
 
+def share_a_terminal() -> bool:
+    """Whether standard output and standard error are one and the same terminal."""
+    try:
+        out, err = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
+    except (OSError, ValueError):
+        return False
+    return sys.stdout.isatty() and out.st_rdev == err.st_rdev
+
+
 def _level_of(text: str) -> int:
     """Of a sentence: what is wrong says so first."""
     return ERROR if text.startswith("ERROR") else WARNING if text.startswith("warning") else INFO

@@ -15,3 +15,8 @@ def clean(text: str, limit: int = 300) -> str:
 def counted(number: int | None, noun: str) -> str:
     """``1 guest``, ``3 guests``."""
     return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def named(vmid: int, name: str) -> str:
+    """``100 (web1)``, or ``100`` where nobody has said the name."""
+    return f"{vmid} ({name})" if name else f"{vmid}"

@@ -71,6 +71,7 @@ class Session:
         self.gate: SignalGate | None = None
         """Of a run that freezes."""
         self._kept: list[tuple[str, float]] = []
+        self._said: set[str] = set()
         self._started = self.clock.monotonic()
 
     @functools.cached_property
@@ -125,6 +126,7 @@ class Session:
             streams.out(logfmt.line("step", vmid=self.vmid, at_seconds=seconds, message=line))
         else:
             console.err(f"{seconds:7.3f} s  {line}")
+            self._said.add(line)
 
     def _say_or_keep(self, line: str) -> None:
         """A line that may come at any time is kept while the guest may be frozen: nothing is written then."""
@@ -164,7 +166,8 @@ class Session:
             problem = streams.out(outcome.render())
         else:
             said = [f"warning: {warning}" for warning in self.warnings]
-            for line in (*said, *lines):
+            seen = self._said if streams.share_a_terminal() else ()  # on one screen, whoever reads it has read that
+            for line in (one for one in (*said, *lines) if one not in seen):
                 if isinstance(line, Line):
                     problem = problem or streams.out(*line)
                 elif line.startswith("ERROR"):

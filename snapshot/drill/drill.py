@@ -9,6 +9,7 @@ from typing import NamedTuple
 from snapshot.base.clock import Clock
 from snapshot.base.procfs import ProcessIdentity
 from snapshot.base.signals import Gate
+from snapshot.base.text import named
 from snapshot.config.settings import Config
 from snapshot.doctor.facts import Look
 from snapshot.drill import cut, firing, ready
@@ -169,6 +170,6 @@ def _failed(parts: list[str], what: str) -> SafeSnapshotError:
 
 def question(guest: Guest, config: Config, max_window_seconds: float) -> str:
     """What the operator is asked."""
-    name = f" ({guest.name})" if guest.name else ""
     number = {2: "two", 3: "three"}.get(len(_kinds(config)), "some")
-    return f"freeze guest {guest.vmid}{name} {number} times on purpose, for {max_window_seconds:g} s each at most?"
+    who = named(guest.vmid, guest.name)
+    return f"freeze guest {who} {number} times on purpose, for {max_window_seconds:g} s each at most?"

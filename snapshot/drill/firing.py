@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snapshot.base.clock import Clock
 from snapshot.base.files import open_regular
+from snapshot.base.text import named
 from snapshot.config.settings import Config
 from snapshot.drill.rounds import DrillRound
 from snapshot.errors import JournalError
@@ -29,7 +30,7 @@ def fire(config: Config, clock: Clock, guest: Guest, rounds: Sequence[DrillRound
     """Use each path that is configured; what came of it. ``unheard``: why nobody would see the metrics."""
     is_kept = all(found.is_kept for found in rounds)
     lines = [
-        f"THIS IS A DRILL. Guest {guest.vmid} ({guest.name}) on {guest.node} was frozen on purpose, to see that",
+        f"THIS IS A DRILL. Guest {named(guest.vmid, guest.name)} on {guest.node} was frozen on purpose, to see that",
         "everything thaws it that should.",
         "",
         *(line for found in rounds for line in found.lines),

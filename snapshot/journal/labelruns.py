@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from snapshot.base.clock import iso
+from snapshot.base.text import named
 from snapshot.journal.looks import GuestLook
 from snapshot.journal.record import INSTANT_MAX, printable
 from snapshot.journal.schema import LABEL_RUNS
@@ -84,7 +85,7 @@ def label_silences(journal: Journal, looks: Mapping[str, GuestLook], now: float)
     """Labels that did not come, and guests that the last run of one left out. JournalError."""
     for run in label_runs(journal):
         look = looks.get(run.id)
-        guest = f"guest {run.vmid} ({look.name}) on {run.node}" if look else f"guest {run.vmid} on {run.node}"
+        guest = f"guest {named(run.vmid, look.name if look else '')} on {run.node}"
         since = overdue_since(run, now)
         if since is not None and look is not None:
             what = f"its last {run.label} snapshot is of {iso(run.last_at)}" if run.last_at else "it has none yet"

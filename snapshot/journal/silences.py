@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from snapshot.base import files
 from snapshot.base.clock import iso
+from snapshot.base.text import named
 from snapshot.config.settings import DEFAULT_PATH, Config
 from snapshot.errors import JournalError
 from snapshot.journal import families, outbox
@@ -289,7 +290,7 @@ def last_runs(journal: Journal) -> dict[str, float]:
 
 
 def _of_guest(look: GuestLook, last_run: float | None, config: Config, now: float) -> Iterator[Silence]:
-    guest = f"guest {look.vmid} ({look.name}) on {look.node}"
+    guest = f"guest {named(look.vmid, look.name)} on {look.node}"
     limit = run_limit_seconds(look, config)
     if look.running and limit > 0:
         setting = "[[guest]] run_limit_seconds says how long that may be, 0: none is expected"

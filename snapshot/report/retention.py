@@ -8,7 +8,7 @@ from typing import NamedTuple
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import iso
 from snapshot.base.streams import Line
-from snapshot.base.text import clean, counted
+from snapshot.base.text import clean, counted, named
 from snapshot.recovery.foreign import span
 from snapshot.retention.ours import Left
 from snapshot.retention.plan import Outlook
@@ -29,7 +29,7 @@ def list_lines(found: Sequence[Retained], now: float, *, heads: bool = False) ->
     for rules, pruned in found:
         guest = pruned.guest
         shown = "; ".join(f"{label or 'without a label'}: {rule}" for label, rule in sorted(rules.items()))
-        lines.append(f"guest {guest.vmid} ({guest.name}) on {guest.node}: {shown or 'no rule'}")
+        lines.append(f"guest {named(guest.vmid, guest.name)} on {guest.node}: {shown or 'no rule'}")
         if pruned.error is not None:
             lines.append(f"ERROR: guest {guest.vmid}: {pruned.error}")
         elif not pruned.rows:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from snapshot.base import logfmt, streams
 from snapshot.base.clock import duration
 from snapshot.base.streams import Line
-from snapshot.base.text import counted
+from snapshot.base.text import counted, named
 from snapshot.journal.looks import Why
 from snapshot.model import Check, CheckResult, Health, Owner
 from snapshot.preflight.preflight import found_frozen
@@ -125,10 +125,9 @@ def _unknown_lines(guests: list[Unknown]) -> list[str]:
             lines.append(f"{len(some)} guests on {node}: NOT KNOWN whether frozen, each: {reason}: {vmids}")
             continue
         for guest in some:
-            name = f" ({guest.name})" if guest.name else ""
             still = guest.still_seconds
             quiet = f", and it has written nothing for {foreign.span(still)}" if still and still >= 60 else ""
-            lines.append(f"guest {guest.vmid}{name} on {node}: NOT KNOWN whether frozen: {reason}{quiet}")
+            lines.append(f"guest {named(guest.vmid, guest.name)} on {node}: NOT KNOWN whether frozen: {reason}{quiet}")
     return lines
 
 
@@ -156,7 +155,7 @@ def survey_lines(found: Survey, now: float) -> list[str]:
         whose = by if guest.vmid in ours else f"not by us: `safe-snapshot thaw {guest.vmid}` thaws it"
         if work and guest.vmid not in ours:
             whose = f"not by us: PVE's {work} is at work on it"
-        lines.append(f"guest {guest.vmid} ({guest.name}) on {guest.node} is FROZEN, {whose}")
+        lines.append(f"guest {named(guest.vmid, guest.name)} on {guest.node} is FROZEN, {whose}")
     unknown = [
         Unknown(look.vmid, look.node, look.name, look.why, now - look.still_since_at if look.still_since_at else None)
         for look in found.round.unknown

@@ -257,7 +257,7 @@ class _Prune:
     def _is_removed(self, row: Outlook, number: int) -> None:
         self._removed.append(row)
         self._end(number, REMOVED)
-        self._tools.say(f"guest {self._guest.vmid}: {row.name} removed")
+        self._tools.say(f"guest {self._guest.vmid}: removed {row.name} ({row.why})")
 
     def _settle(self) -> None:
         """What became of removals that an earlier prune left open. ApiError, JournalError, NotPrunedError."""

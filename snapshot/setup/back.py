@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from snapshot.base import files
-from snapshot.base.text import clean
+from snapshot.base.text import clean, named
 from snapshot.config.settings import Config
 from snapshot.errors import SafeSnapshotError
 from snapshot.journal.file import is_absent
@@ -97,7 +97,7 @@ def unfrozen_guests(config: Config, pve: Pve, places: Places, node: str) -> list
     ours = [g for g in mine if config.for_guest(g.vmid, g.tags, g.pool, api.folds_tags).ignore_freeze_option]
     options = options_of([guest.vmid for guest in ours], places.pve / "qemu-server")
     return [
-        f"{guest.vmid} ({guest.name})"
+        named(guest.vmid, guest.name)
         for guest in ours
         if not AgentOption.parse(options.get(guest.vmid, {}).get("agent")).freeze
     ]

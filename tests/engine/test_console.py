@@ -132,3 +132,23 @@ def test_colours_are_for_a_terminal_that_has_them_and_wants_them(
     assert ("\x1b[32mready\x1b[0m" in said) == in_colour
     assert ("\x1b" in said) == in_colour
     assert "\x1b" not in console(lab, "check", "100", **variables).text, "a pipe"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("thaw all", "guest 100 is thawed"),
+        ("thaw guest100", "guest 100 is thawed"),
+        ("recover", "guest 100 on pve1: foreign"),
+        ("prune all --keep 1", "no option keeps it"),
+        ("thaw 100 999", "guest 999: guest 999 does not exist"),
+    ],
+)
+def test_a_terminal_is_told_each_line_once(line: str, told: str) -> None:
+    """A pipe gets the outcome on standard output whatever standard error has said."""
+    with fleet.guests(2) as lab:
+        for _ in range(2 if "prune" in line else 0):
+            assert lab.safe_snapshot("101").exit_code == 0
+        kit.the_guest(lab).ask("guest-fsfreeze-freeze")
+        on_the_screen = " ".join(on_a_terminal(lab, *line.split()).split())
+        assert on_the_screen.count(told) == 1, on_the_screen

@@ -86,6 +86,7 @@ FLEET_CREW = "tests/fleet/test_crew.py"
 FLEET_LOOK = "tests/fleet/test_look.py"
 CAMPAIGN = "tests/campaign/test_campaign.py::test_a_short_campaign_finds_no_violation"
 THAW_TESTS = "tests/campaign/test_thaw.py"
+CONSOLE_TESTS = "tests/engine/test_console.py"
 RESCUE_WORDS = "tests/engine/test_rescue_words.py"
 GUARD_TESTS = "tests/campaign/test_guardcore.py"
 WINDOW_TESTS = "tests/campaign/test_window.py"
@@ -1290,6 +1291,30 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    return not may_be_frozen(window) or now < window.deadline_at + ALIVE_MARGIN_SECONDS",
         "    return not may_be_frozen(window) or now < window.deadline_at",
         "tests/unit/test_overdue.py::test_a_living_owner_is_believed_for_a_margin_past_its_deadline",
+    ),
+    mutation(
+        "a line that a terminal has shown already is shown again",
+        "snapshot/cli/line.py",
+        "seen = self._said if streams.share_a_terminal() else ()",
+        "seen = ()",
+        *(
+            f"{CONSOLE_TESTS}::test_a_terminal_is_told_each_line_once[{case}]"
+            for case in ("thaw all-guest 100 is thawed", "recover-guest 100 on pve1: foreign")
+        ),
+    ),
+    mutation(
+        "an outcome that was said on standard error is not written to a pipe",
+        "snapshot/cli/line.py",
+        "seen = self._said if streams.share_a_terminal() else ()",
+        "seen = self._said",
+        "tests/engine/test_foreign_freezes.py::test_a_freeze_by_somebody_else_that_ends_is_over_in_words",
+    ),
+    mutation(
+        "a guest without a name has empty brackets",
+        "snapshot/base/text.py",
+        'f"{vmid} ({name})" if name else f"{vmid}"',
+        'f"{vmid} ({name})"',
+        "tests/unit/test_report.py::test_a_guest_without_a_name_has_no_brackets",
     ),
     mutation(
         "a foreign freeze that has lasted since before our own thaw",

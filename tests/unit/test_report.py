@@ -227,6 +227,14 @@ def test_a_frozen_guest_is_said_to_be_frozen_by_who_froze_it(owner: str, words: 
     assert any(words in line for line in text.survey_lines(found, 2.0))
 
 
+def test_a_guest_without_a_name_has_no_brackets() -> None:
+    look = GuestLook("qemu/100", 100, "pve1", "", True, 1.0, state="frozen")
+    guests = {"qemu/100": GUEST._replace(name="")}
+    found = Survey((), Round((look,), guests, None, 0.0), frozenset(), frozenset(), {}, None)
+    (line,) = text.survey_lines(found, 2.0)
+    assert line.startswith("guest 100 on pve1 is FROZEN, not by us")
+
+
 @pytest.mark.parametrize("blind", [None, ApiUnreachableError("no answer")], ids=["all-asked", "this-node-alone"])
 def test_the_warnings_beside_a_guest_that_needs_help_are_what_went_wrong(blind: SafeSnapshotError | None) -> None:
     found = Survey((record(id="w1"),), Round((), {}, blind, 0.0), frozenset(), frozenset({"w1"}), {}, None)

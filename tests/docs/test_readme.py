@@ -57,6 +57,16 @@ def test_the_first_link_is_for_who_has_a_frozen_guest() -> None:
     assert f"docs/{LINK.findall(INDEX)[0]}" == STUCK
 
 
+def test_the_page_for_who_has_a_frozen_guest_begins_with_the_thaw_and_fits_a_console() -> None:
+    book = (ROOT / STUCK).read_text("utf-8")
+    first = "safe-snapshot thaw <vmid>"
+    assert book.split("\n\n")[2].strip() == first, "behind the title and one sentence"
+    assert README.index(first) < README.index(STUCK), "as the first page does"
+    steps = book[book.index("\n1. ") :]
+    assert steps.index(first) < steps.index("safe-snapshot status")
+    assert max(map(len, book.splitlines())) <= SCREEN[0]
+
+
 def test_the_index_names_every_page() -> None:
     named = {target.partition("#")[0] for target in links(DOCS / "index.md")}
     missing = {path.name for path in DOCS.glob("*.md")} - {"index.md"} - named

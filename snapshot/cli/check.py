@@ -122,10 +122,16 @@ def _closing(found: list[CheckedGuest], choice: Choice) -> str:
     def number(*kinds: type[SafeSnapshotError]) -> int:
         return sum(1 for one in found if isinstance(one.error, kinds))
 
-    ready = sum(1 for one in found if one.error is None)
-    of_kinds = [(number(kind), what) for kind, what in _COUNTED]
-    rest = len(found) - ready - sum(count for count, _ in of_kinds)
-    return many.closing([(ready, "ready"), *of_kinds, (rest, "not examined")], choice)
+    well = [one.health for one in found if one.error is None]
+    containers = sum(1 for health in well if health.obstacle is not None)
+    unproven = sum(1 for health in well if health.obstacle is None and text.is_proof_missing(health))
+    of_kinds = [
+        (unproven, "unknown at best"),
+        (containers, "container" if containers == 1 else "containers"),
+        *((number(kind), what) for kind, what in _COUNTED),
+    ]
+    rest = len(found) - len(well) - sum(count for count, _ in of_kinds[2:])
+    return many.closing([(len(well) - containers - unproven, "ready"), *of_kinds, (rest, "not examined")], choice)
 
 
 _COUNTED = (

@@ -92,7 +92,7 @@ def take_many(
     board = _board(session, len(choice.guests))
 
     def work_of(guest: Guest, is_last: bool, known: Room | None) -> GuestWork:
-        is_last, ours = is_last or request.dry_run, guest.vmid in grouped.alone if grouped else None
+        is_last, ours = is_last or request.dry_run, grouped is not None and guest.vmid in grouped.alone
         return GuestWork(request, tools, guest, label, rule, render, voice, is_last, fence, known, ours)
 
     hire = Hiring(work_of, choice.guests)

@@ -92,8 +92,8 @@ class GuestWork:
     """Of a member of a group."""
     room: Room | None = None
     """What another worker was told of the cluster."""
-    is_ours: bool | None = None
-    """Whether its group has got it for this run alone; None: it sees to that itself."""
+    is_ours: bool = False
+    """Whether its group has it for this run alone already."""
 
     def __call__(self, link: Link, gate: WorkerGate) -> None:
         """Do it, and tell the parent."""
@@ -136,8 +136,6 @@ class GuestWork:
 
     def _alone(self, tools: Tools) -> Slot:
         """The guest for this run alone, until older snapshots are removed too. TimeoutError: it is another one's."""
-        if self.is_ours is False:
-            raise TimeoutError
         if self.is_ours or self.request.dry_run or tools.access.turns is None:
             return Slot()
         return tools.access.turns.guest(self.guest.vmid, IN_USE_SECONDS)

@@ -209,6 +209,8 @@ def health_lines(health: Health) -> list[str]:
     if health.frozen and health.failure is None and health.guest is not None:
         error = found_frozen(health)
         lines.append(f"FROZEN: {error.message}; {error.remedy}")
+    elif worst is None and is_proof_missing(health):
+        lines.append("ready: it can be frozen, but its snapshots are unknown at best: see proof")
     elif worst is None:
         lines.append("ready: this guest can be snapshotted consistently")
     elif worst.result is CheckResult.FAILED:
@@ -216,6 +218,11 @@ def health_lines(health: Health) -> list[str]:
     else:
         lines.append(f"NOT FREEZABLE: {worst.message}")
     return lines
+
+
+def is_proof_missing(health: Health) -> bool:
+    """Whether it is known beforehand that nothing of its freeze can be proven."""
+    return any(check.name == "proof" and check.result is CheckResult.WARNING for check in health.checks)
 
 
 def fact_lines(facts: Mapping[str, object]) -> list[str]:

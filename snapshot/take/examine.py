@@ -6,10 +6,11 @@ from snapshot.config.settings import ForeignFreeze
 from snapshot.errors import ForeignFreezeError, GuestUnfitError, JournalError, NotConsistentError, UsageError
 from snapshot.journal.book import plain_record
 from snapshot.journal.record import may_be_frozen
-from snapshot.model import Check, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
+from snapshot.model import Check, CheckResult, Guest, GuestKind, Health, Policy, Verdict, VerdictKind
+from snapshot.preflight import answers
 from snapshot.preflight.preflight import FoundAhead, Preflight, Wish, found_frozen, with_windows
 from snapshot.pve import locks
-from snapshot.pve.guests import GuestApi
+from snapshot.pve.guests import AgentOption, GuestApi
 from snapshot.recovery.heal import Healed, heal
 from snapshot.take import judging, telling
 from snapshot.take.request import Tools
@@ -67,6 +68,7 @@ def examine(run: Run) -> tuple[Guest, Verdict | None]:
     health = _preflight(run)
     if health.frozen:
         health = _heal(run, health)
+    run.option = AgentOption.parse((health.config or {}).get("agent"))
     run.pve_may_freeze, run.pve_option_off = health.pve_may_freeze, health.freeze_disabled_by_option
     if health.guest is None or health.failure is not None:
         check = health.failure or health.checks[0]
@@ -80,6 +82,8 @@ def examine(run: Run) -> tuple[Guest, Verdict | None]:
             _refuse_ram_of_a_frozen_guest(run, guest)
         return guest, known
     if health.obstacle is None:
+        if run.policy is Policy.REQUIRE:
+            _refuse_what_proves_nothing(run, guest)
         return guest, None
     run.failure = ("preflight", health.obstacle.name)
     if run.policy is Policy.REQUIRE:
@@ -89,6 +93,28 @@ def examine(run: Run) -> tuple[Guest, Verdict | None]:
             remedy=health.obstacle.remedy or "see the checks",
         )
     return guest, Verdict(VerdictKind.CRASH_CONSISTENT, health.obstacle.message)
+
+
+def _refuse_what_proves_nothing(run: Run, guest: Guest) -> None:
+    """A guest that is frozen for a snapshot that is removed again is frozen for nothing."""
+    with run.tools.gate.open():
+        proof = answers.proof(run.option, _version(run, guest))
+    if proof.result is CheckResult.OK:
+        return
+    record_refusal(run, guest, proof)
+    raise NotConsistentError(
+        f"guest {guest.vmid} is not frozen for policy require: its snapshot would be {proof.message}",
+        remedy=proof.remedy,
+    )
+
+
+def leaves_alone(run: Run, guest: Guest) -> bool | None:
+    """Whether PVE leaves the guest alone in its snapshot task while we have it frozen; None when nobody says."""
+    return answers.can_be_proven(run.option, _version(run, guest))
+
+
+def _version(run: Run, guest: Guest) -> str:
+    return GuestApi(run.tools.access.main).qemu_server_version(guest.node)
 
 
 def _preflight(run: Run) -> Health:

@@ -5,6 +5,8 @@ The rules of evidence stand in window/verdict.py; here is what PVE's snapshots a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from snapshot.model import Guest, GuestKind, Policy, Verdict, VerdictKind
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.snapshot import SnapshotWindow
@@ -27,16 +29,22 @@ def without_freeze(guest: Guest, policy: Policy, *, memory: bool) -> Verdict | N
     return None
 
 
-def of_window(window: SnapshotWindow, task: TaskEnd | None) -> Verdict:
-    """The verdict on a snapshot whose freeze was acknowledged."""
+def of_window(
+    window: SnapshotWindow, task: TaskEnd | None, leaves_alone: Callable[[], bool | None] = lambda: None
+) -> Verdict:
+    """The verdict on a snapshot whose freeze was acknowledged. ``leaves_alone``: whether PVE's version leaves a guest
+    alone that it finds frozen; None: which one it is, is not known.
+    """
     evidence = Evidence(freeze=window.reply, proof=window.proof, thaw=window.report, broken_by=window.broken_by)
     verdict = judge(evidence)
     if verdict.kind is VerdictKind.CRASH_CONSISTENT and not window.broken_by and pve_thawed(window.proof, task):
-        return Verdict(
-            VerdictKind.UNKNOWN,
-            "PVE thawed the guest itself at the end of its own snapshots, as it does before qemu-server 9.1.10: "
-            "nothing proves that it was frozen until then",
-        )
+        why = {
+            True: "the guest was found thawed before its end: somebody else thawed it",
+            False: "PVE thawed the guest itself at the end of its own snapshots, as it does before qemu-server 9.1.10",
+            None: "the guest was found thawed before its end: somebody else thawed it, or PVE itself, as it does "
+            "before qemu-server 9.1.10",
+        }[leaves_alone()]
+        return Verdict(VerdictKind.UNKNOWN, f"{why}: nothing proves that it was frozen until then")
     return verdict
 
 

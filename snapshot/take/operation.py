@@ -18,7 +18,7 @@ from snapshot.model import FreezeOutcome, Guest, Policy, Verdict, VerdictKind
 from snapshot.pve.access import tasks_of
 from snapshot.pve.tasks import pace_of
 from snapshot.take import diskword, judging, knock, own, telling, together, unfrozen
-from snapshot.take.examine import examine, wait_for_turn
+from snapshot.take.examine import examine, leaves_alone, wait_for_turn
 from snapshot.take.guarded import NoGuardError, guarded
 from snapshot.take.interruption import let_signals_through, what_is_there_told
 from snapshot.take.pvesnapshot import PveSnapshot
@@ -146,7 +146,7 @@ def _verdict(run: Run, snapshot: PveSnapshot, window: SnapshotWindow, *, at_knoc
     doubt = judging.asked_in_vain(window.proof, snapshot.task) if at_knock else ""
     if doubt:
         window.break_off(doubt, Word.NO_PROOF)
-    return judging.of_window(window, snapshot.task)
+    return judging.of_window(window, snapshot.task, lambda: leaves_alone(run, window.spec.guest))
 
 
 def _conclude(run: Run, snapshot: PveSnapshot, window: SnapshotWindow) -> None:

@@ -23,6 +23,7 @@ from snapshot.model import (
 )
 from snapshot.preflight.preflight import FoundAhead
 from snapshot.pve.agent import ApiChannel
+from snapshot.pve.guests import AgentOption
 from snapshot.pve.routes import build_ladder
 from snapshot.take.fence import Milestone
 from snapshot.take.pvesnapshot import PveSnapshot
@@ -64,6 +65,8 @@ class Run:
         self.expected: VerdictKind | None = None
         """In a dry run: what the snapshot would be worth if all goes as planned."""
         self.pve_may_freeze = self.pve_option_off = False
+        self.option = AgentOption.parse(None)
+        """The guest's, in PVE."""
         self.failure: tuple[str, str] | tuple[None, None] = (None, None)
         """Stage and reason, where the guest was to be frozen and cannot be."""
         self.snapshot: PveSnapshot | None = None

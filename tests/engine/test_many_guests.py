@@ -81,7 +81,7 @@ def test_check_of_several_is_a_line_each_and_a_closing_one(lab: Site) -> None:
     assert rows["100"].endswith("ready: this guest can be snapshotted consistently")
     assert rows["102"].endswith("left out: --exclude 102")
     assert rows["900"].endswith("left out: a template")
-    assert lines[-1] == "3 guests: 3 ready; 2 left out"
+    assert lines[-1] == "3 guests: 2 ready, 1 container; 2 left out"
     assert "guest 101: tag 'snap-weekly': how many to keep is missing" in done.stdout
 
 

@@ -53,14 +53,35 @@ def test_a_window_that_broke_inside_pves_task_is_never_called_consistent(version
         assert '"kind": "filesystem-consistent"' not in stdout
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["its version is known", "and is not"])
+def test_pves_own_thaw_is_the_reason_only_where_it_may_have_been_it(known: bool) -> None:
+    with site(ScriptedGuest, pve_version="9.2.6") as lab:
+        lab.node.fault("/snapshot$", "hold", when="before", method="POST")
+        if not known:
+            lab.node.fault("/apt/versions", "status", status=403, reason="Permission check failed", times=None)
+        guest = the_guest(lab)
+        process = lab.start("100", "--name", "s1")
+        assert wait_for(lambda: lab.node.held() > 0, 60)
+        guest.ask("guest-fsfreeze-thaw")
+        lab.node.release()
+        stdout, _ = process.communicate(timeout=60)
+        said = " ".join(stdout.split())
+        assert "unknown: the guest was found thawed before its end: somebody else thawed it" in said
+        assert ("9.1.10" in said) == (not known)
+
+
 @pytest.mark.parametrize("version", ["9.2.6", "9.1.9"])
-def test_what_pve_cannot_prove_is_no_snapshot_for_policy_require(version: str) -> None:
+def test_what_pve_cannot_prove_is_refused_before_the_freeze_for_policy_require(version: str) -> None:
     with site(ScriptedGuest, pve_version=version) as lab:
-        run = take(lab, "--policy", "require")
-        assert run.exit_code == (0 if version == "9.2.6" else 6), run
+        for line in ("100", "all"):
+            run = take(lab, "--policy", "require") if line == "100" else lab.safe_snapshot(line, "--policy", "require")
+            assert run.exit_code == (0 if version == "9.2.6" else 6), run
         assert ("s1" in kit.snapshots(lab)) == (version == "9.2.6")
         if version != "9.2.6":
-            assert "qemu-server 9.1.10" in run.stderr
+            assert "9.1.10" in run.text
+            assert "upgrade PVE" in run.text
+            assert not the_guest(lab).hook_log()
+            assert (kit.window(lab).failure_stage, kit.window(lab).failure_reason) == ("preflight", "proof")
 
 
 def test_a_guest_whose_freezing_is_switched_off_is_frozen_when_its_rule_says_so(lab: Site) -> None:

@@ -13,6 +13,7 @@ from tests.engine import kit
 from tests.engine.kit import FREEZE, QUICK_LIMITS, check, set_pending, take
 from tests.lab.guest.agentfacts import LINUX, GuestFacts
 from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Site, site
 
 STATUS, THAW = "guest-fsfreeze-status", "guest-fsfreeze-thaw"
@@ -285,6 +286,28 @@ def test_what_can_be_had_at_best_is_said_beforehand(version: str, option: str, w
         lab.only_we_freeze(option)
         assert words in lab.safe_snapshot("check", "100").stdout
         assert words in take(lab, "--dry-run").stdout
+
+
+@pytest.mark.parametrize("line", ["100", "all"])
+def test_a_guest_of_which_nothing_can_be_proven_is_not_called_ready_for_a_consistent_one(line: str) -> None:
+    with site(ScriptedGuest, pve_version="9.1.9", limits=dict(QUICK_LIMITS)) as lab:
+        run = check(lab, lab.safe_snapshot("check", line))
+    assert run.exit_code == 0
+    assert "consistently" not in run.stdout
+    if line == "100":
+        assert (
+            run.stdout.splitlines()[-1] == "ready: it can be frozen, but its snapshots are unknown at best: see proof"
+        )
+    else:
+        assert run.stdout.splitlines()[-1].startswith("1 guest: 1 unknown at best")
+
+
+def test_a_container_is_not_counted_as_ready_for_a_freeze() -> None:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.node.add_guest(GuestSpec(104, kind="lxc"))
+        run = check(lab, lab.safe_snapshot("check", "all"))
+    assert run.exit_code == 0, run
+    assert run.stdout.splitlines()[-1].startswith("2 guests: 1 ready, 1 container"), run
 
 
 def test_a_token_that_may_not_see_the_version_is_told_by_pves_release() -> None:

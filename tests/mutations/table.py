@@ -1973,6 +1973,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{FAILOVER_TESTS}::test_without_peers_the_nodes_that_an_earlier_run_has_seen_take_over",
     ),
     mutation(
+        "PVE's own thaw is the reason whichever version it has",
+        "snapshot/take/judging.py",
+        "        }[leaves_alone()]",
+        "        }[False]",
+        f"{OWN_FREEZING}::test_pves_own_thaw_is_the_reason_only_where_it_may_have_been_it[its version is known]",
+        f"{OWN_FREEZING}::test_pves_own_thaw_is_the_reason_only_where_it_may_have_been_it[and is not]",
+    ),
+    mutation(
+        "policy require freezes a guest of which nothing can be proven",
+        "snapshot/take/examine.py",
+        "            _refuse_what_proves_nothing(run, guest)",
+        "            pass",
+        f"{OWN_FREEZING}::test_what_pve_cannot_prove_is_refused_before_the_freeze_for_policy_require[9.1.9]",
+    ),
+    mutation(
         "a run does not wait for another one of its guest",
         "snapshot/take/examine.py",
         "    if tools.wait_seconds is not None:",
@@ -1990,9 +2005,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a group begins with a guest that another run is at work on",
-        "snapshot/fleet/guestwork.py",
-        "        if self.is_ours is False:",
-        "        if False:",
+        "snapshot/cli/many.py",
+        "grouped is not None and guest.vmid in grouped.alone",
+        "grouped is not None",
         f"{IN_USE}::test_a_member_that_stays_in_use_is_as_one_that_is_locked[all or none]",
     ),
     mutation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import re
 import shlex
 import signal
@@ -28,9 +29,12 @@ from tests.lab.guest.real import RealGuest
 from tests.lab.guest.scripted import ScriptedGuest
 from tests.lab.node.node import PRIVILEGES, TOKEN_ID, GuestSpec, LabNode
 from tests.lab.rundir import run_directory
-from tests.lab.site import BIN, Site
+from tests.lab.shell import HOOK, PROGRAMS
+from tests.lab.site import Site
+from tests.lab.vzdump.power import Verb, power_server
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+SHELL = Path(__file__).with_name("shell.py")
+PVESH = SHELL.with_name("node") / "pvesh_fake.py"
 MOST_NODES = 16
 VSS_SECONDS = 10.0
 """For so long Windows holds its writes."""
@@ -116,11 +120,12 @@ def cluster(count: int, pve_version: str, *, is_real: bool) -> Iterator[tuple[Si
         )
         node.token_secret = node.add_token(TOKEN_ID, (*PRIVILEGES, "Datastore.Audit"))
         node.token_file.write_text(f"{node.token_id}={node.token_secret}\n")
-        lab = Site(run, node, guests)
-        _act_as_the_node(lab)
-        _put_into_a_path(lab)
-        stack.callback(lab.kill_guards)
-        yield lab, members
+        stack.enter_context(power_server(node.root / "lab" / "power", functools.partial(_switch, guests)))
+        sites = [_as_the_node(name, run, node, guests) for name in nodes]
+        _put_into_a_path(run, node, sites[0])
+        for lab in sites:
+            stack.callback(lab.kill_guards)
+        yield sites[0], members
 
 
 def _guests(run: Path, *, is_real: bool) -> list[Guest]:
@@ -142,37 +147,70 @@ def _spec(member: Member, run: Path) -> GuestSpec:
     return GuestSpec(member.vmid, run, node=member.node, config={**config, "name": member.name})
 
 
-def _act_as_the_node(lab: Site) -> None:
-    """Let our commands use what they would find on the node itself: sockets, pvesh, task logs."""
+def _switch(guests: dict[int, Guest], verb: Verb, vmid: int) -> None:
+    """What qm does to a guest that it starts or stops: its disk stays as it is."""
+    guest = guests[vmid]
+    if verb == "shutdown":
+        guest.stop()
+    elif isinstance(guest, RealGuest | ScriptedGuest):
+        guest.start_again()
+
+
+def _as_the_node(name: str, run: Path, node: LabNode, guests: dict[int, Guest]) -> Site:
+    """What our commands find on a node: a configuration and a journal, its guests' sockets, pvesh, task logs."""
+    lab = Site(run / name, node, guests)
+    lab.run.mkdir()
+    for vmid in guests:
+        if node.config(vmid).node == name:
+            for suffix in ("qga", "qmp", "pid"):
+                (lab.run / f"{vmid}.{suffix}").symlink_to(run / f"{vmid}.{suffix}")
+    _program(lab.run / "pvesh", [sys.executable, str(PVESH), str(node.root), name])
+    _program(lab.run / "sendmail", ["sh", "-c", f"cat >>{lab.run}/mail"])
+    lab.settings["api"] = {"host": str(node.settings.nodes[name]["address"])}
+    lab.settings["notify"] = {"mail_to": "root", "sendmail": str(lab.run / "sendmail")}
     lab.settings["local"] = {
-        "node": lab.node.node,
+        "node": name,
         "socket_folder": str(lab.run),
-        "pvesh": str(lab.node.pvesh),
-        "task_folder": str(lab.node.root / "var/log/pve/tasks"),
-        "vzdump_pid_file": str(lab.node.root / "var/run/vzdump.pid"),
+        "pvesh": str(lab.run / "pvesh"),
+        "task_folder": str(_tasks_of(lab)),
+        "vzdump_pid_file": str(node.root / "var/run/vzdump.pid"),
     }
     lab.write_config()
+    lab.hook_script()
+    return lab
 
 
-def _put_into_a_path(lab: Site) -> None:
-    """``enter``, to be read by a shell: the commands as they are typed on a node."""
-    programs = lab.run / "bin"
+def _tasks_of(lab: Site) -> Path:
+    """The node's task folder: all nodes share the lab's, but for the index, which the lab's shell writes."""
+    shared, mine = lab.node.root / "var/log/pve/tasks", lab.run / "tasks"
+    mine.mkdir()
+    (mine / "active").symlink_to(shared / "active")
+    for digit in "0123456789ABCDEF":
+        (shared / digit).mkdir(exist_ok=True)
+        (mine / digit).symlink_to(shared / digit)
+    return mine
+
+
+def _put_into_a_path(run: Path, node: LabNode, first: Site) -> None:
+    """``enter``, to be read by a shell: the commands as they are typed on a node, which calls our hook."""
+    programs = run / "bin"
     programs.mkdir()
-    root, python = lab.node.root, sys.executable
-    vzdump = [python, "-m", "tests.lab.vzdump.job", "--root", str(root), "--run", str(lab.run)]
-    vzdump += ["--script", lab.hook_script(), "--qemu-server-version", lab.node.settings.pve_version]
-    for name, words in {
-        "safe-snapshot": [str(BIN / "safe-snapshot"), "--config", str(lab.config_path)],
-        "vzdump": vzdump,
-        "vzdump-hook": [lab.hook_script()],
-        "pvesh": [str(lab.node.pvesh)],
-    }.items():
-        place = f"cd {shlex.quote(str(REPOSITORY))} && " if name == "vzdump" else ""
-        (programs / name).write_text(f'#!/bin/sh\n{place}exec {shlex.join(words)} "$@"\n')
-        (programs / name).chmod(0o755)
+    (node.root / "proc/1").mkdir(parents=True)
+    (node.root / "proc/1/cmdline").write_text("/sbin/init\0")
+    (node.root / "etc/vzdump.conf").write_text(f"script: /{HOOK}\n")
+    (node.root / HOOK).symlink_to(first.run / "vzdump-hook")
+    for name in PROGRAMS:
+        _program(programs / name, [sys.executable, str(SHELL), str(run), name])
+    (programs / "vzdump-hook").write_text(f'#!/bin/sh\nexec {run}/${{LAB_NODE:-{node.node}}}/vzdump-hook "$@"\n')
     (programs / "kill-when").write_text(KILL_WHEN)
-    (programs / "kill-when").chmod(0o755)
-    (lab.run / "enter").write_text(f"export PATH={shlex.quote(str(programs))}:$PATH\n")
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    (run / "enter").write_text(f"export PATH={shlex.quote(str(programs))}:$PATH\n")
+
+
+def _program(path: Path, words: list[str]) -> None:
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    path.chmod(0o755)
 
 
 KILL_WHEN = """#!/bin/sh
@@ -184,60 +222,38 @@ sh -c 'echo $$; exec "$@"' sh "$@" 2>&1 | (read pid; sed -u "/$words/q"; kill -9
 
 TRY = (
     ("safe-snapshot check all", "can each of these be frozen?"),
-    ("safe-snapshot 100 before-upgrade", "a snapshot, frozen and proven"),
+    ("safe-snapshot 100 upgrade", "a snapshot, frozen and proven ..."),
+    ("safe-snapshot verify 100 upgrade", "... and what its disk says (of 100, 101)"),
     ("safe-snapshot all", "all of them at once"),
     ("vzdump 100", "the other way in: a backup"),
-    ("safe-snapshot history", "what became of each window"),
-    ("safe-snapshot list all", "the snapshots, and what they are worth"),
+    ("safe-snapshot history", "what became of each; also: list all"),
     ("safe-snapshot doctor", "what is wrong with this installation?"),
 )
 BREAK = (
-    ("pvesh create /nodes/pve1/qemu/100/agent/fsfreeze-freeze", "somebody else freezes a guest ..."),
+    ("qm guest cmd 100 fsfreeze-freeze", "somebody else freezes a guest ..."),
     ("safe-snapshot status", "... it is told, with exit code 8 ..."),
     ("safe-snapshot thaw 100", "... and thawed by hand"),
-    ("kill-when 'freeze requested' safe-snapshot 103", "the owner dies as it freezes ..."),
-    ("safe-snapshot history 103", "... and its guard thawed the guest"),
-    ("pvesh set /nodes/pve1/qemu/101/config --lock backup", "a backup is at work on it ..."),
-    ("safe-snapshot 101", "... it is left alone, with what to do"),
+    ("kill-when 'freeze requested' safe-snapshot 103", "see history 103"),
+    ("qm set 101 --lock backup", "a backup is at work on it ..."),
+    ("safe-snapshot 101", "... it is left alone, with what to do:"),
+    ("qm unlock 101", "unlocked; also: qm stop 101, start 101"),
 )
 
 
 def usage(lab: Site, members: list[Member]) -> str:
-    """What the player needs to know."""
-    guests = [f"  {one.vmid}  {one.name:<7} {one.what:<34} {one.node:<6} {one.tags}".rstrip() for one in members]
-    facts = {
-        "configuration": lab.config_path,
-        "node's files": lab.node.root,
-        "token": f"{lab.node.token_id}, in {lab.node.token_file}",
-        "CA file": lab.node.ca_file,
-        **{f"API of {name}": url for name, url in lab.node.urls.items()},
-    }
-    lines = [
-        *guests,
-        "",
-        *(f"  {name:14} {value}" for name, value in facts.items()),
-        "",
-        "Two ways in, safe-snapshot and vzdump. In another shell, first:",
-        f"  . {lab.run / 'enter'}",
-        "",
-        "Try:",
-        *_shown(TRY),
-        "",
-        "Break:",
-        *_shown(BREAK),
-        "",
-        "Each command has --help. Ctrl-C here ends the lab and leaves nothing of it.",
-        "What it was built from stays: `make clean` removes .venv and .lab (600 MB).",
-    ]
-    return "\n".join(["", *lines])
+    """What the player needs to know, on one screen."""
+    run = lab.run.parent
+    lines = [f"{one.vmid}  {one.name:<7} {one.what:<34} {one.node:<6} {one.tags}".rstrip() for one in members]
+    lines += [f"In another shell:  . {run / 'enter'}     (LAB_NODE=pve2 COMMAND: there)"]
+    lines += [f"{lab.config_path}, ../node/ is PVE's /, pve1/mail: alarms"]
+    lines += ["Try:", *_shown(TRY), "Break:", *_shown(BREAK)]
+    lines += ["Ctrl-C ends it, nothing is left; `make clean` takes .venv and .lab too: 600 MB"]
+    return "\n".join(lines)
 
 
 def _shown(commands: tuple[tuple[str, str], ...]) -> list[str]:
-    """A command, and what it shows: behind it, or below one that is long."""
-    lines: list[str] = []
-    for command, what in commands:
-        lines += [f"  {command:<34} # {what}"] if len(command) <= 34 else [f"  {command}", f"  {'':<34} # {what}"]
-    return lines
+    """A command, and what it shows."""
+    return [f"  {command:<33} # {what}" for command, what in commands]
 
 
 if __name__ == "__main__":

@@ -5731,6 +5731,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/contract/test_demo.py::test_a_guest_that_does_not_boot_is_told_and_is_no_traceback",
     ),
     mutation(
+        "the lab's doctor looks at this machine",
+        "tests/lab/shell.py",
+        "(here.host.root, lambda argv: None)",
+        "(Path('/'), lambda argv: None)",
+        "tests/contract/test_node_by_hand.py::test_guests_go_off_and_on_and_each_node_sees_its_own_in_the_lab",
+    ),
+    mutation(
         "a dry run counts without the snapshot that is to come",
         "snapshot/retention/rules.py",
         '        found.append(Candidate(Snapshot(name, "", "", at), label, verdict=verdict))\n',

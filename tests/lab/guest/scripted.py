@@ -29,7 +29,7 @@ from tests.lab.guest.agentfacts import LINUX, WINDOWS, GuestFacts
 from tests.lab.guest.agentmodel import AgentModel, Faults
 from tests.lab.guest.base import KNOBS, Filesystem, Guest, HookLog, write_pid_file
 from tests.lab.guest.qmp import QmpError
-from tests.lab.guest.scriptedqmp import GREETING, QmpFaults, ScriptedMonitor
+from tests.lab.guest.scriptedqmp import GREETING, QmpFaults, ScriptedMonitor, read_disk
 
 FLAVOURS = {"linux": LINUX, "windows": WINDOWS}
 # As QEMU's own sockets: one client is served, one more waits, one more may connect.
@@ -85,6 +85,14 @@ class ScriptedGuest(Guest):
         self._loop = _Loop(model, monitor, self.agent_socket, self._monitors())
         self._loop.start()
         write_pid_file(self.pid_file)
+
+    def start_again(self) -> None:
+        """Start after ``stop`` with the disk as it was left."""
+        kept = read_disk(self.disk)
+        self.start()
+        with self.held():
+            if self._loop is not None and kept is not None:
+                self._loop.monitor.keep(kept["snapshots"])
 
     def stop(self) -> None:
         if self._loop is not None:

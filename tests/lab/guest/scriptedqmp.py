@@ -74,6 +74,11 @@ class ScriptedMonitor:
         snapshots = {name: dataclasses.asdict(moment) for name, moment in self._snapshots.items()}
         _write(self._disk, {"format": DISK_FORMAT, "fs": self._fs, "snapshots": snapshots})
 
+    def keep(self, snapshots: Mapping[str, Mapping[str, Any]]) -> None:
+        """What stood on the disk before this start."""
+        self._snapshots = {name: Moment(**moment) for name, moment in snapshots.items()}
+        self.write_disk()
+
     def execute(self, command: str, arguments: Mapping[str, Any], now: float) -> Any:
         """The ``return`` value. Raises QmpError with QEMU's words."""
         if command in self.faults.refuse:

@@ -78,7 +78,7 @@ def is_true(value: object) -> bool:
 
 def load_all() -> None:
     """Import the modules that fill OPERATIONS."""
-    from tests.lab.node import ops_access, ops_backup, ops_cluster, ops_guest, ops_task  # noqa: F401
+    from tests.lab.node import ops_access, ops_backup, ops_cluster, ops_guest, ops_power, ops_task  # noqa: F401
 
 
 def perform(host: Host, method: str, template: str, values: dict[str, Any], user: str) -> Answer:

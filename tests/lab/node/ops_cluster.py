@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
+from snapshot.pve import vzdumpconf
 from tests.lab.node.config import GuestConfig
 from tests.lab.node.host import Host
 from tests.lab.node.ops import Caller, operation
@@ -55,7 +57,9 @@ def cluster_status(host: Host, values: dict[str, Any], caller: Caller) -> list[d
 @operation("GET", "/nodes/{node}/vzdump/defaults")
 def vzdump_defaults(host: Host, values: dict[str, Any], caller: Caller) -> dict[str, Any]:
     """vzdump.conf; without Sys.Audit the script is left out, without a right to the storage all (PVE::API2::VZDump)."""
-    found = {"storage": "local", **host.settings.vzdump.get(values["node"], {})}
+    conf = host.root / "etc/vzdump.conf"  # one for all nodes; each has its own in PVE
+    script = os.fsdecode(vzdumpconf.script(conf.read_bytes())) if conf.exists() else ""
+    found = {"storage": "local"} | ({"script": script} if script else {}) | host.settings.vzdump.get(values["node"], {})
     path = f"/storage/{found['storage']}"
     if not (caller.has(path, "Datastore.Audit") or caller.has(path, "Datastore.AllocateSpace")):
         caller.need(path, "Datastore.Audit|Datastore.AllocateSpace")

@@ -41,6 +41,7 @@ _PARAMETERS = {
     "/feature": ("feature", "snapname"),
     "/sendkey": ("key", "skiplock"),
     "/agent": ("command",),
+    **{f"/status/{verb}": ("skiplock", "timeout") for verb in ("start", "stop", "shutdown", "reset")},
     "/log": ("start", "limit"),
     "/tasks": ("source", "typefilter", "vmid", "start", "limit", "since", "until", "errors", "userfilter"),
     "/cluster/resources": ("type",),
@@ -71,7 +72,9 @@ def main(argv: list[str]) -> int:
     verb, path = (*options[:2], "", "")[:2]
     method = METHODS.get(verb)
     if method is None:
-        return _complain("ERROR: unknown command", BAD_PARAMETER)
+        usage = "".join(f"\n       pvesh {known} <api_path> [OPTIONS]" for known in sorted(METHODS))
+        why = f"unknown command '{verb}'" if verb else "no command specified"
+        return _complain(f"ERROR: {why}\nUSAGE: pvesh <COMMAND> [ARGS] [OPTIONS]\n{usage}", BAD_PARAMETER)
     found = find(method, path)
     if found is None:
         return _complain(f"No '{verb}' handler defined for '{path}'", 1)

@@ -97,11 +97,11 @@ def test_the_figures_of_the_first_page_are_those_that_were_measured() -> None:
     backup, snapshot = (medians(name, "| who freezes |") for name in ("vzdump-hook.md", "safe-snapshot.md"))
     short = " ".join(README.partition("- **Short.**")[2].partition("\n- ")[0].split())
     for words, (lab, _) in (
-        ("for {} ms (owner `hook`)", backup["owner `hook`"]),
-        ("or {} (owner `vzdump`)", backup["owner `vzdump`"]),
-        ("with vzdump alone for {};", backup["vzdump without the hook, in the same run"]),
-        ("in a snapshot for {},", snapshot["`safe-snapshot` on the guest's node"]),
-        ("with PVE alone for {}.", snapshot["PVE's own freeze in its snapshot task, nothing proven"]),
+        ("for {} ms where we freeze,", backup["owner `hook`"]),
+        ("{} where vzdump does ", backup["owner `vzdump`"]),
+        ("{} with vzdump alone;", backup["vzdump without the hook, in the same run"]),
+        ("in a snapshot {},", snapshot["`safe-snapshot` on the guest's node"]),
+        ("{} with PVE alone.", snapshot["PVE's own freeze in its snapshot task, nothing proven"]),
     ):
         assert words.format(lab) in short
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snapshot.base.clock import duration
 from snapshot.base.text import counted
-from snapshot.model import CheckResult, Guest, Health, Say, Verdict
+from snapshot.model import CheckResult, FreezeOutcome, Guest, Health, Say, Verdict
 from snapshot.take.run import Run
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Proof
@@ -40,7 +40,8 @@ def window_steps(run: Run, window: SnapshotWindow) -> None:
             say("freeze requested", at=sent)
         detail = f": {reply.detail}" if reply.detail else f", {counted(reply.filesystems, 'filesystem')}"
         say(f"freeze {reply.outcome.value}{detail} ({duration(times.freezing_seconds)})", at=answered)
-    if run.snapshot is not None and run.snapshot.upid is not None and times.held_seconds is not None:
+    is_held = reply is not None and reply.outcome is FreezeOutcome.ACKNOWLEDGED and times.held_seconds is not None
+    if run.snapshot is not None and run.snapshot.upid is not None and is_held:
         proof = f", guest {window.proof.value}" if window.proof is not Proof.NOT_ASKED else ""
         why = f": {window.broken_by}" if window.broken_by else ""
         say(f"snapshot held for {duration(times.held_seconds)}{proof}{why}", at=decided)

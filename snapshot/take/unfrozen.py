@@ -158,7 +158,16 @@ def _unclear(run: Run, guest: Guest, window: SnapshotWindow, reply: FreezeReply)
     minutes = math.ceil(run.tools.config.freeze.late_freeze_seconds / 60)
     remedy = f"the guard watches for a late freeze for up to {minutes} min; see `safe-snapshot status`"
     if window.is_carried_out:
-        remedy = "the freeze was carried out and is undone, so none can come late: try again in 10 s"
+        spec = window.spec
+        limits = (
+            (spec.freeze_timeout_seconds, "--freeze-timeout ([freeze] freeze_timeout_seconds"),
+            (spec.max_window_seconds, "--max-window ([freeze] max_window_seconds"),
+        )
+        seconds, setting = min(limits)
+        remedy = (
+            "the freeze was carried out and is undone, so none can come late: try again in 10 s, and raise "
+            f"{setting}, now {seconds:g} s) where the guest needs longer to freeze"
+        )
     return FreezeUnclearError(
         f"the answer to the freeze of guest {guest.vmid} was lost ({reply.detail}); the guest is thawed",
         remedy=remedy,

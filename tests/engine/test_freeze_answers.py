@@ -225,3 +225,15 @@ def test_a_guest_found_frozen_by_somebody_else_is_thawed_when_the_operator_says_
     run = take(lab, "--policy", "require")
     assert run.exit_code == 0, run
     assert "somebody else had left frozen" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"), [("--freeze-timeout", "freeze_timeout_seconds"), ("--max-window", "max_window_seconds")]
+)
+def test_a_limit_that_is_too_short_is_named(lab: Site, guest: ScriptedGuest, option: str, setting: str) -> None:
+    guest.set_knob("freeze_sleep", 1.5)
+    run = take(lab, option, "0.5")
+    said = " ".join(run.stderr.split())
+    assert run.exit_code == 11, run
+    assert f"raise {option} ([freeze] {setting}, now 0.5 s) where the guest needs longer to freeze" in said
+    assert "held for" not in said

@@ -1981,6 +1981,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{OWN_FREEZING}::test_pves_own_thaw_is_the_reason_only_where_it_may_have_been_it[and is not]",
     ),
     mutation(
+        "a limit that is too short is not named",
+        "snapshot/take/unfrozen.py",
+        "        seconds, setting = min(limits)",
+        "        seconds, setting = max(limits)",
+        "tests/engine/test_freeze_answers.py::test_a_limit_that_is_too_short_is_named[--max-window-max_window_seconds]",
+    ),
+    mutation(
         "policy require freezes a guest of which nothing can be proven",
         "snapshot/take/examine.py",
         "            _refuse_what_proves_nothing(run, guest)",

@@ -73,6 +73,11 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         sys.stdout.write(f"vzdump-hook, version {metadata.version('vzdump-hooks')}\n")
         sys.stdout.flush()
         return 0
+    if _is_a_slip(rest):
+        said = f"no such option: {rest[0][:40]!a}\n\n" if rest else ""
+        sys.stdout.write(said + USAGE)
+        sys.stdout.flush()
+        return 1
     commands = _own_commands(config_path or CONFIG_PATH) if has_commands else ""
     is_idle = _is_idle(rest, environment, config_path or CONFIG_PATH)
     if is_idle and not commands:
@@ -80,6 +85,11 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from vzdump_hooks import dispatch  # noqa: PLC0415 - 3.5 ms and 6 modules that an idle phase must not pay for
 
     return dispatch.dispatch(rest, environment, config_path, say, commands, is_idle=is_idle)
+
+
+def _is_a_slip(rest: Sequence[str]) -> bool:
+    """Somebody at a terminal, and no phase: vzdump gives one each time, and reads what we print through a pipe."""
+    return (not rest or rest[0].startswith("-")) and sys.stdout is not None and sys.stdout.isatty()
 
 
 def _fill_descriptors() -> None:

@@ -76,6 +76,8 @@ def _write(stream: TextIO, text: str, level: int | None) -> str:
             text = prefix + text.replace("\n", f"\n{prefix}")
         stream.write(f"{text}\n")
         stream.flush()
+    except BrokenPipeError:
+        _divert(stream)  # whoever reads has gone, as `head` does: he has seen what he wanted
     except (OSError, ValueError) as error:
         _divert(stream)
         return getattr(error, "strerror", None) or str(error)

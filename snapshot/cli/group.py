@@ -39,7 +39,9 @@ class VmidFirstGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The first word that is not an option of the group decides; an option is one of the default command."""
         position = self._skip_own_options(ctx, args)
-        if position < len(args) and args[position].startswith("-") and args[position] not in ("-", "--"):
+        if args[position : position + 1] == ["help"]:  # as PVE's own tools have it
+            args = [*args[:position], *args[position + 1 :], "--help"]
+        elif position < len(args) and args[position].startswith("-") and args[position] not in ("-", "--"):
             args = [*args[:position], self.default_command, *args[position:]]
         return super().parse_args(ctx, args)
 

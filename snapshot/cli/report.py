@@ -17,14 +17,16 @@ from snapshot.errors import UsageError
 
 @click.command(short_help="One HTML page about the windows of a year.")
 @click.option(
-    "--html", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to; - for stdout."
+    "--html", "file", type=click.Path(dir_okay=False, path_type=Path), help="Where to; - for stdout. It must be given."
 )
 @since_option("1y")
 @guests_options()
 @common(has_json=False)
 @pass_session
-def report(session: Session, *, file: Path, since: float, selection: Selection) -> None:
+def report(session: Session, *, file: Path | None, since: float, selection: Selection) -> None:
     """Write one self-contained HTML page about all windows of a year, or of each GUEST (as in `history`)."""
+    if file is None:
+        raise click.UsageError("Missing option '--html': `safe-snapshot report --html report.html`")
     from snapshot.report.digest import digest  # noqa: PLC0415 - 4 ms, which only this command needs
     from snapshot.report.html import page  # noqa: PLC0415 - 6 ms, as above
     from snapshot.report.standing import standing  # noqa: PLC0415 - as above

@@ -63,5 +63,7 @@ def _meant(session: Session, access: Access, selection: Selection, found: Survey
     known = {*found.round.listed, *(window.vmid for window in found.windows)}
     nobody = [str(term) for term in selection.guests if not any(term.holds(vmid) for vmid in known)]
     if nobody and found.round.problem is None:
-        raise GuestUnfitError(f"no guest {', '.join(nobody)} in this cluster", remedy="check the vmid: `qm list`")
+        raise GuestUnfitError(
+            f"no guest {', '.join(nobody)} in this cluster", remedy="check the vmid: `qm list`, `pct list`"
+        )
     return selection.holds

@@ -23,10 +23,10 @@ def _complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 
 @click.command(epilog=EXIT_CODES, short_help="Ask the disks in a snapshot whether they were at rest.")
 @guest_argument()
-@click.argument("snapshot", callback=name_option, shell_complete=_complete)
+@click.argument("snapshot", metavar="SNAPSHOT", required=False, callback=name_option, shell_complete=_complete)
 @common()
 @pass_session
-def verify(session: Session, *, vmid: Term, snapshot: str) -> None:
+def verify(session: Session, *, vmid: Term, snapshot: str | None) -> None:
     """Read, in SNAPSHOT of GUEST (vmid or name), what each filesystem says of the moment it was taken in.
 
     \b
@@ -36,6 +36,8 @@ def verify(session: Session, *, vmid: Term, snapshot: str) -> None:
 
     Runs as root on the guest's node. Nothing is mounted, nothing is written (docs/verify.md).
     """
+    if snapshot is None:
+        raise click.UsageError(f"Missing argument 'SNAPSHOT': `safe-snapshot list {vmid}` has their names")
     access = session.access()
     api = GuestApi(access.main)
     guest = api.find(one_of(session, access, vmid))

@@ -10,6 +10,8 @@ from snapshot.config.labels import OddTag, labels_of
 from snapshot.config.selection import Selection, Term, TermKind, parents_of
 from snapshot.model import Guest, GuestKind, Vmid
 
+NEAR = 10
+"""How far a vmid may be from one that is there, to be near it."""
 MOST_NEAR = 3
 
 
@@ -175,9 +177,9 @@ def _near(term: Term, known: Sequence[Guest]) -> tuple[str, ...]:
     if term.kind is TermKind.ALL:
         return ()
     if term.kind is TermKind.VMID:
-        below = [guest.vmid for guest in known if guest.vmid < term.first][-1:]
-        above = [guest.vmid for guest in known if guest.vmid > term.last][:1]
-        alike = _alike(str(term), [str(guest.vmid) for guest in known]) if term.vmid else ()
+        below = [guest.vmid for guest in known if 0 < term.first - guest.vmid <= NEAR][-1:]
+        above = [guest.vmid for guest in known if 0 < guest.vmid - term.last <= NEAR][:1]
+        alike = _alike(str(term), [str(guest.vmid) for guest in known], 0.7) if term.vmid else ()
         return tuple(dict.fromkeys((*map(str, (*below, *above)), *alike)))[:MOST_NEAR]
     word = term.word
     near = _alike(word, _CANDIDATES[term.kind](known))
@@ -192,11 +194,11 @@ def _near(term: Term, known: Sequence[Guest]) -> tuple[str, ...]:
     return (*others, *near)[:MOST_NEAR]
 
 
-def _alike(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
+def _alike(word: str, candidates: Iterable[str], cutoff: float = 0.55) -> tuple[str, ...]:
     import difflib  # noqa: PLC0415 - 1.7 ms of every hook phase, for a message
 
     by_folded = {text.lower(): text for text in sorted(set(candidates)) if text}
-    found = difflib.get_close_matches(word.lower().strip("*?"), list(by_folded), n=MOST_NEAR, cutoff=0.55)
+    found = difflib.get_close_matches(word.lower().strip("*?"), list(by_folded), n=MOST_NEAR, cutoff=cutoff)
     return tuple(by_folded[text] for text in found)
 
 

@@ -34,6 +34,9 @@ from snapshot.model import VMID_MAX, VMID_MIN, check_snapshot_name
 MOST_BYTES = 1 << 20
 """Of a configuration or token file: what is larger is something else."""
 
+SAMPLE = Path("/usr/share/vzdump-hooks/config.toml")
+"""Where the package has the configuration with every setting in it, as contrib/config.toml."""
+
 LONGEST = {
     # A freeze of PVE's own may wait for an hour; no guest should stand still for longer because of a slip of the pen.
     "freeze_timeout_seconds": 3600.0,
@@ -136,7 +139,8 @@ def _tree(named: Path | None) -> dict[str, Any]:
         raw, _ = read_file(path)
     except FileNotFoundError:
         if named is not None:
-            raise ConfigError(f"the configuration {path} does not exist", remedy="see contrib/config.toml") from None
+            sample = SAMPLE if SAMPLE.exists() else "contrib/config.toml"
+            raise ConfigError(f"the configuration {path} does not exist", remedy=f"{sample} is one to copy") from None
         return {}
     except OSError as error:
         mend = "run it as root" if isinstance(error, PermissionError) else "look at what stands there"
@@ -144,7 +148,8 @@ def _tree(named: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not only tomllib's own: a number of 5000 digits, 5000 brackets
-        raise ConfigError(f"the configuration {path} is not TOML ({error})") from error
+        mend = "mend that line; until then all of it counts for nothing"
+        raise ConfigError(f"the configuration {path} is not TOML ({error})", remedy=mend) from error
 
 
 def read_file(path: Path) -> tuple[bytes, os.stat_result]:

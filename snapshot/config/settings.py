@@ -343,8 +343,3 @@ def local_node(config: Config) -> str:
     if config.local.node == "auto":
         return os.uname().nodename.partition(".")[0] if config.local.socket_folder.is_dir() else ""
     return config.local.node
-
-
-def is_node(config: Config) -> bool:
-    """Whether Proxmox VE is installed here, so `safe-snapshot setup` can do its work, whatever `[local] node` says."""
-    return bool(local_node(config)) or os.access(config.local.pvesh, os.X_OK)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snapshot.config.reading import credential, read_file
-from snapshot.config.settings import TOKEN_ID, Config, is_node
+from snapshot.config.settings import TOKEN_ID, Config
 from snapshot.errors import ConfigError
 
 NO_NODE = 'this is no PVE node: docs/install.md, "By hand", has what it takes here: [api] host, ca_file and a token'
+
+_LINE = "one line, user@realm!tokenname=secret, as docs/privileges.md has it"
 
 
 class Token(NamedTuple):
@@ -68,7 +70,9 @@ def token(config: Config) -> Token:
     The file may also hold PVE's own form ``user@realm!tokenname=secret``; then the id need not be configured.
     """
     path = config.api.token_file
-    missing = "`safe-snapshot setup` makes one, as root on this node" if is_node(config) else NO_NODE
+    missing = (
+        "`safe-snapshot setup` makes one, as root on this node" if os.access(config.local.pvesh, os.X_OK) else NO_NODE
+    )
     try:
         # systemd lets a unit's own user read its credential by an access list, which shows as the group's bits.
         not_for = 0o007 if path == credential() else 0o077
@@ -81,12 +85,15 @@ def token(config: Config) -> Token:
     token_id = config.api.token_id or in_file
     if not secret or any(c.isspace() for c in secret) or (equals and in_file != token_id):
         raise ConfigError(
-            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+            f"the token file {path} does not hold the secret of one token", remedy=f"write into it {_LINE}"
         )
     if not token_id:
-        raise ConfigError("[api] token_id is not set", remedy="set it to user@realm!tokenname")
+        raise ConfigError(
+            f"the token file {path} does not say whose secret it holds, and [api] token_id is not set",
+            remedy=f"write into it {_LINE}",
+        )
     if not TOKEN_ID.match(token_id):
         raise ConfigError(
-            f"the token file {path} does not hold the secret of one token", remedy="write the secret alone"
+            f"the token file {path} does not hold the secret of one token", remedy=f"write into it {_LINE}"
         )
     return Token(token_id, secret)

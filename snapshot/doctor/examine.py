@@ -129,6 +129,7 @@ def _facts(config: Config, config_path: Path, cluster: Cluster, surroundings: Su
     return Facts(
         config=config,
         config_path=config_path,
+        has_config=config_path.exists(),
         refused=tuple(folder.refused_lines(config_path, me)),
         strangers=(*silences.folder_lines(config), *silences.config_lines(config, config_path)),
         cluster=cluster,

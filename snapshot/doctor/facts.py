@@ -18,6 +18,8 @@ class Facts(NamedTuple):
 
     config: Config
     config_path: Path
+    has_config: bool
+    """Whether there is such a file."""
     refused: tuple[str, ...]
     """Lines about own commands that are not run."""
     strangers: tuple[str, ...]

@@ -33,12 +33,15 @@ _NEEDED: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 def configuration(facts: Facts) -> Look:
     """The file, own commands, and who else may write where we rely on it."""
-    found = [finding("config-broken", "configuration", text, "mend that line") for text in facts.problems]
+    found = [
+        finding("config-broken", "configuration", text, f"mend it in {facts.config_path}") for text in facts.problems
+    ]
     found += [finding("own-command-refused", "hooks.d", text, _mend(text)) for text in facts.refused]
     found += [finding("strangers-may-write", "folders", text, _mend(text)) for text in facts.strangers]
     if not facts.problems and facts.cluster.listing.is_known:
         found += _rules(facts)
-    return Look("configuration", str(facts.config_path), tuple(found))
+    well = str(facts.config_path) if facts.has_config else f"no file {facts.config_path}: the defaults hold"
+    return Look("configuration", well, tuple(found))
 
 
 def _rules(facts: Facts) -> Iterator[Finding]:

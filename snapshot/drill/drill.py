@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,11 @@ READ_SECONDS = 5.0
 
 CLOCK_SECONDS = 1.0
 """How far the clock may be from the time that passed: an alert's time, and a window's, go by it."""
+
+
+def _no_agent() -> GuestUnfitError:
+    text = "a container has no guest agent, and is never frozen by us: there is nothing to drill"
+    return GuestUnfitError(text, remedy="a drill needs a virtual machine")
 
 
 class DrillTools(NamedTuple):
@@ -67,6 +73,9 @@ def examined(vmid: Vmid, access: Access, me: ProcessIdentity, looks: Sequence[Lo
     """The parts and the guest, before anything is frozen. What is in the way is the report's ``error``. ``looks``: what
     the doctor found.
     """
+    with contextlib.suppress(SafeSnapshotError):  # else the parts say what is broken
+        if GuestApi(access.main).find(vmid).kind is not GuestKind.QEMU:
+            return DrillReport(error=_no_agent())
     checks = ready.parts(access, vmid, looks)
     broken = [check for check in checks if check.result is CheckResult.FAILED]
     if broken:
@@ -90,7 +99,7 @@ def _refuse(health: Health, access: Access) -> None:
     if health.obstacle is not None:
         raise GuestUnfitError(health.obstacle.message, remedy=health.obstacle.remedy)
     if guest is None or guest.kind is not GuestKind.QEMU:
-        raise GuestUnfitError("a container is never frozen by us", remedy="a drill needs a virtual machine")
+        raise _no_agent()
     if not guest.running:
         raise GuestUnfitError("the guest is shut down", remedy="a drill needs one that runs")
     if not access.is_local(guest):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from snapshot.base.text import clean
-from snapshot.model import Check, CheckResult, Guest
+from snapshot.model import Check, CheckResult, Guest, Policy
 from snapshot.pve import locks
 from snapshot.pve.guests import AgentOption
 
@@ -109,13 +109,14 @@ def running(guest: Guest, current: Mapping[str, object]) -> Check:
     )
 
 
-def container() -> Check:
-    """A container, whatever it is."""
+def container(policy: Policy) -> Check:
+    """A container, whatever it is. ``policy``: what is set for it."""
+    remedy = "a database in it needs a dump of its own: docs/containers.md"
     return Check(
         "container",
         CheckResult.NO_FREEZE,
         "a container has no guest agent: PVE freezes its processes and syncs, nothing proves more",
-        "use policy prefer or never for containers",
+        "use policy prefer or never for it" if policy is Policy.REQUIRE else remedy,
         "container",
     )
 

@@ -133,7 +133,7 @@ class Preflight:
         if is_off:
             return Health(guest, (*done, checks.off(guest)), config=config)
         if guest.kind is GuestKind.LXC:
-            return Health(guest, (*done, checks.container()), config=config)
+            return Health(guest, (*done, checks.container(wanted.policy)), config=config)
         done.append(checks.running(guest, current))
         option = AgentOption.parse(config.get("agent"))
         is_off_by_option = option.enabled and not option.freeze

@@ -115,7 +115,9 @@ class GuestApi:
                 f"guest {vmid} not found: the API lists no guest at all for this token",
                 remedy="grant it VM.Audit (docs/privileges.md), or check that the guest exists: `qm list`, `pct list`",
             )
-        raise GuestRemovedError(f"guest {vmid} does not exist in this cluster", remedy="check the vmid: `qm list`")
+        raise GuestRemovedError(
+            f"guest {vmid} does not exist in this cluster", remedy="check the vmid: `qm list`, `pct list`"
+        )
 
     def list(self) -> tuple[Guest, ...]:
         """Every guest this token may see."""

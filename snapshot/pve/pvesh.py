@@ -22,6 +22,7 @@ from snapshot.base.aside import Aside, reap
 from snapshot.base.clock import Clock, SystemClock
 from snapshot.base.signals import whole
 from snapshot.base.text import clean
+from snapshot.config.token import NO_NODE
 from snapshot.errors import ApiUnreachableError, ReplyLostError
 from snapshot.pve.transport import error_of_status, most_bytes
 
@@ -79,7 +80,9 @@ class PveshTransport:
                 with whole():
                     run = left.enter_context(_Run(argv, most_bytes(path), self._inherits, outlasts_us=is_task))
             except OSError as error:
-                raise ApiUnreachableError(f"{self._program} cannot be run ({error.strerror})") from error
+                remedy = NO_NODE if isinstance(error, FileNotFoundError) else "it is for root alone: run it as root"
+                text = f"{self._program} cannot be run ({error.strerror})"
+                raise ApiUnreachableError(text, remedy=remedy) from error
             while not run.ends_within(LOOK_SECONDS):
                 interruption.mind()
                 run.check()

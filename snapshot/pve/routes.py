@@ -87,7 +87,9 @@ def _relocator(access: Access, guest: Guest, doors: Doors) -> Callable[[], Ladde
         if found:
             return build_ladder(access, found[0]) if found[0].node != guest.node else None
         if gone and not lives:
-            raise GuestRemovedError(f"guest {guest.vmid} does not exist in this cluster", remedy="check it: `qm list`")
+            raise GuestRemovedError(
+                f"guest {guest.vmid} does not exist in this cluster", remedy="check it: `qm list`, `pct list`"
+            )
         return None
 
     return relocate

@@ -271,7 +271,7 @@ def _listing(access: Access) -> _List:
             problem = ApiDeniedError(
                 "the API lists no guest at all for this token: nobody was looked at",
                 status=403,
-                remedy="grant it VM.Audit (docs/privileges.md), or check that there are guests: `qm list`",
+                remedy="grant it VM.Audit (docs/privileges.md), or check that there are guests: `qm list`, `pct list`",
             )
         for listed in rows:
             guest = listed.guest

@@ -11,10 +11,16 @@ from unittest import mock
 
 import pytest
 
+from snapshot.base.clock import SystemClock
+from snapshot.base.procfs import ProcessIdentity
 from snapshot.config.settings import MetricsConfig
-from snapshot.doctor import cluster, habits, rounds
+from snapshot.doctor import cluster, examine, habits, rounds
+from snapshot.doctor.examine import Surroundings
 from snapshot.doctor.findings import NOT_EXAMINED
+from snapshot.doctor.machine import Machine
 from snapshot.doctor.worth import Best
+from snapshot.model import Policy
+from snapshot.preflight import checks
 from snapshot.setup.accounts import USER
 from tests.doctor.kit import HOOK, RIGHTS, Clinic, clinic
 from tests.engine.kit import busy_agent, check
@@ -253,3 +259,17 @@ def test_what_setups_own_user_lacks_setup_gives_it(well: Clinic, whose: str) -> 
     (found,) = [one for one in well.visit().findings if (one.code, one.subject) == ("privilege-missing", "token")]
     assert ("`safe-snapshot setup`" in found.remedy) == (whose == "setup's")
     assert ("pveum acl modify" in found.remedy) == (whose != "setup's")
+
+
+def test_a_configuration_that_is_not_there_is_not_called_a_file(well: Clinic) -> None:
+    assert well.visit().looks[0].text == str(well.lab.config_path)
+    with mock.patch.object(examine, "DEFAULT_PATH", well.root / "none.toml"):
+        found = examine.examine(None, Surroundings(SystemClock(), ProcessIdentity.own(), Machine(well.root)))
+    assert found.looks[0].text == f"no file {well.root}/none.toml: the defaults hold"
+
+
+def test_a_containers_note_does_not_advise_what_is_set(well: Clinic) -> None:
+    well.lab.node.add_guest(GuestSpec(101, kind="lxc"))
+    (found,) = [one for one in well.visit().findings if one.code == "container"]
+    assert found.remedy == "a database in it needs a dump of its own: docs/containers.md"
+    assert checks.container(Policy.REQUIRE).remedy == "use policy prefer or never for it"

@@ -22,6 +22,7 @@ from tests.json_schema import follows_the_schema
 from tests.lab.fixtures import real_guest
 from tests.lab.guest.agentmodel import Refusal
 from tests.lab.guest.scripted import ScriptedGuest
+from tests.lab.node.node import GuestSpec
 from tests.lab.site import Run, Site, wait_for
 from tests.notify.receivers import MailServer, WebServer, sendmail, write_secret
 from tests.process.processes import guarded_site, guards, the_guard
@@ -321,3 +322,14 @@ def test_a_guest_that_is_frozen_or_off_is_left_alone() -> None:
         lab.guest.stop()
         run = drill(lab)
         assert (run.exit_code, run.json["error"]["remedy"]) == (4, "a drill needs one that runs")
+
+
+def test_a_container_is_told_that_it_has_no_agent_before_anything_else() -> None:
+    with drill_site() as (lab, timeline):
+        lab.node.add_guest(GuestSpec(101, kind="lxc"))
+        run = lab.safe_snapshot("drill", "101", "--yes")
+        assert run.exit_code == 4, run.text
+        (line,) = " ".join(run.stderr.split()).split("ERROR: ")[1:]
+        assert line.startswith("a container has no guest agent")
+        assert "BROKEN" not in run.text
+        assert not timeline.freezes()

@@ -54,6 +54,10 @@ def command(*arguments: str, **env: str) -> Run:
         ("thaw 99", "is not a vmid"),
         ("thaw a:c", "is not a vmid"),
         ("thaw", "Missing argument 'VMID'"),
+        ("verify 100", "Missing argument 'SNAPSHOT'|`safe-snapshot list 100`"),
+        ("verify", "Missing argument 'GUEST'"),
+        ("report", "Missing option '--html'|`safe-snapshot report --html report.html`"),
+        ("help frobnicate", "no such command 'frobnicate'"),
         ("check 200-100", "write 100-200"),
         ("check w\u00e4b", "is not a vmid"),
         ("check @pool-shop", "it is written pool:shop"),
@@ -82,6 +86,13 @@ def test_what_is_not_understood_is_said_clearly(line: str, says: str) -> None:
         assert text.lower() in run.stderr.lower(), run.stderr
     assert run.stdout == ""
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("words", ["", "doctor", "metrics serve", "100"])
+def test_help_is_a_word_too_as_pves_tools_have_it(words: str) -> None:
+    asked, shown = command("help", *words.split()), command(*words.split(), "--help")
+    assert (asked.stdout, asked.exit_code) == (shown.stdout, 0)
+    assert asked.stdout.startswith("Usage: safe-snapshot")
 
 
 @pytest.mark.parametrize("text", ["a\0b", "bell\a", "esc\x1b[31m"])
@@ -692,6 +703,21 @@ def test_no_command_ends_in_a_traceback_because_of_its_streams(lab: Site, words:
         assert text not in done.stderr, done
     if redirection == ">/dev/full" and words != "history":  # which has nothing to say of an empty journal
         assert done.returncode == 1, done
+
+
+@pytest.mark.parametrize("words", ["doctor", "list", "doctor --json", "status"])
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(lab: Site, words: str) -> None:
+    """`doctor | head`: the outcome's own exit code, and no word of a pipe."""
+    code = lab.safe_snapshot(*words.split()).exit_code
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(
+        lab.command(*words.split()), stdout=writing, stderr=subprocess.PIPE, env=environment(), text=True
+    ) as process:
+        os.close(writing)
+        _, said = process.communicate(timeout=60)
+    assert "pipe" not in said.lower()
+    assert process.returncode == code
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "safe-snapshot.md"

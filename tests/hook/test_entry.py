@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -122,6 +124,28 @@ def test_without_a_phase_it_says_how_it_is_used() -> None:
     assert done.returncode == 1
     assert "--help" in check(done)[0]
     assert hook("--help").stdout.startswith(b"usage: vzdump-hook")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--hlep",), ("--config", "/nowhere", "-x")])
+def test_who_calls_it_at_a_terminal_is_told_what_it_is_for(arguments: tuple[str, ...]) -> None:
+    """vzdump reads it through a pipe, and is answered as ever."""
+    screen, console_end = pty.openpty()
+    with subprocess.Popen([str(BIN / "vzdump-hook"), *arguments], stdout=console_end, stderr=console_end) as process:
+        os.close(console_end)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
+            while piece := os.read(screen, 65536):
+                said += piece
+    os.close(screen)
+    lines = said.decode().splitlines()
+    assert process.returncode == 1
+    assert "usage: vzdump-hook [--config FILE] PHASE [MODE VMID]" in lines
+    assert any("safe-snapshot setup" in line for line in lines)
+    assert max(map(len, lines)) < 80
+    assert lines[0] == (f"no such option: {arguments[-1]!r}" if arguments else lines[0])
+    piped = hook(*arguments)
+    assert len(check(piped)) == 1
+    assert piped.returncode == (0 if arguments else 1)
 
 
 def test_it_says_its_version_as_the_other_program_does(capsys: pytest.CaptureFixture[str]) -> None:

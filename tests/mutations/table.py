@@ -4894,7 +4894,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "who has no token is sent to setup where that can do nothing",
         "snapshot/config/token.py",
-        " if is_node(config) else NO_NODE",
+        " if os.access(config.local.pvesh, os.X_OK) else NO_NODE",
         "",
         f"{CONFIG_TESTS}::test_a_missing_token_file_is_said_with_how_to_come_by_one",
     ),
@@ -4911,6 +4911,34 @@ MUTATIONS: tuple[Mutation, ...] = (
         '    if facts.token_id.startswith(SETUPS_TOKENS):\n        return "`safe-snapshot setup`, on a node"\n',
         "",
         f"{VISIT_TESTS}::test_what_setups_own_user_lacks_setup_gives_it[setup's]",
+    ),
+    mutation(
+        "a reader that has gone is told of a broken pipe",
+        "snapshot/base/streams.py",
+        "    except BrokenPipeError:\n",
+        "    except NotImplementedError:\n",
+        "tests/engine/test_cli.py::test_a_reader_that_has_seen_enough_ends_a_command_quietly[list]",
+    ),
+    mutation(
+        "who calls the hook at a terminal is answered as vzdump",
+        "vzdump_hooks/entry.py",
+        "if _is_a_slip(rest):",
+        "if False:",
+        "tests/hook/test_entry.py::test_who_calls_it_at_a_terminal_is_told_what_it_is_for[arguments1]",
+    ),
+    mutation(
+        "a container is drilled until its socket is found broken",
+        "snapshot/drill/drill.py",
+        "if GuestApi(access.main).find(vmid).kind is not GuestKind.QEMU:",
+        "if False:",
+        "tests/drill/test_drill.py::test_a_container_is_told_that_it_has_no_agent_before_anything_else",
+    ),
+    mutation(
+        "a configuration that is not there is called well by its name",
+        "snapshot/doctor/ways.py",
+        "str(facts.config_path) if facts.has_config else",
+        "str(facts.config_path) if True else",
+        "tests/doctor/test_visit.py::test_a_configuration_that_is_not_there_is_not_called_a_file",
     ),
     mutation(
         "a name chosen by hand hides the verdict",

@@ -235,7 +235,7 @@ def test_the_shell_offers_every_command_and_every_option_of_it(tree: Path) -> No
 
 def test_the_shell_offers_the_hooks_own_words(tree: Path) -> None:
     offered = tab(tree, "vzdump-hook", "")
-    assert {"--self-test", "--config", "--help"} <= offered
+    assert {"--self-test", "--config", "--help", "--version"} <= offered
     assert {phase.value for phase in Phase} <= offered
 
 

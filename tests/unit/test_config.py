@@ -432,9 +432,35 @@ def test_a_token_file_without_the_secret_of_one_token_is_refused_without_showing
     assert SECRET not in str(caught.value)
 
 
-def test_a_secret_without_an_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="token_id is not set"):
+def test_a_secret_without_an_id_is_refused_with_the_file_and_what_it_must_hold(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="token_id is not set") as caught:
         token(with_token(tmp_path / "token", SECRET, token_id=""))
+    assert str(tmp_path / "token") in str(caught.value)
+    assert "user@realm!tokenname=secret" in caught.value.remedy
+    assert SECRET not in str(caught.value)
+
+
+def test_broken_toml_has_its_remedy_wherever_it_is_met(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[hook\n")
+    with pytest.raises(ConfigError, match=r"is not TOML .*line 1") as caught:
+        reading.load(path)
+    assert "mend that line" in caught.value.remedy
+    assert "mend that line" in reading.load_lenient(path)[1][0]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_configuration_that_is_not_there_names_one_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    assert str(reading.SAMPLE) == "/usr/share/vzdump-hooks/config.toml"
+    monkeypatch.setattr(reading, "SAMPLE", tmp_path / "config.toml")
+    if installed:
+        (tmp_path / "config.toml").touch()
+    with pytest.raises(ConfigError) as caught:
+        reading.load(tmp_path / "none.toml")
+    named = str(tmp_path / "config.toml") if installed else "contrib/config.toml"
+    assert caught.value.remedy == f"{named} is one to copy"
 
 
 def test_a_token_file_in_another_alphabet_is_refused(tmp_path: Path) -> None:
@@ -455,9 +481,7 @@ def test_a_token_file_of_its_owner_alone_is_taken(tmp_path: Path, mode: int) -> 
     assert token(with_token(tmp_path / "token", SECRET, mode)).secret == SECRET
 
 
-@pytest.mark.parametrize(
-    "local", [{"node": "pve7"}, {"node": "", "pvesh": "/bin/true"}, {"node": "", "pvesh": "/none"}]
-)
+@pytest.mark.parametrize("local", [{"node": "pve7", "pvesh": "/bin/true"}, {"node": "", "pvesh": "/none"}])
 def test_a_missing_token_file_is_said_with_how_to_come_by_one(tmp_path: Path, local: dict[str, str]) -> None:
     """On a node setup makes it, with the least privileges; elsewhere setup could do nothing."""
     with pytest.raises(ConfigError, match="there is no API token") as caught:

@@ -17,6 +17,7 @@ from snapshot.errors import ApiUnreachableError, ConfigError
 from snapshot.model import Guest, GuestKind, Node, Vmid
 from snapshot.pve import credentials
 from snapshot.pve.access import open_access
+from snapshot.pve.pvesh import PveshTransport
 from snapshot.pve.routes import build_ladder
 from tests.lab.node.certs import authority
 
@@ -142,3 +143,13 @@ def test_a_token_file_that_does_not_answer_is_said_off_a_node(tmp_path: Path, mo
             access.main.request("GET", "version")
     finally:
         answers.set()
+
+
+def test_without_pvesh_it_says_that_this_is_no_node(tmp_path: Path) -> None:
+    with pytest.raises(ApiUnreachableError, match="cannot be run") as caught:
+        PveshTransport(str(tmp_path / "none")).request("GET", "version")
+    assert "this is no PVE node" in caught.value.remedy
+    (tmp_path / "closed").touch(0o600)
+    with pytest.raises(ApiUnreachableError, match="cannot be run") as caught:
+        PveshTransport(str(tmp_path / "closed")).request("GET", "version")
+    assert "no PVE node" not in caught.value.remedy

@@ -139,8 +139,10 @@ def test_guests_that_no_term_names_are_not_left_out_but_not_meant() -> None:
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("103", "guest 103 does not exist in this cluster; near it: 102, 105, 110"),
-        ("200-300", "no guest has a vmid in 200-300; near it: 110, 900"),
+        ("103", "guest 103 does not exist in this cluster; near it: 102, 105"),
+        ("121", "guest 121 does not exist in this cluster"),
+        ("112-300", "no guest has a vmid in 112-300; near it: 110"),
+        ("200-300", "no guest has a vmid in 200-300"),
         ("wbe1", "no guest's name is 'wbe1'; near it: web1"),
         ("wbe*", "no guest's name is like 'wbe*'; near it: web2, web1"),
         ("prod", "no guest's name is 'prod'; near it: tag:prod"),
@@ -158,6 +160,7 @@ def test_guests_that_no_term_names_are_not_left_out_but_not_meant() -> None:
 def test_what_names_nobody_is_told_with_what_is_near(word: str, says: str) -> None:
     (one,) = choose(Selection.parse(["100", word]), CLUSTER).unmatched
     assert str(one).startswith(says)
+    assert ("near it" in str(one)) == ("near it" in says)
 
 
 def test_options_that_name_nobody_are_told_too() -> None:

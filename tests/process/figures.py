@@ -15,8 +15,13 @@ def thawed_within(bound: float, timeline: Timeline, since: float, name: str) -> 
     """Wait until the guest is thawed, note how long after ``since`` it was frozen, and hold it against ``bound``."""
     timeline.wait_until_thawed_for(0.7)
     seconds = timeline.frozen_after(since)
-    MEASURED[f"{name} (bound {bound:g} s)"].append(seconds)
+    note(bound, seconds, name)
     assert seconds <= bound, f"{name}: frozen for {seconds:.2f} s after {since:.2f}: {timeline.freezes()}"
+
+
+def note(bound: float, seconds: float, name: str) -> None:
+    """For the end of the run."""
+    MEASURED[f"{name} (bound {bound:g} s)"].append(seconds)
 
 
 def summary(measured: Mapping[str, list[float]]) -> list[str]:

@@ -60,17 +60,8 @@ for name in sys.argv[2:]:
 class ThinMachine(debian.DebianGuest):
     """A Debian with a thin pool ``pve/data``."""
 
-    def start(self) -> None:
-        self._launch(debian.built(_PACKAGES) / "disk.qcow2", None)
-
-    def command(self) -> list[str]:
-        words = super().command()
-        for option, file in (("-kernel", "vmlinuz"), ("-initrd", "initrd")):
-            words[words.index(option) + 1] = str(debian.built(_PACKAGES) / file)
-        return words
-
-    def _check_boot(self, deadline: float) -> None:
-        super()._check_boot(deadline + SECONDS)
+    def image(self) -> Path:
+        return debian.built(_PACKAGES)
 
     def install(self) -> None:
         """What is judged, and the pool."""

@@ -18,6 +18,9 @@ from snapshot.guard.link import AnotherGuardError, GuardSpec, Op, watchdog_secon
 
 NURSERY_PROPERTIES = {
     "OOMScoreAdjust": "-900",
+    # By default systemd stops the whole unit when the kernel ends one of its processes for want of memory: every guard
+    # in it would thaw. What has to begin again does so by itself.
+    "OOMPolicy": "continue",
     # TERM is for the guard: its pvesh may be carrying the thaw. And a pvesh that cannot even be killed would keep
     # systemd from starting the guard again, for twice TimeoutStopSec, were the whole group to end first.
     "KillMode": "process",

@@ -5,6 +5,7 @@ A Debian machine in QEMU runs safe-snapshot; the node and scripted guests are on
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -178,3 +179,23 @@ def test_a_unit_of_more_guards_than_processes_that_is_stopped_thaws_all(lab: Sit
     machine.thaws_within(BOUND_SECONDS, lab, stopped_at, f"{len(lab.guests)} guests, unit of the guards stopped")
     assert reached(lambda: is_over(machine))
     machine.shell("systemctl kill --kill-who=all --signal=KILL caller")
+
+
+def test_a_process_of_the_unit_that_the_kernel_ends_for_want_of_memory_ends_no_window(
+    lab: Site, machine: SystemdMachine
+) -> None:
+    """By default systemd stops the whole unit then, and every guard in it thaws."""
+    hold_frozen(lab, machine)
+    unit = machine.shell(f"systemctl list-units --plain --no-legend {UNITS}").split()[0]
+    group = f"/sys/fs/cgroup/system.slice/{unit}"
+    machine.shell(f"echo $(($(cat {group}/memory.current) + (64 << 20))) >{group}/memory.max")
+    eats = "python3 -c 'b\"x\" * (1 << 28)'"
+    ended, said = machine.control(
+        f"(echo $BASHPID >{group}/cgroup.procs && echo 1000 >/proc/self/oom_score_adj && exec {eats})"
+    )
+    assert ended == 128 + signal.SIGKILL, said
+    assert reached(lambda: "killed by the OOM killer" in machine.shell(f"journalctl -b --no-pager -u {unit}"))
+    assert machine.shell(f"systemctl show -p ActiveState --value {unit}") == "active"
+    assert frozen(lab) == list(lab.guests)
+    machine.shell("systemctl kill --kill-who=all --signal=KILL caller")
+    assert reached(lambda: frozen(lab) == [])

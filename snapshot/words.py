@@ -24,6 +24,7 @@ class Word(Enum):
     AGENT_OPTION = "agent-option", "the agent is not switched on in the guest's PVE options"
     FREEZE_COMMANDS = "freeze-commands", "the agent's freeze commands are disabled in the guest"
     PRIVILEGES = "privileges", "this token may not ask the agent"
+    PROOF = "proof", "policy `require`, and this qemu-server thaws the guest itself: nothing could be proven"
     API = "api", "PVE gave no answer about the agent, or none that makes sense"
     RUNNING = "running", "the guest's state could not be used"
     REFUSED = "refused", "the agent said no before it froze anything"

@@ -24,7 +24,7 @@ CONSISTENT_VERDICTS = frozenset(kind.value for kind in VerdictKind if kind.is_co
 GUARD_CAUSES = tuple(cause.value for cause in Cause)
 
 _REASONS: Mapping[str, tuple[Word, ...]] = {
-    "preflight": (Word.AGENT, Word.AGENT_OPTION, Word.FREEZE_COMMANDS, Word.PRIVILEGES, Word.RUNNING),
+    "preflight": (Word.AGENT, Word.AGENT_OPTION, Word.FREEZE_COMMANDS, Word.PRIVILEGES, Word.PROOF, Word.RUNNING),
     "freeze": (
         Word.REFUSED,
         Word.FAILED,

@@ -43,6 +43,7 @@ REMEDIES: Mapping[Word, str] = {
     Word.AGENT_OPTION: "`qm set <vmid> --agent 1`, then a full stop and start of the guest",
     Word.FREEZE_COMMANDS: "take the freeze commands out of block-rpcs in the guest's agent, and restart it",
     Word.PRIVILEGES: "`safe-snapshot doctor` names the privilege that the token lacks",
+    Word.PROOF: f"upgrade PVE, or see docs/safe-snapshot.md for what proves it before 9.1.10; {_CHECK}",
     Word.API: "`systemctl status pveproxy pvedaemon` on the guest's node",
     Word.RUNNING: _CHECK,
     Word.REFUSED: f"a failing hook in the guest, SELinux, or another freeze under way: {_HISTORY}",

@@ -106,7 +106,7 @@ def test_the_figures_of_the_first_page_are_those_that_were_measured() -> None:
         assert words.format(lab) in short
 
 
-@pytest.mark.parametrize("name", ["../README.md", "safe-snapshot.md", "vzdump-hook.md"])
+@pytest.mark.parametrize("name", ["../README.md", "install.md", "safe-snapshot.md", "vzdump-hook.md"])
 def test_a_sample_of_what_is_said_has_no_time_that_was_never_measured(name: str) -> None:
     samples = re.findall(r"frozen for (\S+) m?s", page(name)) + re.findall(r"filesystems?, (\S+) m?s", page(name))
     assert set(samples) == {"..."}

@@ -124,7 +124,7 @@ ELSEWHERE = {"take", "setup", "drill", "verify"}
 def test_from_the_signed_repository_through_a_backup_to_a_purge(bare: Tree, request: pytest.FixtureRequest) -> None:
     suite = request.node.callspec.params["bare"]
     assert bare.run("python3", "--version").returncode != 0, "the root is bare"
-    install(bare)
+    assert "next, `safe-snapshot setup`" in install(bare)
     assert not list(bare.root.glob("usr/bin/pip*"))
     assert bare.ok("dpkg", "--verify", "vzdump-hooks") == ""
     with node_tree(bare, pve_version=PVE[suite]) as node:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from snapshot.base.aloud import Aloud
 from snapshot.base.late import late
 from snapshot.base.signals import SignalGate
 from snapshot.cli.guests import MISSING, guests_options, word_behind
@@ -180,7 +181,8 @@ def _take_one(session: Session, request: Request) -> NoReturn:
         wait_seconds=config.fleet.wait_seconds,
     )
     began_at = session.clock.time()
-    result = safe_snapshot(request, tools)
+    with Aloud(session.say, session.clock) as tell:
+        result = safe_snapshot(request, replace(tools, tell=tell))
     left: list[str] = []
     if not request.dry_run and result.guest is not None:
         left = leave_trace(result.guest, result, tools, began_at)

@@ -105,14 +105,15 @@ class Tasks:
                 return False
             self._clock.sleep(min(pace.interval(look), left))
 
-    def end(self, upid: Upid, deadline: float) -> TaskEnd | None:
+    def end(self, upid: Upid, deadline: float, alive: Callable[[], None] = lambda: None) -> TaskEnd | None:
         """The task's end with its log, asked for until ``deadline``; None when it has not ended by then.
 
-        ApiDeniedError or ApiFailureError at once when no news can come any more, NodeOfflineError when its node has
-        been offline for OFFLINE_SECONDS.
+        ``alive``: see wait_for_end. ApiDeniedError or ApiFailureError at once when no news can come any more,
+        NodeOfflineError when its node has been offline for OFFLINE_SECONDS.
         """
         look, offline_since = 0, float("inf")
         while True:
+            alive()
             try:
                 status = self._status(upid)
                 if status.get("status") == "stopped":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from snapshot.model import Guest, GuestKind, Policy, Verdict, VerdictKind
+from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Evidence, Proof, judge
@@ -77,3 +78,15 @@ def pve_thawed(proof: Proof, task: TaskEnd | None) -> bool:
     if proof is not Proof.NOT_FROZEN or task is None:
         return False
     return not _found_frozen(task)
+
+
+def says_not_frozen(log: tuple[str, ...]) -> bool:
+    """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
+    words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
+    refused = [line for line in log if "unable to freeze guest fs" in line]
+    return any(word in line for line in log for word in words) or any(HOOK_FAILED_TEXT in line for line in refused)
+
+
+def thaw_failed(log: tuple[str, ...]) -> bool:
+    """Whether PVE's task says that its own thaw did not work."""
+    return any("thaw problems" in line for line in log)

@@ -13,13 +13,14 @@ from snapshot.errors import ApiError, NotConsistentError, ReplyLostError, Snapsh
 from snapshot.model import DiskWord, FreezeState, Guest, GuestKind, Upid, Verdict, VerdictKind
 from snapshot.pve import remedies
 from snapshot.pve.access import tasks_of
-from snapshot.pve.agent import HOOK_FAILED_TEXT
 from snapshot.pve.doors import off_by_another_door
 from snapshot.pve.guests import GuestApi
 from snapshot.pve.snapshots import description_of
 from snapshot.pve.tasks import TaskEnd
 from snapshot.recovery.frozen import guest_state
+from snapshot.take import judging
 from snapshot.take.request import Request, Tools
+from snapshot.take.waiting import Waiting
 from snapshot.thaw.rescue import thaw_now
 from snapshot.window.parts import WindowBrokenError
 from snapshot.window.snapshot import LEFT_FROZEN, HasEnded, SnapshotWindow
@@ -102,9 +103,10 @@ class PveSnapshot:
             if self.upid is None:
                 self._find_lost(window)
             else:
+                waiting = Waiting(self._tools, f"PVE's task {self.upid}", limit)
                 if window is not None:
-                    self._watch_task(self.upid, window, limit)
-                self._follow(self.upid, limit)
+                    self._watch_task(self.upid, window, limit, waiting)
+                self._follow(self.upid, limit, waiting)
         finally:
             if window is None:
                 self._thaw_what_pve_left()
@@ -113,14 +115,14 @@ class PveSnapshot:
             if self.upid is None and self.exists is False:
                 self.exists = None  # it may come yet: nobody knows for how long PVE keeps a request
 
-    def _watch_task(self, upid: Upid, window: SnapshotWindow, limit: float) -> None:
+    def _watch_task(self, upid: Upid, window: SnapshotWindow, limit: float, waiting: Waiting) -> None:
         def has_ended(deadline: float, alive: Callable[[], None]) -> bool:
             with self._tools.gate.open():
-                until = min(deadline, limit)
-                return self._tasks.wait_for_end(upid, until, alive) or self._tools.clock.monotonic() >= limit
+                ended = self._tasks.wait_for_end(upid, min(deadline, limit), lambda: waiting(alive))
+                return ended or self._tools.clock.monotonic() >= limit
 
         with contextlib.suppress(ApiError):  # said by who follows the task
-            self._watch(window, has_ended, lambda: _says_not_frozen(self._tasks.log(upid)))
+            self._watch(window, has_ended, lambda: judging.says_not_frozen(self._tasks.log(upid)))
 
     def _watch(self, window: SnapshotWindow, has_ended: HasEnded, is_harmless: Callable[[], bool]) -> None:
         """PVE freezes by itself in a task that finds the guest thawed: see to it that it is thawed by the deadline."""
@@ -147,13 +149,13 @@ class PveSnapshot:
         if task.exitstatus == remedies.KILLED:
             window.pve_has_ended(is_thawed=None)
             return
-        if any(text in task.exitstatus for text in REFUSED_TEXTS) or _says_not_frozen(task.log):
+        if any(text in task.exitstatus for text in REFUSED_TEXTS) or judging.says_not_frozen(task.log):
             window.pve_has_ended(is_thawed=True)
             return
         state = window.look()
         # An agent that is mute now was not so for PVE: a thaw that fails stands in the log, if that can be read.
         thawed = state is FreezeState.THAWED or (state is None and bool(task.log))
-        window.pve_has_ended(is_thawed=thawed and not _thaw_failed(task.log))
+        window.pve_has_ended(is_thawed=thawed and not judging.thaw_failed(task.log))
 
     def _thaw_what_pve_left(self) -> None:
         """PVE freezes by itself in a task that finds the guest thawed, and thaws once: a killed worker, or a thaw that
@@ -164,7 +166,7 @@ class PveSnapshot:
         guest, task = self._guest, self.task
         if guest.kind is GuestKind.LXC or not guest.running or self._request.memory or task is None:
             return
-        if task.succeeded and not _thaw_failed(task.log):
+        if task.succeeded and not judging.thaw_failed(task.log):
             return
         if any(text in task.exitstatus for text in REFUSED_TEXTS):
             return  # PVE has frozen nothing: a guest that is frozen is so by somebody else's work
@@ -192,7 +194,8 @@ class PveSnapshot:
             with self._tools.gate.open():
                 self._is_being_removed, self.exists = True, None
                 self._task = self._api.delete_snapshot(self._guest, self.name)
-                end = self._tasks.end(self._task, self._tools.clock.monotonic() + limit)
+                until = self._tools.clock.monotonic() + limit
+                end = self._tasks.end(self._task, until, Waiting(self._tools, f"PVE's task {self._task}", until))
             self.exists = end is None or not end.succeeded
             return "still running" if end is None else end.exitstatus if self.exists else ""
         except ApiError as error:
@@ -261,12 +264,12 @@ class PveSnapshot:
         if self._is_being_removed and self.exists:
             self.exists = None  # the removal may be on its way
 
-    def _follow(self, upid: Upid, until: float) -> None:
+    def _follow(self, upid: Upid, until: float, waiting: Waiting) -> None:
         config = self._tools.config.snapshot
         limit, is_chosen = config.task_timeout_seconds, SnapshotName.parse(self.name, config.name_prefix) is None
         try:
             with self._tools.gate.open():
-                end = self.task = self._tasks.end(upid, until)
+                end = self.task = self._tasks.end(upid, until, waiting)
         except ApiError as error:
             raise SnapshotFailedError(
                 f"PVE does not say any more how the snapshot task ended: {error.message}", remedy=error.remedy
@@ -297,11 +300,12 @@ class PveSnapshot:
         guest, clock = self._guest, self._tools.clock
         limit = self._tools.config.snapshot.lost_reply_seconds
         give_up = clock.monotonic() + limit
+        waiting = Waiting(self._tools, "the snapshot, for the answer to its request was lost", give_up)
 
         def has_shown(deadline: float, alive: Callable[[], None]) -> bool:
             with self._tools.gate.open():
                 while not self._is_there():
-                    alive()
+                    waiting(alive)
                     if clock.monotonic() >= min(deadline, give_up):
                         return clock.monotonic() >= give_up
                     clock.sleep(PAUSE_SECONDS)
@@ -337,14 +341,3 @@ class PveSnapshot:
     def _description(self, verdict: Verdict | None) -> str:
         at = self._tools.clock.time()
         return description_of(self._request.description, self.mark, verdict, self.frozen_seconds, at, disk=self.disk)
-
-
-def _says_not_frozen(log: tuple[str, ...]) -> bool:
-    """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
-    words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
-    refused = [line for line in log if "unable to freeze guest fs" in line]
-    return any(word in line for line in log for word in words) or any(HOOK_FAILED_TEXT in line for line in refused)
-
-
-def _thaw_failed(log: tuple[str, ...]) -> bool:
-    return any("thaw problems" in line for line in log)

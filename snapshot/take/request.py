@@ -70,6 +70,8 @@ class Tools:
     """The guest, where PVE was asked for it already."""
     fence: Fence = field(default_factory=NoFence)
     """Where a member of a group waits for the others."""
+    tell: Say = lambda line, at=None: None
+    """What is said while a guest may be frozen: it must not block, so a thread of its own has it (base/aloud.py)."""
     wait_seconds: float | None = None
     """How long another run of the guest is waited for; None: whoever has called sees to that."""
 

@@ -135,6 +135,7 @@ TWO_RUNS = "tests/engine/test_two_runs.py"
 IN_USE = "tests/fleet/test_in_use.py"
 TURNS_TESTS = "tests/engine/test_turns.py"
 PROCESS = "snapshot/base/hardening.py"
+WAITING_TESTS = "tests/unit/test_waiting.py"
 PVE_SNAPSHOT = "snapshot/take/pvesnapshot.py"
 JOURNAL_FILE = "snapshot/journal/file.py"
 BROKEN = "snapshot/journal/broken.py"
@@ -1504,7 +1505,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "a thaw of PVE's that failed is not read in its log",
-        PVE_SNAPSHOT,
+        "snapshot/take/judging.py",
         '    return any("thaw problems" in line for line in log)',
         "    return False",
         f"{OWN_FREEZING}::test_a_guest_that_pves_own_thaw_left_frozen_is_thawed_also_when_its_agent_is_mute_by_then",
@@ -6215,5 +6216,33 @@ MUTATIONS: tuple[Mutation, ...] = (
         "/tasks --source active --vmid {guest.vmid}",
         "/tasks --source running --guest {guest.vmid}",
         "tests/docs/test_commands.py::test_a_command_of_pves_in_a_message_has_the_words_that_pve_knows",
+    ),
+    mutation(
+        "nothing is heard of a task that PVE takes long for",
+        PVE_SNAPSHOT,
+        "self._tasks.end(upid, until, waiting)",
+        "self._tasks.end(upid, until)",
+        f"{WAITING_TESTS}::test_a_task_that_takes_long_is_heard_of_every_20_s[False]",
+    ),
+    mutation(
+        "nothing is heard of a task in which PVE may freeze",
+        PVE_SNAPSHOT,
+        "lambda: waiting(alive)",
+        "alive",
+        f"{WAITING_TESTS}::test_a_task_that_takes_long_is_heard_of_every_20_s[True]",
+    ),
+    mutation(
+        "nothing is heard of the search for a snapshot whose answer was lost",
+        PVE_SNAPSHOT,
+        "                    waiting(alive)",
+        "                    alive()",
+        f"{WAITING_TESTS}::test_the_search_for_a_snapshot_whose_answer_was_lost_is_heard_of",
+    ),
+    mutation(
+        "the thread that thaws waits for a terminal",
+        "snapshot/take/waiting.py",
+        "self._tools.tell(",
+        "self._tools.say(",
+        f"{WAITING_TESTS}::test_a_task_that_takes_long_is_heard_of_every_20_s[True]",
     ),
 )

@@ -22,6 +22,7 @@ from snapshot.take.interruption import let_signals_through
 from snapshot.take.request import frozen_seconds
 from snapshot.take.run import Run
 from snapshot.thaw.rescue import what_is_left
+from snapshot.thaw.telling import in_words
 from snapshot.window.snapshot import SnapshotWindow
 
 
@@ -74,7 +75,7 @@ def _take_over(run: Run, window: SnapshotWindow, failed: Failure | None) -> None
     why = "its agent does not let us" if report.forbidden else f"no thaw was confirmed in {limit:g} s"
     left = what_is_left(window.spec.guest, run.tools.access, is_offline=False, is_forbidden=report.forbidden)
     raise StillFrozenError(
-        f"GUEST {run.request.vmid} MAY STILL BE FROZEN: {why} ({report.detail})",
+        f"GUEST {run.request.vmid} MAY STILL BE FROZEN: {why} ({in_words(run.answers.last) or report.detail})",
         remedy=f"the guard goes on trying; {left}",
     )
 

@@ -28,7 +28,9 @@ from snapshot.pve.routes import build_ladder
 from snapshot.take.fence import Milestone
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.request import Request, Result, Tools
+from snapshot.take.waiting import ThawNews
 from snapshot.thaw.pace import thawing_of
+from snapshot.thaw.telling import Answers
 from snapshot.thaw.thawer import Thawer
 from snapshot.window.parts import WindowSpec, WindowTools
 from snapshot.window.snapshot import SnapshotWindow
@@ -72,6 +74,8 @@ class Run:
         self.snapshot: PveSnapshot | None = None
         self.window: SnapshotWindow | None = None
         """Once it is over."""
+        self.answers = Answers()
+        """What each way has answered to the newest window's thaw that did not do."""
         self.is_closed = False
         """Whether the window has its verdict."""
         self.verdict: Verdict | None = None
@@ -103,6 +107,7 @@ class Run:
     def window_of(self, guest: Guest, *, others_freeze: bool = False) -> SnapshotWindow:
         """A new window of ours; see WindowSpec."""
         config, request, settings, tools = self.tools.config, self.request, self.settings, self.tools
+        self.answers = Answers(ThawNews(guest.vmid, tools).heard)
         turns = tools.access.turns if tools.fence.group_id is None else None  # a group has its own: together.py
         spec = WindowSpec(
             guest=guest,
@@ -123,7 +128,9 @@ class Run:
                 me=tools.me,
                 book=self.book,
                 launcher=tools.launcher,
-                thawer=Thawer(build_ladder(tools.access, guest, ahead=True), thawing_of(config), tools.clock),
+                thawer=Thawer(
+                    build_ladder(tools.access, guest, ahead=True), thawing_of(config), tools.clock, self.answers
+                ),
                 freezing=ApiChannel(tools.access.main, guest),
                 gate=tools.gate,
                 turn=lambda waits: turns.call(guest.node, self.sleep, waits) if turns is not None else Slot(),

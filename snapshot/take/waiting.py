@@ -1,11 +1,13 @@
-"""What is said of a long wait for PVE, now and then: silence looks like a program that hangs."""
+"""What is said of a long wait for PVE, or for a thaw, now and then: silence looks like a program that hangs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
+from snapshot.model import Vmid
 from snapshot.take.request import Tools
-from snapshot.thaw.telling import AGAIN_SECONDS
+from snapshot.thaw.telling import AGAIN_SECONDS, in_words
 
 
 class Waiting:
@@ -25,7 +27,26 @@ class Waiting:
             return
         self._said_at = now
         most = max(0.0, self._ends_at - self._began)
-        self._tools.tell(
-            f"waiting for {self._what}, {now - self._began:.0f} s so far, at most {most:.0f} s; "
-            "Ctrl-C ends only the waiting"
-        )
+        so_far = f"{now - self._began:.0f} s so far, at most {most:.0f} s"
+        with suppress(Exception):  # what cannot be said breaks no window
+            self._tools.tell(f"waiting for {self._what}, {so_far}; Ctrl-C ends only the waiting")
+
+
+class ThawNews:
+    """A thaw in a window: each way's answer that did not do is told once, then the last ones now and then."""
+
+    def __init__(self, vmid: Vmid, tools: Tools) -> None:
+        self._vmid = vmid
+        self._tools = tools
+        self._last: dict[str, str] = {}
+        self._said_at = tools.clock.monotonic()
+
+    def heard(self, name: str, answer: str) -> None:
+        """The way ``name`` has not thawed the guest."""
+        is_new = name not in self._last
+        self._last[name] = answer
+        now = self._tools.clock.monotonic()
+        if is_new or now - self._said_at >= AGAIN_SECONDS:
+            self._said_at = now
+            answers = in_words({name: answer} if is_new else self._last)
+            self._tools.tell(f"guest {self._vmid}: no thaw confirmed yet, Ctrl-C does not end the trying: {answers}")

@@ -12,7 +12,7 @@ from tests.engine.kit import FREEZE, QUICK_LIMITS, check
 from tests.engine.test_console import on_a_terminal
 from tests.engine.test_foreign_freezes import left_behind
 from tests.lab.guest.scripted import ScriptedGuest
-from tests.lab.site import Site, site
+from tests.lab.site import Site, site, wait_for
 
 WAYS = ("agent socket /", "https://127.0.0.1:", "pvesh: ")
 
@@ -62,3 +62,22 @@ def test_a_recovery_tells_it_to_who_waits_at_a_terminal_and_to_no_journal(stuck:
     run = check(stuck, stuck.safe_snapshot("recover"), thawed=False)
     assert "not thawed yet" not in run.text
     assert run.exit_code == 8
+
+
+@pytest.mark.parametrize("flags", ["", "-q"])
+def test_a_run_whose_own_thaw_fails_says_what_each_way_answers(flags: str) -> None:
+    with site(ScriptedGuest, limits=dict(QUICK_LIMITS)) as lab:
+        lab.on_the_node()
+        lab.settings["thaw"] = {"owner_limit_seconds": 6}
+        lab.write_config()
+        lab.node.set(task_delays={"before": 20.0})
+        with lab.start("100", "--max-window", "2", *flags.split()) as run:
+            assert wait_for(kit.the_guest(lab).is_frozen)
+            kit.the_guest(lab).kill_agent()
+            assert run.stderr is not None
+            meanwhile, error, rest = run.stderr.read().partition("MAY STILL BE FROZEN")
+            assert run.wait() == 8
+        text = " ".join((error + rest).split())
+        for way in WAYS:
+            assert way in text, "all of it in the end"
+            assert (f"no thaw confirmed yet, Ctrl-C does not end the trying: {way}" in meanwhile) is (not flags)

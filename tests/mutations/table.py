@@ -6241,8 +6241,22 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "the thread that thaws waits for a terminal",
         "snapshot/take/waiting.py",
-        "self._tools.tell(",
-        "self._tools.say(",
+        'self._tools.tell(f"waiting',
+        'self._tools.say(f"waiting',
         f"{WAITING_TESTS}::test_a_task_that_takes_long_is_heard_of_every_20_s[True]",
+    ),
+    mutation(
+        "an owner whose thaw fails does not say what the ways answer",
+        "snapshot/take/run.py",
+        "self.answers = Answers(ThawNews(guest.vmid, tools).heard)",
+        "self.answers = Answers()",
+        f"{RESCUE_WORDS}::test_a_run_whose_own_thaw_fails_says_what_each_way_answers",
+    ),
+    mutation(
+        "an owner that could not thaw names one way's answer",
+        "snapshot/take/guarded.py",
+        "in_words(run.answers.last) or report.detail",
+        "report.detail",
+        f"{RESCUE_WORDS}::test_a_run_whose_own_thaw_fails_says_what_each_way_answers",
     ),
 )

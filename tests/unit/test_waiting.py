@@ -15,6 +15,7 @@ from snapshot.model import Upid
 from snapshot.pve.access import Access
 from snapshot.take.pvesnapshot import PveSnapshot
 from snapshot.take.request import Request, Tools
+from snapshot.take.waiting import ThawNews
 from tests.unit.kit import GUEST, ScriptedTransport, VirtualClock
 
 UPID = "UPID:pve1:0003A5F1:00C4D9E2:68F0A1B7:qmsnapshot:100:root@pam!safe:"
@@ -42,12 +43,12 @@ class StillWindow:
         pass
 
 
-def snapshot(clock: VirtualClock, said: list[str], **answers: object) -> PveSnapshot:
+def tools_of(clock: VirtualClock, said: list[str], **answers: object) -> Tools:
     transport = ScriptedTransport(
         {"/log": [], "nodes": [], "/snapshot/s1": UPID} | {f"/{k}": v for k, v in answers.items()}, clock
     )
     config = Config()
-    tools = Tools(
+    return Tools(
         config=config,
         access=Access(config, clock, transport, ""),
         clock=clock,
@@ -59,6 +60,10 @@ def snapshot(clock: VirtualClock, said: list[str], **answers: object) -> PveSnap
         say=lambda line, at=None: pytest.fail(f"by the thread that thaws: {line}"),
         tell=lambda line, at=None: said.append(line),
     )
+
+
+def snapshot(clock: VirtualClock, said: list[str], **answers: object) -> PveSnapshot:
+    tools = tools_of(clock, said, **answers)
     return PveSnapshot(GUEST, Request(GUEST.vmid), tools, name="s1", mark="w1", warnings=[])
 
 
@@ -98,3 +103,14 @@ def test_a_removal_that_takes_long_is_heard_of() -> None:
     clock, said = VirtualClock(), list[str]()
     assert snapshot(clock, said, status=ends_after(clock, 30.0)).remove() == ""
     assert [line.rpartition(UPID)[2][:9] for line in said] == [", 20 s so"]
+
+
+def test_a_thaw_in_a_window_tells_each_way_once_and_then_every_20_s() -> None:
+    clock, said = VirtualClock(), list[str]()
+    thawing = ThawNews(GUEST.vmid, tools_of(clock, said))
+    for _ in range(25):
+        thawing.heard("socket", "busy")
+        thawing.heard("api", "500")
+        clock.sleep(1.0)
+    about = "guest 100: no thaw confirmed yet, Ctrl-C does not end the trying: "
+    assert said == [f"{about}socket: busy", f"{about}api: 500", f"{about}socket: busy; api: 500"]

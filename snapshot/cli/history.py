@@ -60,7 +60,7 @@ def history(
 
 def _nothing(path: Path, question: past.Question) -> str:
     """That there is nothing to be shown, in a line beside the list; a list that is read by a program stays empty."""
-    if next(past.windows(path, past.Question()), None) is None:
+    if question == past.Question() or next(past.windows(path, past.Question()), None) is None:
         return f"no freeze window yet: the journal {path} begins with the first snapshot or backup"
     return "no freeze window is like that: `safe-snapshot history` lists all that there are"
 

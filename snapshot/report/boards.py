@@ -153,6 +153,7 @@ class LiveBoard(SilentBoard):
         self._live: dict[int, _Live] = {}
         self._drawn = 0
         """How many live lines stand on the screen."""
+        self._waited: set[int] = set()
         self._drawn_at = float("-inf")
         self._above: list[str] = []
         """What is to be written above them."""
@@ -172,6 +173,9 @@ class LiveBoard(SilentBoard):
     def waits(self, guest: Guest, why: str, seconds: float) -> None:
         """See Board."""
         now = self._clock.monotonic()
+        if guest.vmid not in self._waited:  # whole, once: its live line is cut to the screen's width
+            self._waited.add(guest.vmid)
+            self._above += lines_of(f"{named(guest)}: {why}; tried again for as long as --wait says", sys.stderr)
         self._live[guest.vmid] = _Live(guest, why, now, now + seconds)
 
     def ends(self, outcome: GuestOutcome) -> None:

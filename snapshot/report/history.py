@@ -194,4 +194,10 @@ def _why(window: WindowRecord) -> str:
     failure = f"[{window.failure_stage}: {window.failure_reason or 'unspecified'}] " if window.failure_stage else ""
     group = f" (group {window.group_id})" if window.group_id else ""
     disk = f" (disk: {window.disk_word})" if window.disk_word else ""
-    return f"{failure}{window.reason or ''}{group}{disk}".strip()
+    return f"{failure}{window.reason or _guards_work(window)}{group}{disk}".strip()
+
+
+def _guards_work(window: WindowRecord) -> str:
+    if window.guard_cause is None or window.thawed_at is None:
+        return ""
+    return f"its guard thawed the guest ({window.guard_cause}); `safe-snapshot recover` closes the window"

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from snapshot.base.clock import compact
+from snapshot.report.boards import LiveBoard
 from tests.engine.kit import FREEZE, NOT_ALLOWED, snapshots
 from tests.fleet import kit
 from tests.lab.site import MUTATED_TREE, environment, run_command, wait_for
+from tests.unit.kit import GUEST, VirtualClock
 
 
 def test_every_guest_is_done_and_told() -> None:
@@ -341,3 +343,13 @@ main()
         run = run_command(argv, env=environment() | {"PYTHONPATH": tree})
         assert run.exit_code == 0, run
         assert not log.exists(), log.read_text()
+
+
+def test_why_a_guest_waits_stands_whole_above_its_live_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    board = LiveBoard(VirtualClock(), in_colour=False, total=2)
+    why = "the guest is locked (backup): it is held by a task of PVE's; `qm unlock 101` once that is gone, not before"
+    for _ in range(2):
+        board.waits(GUEST, why, 29.0)
+        board.note("")
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown.count("once that is gone, not before; tried again for as long as --wait says") == 1

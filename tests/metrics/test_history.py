@@ -70,6 +70,13 @@ def test_history_shows_the_newest_first_with_verdict_and_reason(world: World) ->
     assert windows[2][0][-3:] == ["300", "ms", "filesystem-consistent"]
 
 
+def test_a_window_whose_guard_had_to_thaw_says_so_before_anybody_has_judged_it(world: World) -> None:
+    window = world.armed(100)
+    world.journal.update(window, state="thawed", guard_cause="owner-died", thawed_at=world.clock.now)
+    said = " ".join(run(world, "history").stdout.split())
+    assert "its guard thawed the guest (owner-died); `safe-snapshot recover` closes the window" in said
+
+
 def test_history_names_the_snapshot_and_whose_it_is_in_lines_for_a_console(world: World) -> None:
     window = world.good_run(100)
     world.journal.update(window, snapshot_name="before-upgrade", guest_name="web1", reason="a word " * 30)

@@ -5198,6 +5198,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{FLEET_WORKER}::test_the_end_of_a_process_is_that_of_all_who_share_it_and_of_nobody_else",
     ),
     mutation(
+        "why a guest waits is cut to the screen's width",
+        "snapshot/report/boards.py",
+        "if guest.vmid not in self._waited:",
+        "if False:",
+        f"{FLEET_MANY}::test_why_a_guest_waits_stands_whole_above_its_live_line_once",
+    ),
+    mutation(
+        "nobody says that the guard has thawed, until somebody judges the window",
+        "snapshot/report/history.py",
+        "window.reason or _guards_work(window)",
+        "window.reason or ''",
+        "tests/metrics/test_history.py::test_a_window_whose_guard_had_to_thaw_says_so_before_anybody_has_judged_it",
+    ),
+    mutation(
         "a process that is killed between its choice and its order costs a guest",
         f"{FLEET}/worker.py",
         "except ConnectionError:",

@@ -129,6 +129,13 @@ class Packages:
     digest: str
 
 
+def _link_usr(package: Path) -> None:
+    """Debian 12 unpacks to /bin and /lib, Debian 13 to /usr/bin and /usr/lib: both are found below the short names."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if (package / "usr" / name).is_dir() and not (package / name).exists():
+            (package / name).symlink_to(f"usr/{name}")
+
+
 @functools.cache
 def _fetch(cache: Path) -> Packages:
     folder = cache / "packages"
@@ -143,10 +150,12 @@ def _fetch(cache: Path) -> Packages:
             scratch.write_text(json.dumps(entries, indent=1) + "\n")
             scratch.rename(manifest)
         entries = json.loads(manifest.read_text())
-    paths = {role: folder / entry["folder"] for role, entry in entries.items()}
-    missing = [str(path) for path in paths.values() if not path.is_dir()]
-    if missing:
-        raise LabUnavailableError(f"the lab's cache lost {', '.join(missing)}; run: rm -rf {folder}")
+        paths = {role: folder / entry["folder"] for role, entry in entries.items()}
+        missing = [str(path) for path in paths.values() if not path.is_dir()]
+        if missing:
+            raise LabUnavailableError(f"the lab's cache lost {', '.join(missing)}; run: rm -rf {folder}")
+        for path in paths.values():
+            _link_usr(path)
     digest = hashlib.sha256("".join(entry["sha256"] for _, entry in sorted(entries.items())).encode()).hexdigest()
     return Packages(paths["kernel"], paths["busybox"], paths["agent"], digest)
 

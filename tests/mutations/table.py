@@ -5781,6 +5781,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/contract/test_demo.py::test_a_guest_that_does_not_boot_is_told_and_is_no_traceback",
     ),
     mutation(
+        "the lab knows Debian 12's packages alone",
+        "tests/lab/packages.py",
+        "            _link_usr(path)\n",
+        "            pass\n",
+        "tests/contract/test_lab_packages.py::test_a_guest_is_made_of_packages_of_either_layout[debian-13]",
+        "tests/contract/test_lab_packages.py::test_a_cache_that_was_made_before_serves_as_it_is[debian-13]",
+    ),
+    mutation(
+        "packages of which no guest can be made end in a traceback",
+        "tests/lab/guest/image.py",
+        "    except (OSError, ValueError, lzma.LZMAError) as error:\n",
+        "    except ZeroDivisionError as error:\n",
+        "tests/contract/test_lab_packages.py::test_packages_of_a_third_layout_are_told_in_a_sentence",
+    ),
+    mutation(
         "the lab's doctor looks at this machine",
         "tests/lab/shell.py",
         "(here.host.root, lambda argv: None)",

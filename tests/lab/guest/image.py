@@ -54,11 +54,18 @@ def image() -> Image:
         else:
             packages.forget_old(target.parent, "*")
             with packages.building(target) as work:
-                (kernel,) = (found.kernel / "boot").glob("vmlinuz-*")
-                shutil.copy(kernel, work / "vmlinuz")
-                # Not compressed: an emulated processor needs half a second to unpack it.
-                (work / "initrd").write_bytes(_initramfs(found, libraries))
+                _fill(work, found, libraries)
     return Image(target / "vmlinuz", target / "initrd", key)
+
+
+def _fill(work: Path, found: packages.Packages, libraries: dict[str, Path]) -> None:
+    try:
+        (kernel,) = (found.kernel / "boot").glob("vmlinuz-*")
+        shutil.copy(kernel, work / "vmlinuz")
+        # Not compressed: an emulated processor needs half a second to unpack it.
+        (work / "initrd").write_bytes(_initramfs(found, libraries))
+    except (OSError, ValueError, lzma.LZMAError) as error:
+        raise packages.LabUnavailableError(f"no guest can be made of Debian's packages: {error}") from error
 
 
 @functools.cache

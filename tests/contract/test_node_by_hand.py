@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -135,6 +136,29 @@ def test_guests_go_off_and_on_and_each_node_sees_its_own_in_the_lab() -> None:
         assert doctor.count("no-script: node pve") == 2, doctor
         assert ">>/etc/" not in doctor
         assert "frozen" not in typed("vzdump 101")
+        lab.send_signal(signal.SIGTERM)
+        assert lab.wait(60) == 0
+
+
+@pytest.mark.parametrize("version", ["9.2.6", "8.4.0"])
+def test_a_self_test_in_the_lab_is_well_on_each_node(version: str) -> None:
+    command = [sys.executable, "-m", "tests.lab", "--scripted", "--pve-version", version]
+    with Started(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as lab:
+        assert lab.stdout
+        enter = next(found[1] for line in lab.stdout if (found := re.search(r"(\. /\S+/enter)", line)))
+        for node, vmid in (("pve1", 100), ("pve2", 103)):
+            lines = f"{enter}\nexport LAB_NODE={node}\nvzdump-hook --self-test {vmid} 2>&1; echo code $?\n"
+            said = subprocess.run(
+                ["/bin/sh", "-c", f"{lines}safe-snapshot --json history {vmid}"],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout
+            played, _, history = said.partition("code 0\n")
+            assert "WARNING" not in played, said
+            (window,) = json.loads(history)["windows"]
+            assert (window["source"], window["verdict"]) == ("drill", "filesystem-consistent"), said
         lab.send_signal(signal.SIGTERM)
         assert lab.wait(60) == 0
 

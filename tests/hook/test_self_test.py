@@ -71,6 +71,19 @@ def test_nothing_of_it_counts_as_a_backup(lab: Site) -> None:
     assert not status["silences"]
 
 
+def test_a_self_test_whose_task_is_not_found_is_no_backup(lab: Site) -> None:
+    """Its standard output is another file than the task's log; whoever started it leads the process group."""
+    player = f"#!{sys.executable}\nimport os, subprocess, sys\nos.dup2(2, 1)\n"
+    script = lab.run / "player"
+    script.write_text(f"{player}subprocess.run(sys.stdin.read().split())\n")
+    script.chmod(0o755)
+    phase = [*program(lab), "--no-commands", "post-restart", "snapshot", "100"]
+    started = ["/bin/sh", "-c", f"{script} --self-test 100 <<.\n{' '.join(phase)}\n.\nexit 0"]
+    environ = environment() | {"VMTYPE": "qemu", "HOSTNAME": "web1"}
+    subprocess.run(started, env=environ, start_new_session=True, check=True, timeout=60)
+    assert wait_for(lambda: [window.source for window in lab.windows()] == ["drill"])
+
+
 def test_each_phase_gets_what_vzdump_gives_it(lab: Site) -> None:
     """By a wrapper with the hook's name, which writes down how it is called, and plays the self-test itself."""
     seen, script = lab.run / "seen", lab.run / "spy"

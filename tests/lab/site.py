@@ -135,8 +135,11 @@ class Site:
         path = self.run / "vzdump-hook"
         program = str(BIN / "vzdump-hook")
         if MUTATED_TREE:  # vzdump empties the environment: the script itself must name the tree
-            run = "from vzdump_hooks.entry import main; main()"
-            program = f"env PYTHONPATH={MUTATED_TREE} {sys.executable} -c '{run}'"
+            mutated = self.run / "mutated-hook"  # a file: a self-test calls itself by its name
+            tree = f"import sys\nsys.path.insert(0, {MUTATED_TREE!r})"
+            mutated.write_text(f"#!{sys.executable}\n{tree}\nfrom vzdump_hooks.entry import main\nmain()\n")
+            mutated.chmod(0o755)
+            program = f"env PYTHONPATH={MUTATED_TREE} {mutated}"
         path.write_text(f'#!/bin/sh\nexec {program} --config {self.config_path} "$@"\n')
         path.chmod(0o755)
         return str(path)

@@ -5001,10 +5001,24 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a self-test's window passes for a backup's",
         "vzdump_hooks/tasklog/worker.py",
-        "    return DRILL if upid is not None and upid.kind == SELF_TEST else Owner.VZDUMP.value",
-        "    return Owner.VZDUMP.value",
+        "        return DRILL if self.is_self_test else Owner.VZDUMP.value",
+        "        return Owner.VZDUMP.value",
         f"{SELF_TESTS}::test_nothing_of_it_counts_as_a_backup",
         f"{SELF_TESTS}::test_all_phases_are_played_and_the_guest_is_frozen_for_a_moment[hook]",
+    ),
+    mutation(
+        "a self-test whose task is not found passes for a backup",
+        "vzdump_hooks/tasklog/worker.py",
+        'plays = b"--self-test" in _words_of(pid)',
+        "plays = False",
+        f"{SELF_TESTS}::test_a_self_test_whose_task_is_not_found_is_no_backup",
+    ),
+    mutation(
+        "a task's log behind a linked folder is not found",
+        "vzdump_hooks/tasklog/worker.py",
+        "log_path(task_folder, upid).resolve() == target.resolve()",
+        "task_folder.resolve() in target.resolve().parents",
+        "tests/contract/test_node_by_hand.py::test_a_self_test_in_the_lab_is_well_on_each_node",
     ),
     mutation(
         "a self-test calls the administrator's own commands",

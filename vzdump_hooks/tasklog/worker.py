@@ -26,11 +26,6 @@ SELF_TEST = "vzdumpselftest"
 """The type in the UPID of a `vzdump-hook --self-test`, which is no task of PVE's: nothing of it counts as a backup."""
 
 
-def source_of(upid: Upid | None) -> str:
-    """What the journal calls the source of this worker's windows."""
-    return DRILL if upid is not None and upid.kind == SELF_TEST else Owner.VZDUMP.value
-
-
 class Worker(NamedTuple):
     """The process that runs the job, and its task where it could be found."""
 
@@ -38,16 +33,13 @@ class Worker(NamedTuple):
     start: int
     upid: Upid | None
     log: Path | None
+    is_self_test: bool = False
+    """Whether no backup is made."""
 
     @property
     def source(self) -> str:
-        """See source_of."""
-        return source_of(self.upid)
-
-    @property
-    def is_self_test(self) -> bool:
-        """Whether no backup is made."""
-        return self.source == DRILL
+        """What the journal calls the source of this worker's windows."""
+        return DRILL if self.is_self_test else Owner.VZDUMP.value
 
     @property
     def job(self) -> str:
@@ -64,16 +56,17 @@ def find_worker(config: Config, parent: int | None = None) -> Worker:
         start = process_start(pid)
         if start is None:
             break
-        if found is None or pid == os.getpgrp():
+        plays = b"--self-test" in _words_of(pid)
+        if found is None or plays or (pid == os.getpgrp() and not found.is_self_test):
             # A worker leads its process group (PVE::RESTEnvironment, fork_worker); a wrapper script ends with our call.
-            found = Worker(pid, start, None, None)
+            found = Worker(pid, start, None, None, plays)
         upid = (
             _upid_of_command_line(pid)
             or _upid_of_output(pid, local.task_folder)
             or next((u for u in listed if u.pid == pid and u.pstart == start), None)
         )
         if upid is not None:
-            return Worker(pid, start, upid, log_path(local.task_folder, upid))
+            return Worker(pid, start, upid, log_path(local.task_folder, upid), upid.kind == SELF_TEST)
     return found or Worker(os.getppid(), 0, None, None)
 
 
@@ -91,24 +84,28 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 def _upid_of_command_line(pid: int) -> Upid | None:
     try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode("ascii", "replace")
-        upid = Upid.parse(text.removeprefix("task ").strip())
-    except (OSError, ValueError):
+        upid = Upid.parse(_words_of(pid)[0].decode("ascii", "replace").removeprefix("task ").strip())
+    except ValueError:
         return None
     return upid if upid.pid == pid else None
+
+
+def _words_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return [b""]
 
 
 def _upid_of_output(pid: int, task_folder: Path) -> Upid | None:
     for descriptor in (1, 2):
         try:
             target = Path(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
-        except OSError:
+            upid = Upid.parse(target.name)
+        except (OSError, ValueError):
             continue
-        if task_folder.resolve() in target.resolve().parents:
-            try:
-                return Upid.parse(target.name)
-            except ValueError:
-                continue
+        if log_path(task_folder, upid).resolve() == target.resolve():  # any folder on the way may be a link
+            return upid
     return None
 
 

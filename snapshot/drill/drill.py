@@ -35,6 +35,11 @@ CLOCK_SECONDS = 1.0
 """How far the clock may be from the time that passed: an alert's time, and a window's, go by it."""
 
 
+def _elsewhere(guest: Guest) -> GuestUnfitError:
+    text = f"guest {guest.vmid} is on {guest.node}: run it there"
+    return GuestUnfitError(text, remedy="a drill is held on the guest's own node")
+
+
 def _no_agent() -> GuestUnfitError:
     text = "a container has no guest agent, and is never frozen by us: there is nothing to drill"
     return GuestUnfitError(text, remedy="a drill needs a virtual machine")
@@ -74,8 +79,11 @@ def examined(vmid: Vmid, access: Access, me: ProcessIdentity, looks: Sequence[Lo
     the doctor found.
     """
     with contextlib.suppress(SafeSnapshotError):  # else the parts say what is broken
-        if GuestApi(access.main).find(vmid).kind is not GuestKind.QEMU:
+        listed = GuestApi(access.main).find(vmid)
+        if listed.kind is not GuestKind.QEMU:
             return DrillReport(error=_no_agent())
+        if access.local_node and not access.is_local(listed):
+            return DrillReport(error=_elsewhere(listed))
     checks = ready.parts(access, vmid, looks)
     broken = [check for check in checks if check.result is CheckResult.FAILED]
     if broken:
@@ -103,7 +111,7 @@ def _refuse(health: Health, access: Access) -> None:
     if not guest.running:
         raise GuestUnfitError("the guest is shut down", remedy="a drill needs one that runs")
     if not access.is_local(guest):
-        raise GuestUnfitError(f"the guest runs on node {guest.node}", remedy="hold the drill there")
+        raise _elsewhere(guest)
     lock = locks.check_of(guest)
     if lock.result is not CheckResult.OK:
         raise GuestUnfitError(lock.message, remedy=lock.remedy)

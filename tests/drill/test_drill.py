@@ -324,6 +324,18 @@ def test_a_guest_that_is_frozen_or_off_is_left_alone() -> None:
         assert (run.exit_code, run.json["error"]["remedy"]) == (4, "a drill needs one that runs")
 
 
+def test_a_guest_on_another_node_is_refused_before_its_socket_is_looked_for() -> None:
+    with drill_site() as (lab, timeline):
+        lab.settings["local"] = {"node": "pve9", "socket_folder": str(lab.run / "nowhere")}
+        lab.write_config()
+        run = lab.safe_snapshot("drill", "100", "--yes")
+        assert run.exit_code == 4, run.text
+        (line,) = " ".join(run.stderr.split()).split("ERROR: ")[1:]
+        assert line.startswith("guest 100 is on pve1: run it there")
+        assert "BROKEN" not in run.text
+        assert not timeline.freezes()
+
+
 def test_a_container_is_told_that_it_has_no_agent_before_anything_else() -> None:
     with drill_site() as (lab, timeline):
         lab.node.add_guest(GuestSpec(101, kind="lxc"))

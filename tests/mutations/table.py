@@ -4930,7 +4930,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "a container is drilled until its socket is found broken",
         "snapshot/drill/drill.py",
-        "if GuestApi(access.main).find(vmid).kind is not GuestKind.QEMU:",
+        "if listed.kind is not GuestKind.QEMU:",
         "if False:",
         "tests/drill/test_drill.py::test_a_container_is_told_that_it_has_no_agent_before_anything_else",
     ),
@@ -5005,6 +5005,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        return Owner.VZDUMP.value",
         f"{SELF_TESTS}::test_nothing_of_it_counts_as_a_backup",
         f"{SELF_TESTS}::test_all_phases_are_played_and_the_guest_is_frozen_for_a_moment[hook]",
+    ),
+    mutation(
+        "a guest of another node is sent after its socket",
+        "snapshot/drill/drill.py",
+        "        if access.local_node and not access.is_local(listed):",
+        "        if not access.local_node and not access.is_local(listed):",
+        "tests/drill/test_drill.py::test_a_guest_on_another_node_is_refused_before_its_socket_is_looked_for",
     ),
     mutation(
         "a self-test whose task is not found passes for a backup",

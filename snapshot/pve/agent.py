@@ -25,8 +25,10 @@ MOST_FILESYSTEMS = 1_000_000
 _DISABLED = re.compile(r"(?:The c|C)ommand \S+ has been disabled\b")
 """How an agent refuses a command unread: blocked by its configuration, or not allowed while it is frozen. Only QEMU 6.0
 to 9.0 say which (qapi/qmp-dispatch.c); before 4.2 the class is GenericError."""
-HOOK_FAILED_TEXT = "fsfreeze hook has failed"
-"""qga/main.c and qga/commands-linux.c. After a thaw this text means that the filesystems *are* thawed."""
+_HOOK_FAILED = re.compile(
+    r"fsfreeze hook has (?:failed|terminated abnormally)"
+    r"|child process has (?:failed to execute fsfreeze hook|terminated abnormally)"
+)
 
 
 class AgentRefusedError(Exception):
@@ -230,8 +232,15 @@ def count_of(answer: object) -> int | None:
     return answer
 
 
+def hook_has_failed(text: str) -> bool:
+    """Whether the guest's own freeze hook has failed, or was killed: nothing is frozen then, or after a thaw all *is*
+    thawed. In the words of agents before QEMU 9.1, and since (execute_fsfreeze_hook, ga_run_command).
+    """
+    return _HOOK_FAILED.search(text) is not None
+
+
 def _is_clean_refusal(error: AgentRefusedError) -> bool:
-    return error.is_forbidden or HOOK_FAILED_TEXT in error.description
+    return error.is_forbidden or hook_has_failed(error.description)
 
 
 def status(channel: AgentChannel, timeout_seconds: float = STATUS_SECONDS, *, keep_open: bool = False) -> FreezeState:

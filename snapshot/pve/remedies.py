@@ -93,7 +93,10 @@ NEWER_AGENT = (
     "this agent cannot freeze: install a newer one in the guest, with all its parts (Windows: the VSS provider)"
 )
 _OF_FREEZE = (
-    ("hook has failed", "the guest's own freeze hook failed: see /etc/qemu/fsfreeze-hook.d and its log in the guest"),
+    (
+        re.compile("fsfreeze hook|child process has terminated"),
+        "the guest's own freeze hook failed: see /etc/qemu/fsfreeze-hook.d and its log in the guest",
+    ),
     ("in frozen state", "the guest may be frozen by somebody else: `safe-snapshot status` tells, then try again"),
     (
         re.compile("command is not allowed|for this instance"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from snapshot.model import Guest, GuestKind, Policy, Verdict, VerdictKind
-from snapshot.pve.agent import HOOK_FAILED_TEXT
+from snapshot.pve.agent import hook_has_failed
 from snapshot.pve.tasks import TaskEnd
 from snapshot.window.snapshot import SnapshotWindow
 from snapshot.window.verdict import Evidence, Proof, judge
@@ -84,7 +84,7 @@ def says_not_frozen(log: tuple[str, ...]) -> bool:
     """Whether PVE's task says that it does not freeze: since qemu-server 9.1.10, and before."""
     words = ("skipping guest filesystem freeze", "QEMU Guest Agent is not running")
     refused = [line for line in log if "unable to freeze guest fs" in line]
-    return any(word in line for line in log for word in words) or any(HOOK_FAILED_TEXT in line for line in refused)
+    return any(word in line for line in log for word in words) or any(hook_has_failed(line) for line in refused)
 
 
 def thaw_failed(log: tuple[str, ...]) -> bool:

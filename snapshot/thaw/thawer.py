@@ -32,7 +32,6 @@ from snapshot.errors import GuestRemovedError
 from snapshot.model import FreezeState, ThawReport
 from snapshot.pve import agent
 from snapshot.pve.agent import (
-    HOOK_FAILED_TEXT,
     AgentChannel,
     AgentRefusedError,
     AgentReplyLostError,
@@ -297,7 +296,7 @@ class Thawer:
             self._may_be_sent = may_be_sent
             raise
         except AgentRefusedError as error:
-            if HOOK_FAILED_TEXT not in error.description:
+            if not agent.hook_has_failed(error.description):
                 raise
             self._hook_failed = True
         else:

@@ -8,7 +8,6 @@ from snapshot.errors import ConfigError, GuestRemovedError
 from snapshot.model import FreezeState
 from snapshot.pve.agent import AgentRefusedError, AgentReplyLostError, CommandNotSentError
 from snapshot.pve.ladder import Ladder
-from snapshot.thaw.thawer import HOOK_FAILED_TEXT
 from tests.campaign.kit import ManualClock, ScriptedChannel, thawer
 
 BUSY = CommandNotSentError("QEMU guest agent is not running", busy_or_gone=True)
@@ -49,7 +48,9 @@ def test_a_guest_that_still_says_frozen_is_thawed_again() -> None:
 
 def test_a_failing_thaw_hook_is_reported_and_not_retried() -> None:
     clock = ManualClock()
-    route = ScriptedChannel(clock, [AgentRefusedError("GenericError", f"{HOOK_FAILED_TEXT} with status 1"), "thawed"])
+    route = ScriptedChannel(
+        clock, [AgentRefusedError("GenericError", "fsfreeze hook has failed with status 1"), "thawed"]
+    )
     report = thawer(clock, [route]).until_confirmed(60.0)
     assert route.commands == ["thaw", "status"]
     assert (report.hook_failed, report.filesystems) == (True, None)

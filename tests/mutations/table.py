@@ -329,10 +329,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "somebody else's freeze taken for ours",
         AGENT,
         """
-    return error.is_forbidden or HOOK_FAILED_TEXT in error.description
+    return error.is_forbidden or hook_has_failed(error.description)
 """,
         """
-    return HOOK_FAILED_TEXT in error.description
+    return hook_has_failed(error.description)
 """,
         f"{WINDOW_TESTS}::test_a_freeze_that_is_refused_since_another_one_holds_the_guest_thaws_nothing",
     ),
@@ -412,7 +412,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a failing thaw hook retried for ever",
         THAW,
         """
-            if HOOK_FAILED_TEXT not in error.description:
+            if not agent.hook_has_failed(error.description):
                 raise
 """,
         """
@@ -2601,6 +2601,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        return not process_lives(*self._process)",
         "        return True",
         f"{WINDOW_TESTS}::test_a_guard_that_was_let_go_is_seen_until_its_process_has_ended",
+    ),
+    mutation(
+        "a newer agent's words for a hook that fails are not known",
+        "snapshot/pve/agent.py",
+        "(?:failed to execute fsfreeze hook|terminated abnormally)",
+        "(?:no such words)",
+        "tests/unit/test_agent.py::test_only_a_no_from_before_the_freezing_is_a_clean_refusal",
     ),
     mutation(
         "nobody looks behind a thaw that is long ago, and another's freeze was in front of ours",

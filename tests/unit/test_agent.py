@@ -87,6 +87,7 @@ def test_a_count_is_a_whole_number_of_filesystems_or_none(answer: object) -> Non
         ),
         ("GenericError", "failed to freeze /has been disabled: Device or resource busy", FreezeOutcome.FAILED),
         ("GenericError", "fsfreeze hook has failed with status 3", FreezeOutcome.REFUSED),
+        ("GenericError", "child process has failed to execute fsfreeze hook: exit status 3", FreezeOutcome.REFUSED),
         ("GenericError", "failed to open /mnt: Permission denied", FreezeOutcome.FAILED),
         ("GenericError", "failed to freeze /data: Device or resource busy", FreezeOutcome.FAILED),
         ("", "", FreezeOutcome.FAILED),

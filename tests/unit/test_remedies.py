@@ -67,6 +67,7 @@ FREEZES = [
     ("failed to initialize for backup: (error: 80042302) (GenericError)", "vssadmin list writers"),
     ("failed to freeze /tmp: Resource deadlock avoided (GenericError)", "losetup"),
     ("fsfreeze hook has failed with status 3 (GenericError)", "fsfreeze-hook.d"),
+    ("child process has failed to execute fsfreeze hook: exit status 3 (GenericError)", "fsfreeze-hook.d"),
     ("Command guest-fsfreeze-freeze has been disabled: the command is not allowed (CommandNotFound)", "block-rpcs"),
     ("Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state (CommandNotFound)", "status"),
     ("The command guest-fsfreeze-freeze has not been found (CommandNotFound)", "newer"),
